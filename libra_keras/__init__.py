@@ -1,0 +1,30 @@
+"""Libra R-CNN for Keras 3: balanced two-stage object detection."""
+
+import importlib
+
+__version__ = "0.1.0"
+_SUBPACKAGES = (
+    "backbones",
+    "data",
+    "evaluation",
+    "export",
+    "functional",
+    "layers",
+    "losses",
+    "models",
+    "samplers",
+    "training",
+    "visualization",
+)
+__all__ = list(_SUBPACKAGES)
+
+
+def __getattr__(name):
+    """Imports a subpackage when it is first used, so that `import libra_keras` stays fast."""
+    if name in _SUBPACKAGES:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted([*globals(), *_SUBPACKAGES])

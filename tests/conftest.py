@@ -1,0 +1,50 @@
+"""Fixtures that many tests share; the one place that knows where reference data lies."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+REFERENCE = Path(os.environ.get("LIBRA_KERAS_REFERENCE", ROOT.parent / "shared" / "reference"))
+DATA = Path(os.environ.get("LIBRA_KERAS_DATA", ROOT.parent / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def reference():
+    """Returns a function that loads a file of mmdetection's outputs, or skips with the reason."""
+
+    def load(name):
+        path = REFERENCE / name
+        if not path.exists():
+            pytest.skip(f"reference data not found: {path} (set LIBRA_KERAS_REFERENCE)")
+        return dict(np.load(path))
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def photographs():
+    """Returns a function that gives a folder of real photographs, or skips with the reason."""
+
+    def folder(name):
+        path = DATA / name
+        if not path.is_dir():
+            pytest.skip(f"photographs not found: {path} (set LIBRA_KERAS_DATA)")
+        return path
+
+    return folder
+
+
+@pytest.fixture
+def rng():
+    """A NumPy generator of a fixed seed."""
+    return np.random.default_rng(0)
+
+
+def random_boxes(rng, *shape, height=100.0, width=150.0, smallest=2.0):
+    """Valid boxes `(*shape, 4)` inside an image: every side is at least `smallest` pixels."""
+    corner = rng.uniform(0, 1, (*shape, 2)) * (width - smallest, height - smallest)
+    side = smallest + rng.uniform(0, 1, (*shape, 2)) * ((width, height) - corner - smallest)
+    return np.concatenate([corner, corner + side], -1).astype("float32")
