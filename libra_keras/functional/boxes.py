@@ -1,0 +1,180 @@
+"""Arithmetic on boxes `(x1, y1, x2, y2)`: float32, absolute pixels, no "+1"."""
+
+import math
+
+from keras import ops
+
+# A delta may enlarge a side by at most 1000/16: a 16-pixel anchor can grow to 1000 pixels, and
+# `exp` of an untrained regression cannot overflow.
+MAX_LOG_SCALE = math.log(1000.0 / 16.0)
+
+
+def area(boxes):
+    """Area of boxes in square pixels; an inverted box has area 0.
+
+    Args:
+        boxes: float tensor `(..., 4)`.
+
+    Returns:
+        float32 tensor `(...)`.
+
+    Example:
+
+    >>> from libra_keras.functional import boxes
+    >>> float(boxes.area([0.0, 0.0, 4.0, 3.0]))
+    12.0
+    """
+    x1, y1, x2, y2 = _sides(boxes)
+    return ops.maximum(x2 - x1, 0.0) * ops.maximum(y2 - y1, 0.0)
+
+
+def iou(boxes, others):
+    """Intersection over union of every box with every other box.
+
+    Args:
+        boxes: float tensor `(..., N, 4)`.
+        others: float tensor `(..., M, 4)`.
+
+    Returns:
+        float32 tensor `(..., N, M)` in 0..1; 0 where both boxes are empty.
+
+    Example:
+
+    >>> from libra_keras.functional import boxes
+    >>> float(boxes.iou([[0.0, 0.0, 2.0, 2.0]], [[1.0, 0.0, 3.0, 2.0]])[0, 0])
+    0.3333333432674408
+
+    Differs from mmdetection: the union is not guarded by adding 1e-6 but replaced where it is 0.
+    """
+    overlap = _intersection(boxes, others)
+    union = area(boxes)[..., :, None] + area(others)[..., None, :] - overlap
+    return _divide_or_zero(overlap, union)
+
+
+def iof(boxes, regions):
+    """Intersection over foreground: the part of each box that lies inside each region.
+
+    Args:
+        boxes: float tensor `(..., N, 4)`.
+        regions: float tensor `(..., M, 4)`, for example crowd regions.
+
+    Returns:
+        float32 tensor `(..., N, M)` in 0..1; 0 for empty boxes.
+
+    Example:
+
+    >>> from libra_keras.functional import boxes
+    >>> float(boxes.iof([[0.0, 0.0, 2.0, 2.0]], [[1.0, 0.0, 9.0, 9.0]])[0, 0])
+    0.5
+    """
+    return _divide_or_zero(_intersection(boxes, regions), area(boxes)[..., :, None])
+
+
+def clip(boxes, image_sizes):
+    """Moves the corners of boxes into their images.
+
+    Args:
+        boxes: float tensor `(B, N, 4)`.
+        image_sizes: tensor `(B, 2)`, height and width in pixels.
+
+    Returns:
+        float32 tensor `(B, N, 4)` with x in 0..width and y in 0..height. A box that lies outside
+        comes back with a side of 0.
+
+    Example:
+
+    >>> from libra_keras.functional import boxes
+    >>> boxes.clip([[[-5.0, 2.0, 30.0, 8.0]]], [[10, 20]])[0, 0].numpy().tolist()
+    [0.0, 2.0, 20.0, 8.0]
+    """
+    sizes = ops.cast(image_sizes, "float32")[:, None, :]
+    limits = ops.concatenate([sizes[..., ::-1], sizes[..., ::-1]], axis=-1)  # (B, 1, 4): w h w h
+    return ops.clip(ops.cast(boxes, "float32"), 0.0, limits)
+
+
+def encode(boxes, anchors, stds=(1.0, 1.0, 1.0, 1.0)):
+    """Describes boxes relative to anchors. Law: `decode(encode(b, a), a) == b`.
+
+    Args:
+        boxes: float tensor `(..., 4)`; empty boxes are treated as a small fraction of a pixel
+            wide, so that padding gives finite numbers.
+        anchors: float tensor `(..., 4)`, broadcastable to `boxes`.
+        stds: four floats that the deltas are divided by; (0.1, 0.1, 0.2, 0.2) in a box head.
+
+    Returns:
+        float32 tensor `(..., 4)`: shift of the centre in anchor sizes, log of the size ratios.
+
+    Example:
+
+    >>> from libra_keras.functional import boxes
+    >>> boxes.encode([0.0, 0.0, 4.0, 2.0], [0.0, 0.0, 2.0, 2.0]).numpy().round(4).tolist()
+    [0.5, 0.0, 0.6931, 0.0]
+
+    Reference: [Girshick et al., 2014](https://arxiv.org/abs/1311.2524), appendix C.
+    """
+    x, y, width, height = _centre_form(boxes)
+    anchor_x, anchor_y, anchor_width, anchor_height = _centre_form(anchors)
+    deltas = [
+        (x - anchor_x) / anchor_width,
+        (y - anchor_y) / anchor_height,
+        ops.log(width / anchor_width),
+        ops.log(height / anchor_height),
+    ]
+    return ops.stack(deltas, axis=-1) / ops.convert_to_tensor(stds, "float32")
+
+
+def decode(deltas, anchors, stds=(1.0, 1.0, 1.0, 1.0)):
+    """Turns deltas relative to anchors into boxes; the inverse of `encode`.
+
+    Args:
+        deltas: float tensor `(..., 4)`.
+        anchors: float tensor `(..., 4)`, broadcastable to `deltas`.
+        stds: four floats that `encode` divided by.
+
+    Returns:
+        float32 tensor `(..., 4)` of boxes. A side grows or shrinks at most by 1000/16.
+
+    Example:
+
+    >>> from libra_keras.functional import boxes
+    >>> boxes.decode([0.5, 0.0, 0.0, 99.0], [0.0, 0.0, 2.0, 2.0]).numpy().tolist()
+    [1.0, -61.5, 3.0, 63.5]
+
+    Reference: [Girshick et al., 2014](https://arxiv.org/abs/1311.2524), appendix C.
+    """
+    deltas = ops.cast(deltas, "float32") * ops.convert_to_tensor(stds, "float32")
+    x1, y1, x2, y2 = _sides(anchors)
+    width, height = x2 - x1, y2 - y1
+    x = (x1 + x2) * 0.5 + deltas[..., 0] * width
+    y = (y1 + y2) * 0.5 + deltas[..., 1] * height
+    log_scale = ops.clip(deltas[..., 2:], -MAX_LOG_SCALE, MAX_LOG_SCALE)
+    half_width = 0.5 * width * ops.exp(log_scale[..., 0])
+    half_height = 0.5 * height * ops.exp(log_scale[..., 1])
+    return ops.stack([x - half_width, y - half_height, x + half_width, y + half_height], axis=-1)
+
+
+def _sides(boxes):
+    boxes = ops.cast(ops.convert_to_tensor(boxes), "float32")
+    return boxes[..., 0], boxes[..., 1], boxes[..., 2], boxes[..., 3]
+
+
+def _centre_form(boxes):
+    x1, y1, x2, y2 = _sides(boxes)
+    # Padding rows are empty: the floor keeps their logarithm and quotient finite. Real boxes have
+    # been checked to be wider (data.checks), so it never touches them.
+    width, height = ops.maximum(x2 - x1, 1e-4), ops.maximum(y2 - y1, 1e-4)
+    return (x1 + x2) * 0.5, (y1 + y2) * 0.5, width, height
+
+
+def _intersection(boxes, others):
+    x1, y1, x2, y2 = (side[..., :, None] for side in _sides(boxes))
+    other_x1, other_y1, other_x2, other_y2 = (side[..., None, :] for side in _sides(others))
+    width = ops.minimum(x2, other_x2) - ops.maximum(x1, other_x1)
+    height = ops.minimum(y2, other_y2) - ops.maximum(y1, other_y1)
+    return ops.maximum(width, 0.0) * ops.maximum(height, 0.0)
+
+
+def _divide_or_zero(numerator, denominator):
+    # Dividing by 1 where the denominator is 0 keeps the unused branch of `where` finite.
+    positive = denominator > 0
+    return ops.where(positive, numerator / ops.where(positive, denominator, 1.0), 0.0)
