@@ -1,0 +1,19 @@
+"""Schedules, the optimizer and callbacks for training."""
+
+from libra_keras.training.callbacks import (
+    LearningRateLogger,
+    StepLogger,
+    StopOnNonFinite,
+    learning_rate_at,
+)
+from libra_keras.training.optimizer import SGD
+from libra_keras.training.schedules import WarmupMultiStep
+
+__all__ = [
+    "SGD",
+    "LearningRateLogger",
+    "StepLogger",
+    "StopOnNonFinite",
+    "WarmupMultiStep",
+    "learning_rate_at",
+]
