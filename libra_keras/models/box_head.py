@@ -1,0 +1,164 @@
+"""The second stage: what is in each proposal, and where exactly?"""
+
+import keras
+from keras import ops
+
+from libra_keras.functional import native
+from libra_keras.functional.boxes import encode
+from libra_keras.layers import MultilevelROIAlign
+from libra_keras.losses import SmoothL1Loss
+from libra_keras.models.detections import select_detections
+from libra_keras.models.settings import BoxHeadSettings
+from libra_keras.models.targets import match_proposals, sample_targets
+from libra_keras.samplers import RandomSampler
+
+
+@keras.saving.register_keras_serializable(package="libra_keras")
+class BoxHead(keras.layers.Layer):
+    """Classifies proposals and refines their boxes with two fully connected layers.
+
+    Args:
+        num_classes: int K, classes without the background.
+        settings: `BoxHeadSettings`, sizes and thresholds.
+        sampler: sampler that draws the proposals to train on. Defaults to 512 random ones, at most
+            a quarter of them positive. Libra R-CNN draws balanced ones.
+        box_loss: element-wise box loss whose `call` sums the last axis. Defaults to L1; Libra
+            R-CNN uses `BalancedL1Loss`.
+        roi_align: layer that cuts fixed-size features out of a pyramid. Defaults to
+            `MultilevelROIAlign()`.
+
+    Call arguments:
+        pyramid: list of tensors `(B, H_l, W_l, C)`, finest first.
+        boxes: float32 `(B, N, 4)`, pixels of the padded batch image.
+
+    Returns:
+        Tuple of class logits `(B, N, K + 1)`, background last, and deltas `(B, N, K, 4)`.
+
+    Example:
+
+    >>> import keras
+    >>> from libra_keras.layers import MultilevelROIAlign
+    >>> from libra_keras.models import BoxHead, BoxHeadSettings
+    >>> head = BoxHead(6, BoxHeadSettings(channels=16), roi_align=MultilevelROIAlign(strides=(8,)))
+    >>> logits, deltas = head([keras.ops.ones((1, 8, 8, 4))], [[[0.0, 0.0, 32.0, 32.0]]])
+    >>> tuple(logits.shape), tuple(deltas.shape)
+    ((1, 1, 7), (1, 1, 6, 4))
+
+    Reference: [Lin et al., 2017](https://arxiv.org/abs/1612.03144), section 4.2;
+    [Pang et al., 2019](https://arxiv.org/abs/1904.02701), sections 3.1 and 3.3.
+    """
+
+    def __init__(
+        self, num_classes, settings=None, sampler=None, box_loss=None, roi_align=None, **kwargs
+    ):
+        # Boxes are pixels: the automatic cast of mixed precision would round them.
+        super().__init__(autocast=False, **kwargs)
+        if num_classes < 1:
+            raise ValueError(f"`num_classes` must be at least 1. Received: {num_classes}")
+        self.num_classes = num_classes
+        self.settings = settings or BoxHeadSettings()
+        self.sampler = sampler or RandomSampler(num=512, positive_fraction=0.25)
+        self.box_loss = box_loss or SmoothL1Loss(beta=0.0)
+        self.roi_align = roi_align or MultilevelROIAlign(dtype=self.dtype_policy)
+        channels, policy = self.settings.channels, self.dtype_policy
+        self.hidden = [
+            keras.layers.Dense(channels, activation="relu", dtype=policy, name=f"shared_fc_{i}")
+            for i in range(2)
+        ]
+        self.class_logits = keras.layers.Dense(
+            num_classes + 1,
+            kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
+            dtype=policy,
+        )
+        self.box_deltas = keras.layers.Dense(
+            4 * num_classes,
+            kernel_initializer=keras.initializers.RandomNormal(stddev=0.001),
+            dtype=policy,
+        )
+
+    def build(self, input_shape):
+        if not self.hidden[0].built:  # a reloaded layer comes back built
+            size, width = self.roi_align.output_size, self.settings.channels
+            self.hidden[0].build((None, size * size * input_shape[0][-1]))
+            self.hidden[1].build((None, width))
+            self.class_logits.build((None, width))
+            self.box_deltas.build((None, width))
+        self.built = True
+
+    def call(self, pyramid, boxes):
+        features = self.roi_align(pyramid, boxes)  # (B, N, S, S, C)
+        inputs = self.hidden[0].kernel.shape[0]
+        hidden = ops.reshape(features, (-1, inputs))
+        for layer in self.hidden:
+            hidden = layer(hidden)
+        shape = ops.shape(features)[:2]
+        logits = ops.reshape(self.class_logits(hidden), (*shape, self.num_classes + 1))
+        return logits, ops.reshape(self.box_deltas(hidden), (*shape, self.num_classes, 4))
+
+    def detect(self, pyramid, proposals, image_sizes):
+        """Returns a batch's detections: a dict of padded arrays, see `select_detections`.
+
+        Args:
+            pyramid: list of tensors `(B, H_l, W_l, C)`, finest first.
+            proposals: `Proposals`.
+            image_sizes: int tensor `(B, 2)`, height and width before padding.
+        """
+        logits, deltas = self(pyramid, proposals.boxes)
+        return select_detections(logits, deltas, proposals, image_sizes, self.settings)
+
+    def compute_losses(self, pyramid, proposals, truth, make_keys):
+        """Returns the mean classification and box losses of the sampled proposals.
+
+        Both are sums over the global batch, divided by its number of sampled proposals; so is the
+        box loss, though only positives have one.
+
+        Args:
+            pyramid: list of tensors `(B, H_l, W_l, C)`, finest first.
+            proposals: `Proposals`.
+            truth: `GroundTruth`.
+            make_keys: function of a number N that returns keys `(B, N)` in [0, 1).
+        """
+        candidates, found = match_proposals(proposals, truth, self.settings.positive_iou)
+        keys = make_keys(ops.shape(candidates)[1])
+        indices, targets = sample_targets(found, truth, self.sampler, keys)
+        sampled = ops.take_along_axis(candidates, indices[..., None], axis=1)
+        sampled = ops.stop_gradient(sampled)
+        logits, deltas = self(pyramid, sampled)
+        normaliser = native.sum_over_replicas(ops.sum(targets.weights))
+        normaliser = ops.maximum(normaliser, 1.0)  # a batch without any proposal
+        return (
+            self._class_loss(logits, targets) / normaliser,
+            self._box_loss(deltas, sampled, targets) / normaliser,
+        )
+
+    def _class_loss(self, logits, targets):
+        labels = ops.where(targets.is_positive, targets.labels, self.num_classes)
+        logits = ops.cast(logits, "float32")
+        loss = ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+        return ops.sum(loss * targets.weights)
+
+    def _box_loss(self, deltas, sampled, targets):
+        own = ops.take_along_axis(deltas, targets.labels[..., None, None], axis=2)[:, :, 0]
+        goal = encode(targets.boxes, sampled, self.settings.stds)
+        # Background has no box: equal zeros on both sides keep its loss and gradient at 0.
+        mask = targets.is_positive[..., None]
+        own = ops.where(mask, ops.cast(own, "float32"), 0.0)
+        loss = self.box_loss.call(ops.where(mask, goal, 0.0), own)
+        return ops.sum(loss * targets.weights)
+
+    def get_config(self):
+        serialize = keras.saving.serialize_keras_object
+        return {
+            **{k: v for k, v in super().get_config().items() if k != "autocast"},
+            "num_classes": self.num_classes,
+            "settings": serialize(self.settings),
+            "sampler": serialize(self.sampler),
+            "box_loss": serialize(self.box_loss),
+            "roi_align": serialize(self.roi_align),
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        parts = ("settings", "sampler", "box_loss", "roi_align")
+        live = {key: keras.saving.deserialize_keras_object(config[key]) for key in parts}
+        return cls(**{**config, **live})

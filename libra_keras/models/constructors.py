@@ -1,0 +1,205 @@
+"""Named detectors: here, and only here, stand the papers' numbers.
+
+A Libra constructor and its plain twin differ in the lines marked (*).
+"""
+
+from libra_keras.backbones import ResNet
+from libra_keras.data.images import InputPolicy
+from libra_keras.layers import (
+    BalancedFeaturePyramid,
+    FeaturePyramid,
+    MultilevelROIAlign,
+)
+from libra_keras.losses import BalancedL1Loss
+from libra_keras.models.box_head import BoxHead
+from libra_keras.models.faster_rcnn import FasterRCNN
+from libra_keras.models.rpn_head import RPNHead
+from libra_keras.models.settings import BoxHeadSettings, RPNSettings
+from libra_keras.samplers import CombinedSampler, RandomSampler
+
+
+def faster_rcnn_resnet50(num_classes=80, backbone=None, **options):
+    """Faster R-CNN with ResNet-50 and a feature pyramid.
+
+    Args:
+        num_classes: int, classes without the background.
+        backbone: layer from normalised images to `{"C2": …, "C5": …}`. Defaults to `ResNet(50)`
+            without weights; pass `ResNet(50, style="caffe", weights="imagenet")` and
+            `normalization=ImageNormalization.caffe()` to start from ImageNet.
+        **options: `normalization`, `input_policy`, `class_names`, `seed`, `name` and `dtype` of
+            `FasterRCNN`.
+
+    Returns:
+        `FasterRCNN`.
+
+    Example:
+
+    >>> from libra_keras.backbones import ResNet
+    >>> from libra_keras.models import faster_rcnn_resnet50
+    >>> model = faster_rcnn_resnet50(num_classes=3, backbone=ResNet(50, width=8))
+    >>> model.num_classes, len(model.neck)
+    (3, 1)
+
+    Reference: [Lin et al., 2017](https://arxiv.org/abs/1612.03144); numbers as in mmdetection's
+    `faster-rcnn_r50_fpn_1x_coco`. Differs from it: RoIAlign takes 2x2 samples a bin, as
+    torchvision's does; pass another `MultilevelROIAlign` to `BoxHead` for other numbers.
+    """
+    return FasterRCNN(
+        backbone=backbone or ResNet(50),
+        neck=[FeaturePyramid(256)],
+        rpn=RPNHead(sampler=RandomSampler(num=256, positive_fraction=0.5)),
+        box_head=BoxHead(num_classes),
+        **_with_policy(options, 800, 1333),
+    )
+
+
+def libra_faster_rcnn_resnet50(num_classes=80, backbone=None, **options):
+    """Libra R-CNN with ResNet-50: balanced samples, pyramid and box loss.
+
+    Args:
+        num_classes: int, classes without the background.
+        backbone: as in `faster_rcnn_resnet50`.
+        **options: as in `faster_rcnn_resnet50`.
+
+    Returns:
+        `FasterRCNN`.
+
+    Example:
+
+    >>> from libra_keras.backbones import ResNet
+    >>> from libra_keras.models import libra_faster_rcnn_resnet50
+    >>> model = libra_faster_rcnn_resnet50(num_classes=3, backbone=ResNet(50, width=8))
+    >>> type(model.neck[1]).__name__, type(model.box_head.box_loss).__name__
+    ('BalancedFeaturePyramid', 'BalancedL1Loss')
+
+    Reference: [Pang et al., 2019](https://arxiv.org/abs/1904.02701); numbers as in mmdetection's
+    `libra-faster-rcnn_r50_fpn_1x_coco`, with the sampler's preset `"mmdet"`. Differs from it as
+    `faster_rcnn_resnet50` does.
+    """
+    return FasterRCNN(
+        backbone=backbone or ResNet(50),
+        neck=[FeaturePyramid(256), BalancedFeaturePyramid(2, refiner="non_local")],  # (*)
+        rpn=RPNHead(  # (*) at most 5 negatives a positive
+            sampler=RandomSampler(256, positive_fraction=0.5, max_negatives_per_positive=5)
+        ),
+        box_head=BoxHead(
+            num_classes,
+            sampler=CombinedSampler.preset("mmdet", num=512, positive_fraction=0.25),  # (*)
+            box_loss=BalancedL1Loss(alpha=0.5, gamma=1.5),  # (*)
+        ),
+        **_with_policy(options, 800, 1333),
+    )
+
+
+def faster_rcnn_resnet101(num_classes=80, backbone=None, **options):
+    """Faster R-CNN with ResNet-101; otherwise `faster_rcnn_resnet50`, argument by argument.
+
+    Example:
+
+    >>> from libra_keras.backbones import ResNet
+    >>> from libra_keras.models import faster_rcnn_resnet101
+    >>> faster_rcnn_resnet101(num_classes=3, backbone=ResNet(101, width=8)).num_classes
+    3
+    """
+    return faster_rcnn_resnet50(num_classes, backbone or ResNet(101), **options)
+
+
+def libra_faster_rcnn_resnet101(num_classes=80, backbone=None, **options):
+    """Libra R-CNN with ResNet-101; otherwise `libra_faster_rcnn_resnet50`, argument by argument.
+
+    Example:
+
+    >>> from libra_keras.backbones import ResNet
+    >>> from libra_keras.models import libra_faster_rcnn_resnet101
+    >>> libra_faster_rcnn_resnet101(num_classes=3, backbone=ResNet(101, width=8)).num_classes
+    3
+    """
+    return libra_faster_rcnn_resnet50(num_classes, backbone or ResNet(101), **options)
+
+
+def faster_rcnn_small(num_classes=6, backbone=None, **options):
+    """Small Faster R-CNN for images of about 320 pixels; learns from nothing on a laptop's CPU.
+
+    Args:
+        num_classes: int, classes without the background.
+        backbone: as in `faster_rcnn_resnet50`. Defaults to a narrow ResNet-18 with trained batch
+            normalisation.
+        **options: as in `faster_rcnn_resnet50`.
+
+    Returns:
+        `FasterRCNN`.
+
+    Example:
+
+    >>> from libra_keras.models import faster_rcnn_small
+    >>> faster_rcnn_small(num_classes=6).num_classes
+    6
+    """
+    return FasterRCNN(
+        backbone=backbone or _small_backbone(),
+        neck=[FeaturePyramid(64)],
+        rpn=RPNHead(SMALL_RPN, sampler=RandomSampler(num=128, positive_fraction=0.5)),
+        box_head=BoxHead(
+            num_classes,
+            SMALL_BOX_HEAD,
+            sampler=RandomSampler(num=64, positive_fraction=0.25),
+            roi_align=MultilevelROIAlign(finest_scale=SMALL_FINEST_SCALE),
+        ),
+        **_with_policy(options, 320, 320),
+    )
+
+
+def libra_faster_rcnn_small(num_classes=6, backbone=None, **options):
+    """Small Libra R-CNN for images of about 320 pixels; learns from nothing on a laptop's CPU.
+
+    Args:
+        num_classes: int, classes without the background.
+        backbone: as in `faster_rcnn_small`.
+        **options: as in `faster_rcnn_resnet50`.
+
+    Returns:
+        `FasterRCNN`.
+
+    Example:
+
+    >>> from libra_keras.models import libra_faster_rcnn_small
+    >>> len(libra_faster_rcnn_small(num_classes=6).neck)
+    2
+
+    Reference: [Pang et al., 2019](https://arxiv.org/abs/1904.02701), with sizes of our own.
+    """
+    return FasterRCNN(
+        backbone=backbone or _small_backbone(),
+        neck=[FeaturePyramid(64), BalancedFeaturePyramid(2, refiner="non_local")],  # (*)
+        rpn=RPNHead(  # (*) at most 5 negatives a positive
+            SMALL_RPN,
+            sampler=RandomSampler(128, positive_fraction=0.5, max_negatives_per_positive=5),
+        ),
+        box_head=BoxHead(
+            num_classes,
+            SMALL_BOX_HEAD,
+            sampler=CombinedSampler.preset("mmdet", num=64, positive_fraction=0.25),  # (*)
+            box_loss=BalancedL1Loss(alpha=0.5, gamma=1.5),  # (*)
+            roi_align=MultilevelROIAlign(finest_scale=SMALL_FINEST_SCALE),
+        ),
+        **_with_policy(options, 320, 320),
+    )
+
+
+# The small pair: anchors from 16 to 256 pixels, and far fewer boxes at every stage.
+SMALL_RPN = RPNSettings(
+    channels=64, scales=(4.0,), pre_nms_train=300, pre_nms_test=300, post_nms=200
+)
+SMALL_BOX_HEAD = BoxHeadSettings(channels=256, max_candidates=300, max_detections=50)
+SMALL_FINEST_SCALE = 28.0  # half of the usual: objects half as large use each level
+
+
+def _small_backbone():
+    return ResNet(18, width=16, batch_norm="trainable", frozen_stages=-1)
+
+
+def _with_policy(options, short_side, long_side):
+    options = dict(options)
+    if options.get("input_policy") is None:
+        options["input_policy"] = InputPolicy(short_side, long_side)
+    return options

@@ -1,0 +1,75 @@
+"""From the second stage's raw outputs to detections: a pure function."""
+
+from keras import ops
+
+from libra_keras.functional.boxes import clip, decode
+from libra_keras.functional.nms import nms
+
+
+def select_detections(logits, deltas, proposals, image_sizes, settings):
+    """Scores, decodes and suppresses the boxes of every class.
+
+    Args:
+        logits: float tensor `(B, N, K + 1)`, background last.
+        deltas: float tensor `(B, N, K, 4)`, encoded relative to the proposals.
+        proposals: `Proposals` of N rows.
+        image_sizes: int tensor `(B, 2)`, height and width before padding; boxes are clipped to it.
+        settings: `BoxHeadSettings`.
+
+    Returns:
+        Dict of `"boxes"` `(B, D, 4)` in pixels of the padded batch image, `"scores"` `(B, D)` in
+        0..1, `"labels"` `(B, D)`, best first, padded with boxes and scores of 0 and labels of -1,
+        and `"num_detections"` `(B,)`, where D is `settings.max_detections`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from libra_keras.models import BoxHeadSettings
+    >>> from libra_keras.models.detections import select_detections
+    >>> from libra_keras.models.proposals import Proposals
+    >>> proposals = Proposals(np.array([[[0, 0, 9, 9]]], "float32"), [[0.9]], [[True]])
+    >>> logits = np.array([[[0.0, 4.0, 0.0]]], "float32")
+    >>> found = select_detections(logits, np.zeros((1, 1, 2, 4), "float32"), proposals,
+    ...                           np.array([[16, 16]]), BoxHeadSettings(max_detections=2))
+    >>> found["labels"].numpy().tolist(), found["num_detections"].numpy().tolist()
+    ([[1, -1]], [1])
+
+    Differs from mmdetection: at most `settings.max_candidates` pairs of box and class enter NMS.
+    """
+    num_classes = deltas.shape[2]
+    scores = ops.softmax(ops.cast(logits, "float32"), axis=-1)[..., :num_classes]
+    eligible = ops.logical_and(scores > settings.score_threshold, proposals.mask[..., None])
+    scores = ops.where(eligible, scores, 0.0)
+    count = min(settings.max_candidates, scores.shape[1] * num_classes)
+    scores, pairs = ops.top_k(ops.reshape(scores, (ops.shape(scores)[0], -1)), count)
+    pairs = ops.cast(pairs, "int32")
+    boxes = _decode_pairs(deltas, proposals.boxes, pairs, image_sizes, settings.stds)
+    labels = pairs % num_classes
+    most = min(settings.max_detections, count)
+    indices, kept = nms(
+        boxes, scores, settings.nms_iou, most, groups=labels, mask=scores > 0
+    )
+    return _padded(
+        ops.where(kept[..., None], ops.take_along_axis(boxes, indices[..., None], axis=1), 0.0),
+        ops.where(kept, ops.take_along_axis(scores, indices, axis=1), 0.0),
+        ops.where(kept, ops.take_along_axis(labels, indices, axis=1), -1),
+        settings.max_detections - most,
+    )
+
+
+def _decode_pairs(deltas, proposal_boxes, pairs, image_sizes, stds):
+    """Boxes `(B, n, 4)` of (proposal, class) pairs, given as proposal * K + class."""
+    num_classes = deltas.shape[2]
+    flat = ops.reshape(deltas, (ops.shape(deltas)[0], -1, 4))
+    own = ops.take_along_axis(flat, pairs[..., None], axis=1)
+    proposals = ops.take_along_axis(proposal_boxes, (pairs // num_classes)[..., None], axis=1)
+    return clip(decode(own, proposals, stds), image_sizes)
+
+
+def _padded(boxes, scores, labels, missing):
+    return {
+        "boxes": ops.pad(boxes, [[0, 0], [0, missing], [0, 0]]),
+        "scores": ops.pad(scores, [[0, 0], [0, missing]]),
+        "labels": ops.pad(labels, [[0, 0], [0, missing]], constant_values=-1),
+        "num_detections": ops.sum(ops.cast(labels >= 0, "int32"), axis=1),
+    }

@@ -1,0 +1,46 @@
+"""The truth of a batch in the one form that all targets are computed from."""
+
+from typing import NamedTuple
+
+from keras import ops
+
+
+class GroundTruth(NamedTuple):
+    """Boxes and labels of a batch, padded to M objects an image.
+
+    Attributes:
+        boxes: float32 `(B, M, 4)`, pixels of the padded batch image.
+        labels: int32 `(B, M)` in 0..K-1; 0 in padding rows.
+        mask: bool `(B, M)`, false for padding.
+
+    Example:
+
+    >>> from libra_keras.models.ground_truth import GroundTruth
+    >>> truth = GroundTruth.of({"boxes": [[[0.0, 0.0, 8.0, 8.0], [-1.0] * 4]], "labels": [[3, -1]]})
+    >>> truth.mask.numpy().tolist(), truth.labels.numpy().tolist()
+    ([[True, False]], [[3, 0]])
+    """
+
+    boxes: object
+    labels: object
+    mask: object
+
+    @classmethod
+    def of(cls, y):
+        """Reads `{"boxes", "labels"}` (or `"classes"`); rows with label -1 are padding.
+
+        Raises:
+            ValueError: if one of the two keys is missing.
+        """
+        labels = y.get("labels", y.get("classes"))
+        if labels is None or "boxes" not in y:
+            raise ValueError(
+                "`y` must be a dict with the keys 'boxes' (B, M, 4) and 'labels' (B, M). "
+                f"Received the keys: {sorted(y)}"
+            )
+        labels = ops.cast(ops.convert_to_tensor(labels), "int32")
+        mask = labels >= 0
+        # The mask alone says what is padding: an augmentation may have moved padding boxes.
+        boxes = ops.cast(ops.convert_to_tensor(y["boxes"]), "float32")
+        boxes = ops.where(mask[..., None], boxes, 0.0)
+        return cls(boxes, ops.where(mask, labels, 0), mask)

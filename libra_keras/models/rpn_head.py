@@ -1,0 +1,164 @@
+"""The first stage: where might an object be?"""
+
+import functools
+
+import keras
+from keras import ops
+
+from libra_keras.functional import native
+from libra_keras.functional.anchors import pyramid_anchors
+from libra_keras.functional.boxes import encode
+from libra_keras.losses import SmoothL1Loss
+from libra_keras.models.proposals import select_proposals
+from libra_keras.models.settings import RPNSettings
+from libra_keras.models.targets import match_anchors, sample_targets
+from libra_keras.samplers import RandomSampler
+
+
+@keras.saving.register_keras_serializable(package="libra_keras")
+class RPNHead(keras.layers.Layer):
+    """Scores and shifts the anchors of every pyramid level; one small network serves all levels.
+
+    Args:
+        settings: `RPNSettings`, sizes and thresholds.
+        sampler: sampler that draws the anchors to train on. Defaults to 256 random ones, half of
+            them positive where there are that many.
+        box_loss: element-wise box loss whose `call` sums the last axis. Defaults to L1.
+
+    Call arguments:
+        pyramid: list of L tensors `(B, H_l, W_l, C)`, finest first.
+
+    Returns:
+        Dict of lists with one entry a level: `"logits"` `(B, N_l)`, `"deltas"` `(B, N_l, 4)` and
+        `"anchors"` `(N_l, 4)` in pixels; N_l counts rows, then columns, then anchors of a cell.
+
+    Example:
+
+    >>> import keras
+    >>> from libra_keras.models import RPNHead, RPNSettings
+    >>> head = RPNHead(RPNSettings(channels=8, strides=(8, 16)))
+    >>> outputs = head([keras.ops.ones((1, 4, 6, 8)), keras.ops.ones((1, 2, 3, 8))])
+    >>> [tuple(logits.shape) for logits in outputs["logits"]]
+    [(1, 72), (1, 18)]
+
+    Reference: [Ren et al., 2015](https://arxiv.org/abs/1506.01497), section 3.1.
+    """
+
+    def __init__(self, settings=None, sampler=None, box_loss=None, **kwargs):
+        super().__init__(**kwargs)
+        self.settings = settings or RPNSettings()
+        self.sampler = sampler or RandomSampler(num=256, positive_fraction=0.5)
+        self.box_loss = box_loss or SmoothL1Loss(beta=0.0)
+        self.shared_conv = self._conv(self.settings.channels, 3, activation="relu")
+        self.logits_conv = self._conv(self.settings.num_anchors, 1)
+        self.deltas_conv = self._conv(4 * self.settings.num_anchors, 1)
+
+    def _conv(self, filters, kernel_size, activation=None):
+        return keras.layers.Conv2D(
+            filters,
+            kernel_size,
+            padding="same",
+            activation=activation,
+            kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
+            dtype=self.dtype_policy,
+        )
+
+    def build(self, input_shape):
+        channels = input_shape[0][-1]
+        if not self.shared_conv.built:  # a reloaded layer comes back built
+            self.shared_conv.build((None, None, None, channels))
+            self.logits_conv.build((None, None, None, self.settings.channels))
+            self.deltas_conv.build((None, None, None, self.settings.channels))
+        self.built = True
+
+    def call(self, pyramid):
+        hidden = [self.shared_conv(level) for level in pyramid]
+        batch = ops.shape(pyramid[0])[0]
+        return {
+            "logits": [ops.reshape(self.logits_conv(level), (batch, -1)) for level in hidden],
+            "deltas": [ops.reshape(self.deltas_conv(level), (batch, -1, 4)) for level in hidden],
+            "anchors": self._anchors(pyramid),
+        }
+
+    def _anchors(self, pyramid):
+        sizes = [ops.shape(level)[1:3] for level in pyramid]
+        settings = self.settings
+        return pyramid_anchors(sizes, settings.strides, settings.scales, settings.ratios)
+
+    def propose(self, outputs, image_sizes, training=False):
+        """Returns the `Proposals` of a batch; no gradient flows through them.
+
+        Args:
+            outputs: what `call` returned.
+            image_sizes: int tensor `(B, 2)`, height and width before padding.
+            training: bool, whether the training number of anchors enters NMS.
+        """
+        settings = self.settings
+        return select_proposals(
+            [ops.stop_gradient(logits) for logits in outputs["logits"]],
+            [ops.stop_gradient(deltas) for deltas in outputs["deltas"]],
+            outputs["anchors"],
+            image_sizes,
+            settings,
+            settings.pre_nms_train if training else settings.pre_nms_test,
+        )
+
+    def compute_losses(self, outputs, truth, image_sizes, make_keys):
+        """Returns the mean classification and box losses of the sampled anchors of the batch.
+
+        Both are sums over the global batch, divided by its number of sampled anchors (counting at
+        least one positive and one negative an image, as mmdetection does).
+
+        Args:
+            outputs: what `call` returned.
+            truth: `GroundTruth`.
+            image_sizes: int tensor `(B, 2)`, height and width before padding.
+            make_keys: function of a number N that returns keys `(B, N)` in [0, 1).
+        """
+        anchors = ops.concatenate(outputs["anchors"], axis=0)
+        match = native.compiled(functools.partial(match_anchors, settings=self.settings))
+        found = match(anchors, truth, image_sizes)
+        keys = make_keys(ops.shape(anchors)[0])
+        indices, targets = sample_targets(found, truth, self.sampler, keys)
+        logits = _gather(outputs["logits"], indices)
+        deltas = _gather(outputs["deltas"], indices)
+        normaliser = native.sum_over_replicas(_sampled_count(targets))
+        is_positive = ops.cast(targets.is_positive, "float32")
+        class_loss = ops.binary_crossentropy(is_positive, logits, from_logits=True)
+        # Negatives have no box: equal zeros on both sides keep their loss and gradient at 0.
+        mask = targets.is_positive[..., None]
+        goal = encode(targets.boxes, ops.take(anchors, indices, axis=0))
+        box_loss = self.box_loss.call(ops.where(mask, goal, 0.0), ops.where(mask, deltas, 0.0))
+        return (
+            ops.sum(class_loss * targets.weights) / normaliser,
+            ops.sum(box_loss * targets.weights) / normaliser,
+        )
+
+    def get_config(self):
+        serialize = keras.saving.serialize_keras_object
+        return {
+            **super().get_config(),
+            "settings": serialize(self.settings),
+            "sampler": serialize(self.sampler),
+            "box_loss": serialize(self.box_loss),
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        parts = ("settings", "sampler", "box_loss")
+        live = {key: keras.saving.deserialize_keras_object(config[key]) for key in parts}
+        return cls(**{**config, **live})
+
+
+def _gather(levels, indices):
+    """Rows `indices` (B, n) of the levels' concatenation, in float32."""
+    rows = ops.concatenate(levels, axis=1)
+    index = indices if len(rows.shape) == 2 else indices[..., None]
+    return ops.cast(ops.take_along_axis(rows, index, axis=1), "float32")
+
+
+def _sampled_count(targets):
+    positives = ops.cast(targets.is_positive, "float32") * targets.weights
+    negatives = targets.weights - positives
+    positives = ops.maximum(ops.sum(positives, axis=1), 1.0)
+    return ops.sum(positives + ops.maximum(ops.sum(negatives, axis=1), 1.0))

@@ -1,0 +1,95 @@
+"""Sizes and thresholds of a detector's two stages, as frozen values that save with the model."""
+
+import dataclasses
+
+import keras
+
+
+class _Settings:
+    """Gives a dataclass the two methods that Keras asks of a saved object."""
+
+    def get_config(self):
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_config(cls, config):
+        # JSON knows no tuples; frozen settings hold nothing mutable.
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in config.items()})
+
+
+@keras.saving.register_keras_serializable(package="libra_keras")
+@dataclasses.dataclass(frozen=True)
+class RPNSettings(_Settings):
+    """Sizes and thresholds of the region proposal stage; defaults as in mmdetection 3.3.
+
+    Attributes:
+        channels: filters of the head's shared 3x3 convolution.
+        strides: pixels between neighbouring cells of each pyramid level, finest first.
+        scales: side of a square anchor in strides.
+        ratios: height divided by width of the anchors.
+        positive_iou, negative_iou, min_positive_iou: thresholds of `functional.matching.match`.
+        pre_nms_train, pre_nms_test: best-scored anchors of each level that enter NMS.
+        post_nms: proposals of one image that leave it.
+        nms_iou: overlap above which the lower-scored of two proposals of a level is dropped.
+        pad_multiple: anchors centred outside the image, its sides rounded up to this many pixels,
+            are not trained.
+
+    Example:
+
+    >>> from libra_keras.models import RPNSettings
+    >>> RPNSettings(scales=(4.0, 8.0)).num_anchors
+    6
+
+    Source: spec of the reference's `rpn_head`, `train_cfg.rpn` and `rpn_proposal`.
+    """
+
+    channels: int = 256
+    strides: tuple = (4, 8, 16, 32, 64)
+    scales: tuple = (8.0,)
+    ratios: tuple = (0.5, 1.0, 2.0)
+    positive_iou: float = 0.7
+    negative_iou: float = 0.3
+    min_positive_iou: float = 0.3
+    pre_nms_train: int = 2000
+    pre_nms_test: int = 1000
+    post_nms: int = 1000
+    nms_iou: float = 0.7
+    pad_multiple: int = 32
+
+    @property
+    def num_anchors(self):
+        """Anchors of one cell."""
+        return len(self.scales) * len(self.ratios)
+
+
+@keras.saving.register_keras_serializable(package="libra_keras")
+@dataclasses.dataclass(frozen=True)
+class BoxHeadSettings(_Settings):
+    """Sizes and thresholds of the second stage; defaults as in mmdetection 3.3.
+
+    Attributes:
+        channels: units of the two fully connected layers.
+        positive_iou: overlap from which a proposal counts as an object; below it is background.
+        stds: four floats that the box deltas are divided by.
+        score_threshold: detections must score more than this, in 0..1.
+        nms_iou: overlap above which the lower-scored of two boxes of one class is dropped.
+        max_candidates: best-scored (box, class) pairs of an image that enter NMS. The result is
+            that of all pairs whenever `max_detections` survive, or fewer pairs pass the threshold.
+        max_detections: detections of one image that leave it.
+
+    Example:
+
+    >>> from libra_keras.models import BoxHeadSettings
+    >>> BoxHeadSettings(score_threshold=0.3).max_detections
+    100
+
+    Source: spec of the reference's `roi_head` and `test_cfg.rcnn`.
+    """
+
+    channels: int = 1024
+    positive_iou: float = 0.5
+    stds: tuple = (0.1, 0.1, 0.2, 0.2)
+    score_threshold: float = 0.05
+    nms_iou: float = 0.5
+    max_candidates: int = 2000
+    max_detections: int = 100
