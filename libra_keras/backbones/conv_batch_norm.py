@@ -1,0 +1,209 @@
+"""Convolution, batch normalisation and ReLU as one layer."""
+
+import keras
+from keras import ops
+
+EPSILON = 1e-5  # torch's; keras.applications uses 1.001e-5, Keras' layer 1e-3
+MOMENTUM = 0.9  # share of the old moving average; torch writes the same as 0.1
+BATCH_NORMS = ("frozen", "trainable", "synchronized")
+
+
+@keras.saving.register_keras_serializable(package="libra_keras")
+class ConvBatchNorm(keras.layers.Layer):
+    """Applies a convolution without bias, then batch normalisation, then (optionally) ReLU.
+
+    Whenever moving statistics are used, the normalisation is folded into the convolution:
+    `conv(x, kernel * scale) + (beta - moving_mean * scale)` with
+    `scale = gamma / sqrt(moving_variance + 1e-5)`. That costs one multiplication per weight instead
+    of several passes over the activations, forwards and backwards. The folding is computed in
+    float32, also under mixed precision.
+
+    Padding is symmetric, `kernel_size // 2` on each side, as in torch; Keras' `"same"` pads
+    strided convolutions on the bottom and right only.
+
+    Args:
+        filters: int, number of output channels.
+        kernel_size: int, odd. Defaults to 1.
+        strides: int. Defaults to 1.
+        relu: bool, whether ReLU follows. Defaults to `True`.
+        batch_norm: `"frozen"` (moving statistics, always, and they never change), `"trainable"`
+            (statistics of the batch while training) or `"synchronized"` (the same over all replicas
+            of a `tf.distribute` strategy). Defaults to `"frozen"`, as detectors train with too few
+            images for batch statistics.
+        train_kernel: bool, whether the kernel is trainable. Defaults to `True`.
+        train_affine: bool, whether `gamma` and `beta` are trainable. Defaults to `True`.
+
+    Call arguments:
+        x: `(B, H, W, C)`. H and W may be unknown.
+        training: bool, whether to use (and average) the statistics of the batch; without effect
+            if `batch_norm="frozen"`.
+
+    Returns:
+        `(B, ceil(H / strides), ceil(W / strides), filters)`.
+
+    Raises:
+        ValueError: if `batch_norm` is not one of the three, or `kernel_size` is even.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from libra_keras.backbones import ConvBatchNorm
+    >>> ConvBatchNorm(8, kernel_size=3, strides=2)(np.ones((1, 7, 10, 3), "float32")).shape[1:]
+    TensorShape([4, 5, 8])
+
+    Reference: [Ioffe and Szegedy, 2015](https://arxiv.org/abs/1502.03167), algorithm 2. Differs
+    from torch: the moving variance averages the biased variance of a batch, as Keras' layer does.
+    """
+
+    def __init__(
+        self,
+        filters,
+        kernel_size=1,
+        strides=1,
+        relu=True,
+        batch_norm="frozen",
+        train_kernel=True,
+        train_affine=True,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if batch_norm not in BATCH_NORMS:
+            raise ValueError(
+                f"`batch_norm` must be one of {BATCH_NORMS}. Received: batch_norm={batch_norm!r}"
+            )
+        if kernel_size % 2 == 0:
+            raise ValueError(
+                "`kernel_size` must be odd, so that padding can be symmetric. "
+                f"Received: kernel_size={kernel_size}"
+            )
+        self.filters = filters
+        self.kernel_size = kernel_size
+        self.strides = strides
+        self.relu = relu
+        self.batch_norm = batch_norm
+        self.train_kernel = train_kernel
+        self.train_affine = train_affine
+        self.initial_values = {}
+
+    def build(self, input_shape):
+        size, channels = self.kernel_size, input_shape[-1]
+        if channels is None:
+            raise ValueError(
+                f"The number of channels must be known. Received: input_shape={input_shape}"
+            )
+        # He et al., 2015: keeps the variance of gradients through ReLU, as the reference does.
+        normal = keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
+        shape = (size, size, channels, self.filters)
+        vector = (self.filters,)
+        self.kernel = self._add("kernel", shape, normal, self.train_kernel)
+        self.gamma = self._add("gamma", vector, "ones", self.train_affine)
+        self.beta = self._add("beta", vector, "zeros", self.train_affine)
+        self.moving_mean = self._add("moving_mean", vector, "zeros", False)
+        self.moving_variance = self._add("moving_variance", vector, "ones", False)
+        self.initial_values = {}
+
+    def _add(self, name, shape, initializer, trainable):
+        if name in self.initial_values:
+            initializer = constant(self.initial_values[name])
+        # Without autocasting, mixed precision leaves the maths of folding in float32.
+        return self.add_weight(
+            name=name, shape=shape, initializer=initializer, trainable=trainable, autocast=False
+        )
+
+    def call(self, x, training=None):
+        if training and self.batch_norm != "frozen":
+            x = self._normalise_with_batch(self._convolve(x, self.kernel))
+        else:
+            scale = self.gamma * ops.rsqrt(self.moving_variance + EPSILON)
+            shift = self.beta - self.moving_mean * scale
+            x = add_bias(self._convolve(x, self.kernel * scale), ops.cast(shift, x.dtype))
+        return ops.relu(x) if self.relu else x
+
+    def _convolve(self, x, kernel):
+        pad = self.kernel_size // 2
+        if self.strides == 1:  # "same" is symmetric here and saves a copy of the activations
+            padding = "same"
+        else:
+            padding = "valid"
+            x = ops.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0))) if pad else x
+        kernel = ops.cast(kernel, x.dtype)
+        return ops.conv(x, kernel, self.strides, padding, data_format="channels_last")
+
+    def _normalise_with_batch(self, x):
+        if self.batch_norm == "synchronized":
+            x, mean, variance = normalise(x, self.gamma, self.beta, synchronized=True)
+        else:
+            x, mean, variance = normalise_fused(x, self.gamma, self.beta)
+        for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            average.assign(average * MOMENTUM + ops.stop_gradient(value) * (1.0 - MOMENTUM))
+        return x
+
+    def compute_output_shape(self, input_shape):
+        batch, *sizes, _ = input_shape
+        return (batch, *(divide_up(size, self.strides) for size in sizes), self.filters)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "kernel_size": self.kernel_size,
+            "strides": self.strides,
+            "relu": self.relu,
+            "batch_norm": self.batch_norm,
+            "train_kernel": self.train_kernel,
+            "train_affine": self.train_affine,
+        }
+
+
+def divide_up(size, divisor):
+    """`ceil(size / divisor)` of an int; an unknown size (`None`) stays unknown."""
+    return None if size is None else -(-size // divisor)
+
+
+def constant(values):
+    """An initializer that gives the array `values`, after checking the shape asked for."""
+
+    def initializer(shape, dtype=None):
+        if tuple(shape) != values.shape:
+            raise ValueError(f"Expected values of shape {tuple(shape)}. Received: {values.shape}")
+        return ops.convert_to_tensor(values, dtype)
+
+    return initializer
+
+
+def add_bias(x, bias):
+    """Adds `bias` (C,) to `x` (B, H, W, C), as an operation that TensorFlow can fuse."""
+    if keras.backend.backend() != "tensorflow":
+        return x + bias
+    import tensorflow as tf
+
+    # oneDNN fuses Conv2D, BiasAdd and Relu into one kernel; it knows no such rule for AddV2.
+    return tf.nn.bias_add(x, bias)
+
+
+def normalise(x, gamma, beta, synchronized=False):
+    """Normalises `x` (B, H, W, C) with its own statistics, in portable operations.
+
+    Returns:
+        The normalised `x`, the mean (C,) and the biased variance (C,) of the batch in float32.
+    """
+    # JAX sees one global batch: its statistics are synchronized without being asked.
+    synchronized = synchronized and keras.backend.backend() != "jax"
+    values = ops.cast(x, "float32")
+    mean, variance = ops.moments(values, (0, 1, 2), synchronized=synchronized)
+    scale = gamma * ops.rsqrt(variance + EPSILON)
+    return ops.cast(values * scale + (beta - mean * scale), x.dtype), mean, variance
+
+
+def normalise_fused(x, gamma, beta):
+    """The same as `normalise` on one replica, with TensorFlow's fused kernel where there is one."""
+    if keras.backend.backend() != "tensorflow":
+        return normalise(x, gamma, beta)
+    import tensorflow as tf
+
+    gamma, beta = ops.convert_to_tensor(gamma), ops.convert_to_tensor(beta)
+    y, mean, variance = tf.compat.v1.nn.fused_batch_norm(
+        x, gamma, beta, epsilon=EPSILON, is_training=True
+    )
+    num = ops.cast(tf.size(x) // tf.shape(x)[-1], "float32")
+    return y, mean, variance * (num - 1.0) / num  # the kernel returns the unbiased variance

@@ -1,0 +1,237 @@
+"""Residual networks with the numerics of torch, made for detectors."""
+
+import keras
+from keras import ops
+
+from libra_keras.backbones.conv_batch_norm import BATCH_NORMS, ConvBatchNorm, divide_up
+from libra_keras.backbones.imagenet import imagenet_values
+
+BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
+BLOCKS[152] = (3, 8, 36, 3)
+STYLES = ("pytorch", "caffe")
+
+
+@keras.saving.register_keras_serializable(package="libra_keras")
+class ResNet(keras.layers.Layer):
+    """Turns images into features of four resolutions with a residual network.
+
+    Depths 18 and 34 have blocks of two 3x3 convolutions, the others bottlenecks. The defaults are
+    those of a detector that is fine-tuned with few images at a time: batch normalisation uses
+    moving statistics, and the stem and the first stage do not train.
+
+    Args:
+        depth: int, 18, 34, 50, 101 or 152. Defaults to 50.
+        width: int, channels of the first stage; later stages double them. Defaults to 64.
+        style: `"pytorch"` (the 3x3 convolution of a bottleneck has the stride) or `"caffe"` (its
+            first 1x1 convolution has it, as in the paper). Weights belong to one of the two.
+            Without effect for depths 18 and 34. Defaults to `"pytorch"`.
+        batch_norm: `"frozen"` (moving statistics, always, and they never change), `"trainable"`
+            or `"synchronized"` (statistics of the batch while training, of one or of all
+            replicas). Frozen stages stay `"frozen"`. Defaults to `"frozen"`.
+        train_affine: bool, whether scales and offsets of batch normalisation train, outside frozen
+            stages. Defaults to `True`.
+        frozen_stages: int, -1 (all trains), 0 (the stem does not), or 1..4 (nor do that many
+            stages). Defaults to 1.
+        weights: `None` (random), `"imagenet"`, or the path of weights of
+            `keras.applications.ResNet50/101/152(include_top=False)`; the latter two need
+            `style="caffe"`, and BGR images minus the mean. They are read once, when the layer is
+            built. A saved model contains its weights, so that `get_config` says `None` here.
+
+    Call arguments:
+        images: `(B, H, W, 3)`, normalised as the weights want. H and W may be unknown.
+        training: bool, whether batch statistics are used where `batch_norm` says so.
+
+    Returns:
+        Dict of `"C2"`..`"C5"`, `(B, ceil(H / s), ceil(W / s), C)` with strides s = 4, 8, 16, 32 and
+        C = `width` * (1, 2, 4, 8), four times that with bottlenecks.
+
+    Raises:
+        ValueError: if an argument is none of the above, or `weights` do not fit the network.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from libra_keras.backbones import ResNet
+    >>> features = ResNet(depth=18, width=8)(np.zeros((1, 75, 101, 3), "float32"))
+    >>> {name: tuple(level.shape) for name, level in features.items()}
+    {'C2': (1, 19, 26, 8), 'C3': (1, 10, 13, 16), 'C4': (1, 5, 7, 32), 'C5': (1, 3, 4, 64)}
+
+    Reference: [He et al., 2016](https://arxiv.org/abs/1512.03385), table 1. Numerics are those of
+    mmdetection's `ResNet`: symmetric padding, epsilon 1e-5, convolutions without bias.
+    """
+
+    def __init__(
+        self,
+        depth=50,
+        width=64,
+        style="pytorch",
+        batch_norm="frozen",
+        train_affine=True,
+        frozen_stages=1,
+        weights=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        check_choice("depth", depth, tuple(BLOCKS))
+        check_choice("style", style, STYLES)
+        check_choice("batch_norm", batch_norm, BATCH_NORMS)
+        check_choice("frozen_stages", frozen_stages, (-1, 0, 1, 2, 3, 4))
+        if weights is not None and (style, width) != ("caffe", 64):
+            raise ValueError(
+                '`weights` of keras.applications need `style="caffe"` and `width=64`. '
+                f"Received: style={style!r}, width={width}"
+            )
+        self.depth = depth
+        self.width = width
+        self.style = style
+        self.batch_norm = batch_norm
+        self.train_affine = train_affine
+        self.frozen_stages = frozen_stages
+        self.initial_weights = weights  # Keras has its own property `weights`
+        self.stem = self._conv(0, "stem", width, kernel_size=7, strides=2)
+        self.blocks = [
+            self._block(stage, index)
+            for stage, num in enumerate(BLOCKS[depth], start=1)
+            for index in range(num)
+        ]
+
+    def _conv(self, stage, name, filters, **kwargs):
+        frozen = stage <= self.frozen_stages
+        return ConvBatchNorm(
+            filters,
+            batch_norm="frozen" if frozen else self.batch_norm,
+            train_kernel=not frozen,
+            train_affine=self.train_affine and not frozen,
+            dtype=self.dtype_policy,
+            name=name,
+            **kwargs,
+        )
+
+    def _block(self, stage, index):
+        width = self.width * 2 ** (stage - 1)
+        stride = 2 if stage > 1 and index == 0 else 1
+        if self.depth < 50:
+            plan = [(3, width, stride), (3, width, 1)]  # kernel size, filters, stride
+        else:
+            strides = (1, stride) if self.style == "pytorch" else (stride, 1)
+            plan = [(1, width, strides[0]), (3, width, strides[1]), (1, 4 * width, 1)]
+        filters = plan[-1][1]
+        convs = [
+            self._conv(
+                stage,
+                f"conv{i}",
+                channels,
+                kernel_size=size,
+                strides=step,
+                relu=i < len(plan),  # the last ReLU comes after the addition
+            )
+            for i, (size, channels, step) in enumerate(plan, start=1)
+        ]
+        downsample = None
+        if index == 0 and (stage > 1 or filters != self.width):
+            downsample = self._conv(stage, "downsample", filters, strides=stride, relu=False)
+        name = f"stage{stage}_block{index}"
+        return ResidualBlock(convs, downsample, dtype=self.dtype_policy, name=name)
+
+    @property
+    def stages(self):
+        """List of the four stages, each a list of blocks."""
+        return [
+            [block for block in self.blocks if block.name.startswith(f"stage{stage}_")]
+            for stage in range(1, 5)
+        ]
+
+    def build(self, input_shape):
+        if len(input_shape) != 4:
+            raise ValueError(f"Images must be (B, H, W, C). Received: shape={input_shape}")
+        if self.initial_weights is not None:
+            self._set_initial_values(imagenet_values(self.initial_weights, self.depth))
+        self.stem.build(input_shape)
+        shape = (None, None, None, self.width)
+        for block in self.blocks:
+            block.build(shape)
+            shape = block.compute_output_shape(shape)
+
+    def _set_initial_values(self, values):
+        self.stem.initial_values = values(0, 0, 1)
+        for stage, blocks in enumerate(self.stages, start=1):
+            for index, block in enumerate(blocks):
+                for number, conv in enumerate(block.convs, start=1):
+                    conv.initial_values = values(stage, index, number)
+                if block.downsample is not None:
+                    block.downsample.initial_values = values(stage, index, 0)
+
+    def call(self, images, training=None):
+        x = self.stem(images, training=training)
+        # Zeros may stand for the reference's -inf here: nothing after ReLU is smaller.
+        x = ops.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        x = ops.max_pool(x, 3, 2, "valid", data_format="channels_last")
+        features = {}
+        for stage, blocks in enumerate(self.stages, start=1):
+            # Also cuts the gradient with respect to the images, which detectors do not need.
+            x = ops.stop_gradient(x) if stage == self.frozen_stages + 1 else x
+            for block in blocks:
+                x = block(x, training=training)
+            features[f"C{stage + 1}"] = x
+        return features
+
+    def compute_output_shape(self, input_shape):
+        batch, height, width, _ = input_shape
+        return {
+            f"C{stage + 1}": (
+                batch,
+                divide_up(height, 2 ** (stage + 1)),
+                divide_up(width, 2 ** (stage + 1)),
+                blocks[-1].convs[-1].filters,
+            )
+            for stage, blocks in enumerate(self.stages, start=1)
+        }
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "depth": self.depth,
+            "width": self.width,
+            "style": self.style,
+            "batch_norm": self.batch_norm,
+            "train_affine": self.train_affine,
+            "frozen_stages": self.frozen_stages,
+            "weights": None,  # else loading a saved model would need the file again
+        }
+
+
+class ResidualBlock(keras.layers.Layer):
+    """Adds the output of some convolutions to their input, then applies ReLU.
+
+    Args:
+        convs: list of `ConvBatchNorm`, applied in turn; the last one without ReLU.
+        downsample: `ConvBatchNorm` that brings the input to the shape of their output, or `None`.
+    """
+
+    def __init__(self, convs, downsample=None, **kwargs):
+        super().__init__(**kwargs)
+        self.convs = convs
+        self.downsample = downsample
+
+    def build(self, input_shape):
+        if self.downsample is not None:
+            self.downsample.build(input_shape)
+        for conv in self.convs:
+            conv.build(input_shape)
+            input_shape = conv.compute_output_shape(input_shape)
+
+    def call(self, x, training=None):
+        shortcut = x if self.downsample is None else self.downsample(x, training=training)
+        for conv in self.convs:
+            x = conv(x, training=training)
+        return ops.relu(x + shortcut)
+
+    def compute_output_shape(self, input_shape):
+        for conv in self.convs:
+            input_shape = conv.compute_output_shape(input_shape)
+        return input_shape
+
+
+def check_choice(name, value, choices):
+    if value not in choices:
+        raise ValueError(f"`{name}` must be one of {choices}. Received: {name}={value!r}")
