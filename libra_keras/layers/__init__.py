@@ -1,0 +1,13 @@
+"""Layers: what stands between a backbone and a detector's heads, each usable on its own."""
+
+from libra_keras.layers.balanced_feature_pyramid import BalancedFeaturePyramid
+from libra_keras.layers.feature_pyramid import FeaturePyramid
+from libra_keras.layers.image_normalization import ImageNormalization
+from libra_keras.layers.non_local_block import NonLocalBlock
+
+__all__ = [
+    "BalancedFeaturePyramid",
+    "FeaturePyramid",
+    "ImageNormalization",
+    "NonLocalBlock",
+]

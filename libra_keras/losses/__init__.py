@@ -1,0 +1,6 @@
+"""Losses: one pure function and one Keras loss each."""
+
+from libra_keras.losses.balanced_l1 import BalancedL1Loss, balanced_l1
+from libra_keras.losses.smooth_l1 import SmoothL1Loss, smooth_l1
+
+__all__ = ["BalancedL1Loss", "SmoothL1Loss", "balanced_l1", "smooth_l1"]

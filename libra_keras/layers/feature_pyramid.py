@@ -1,0 +1,163 @@
+"""Feature pyramid network: levels of equal width from the stages of a backbone."""
+
+import keras
+from keras import ops
+
+from libra_keras.functional.resize import resize_nearest
+from libra_keras.layers.pyramids import check_shapes, level_number, pack, unpack
+
+_EXTRA_LEVELS = ("max_pool", "on_input", "on_lateral", "on_output")
+
+
+@keras.saving.register_keras_serializable(package="libra_keras")
+class FeaturePyramid(keras.layers.Layer):
+    """Turns the stages of a backbone into pyramid levels of equal width.
+
+    A 1x1 convolution brings each stage to `channels`; from the coarsest down, each is enlarged
+    (nearest neighbours) to the exact size of the next finer one and added to it; a 3x3
+    convolution makes the output level. Sizes need not halve exactly. Convolutions have biases,
+    Xavier-uniform start, and neither normalisation nor activation.
+
+    Args:
+        channels: int, channels of every output level.
+        num_levels: int, output levels altogether, at least one for each stage used.
+        start_level: int, position of the finest stage to use (RetinaNet: 1 starts at C3).
+        extra_levels: what the levels beyond the stages are made from, each half the size
+            (rounded up) of the one before. `"max_pool"`: every second pixel of the last output
+            (Faster R-CNN). `"on_input"`, `"on_lateral"`, `"on_output"`: a 3x3 convolution of
+            stride 2 on the coarsest stage (RetinaNet), its 1x1 convolution, or its output level;
+            further levels are convolved from the one before.
+
+    Call arguments:
+        pyramid: dict `{"C2": ..., "C5": ...}` or list, finest first, of tensors
+            `(B, H_l, W_l, C_l)`; H and W may be unknown.
+
+    Returns:
+        Dict `{"P2": ...}`, numbered like the stages, or a list, as the input was: `num_levels`
+        tensors `(B, H_l, W_l, channels)`.
+
+    Raises:
+        ValueError: if an argument is out of range, or there are more stages than levels.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from libra_keras.layers import FeaturePyramid
+    >>> sizes = {"C3": (12, 20), "C4": (6, 10), "C5": (3, 5)}
+    >>> stages = {name: np.zeros((1, *size, 32), "float32") for name, size in sizes.items()}
+    >>> levels = FeaturePyramid(channels=16)(stages)
+    >>> {name: tuple(level.shape[1:]) for name, level in levels.items()}["P6"]
+    (2, 3, 16)
+
+    Source: [Lin et al., 2017](https://arxiv.org/abs/1612.03144), section 3; extra levels of
+    RetinaNet: [Lin et al., 2017](https://arxiv.org/abs/1708.02002), section 4. As in
+    mmdetection, and unlike the RetinaNet paper, no ReLU stands between two extra levels.
+    """
+
+    def __init__(
+        self, channels=256, num_levels=5, start_level=0, extra_levels="max_pool", **kwargs
+    ):
+        super().__init__(**kwargs)
+        if channels < 1 or num_levels < 1 or start_level < 0:
+            raise ValueError(
+                "`channels` and `num_levels` must be positive and `start_level` not negative. "
+                f"Received: channels={channels}, num_levels={num_levels}, "
+                f"start_level={start_level}"
+            )
+        if extra_levels not in _EXTRA_LEVELS:
+            raise ValueError(
+                f"`extra_levels` must be one of {_EXTRA_LEVELS}. Received: {extra_levels!r}"
+            )
+        self.channels = channels
+        self.num_levels = num_levels
+        self.start_level = start_level
+        self.extra_levels = extra_levels
+
+    def build(self, input_shape):
+        stages = self._stages(unpack(input_shape)[1])
+        check_shapes(stages)
+        wide = (None, None, None, self.channels)
+        used = range(len(stages))
+        self.lateral_convs = [self._conv(1, f"lateral_conv_{i}", stages[i]) for i in used]
+        self.output_convs = [self._conv(3, f"output_conv_{i}", wide) for i in used]
+        num_extra = self.num_levels - len(stages) if self.extra_levels != "max_pool" else 0
+        first = stages[-1] if self.extra_levels == "on_input" else wide
+        self.extra_convs = [
+            self._conv(3, f"extra_conv_{i}", wide if i else first, strides=2, padding="valid")
+            for i in range(num_extra)
+        ]
+
+    def _conv(self, size, name, input_shape, **kwargs):
+        conv = keras.layers.Conv2D(
+            self.channels,
+            size,
+            name=name,
+            dtype=self.dtype_policy,
+            data_format="channels_last",
+            **{"padding": "same", **kwargs},
+        )
+        conv.build((None, None, None, input_shape[-1]))
+        return conv
+
+    def _stages(self, levels):
+        used = levels[self.start_level :]
+        if not 0 < len(used) <= self.num_levels:
+            raise ValueError(
+                f"`start_level` must leave between 1 and num_levels={self.num_levels} stages. "
+                f"Received: start_level={self.start_level} with {len(levels)} stages"
+            )
+        return used
+
+    def call(self, pyramid):
+        names, levels = unpack(pyramid)
+        stages = self._stages(levels)
+        laterals = [conv(x) for conv, x in zip(self.lateral_convs, stages, strict=True)]
+        merged = _top_down(laterals)
+        outputs = [conv(x) for conv, x in zip(self.output_convs, merged, strict=True)]
+        outputs = self._with_extra_levels(stages, laterals, outputs)
+        return pack(pyramid, self._output_names(names), outputs)
+
+    def _with_extra_levels(self, stages, laterals, outputs):
+        if self.extra_levels == "max_pool":
+            while len(outputs) < self.num_levels:
+                outputs.append(outputs[-1][:, ::2, ::2])
+            return outputs
+        source = {"on_input": stages, "on_lateral": laterals, "on_output": outputs}
+        level = source[self.extra_levels][-1]
+        for conv in self.extra_convs:
+            # Padding of one pixel on every side: "same" pads even sizes at the bottom right only.
+            level = conv(ops.pad(level, ((0, 0), (1, 1), (1, 1), (0, 0))))
+            outputs.append(level)
+        return outputs
+
+    def _output_names(self, names):
+        if names is None:
+            return None
+        first = level_number(names[self.start_level])
+        return [f"P{first + i}" for i in range(self.num_levels)]
+
+    def compute_output_shape(self, input_shape):
+        names, levels = unpack(input_shape)
+        shapes = [(*shape[:3], self.channels) for shape in self._stages(levels)]
+        while len(shapes) < self.num_levels:
+            batch, *size, channels = shapes[-1]
+            halves = [None if n is None else (n + 1) // 2 for n in size]
+            shapes.append((batch, *halves, channels))
+        return pack(input_shape, self._output_names(names), shapes)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "channels": self.channels,
+            "num_levels": self.num_levels,
+            "start_level": self.start_level,
+            "extra_levels": self.extra_levels,
+        }
+
+
+def _top_down(laterals):
+    """Adds to each level the enlarged, already summed, next coarser one."""
+    merged = [laterals[-1]]
+    for finer in reversed(laterals[:-1]):
+        merged.append(finer + resize_nearest(merged[-1], ops.shape(finer)[1:3]))
+    return merged[::-1]

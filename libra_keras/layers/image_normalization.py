@@ -1,0 +1,115 @@
+"""Normalise images inside the model, so that a model takes plain pixels."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="libra_keras")
+class ImageNormalization(keras.layers.Layer):
+    """Subtracts a mean from images and divides by a deviation, per channel.
+
+    Arithmetic is float32 whatever the images and the precision are. Padding must be 0 *after*
+    normalisation, as in the reference, which pads last: give `image_sizes`, and every pixel
+    outside an image's own size becomes 0.
+
+    Args:
+        mean: sequence of one float per channel, in the range and order of the *output* channels
+            before normalisation (with `"bgr"`: blue, green, red; 0..255).
+        std: sequence of one positive float per channel, in the same order, or `None` for 1.
+        channel_order: `"rgb"` keeps the channels, `"bgr"` reverses them.
+
+    Call arguments:
+        images: tensor `(B, H, W, 3)` of any dtype, RGB, 0..255; H and W may be unknown.
+        image_sizes: optional tensor `(B, 2)`, height and width in pixels before padding.
+
+    Returns:
+        Tensor `(B, H, W, 3)` of the layer's compute dtype.
+
+    Raises:
+        ValueError: if `mean` and `std` differ in length, a deviation is not positive,
+            `channel_order` is unknown, or the images have other channels than `mean`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from libra_keras.layers import ImageNormalization
+    >>> images = np.full((1, 2, 2, 3), 100, "uint8")
+    >>> normalize = ImageNormalization(mean=(90, 100, 110), std=(5, 5, 5))
+    >>> [float(value) for value in normalize(images, image_sizes=[[2, 1]])[0, 1, 0]]
+    [2.0, 0.0, -2.0]
+    >>> [float(value) for value in normalize(images, image_sizes=[[2, 1]])[0, 1, 1]]
+    [0.0, 0.0, 0.0]
+
+    Source: the data preprocessor of the reference, and its two sets of numbers.
+    """
+
+    def __init__(
+        self,
+        mean=(123.675, 116.28, 103.53),
+        std=(58.395, 57.12, 57.375),
+        channel_order="rgb",
+        **kwargs,
+    ):
+        # Casting pixels to a half precision before the subtraction would lose their last bits.
+        super().__init__(autocast=False, **kwargs)
+        if channel_order not in ("rgb", "bgr"):
+            raise ValueError(f"`channel_order` must be 'rgb' or 'bgr'. Received: {channel_order!r}")
+        if std is not None and (len(std) != len(mean) or min(std) <= 0):
+            raise ValueError(
+                "`std` must be None or as many positive numbers as `mean`. "
+                f"Received: mean={mean}, std={std}"
+            )
+        self.mean = tuple(float(value) for value in mean)
+        self.std = None if std is None else tuple(float(value) for value in std)
+        self.channel_order = channel_order
+
+    @classmethod
+    def torch_style(cls, **kwargs):
+        """Returns the layer for weights that were trained on RGB with torchvision's numbers."""
+        return cls((123.675, 116.28, 103.53), (58.395, 57.12, 57.375), "rgb", **kwargs)
+
+    @classmethod
+    def caffe_style(cls, **kwargs):
+        """Returns the layer for weights of Caffe origin, as `keras.applications.ResNet50`'s.
+
+        Channels become blue, green, red; the mean (103.939, 116.779, 123.68) is subtracted;
+        nothing is divided.
+        """
+        return cls((103.939, 116.779, 123.68), None, "bgr", **kwargs)
+
+    def build(self, images_shape):
+        if len(images_shape) != 4 or images_shape[-1] != len(self.mean):
+            raise ValueError(
+                f"`images` must have shape (B, H, W, {len(self.mean)}), one channel for each "
+                f"value of `mean`. Received: shape={tuple(images_shape)}"
+            )
+
+    def call(self, images, image_sizes=None):
+        pixels = ops.cast(images, "float32")
+        if self.channel_order == "bgr":
+            pixels = ops.flip(pixels, axis=-1)
+        pixels = pixels - ops.convert_to_tensor(self.mean, "float32")
+        if self.std is not None:
+            pixels = pixels / ops.convert_to_tensor(self.std, "float32")
+        if image_sizes is not None:
+            pixels = ops.where(_inside(ops.shape(pixels), image_sizes), pixels, 0.0)
+        return ops.cast(pixels, self.compute_dtype)
+
+    def compute_output_shape(self, images_shape):
+        return tuple(images_shape)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "mean": self.mean,
+            "std": self.std,
+            "channel_order": self.channel_order,
+        }
+
+
+def _inside(shape, image_sizes):
+    """(B, H, W, 1) bool: is a pixel within the height and width of its own image?"""
+    sizes = ops.cast(image_sizes, "int32")[:, None, None, None, :]
+    rows = ops.arange(shape[1], dtype="int32")[None, :, None, None]
+    columns = ops.arange(shape[2], dtype="int32")[None, None, :, None]
+    return ops.logical_and(rows < sizes[..., 0], columns < sizes[..., 1])

@@ -1,0 +1,168 @@
+"""Non-local block: every position of a feature map sees every other one."""
+
+import keras
+from keras import ops
+
+_MODES = ("embedded_gaussian", "gaussian", "dot_product", "concatenation")
+_STARTS = ("zeros", "xavier")
+
+
+@keras.saving.register_keras_serializable(package="libra_keras")
+class NonLocalBlock(keras.layers.Layer):
+    """Adds to every position a weighted mean over all positions: `x + conv_out(weights @ g(x))`.
+
+    `theta`, `phi`, `g` (from C channels to `C // reduction`) and `conv_out` (back to C) are 1x1
+    convolutions with biases. Weights, softmax and both matrix products are float32, also under
+    mixed precision. Positions of padded image borders take part like any other. The weights take
+    `4 * B * (H * W) ** 2` bytes.
+
+    Args:
+        reduction: int >= 1, C over the number of inner channels (at least one is kept).
+        mode: how position i weighs position j. `"embedded_gaussian"`: softmax over j of
+            `theta_i . phi_j`. `"gaussian"`: softmax of `x_i . x_j`. `"dot_product"`:
+            `theta_i . phi_j / number of j`. `"concatenation"`:
+            `relu(w . [theta_i, phi_j]) / number of j` with a learned w.
+        use_scale: bool, whether `"embedded_gaussian"` divides the products by the square root of
+            the inner channels. It has no effect in the other modes.
+        sub_sample: bool, whether positions j are 2x2 max-pooled first (H and W at least 2).
+        start: `"zeros"`: `conv_out` is 0, so that an untrained block returns its input; the
+            others are normal with deviation 0.01. `"xavier"`: all Xavier-uniform, which the
+            models of the paper had; biases are 0.
+
+    Call arguments:
+        x: tensor `(B, H, W, C)`; H and W may be unknown.
+
+    Returns:
+        Tensor of the shape of `x`.
+
+    Raises:
+        ValueError: if an argument is out of range, or `x` has not four axes and a known C.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras import ops
+    >>> from libra_keras.layers import NonLocalBlock
+    >>> x = np.random.default_rng(0).normal(size=(1, 4, 6, 8)).astype("float32")
+    >>> bool(np.all(ops.convert_to_numpy(NonLocalBlock()(x)) == x))
+    True
+
+    Source: [Wang et al., 2018](https://arxiv.org/abs/1711.07971), sections 3.2 and 3.3. The
+    blocks of Libra R-CNN have `reduction=1, use_scale=False`.
+    """
+
+    def __init__(
+        self,
+        reduction=2,
+        mode="embedded_gaussian",
+        use_scale=True,
+        sub_sample=False,
+        start="zeros",
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if reduction < 1:
+            raise ValueError(f"`reduction` must be at least 1. Received: reduction={reduction}")
+        if mode not in _MODES:
+            raise ValueError(f"`mode` must be one of {_MODES}. Received: mode={mode!r}")
+        if start not in _STARTS:
+            raise ValueError(f"`start` must be one of {_STARTS}. Received: start={start!r}")
+        self.reduction = reduction
+        self.mode = mode
+        self.use_scale = use_scale
+        self.sub_sample = sub_sample
+        self.start = start
+
+    def build(self, input_shape):
+        if len(input_shape) != 4 or input_shape[-1] is None:
+            raise ValueError(
+                "`x` must have shape (B, H, W, C) with a known C. "
+                f"Received: shape={tuple(input_shape)}"
+            )
+        channels = input_shape[-1]
+        inner = max(channels // self.reduction, 1)
+        small = keras.initializers.RandomNormal(stddev=0.01)
+        self.g = self._conv("g", channels, inner, small)
+        if self.mode != "gaussian":
+            self.theta = self._conv("theta", channels, inner, small)
+            self.phi = self._conv("phi", channels, inner, small)
+        if self.mode == "concatenation":
+            he = keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
+            self.concat_project = self._conv("concat_project", 2 * inner, 1, he, use_bias=False)
+        self.conv_out = self._conv("conv_out", inner, channels, "zeros")
+
+    def _conv(self, name, inputs, outputs, initializer, use_bias=True):
+        conv = keras.layers.Conv2D(
+            outputs,
+            1,
+            use_bias=use_bias,
+            kernel_initializer=initializer if self.start == "zeros" else "glorot_uniform",
+            data_format="channels_last",
+            name=name,
+            dtype=self.dtype_policy,
+        )
+        conv.build((None, None, None, inputs))
+        return conv
+
+    def call(self, x):
+        values = _positions(self._pooled(self.g(x)))
+        mixed = ops.matmul(self.attention(x), values)
+        mixed = ops.reshape(mixed, (*ops.shape(x)[:3], values.shape[-1]))
+        return x + self.conv_out(ops.cast(mixed, self.compute_dtype))
+
+    def attention(self, x):
+        """Returns the weights `(B, H * W, positions j)` of a built block, in float32.
+
+        Args:
+            x: tensor `(B, H, W, C)`. Positions are row by row; those of j are `H * W`, or
+                `(H // 2) * (W // 2)` with `sub_sample`.
+        """
+        if self.mode == "gaussian":
+            return _softmax_of_products(_positions(x), _positions(self._pooled(x)))
+        theta, phi = _positions(self.theta(x)), _positions(self._pooled(self.phi(x)))
+        if self.mode == "embedded_gaussian":
+            inner = theta.shape[-1]
+            return _softmax_of_products(theta * inner**-0.5 if self.use_scale else theta, phi)
+        num_keys = ops.cast(ops.shape(phi)[1], "float32")
+        if self.mode == "dot_product":
+            return _products(theta, phi) / num_keys
+        return self._concatenation(theta, phi) / num_keys
+
+    def _concatenation(self, theta, phi):
+        """A weighted sum over both halves is two sums: the (N, N, 2C) tensor is not needed."""
+        weights = ops.cast(self.concat_project.kernel[0, 0], "float32")  # (2 * inner, 1)
+        inner = theta.shape[-1]
+        rows, columns = ops.matmul(theta, weights[:inner]), ops.matmul(phi, weights[inner:])
+        return ops.relu(rows + ops.transpose(columns, (0, 2, 1)))
+
+    def _pooled(self, x):
+        if not self.sub_sample:
+            return x
+        return ops.max_pool(x, 2, 2, padding="valid", data_format="channels_last")
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "reduction": self.reduction,
+            "mode": self.mode,
+            "use_scale": self.use_scale,
+            "sub_sample": self.sub_sample,
+            "start": self.start,
+        }
+
+
+def _positions(x):
+    """(B, H, W, C) -> (B, H * W, C), in float32: what follows sums over many positions."""
+    batch, height, width, _ = ops.shape(x)
+    return ops.cast(ops.reshape(x, (batch, height * width, x.shape[-1])), "float32")
+
+
+def _products(queries, keys):
+    return ops.matmul(queries, ops.transpose(keys, (0, 2, 1)))
+
+
+def _softmax_of_products(queries, keys):
+    return ops.softmax(_products(queries, keys), axis=-1)

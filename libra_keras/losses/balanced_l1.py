@@ -1,0 +1,140 @@
+"""Balanced L1: a smooth L1 whose small errors keep a larger share of the gradient."""
+
+import math
+
+import keras
+from keras import ops
+
+_FORMS = ("reference", "continuous")
+
+
+def balanced_l1(y_true, y_pred, alpha=0.5, gamma=1.5, beta=1.0, form="reference"):
+    """Balanced L1 loss of every element.
+
+    With `x = |y_pred - y_true|` and `b = exp(gamma / alpha) - 1`, the loss is
+
+        alpha / b * (b * x + 1) * log(b * x / beta + 1) - alpha * x    where x < beta
+        gamma * x + gamma / b - alpha * beta                           elsewhere
+
+    so that, for `beta = 1`, its slope is `alpha * log(b * x + 1)`, which reaches `gamma` at
+    `x = 1` and stays there. This is the form `"reference"`. With `beta` other than 1 its slope
+    has a kink of `alpha * (1 - beta) / beta` at 0 and a jump at `beta`. The form `"continuous"`
+    puts `b / beta` in the place of `b`, so that the slope is `alpha * log(b * x / beta + 1)`
+    for every `beta`. Both are the same at `beta = 1`.
+
+    Computed in float32 whatever the inputs are. Where an element does not count, replace the
+    *inputs* (equal values in both give loss and gradient 0): a weight of 0 on the result does
+    not remove an infinite or NaN input.
+
+    Args:
+        y_true: tensor of any shape.
+        y_pred: tensor of the same shape.
+        alpha: float > 0, the slope of small errors; smaller values raise it.
+        gamma: float > 0, the slope of large errors.
+        beta: float > 0, the error from which on the loss is linear.
+        form: `"reference"` or `"continuous"`.
+
+    Returns:
+        float32 tensor of the shape of the inputs, >= 0. Its gradient at equal inputs is 0.
+
+    Raises:
+        ValueError: if a parameter is not positive, or `form` is unknown.
+
+    Example:
+
+    >>> from keras import ops
+    >>> from libra_keras.losses import balanced_l1
+    >>> loss = balanced_l1([0.0, 0.0, 0.0], [0.0, 0.5, -2.0])
+    >>> [round(float(value), 4) for value in loss]
+    [0.0, 0.4006, 2.5786]
+
+    Source: [Pang et al., 2019](https://arxiv.org/abs/1904.02701), section 3.3, equations 7-9.
+    """
+    _check(alpha, gamma, beta, form)
+    error = ops.abs(ops.cast(y_pred, "float32") - ops.cast(y_true, "float32"))
+    b = math.expm1(gamma / alpha) / (1.0 if form == "reference" else beta)
+    steepness = b / beta if form == "reference" else b
+    # Both branches are evaluated: without the minimum, infinity times 0 would make gradients NaN.
+    small = ops.minimum(error, beta)
+    curved = alpha / b * (b * small + 1.0) * ops.log1p(steepness * small) - alpha * small
+    return ops.where(error < beta, curved, gamma * error + (gamma / b - alpha * beta))
+
+
+def _check(alpha, gamma, beta, form):
+    for name, value in (("alpha", alpha), ("gamma", gamma), ("beta", beta)):
+        if not value > 0:
+            raise ValueError(f"`{name}` must be positive. Received: {name}={value}")
+    if form not in _FORMS:
+        raise ValueError(f"`form` must be one of {_FORMS}. Received: form={form!r}")
+
+
+@keras.saving.register_keras_serializable(package="libra_keras")
+class BalancedL1Loss(keras.losses.Loss):
+    """Balanced L1 loss of boxes: the four terms of a box are added.
+
+    See `balanced_l1` for the formula. `call` returns one value per box; calling the object
+    itself also applies `sample_weight` and `reduction`, as in every Keras loss. Boxes that do
+    not count need finite inputs: mask these, not only the loss.
+
+    Args:
+        alpha: float > 0, the slope of small errors; smaller values raise it.
+        gamma: float > 0, the slope of large errors.
+        beta: float > 0, the error from which on the loss is linear. The paper's RetinaNet
+            uses 0.11.
+        form: `"reference"`, the published code, or `"continuous"`, whose slope has no jump when
+            `beta` is not 1.
+        reduction: as in `keras.losses.Loss`.
+        name: name of the loss.
+        dtype: as in `keras.losses.Loss`; the terms are float32 in any case.
+
+    Call arguments:
+        y_true: tensor `(..., 4)`, encoded targets (or any last axis to be summed).
+        y_pred: tensor `(..., 4)`, encoded predictions.
+
+    Returns:
+        `call`: float32 tensor `(...)`. `__call__`: that, weighted and reduced.
+
+    Raises:
+        ValueError: if a parameter is not positive, or `form` is unknown.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from libra_keras.losses import BalancedL1Loss
+    >>> loss = BalancedL1Loss(reduction="sum")
+    >>> round(float(loss(np.zeros((1, 4)), np.array([[0.5, 0.0, 0.0, 2.0]]))), 4)
+    2.9792
+
+    Source: [Pang et al., 2019](https://arxiv.org/abs/1904.02701), section 3.3.
+    """
+
+    def __init__(
+        self,
+        alpha=0.5,
+        gamma=1.5,
+        beta=1.0,
+        form="reference",
+        reduction="sum_over_batch_size",
+        name="balanced_l1",
+        dtype=None,
+    ):
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+        _check(alpha, gamma, beta, form)
+        self.alpha = alpha
+        self.gamma = gamma
+        self.beta = beta
+        self.form = form
+
+    def call(self, y_true, y_pred):
+        terms = balanced_l1(y_true, y_pred, self.alpha, self.gamma, self.beta, self.form)
+        return ops.sum(terms, axis=-1)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "alpha": self.alpha,
+            "gamma": self.gamma,
+            "beta": self.beta,
+            "form": self.form,
+            "dtype": self.dtype,
+        }
