@@ -1,0 +1,35 @@
+"""Data sets: readers of COCO, Pascal VOC and drawn scenes, checks, and batches of them."""
+
+import importlib
+
+from libra_keras.data.batch_plan import BatchPlan
+from libra_keras.data.checks import Finding, check_annotations, check_data
+from libra_keras.data.coco import coco
+from libra_keras.data.examples import DetectionData, Example
+from libra_keras.data.images import InputPolicy, read_image, scale_boxes
+from libra_keras.data.shapes import shapes
+from libra_keras.data.voc import voc
+
+_TENSORFLOW = ("evaluation_batches", "training_batches")
+__all__ = [
+    "BatchPlan",
+    "DetectionData",
+    "Example",
+    "Finding",
+    "InputPolicy",
+    "check_annotations",
+    "check_data",
+    "coco",
+    "read_image",
+    "scale_boxes",
+    "shapes",
+    "voc",
+    *_TENSORFLOW,
+]
+
+
+def __getattr__(name):
+    """Imports the pipeline, and TensorFlow with it, when it is first used."""
+    if name in _TENSORFLOW:
+        return getattr(importlib.import_module(f"{__name__}.pipeline"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,90 @@
+"""Turns what a reader found in annotation files into examples that can be trained on."""
+
+import dataclasses
+
+import numpy as np
+
+from libra_keras.data import checks
+
+MIN_SIDE = 1.0
+
+
+def clean(
+    examples,
+    num_classes,
+    findings=(),
+    skip_bad=False,
+    check_files=True,
+    name="data",
+    box_names=None,
+):
+    """Checks examples as read, then drops what is bad, clips boxes and leaves out specks.
+
+    A box that sticks out of its image is clipped. A box with a side of at most 1 px afterwards is
+    left out silently, with a count, as the reference's pipelines do: there is nothing to see.
+
+    Args:
+        examples: list of `Example` with boxes as in the file: they may stick out or be nonsense.
+            A height of 0 means that the annotation has no size; the file's header gives it.
+        num_classes: int, K.
+        findings: `Finding`s of the reader, about things that it already left out.
+        skip_bad: bool. If false, findings are an error; if true, they are dropped and counted.
+        check_files: bool, whether files must exist with a readable header of the right size.
+        name: str, the data set's name in the error.
+        box_names: list with, per example, what its boxes are called. Defaults to positions.
+
+    Returns:
+        Tuple of the clean examples, a dict of counts, and all findings (warnings included).
+
+    Raises:
+        ValueError: if something is wrong and `skip_bad` is false. It lists the first ten.
+    """
+    image_findings = checks.duplicate_ids(examples)
+    if check_files:
+        headers = checks.read_headers(examples)
+        examples = [_sized(*pair) for pair in zip(examples, headers, strict=True)]
+        image_findings += checks.header_findings(examples, headers)
+    bad_images = {i for i, finding in image_findings if not finding.is_warning}
+    box_findings = checks.box_findings(examples, num_classes, box_names)
+    box_findings = [found for found in box_findings if found[0] not in bad_images]
+    every = [*findings, *(f for _, f in image_findings), *(f for _, _, f in box_findings)]
+    errors = [finding for finding in every if not finding.is_warning]
+    if errors and not skip_bad:
+        raise ValueError(
+            f"{name}: {len(errors)} thing(s) are wrong (`skip_bad=True`, or --skip-bad, drops and "
+            f"counts them):\n{checks.report(errors)}"
+        )
+    kept, counts = _keep_good(examples, bad_images, {(i, box) for i, box, _ in box_findings})
+    counts["dropped_images"] = len(bad_images) + sum(f.kind == "unreadable file" for f in findings)
+    counts["dropped_boxes"] = len(box_findings) + sum(f.box is not None for f in findings)
+    return kept, {what: number for what, number in counts.items() if number}, every
+
+
+def _sized(example, header):
+    if example.height or isinstance(header, Exception):
+        return example
+    return dataclasses.replace(example, height=header[0], width=header[1])
+
+
+def _keep_good(examples, bad_images, bad_boxes):
+    """Drops, clips and leaves out: returns the examples that remain, and counts of boxes."""
+    kept, num_clipped, num_specks = [], 0, 0
+    for i, example in enumerate(examples):
+        if i in bad_images:
+            continue
+        good = np.array([(i, box) not in bad_boxes for box in range(len(example.boxes))], bool)
+        sides = [example.width, example.height] * 2
+        clipped = np.clip(np.asarray(example.boxes, "float32").reshape(-1, 4), 0, sides)
+        visible = (clipped[:, 2:] - clipped[:, :2] > MIN_SIDE).all(-1)
+        num_clipped += int((good & (np.abs(clipped - example.boxes) > 1e-3).any(-1)).sum())
+        num_specks += int((good & ~visible).sum())
+        keep = good & visible
+        kept.append(
+            dataclasses.replace(
+                example,
+                boxes=clipped[keep].astype("float32"),
+                labels=np.asarray(example.labels, "int32")[keep],
+                ignore=np.asarray(example.ignore, bool)[keep],
+            )
+        )
+    return kept, {"clipped_boxes": num_clipped, "boxes_of_at_most_1_px": num_specks}

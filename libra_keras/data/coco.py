@@ -1,0 +1,208 @@
+"""Reader of data sets with annotations in COCO's JSON."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from libra_keras.data.checks import Finding
+from libra_keras.data.cleaning import clean
+from libra_keras.data.examples import DetectionData, Example
+
+KEYS = ("images", "annotations", "categories")
+
+
+def coco(
+    folder=None,
+    split=None,
+    annotation_file=None,
+    image_folder=None,
+    skip_bad=False,
+    check_files=True,
+):
+    """Reads a data set with annotations in COCO's JSON.
+
+    Looks for `<folder>/annotations/instances_<split>.json` or `<folder>/instances_<split>.json`,
+    and for images in `<folder>/<split>` or `<folder>/images/<split>`; either can be given
+    explicitly instead. Labels `0..K-1` are the category ids in ascending order. Crowds are
+    `ignore`d: not trained on, and evaluated as COCO defines. Boxes are clipped to their image
+    for training; the evaluation has the JSON's own boxes.
+
+    Args:
+        folder: path of the data set.
+        split: str, such as `"train2017"`.
+        annotation_file: path of the JSON, where it lies elsewhere.
+        image_folder: path of the images, where they lie elsewhere.
+        skip_bad: bool, whether bad boxes and files are dropped and counted instead of raising.
+        check_files: bool, whether image files must exist with readable headers.
+
+    Returns:
+        `DetectionData`. Its `annotations` is the JSON, less what `skip_bad` dropped.
+
+    Raises:
+        FileNotFoundError: if there is no JSON, or no folder of images.
+        ValueError: if the file is not COCO's JSON; if annotations or files are bad and
+            `skip_bad` is false.
+
+    Example:
+
+    ```python
+    train = libra_keras.data.coco("/data/coco", "train2017")
+    mine = libra_keras.data.coco(annotation_file="boxes.json", image_folder="photos")
+    ```
+    """
+    if folder is None and (annotation_file is None or image_folder is None):
+        raise ValueError("Expected `folder` and `split`, or `annotation_file` and `image_folder`")
+    file, image_folder = _find(folder, split, annotation_file, image_folder)
+    annotations = _completed(_load(file))
+    names, findings = _category_names(annotations["categories"], file)
+    examples, box_names, found = _examples(annotations, image_folder, sorted(names), file)
+    examples, counts, findings = clean(
+        examples,
+        len(names),
+        findings + found,
+        skip_bad,
+        check_files,
+        file.name,
+        box_names,
+    )
+    if any(not finding.is_warning for finding in findings):
+        annotations = _without_bad(annotations, examples, findings, names)
+    return DetectionData(
+        split or file.stem,
+        tuple(names[i] for i in sorted(names)),
+        tuple(sorted(names)),
+        examples,
+        annotations,
+        counts=counts,
+        findings=findings,
+    )
+
+
+def _find(folder, split, annotation_file, image_folder):
+    """Returns the paths of the JSON and of the folder of images."""
+    folder = Path(folder or ".")
+    name = f"instances_{split}.json"
+    files = [annotation_file] if annotation_file else [folder / "annotations" / name, folder / name]
+    folders = [image_folder] if image_folder else [folder / str(split), folder / f"images/{split}"]
+    found = []
+    for what, paths in (("a COCO annotation file", files), ("a folder of images", folders)):
+        there = [Path(path) for path in paths if Path(path).exists()]
+        if not there:
+            places = " or ".join(str(path) for path in paths)
+            raise FileNotFoundError(f"Expected {what} at {places}")
+        found.append(there[0])
+    return found
+
+
+def _load(file):
+    """Reads the JSON and makes sure that it is COCO's."""
+    try:
+        content = json.loads(file.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{file} is no JSON: {error}") from error
+    is_dict = isinstance(content, dict)
+    wrong = [key for key in KEYS if not is_dict or not isinstance(content.get(key), list)]
+    if wrong:
+        has = sorted(content) if is_dict else f"a {type(content).__name__}"
+        raise ValueError(f"{file} is not COCO's JSON: expected lists {wrong}. Received: {has}")
+    for key, needed in (("images", {"id", "file_name"}), ("categories", {"id"})):
+        for i, entry in enumerate(content[key]):
+            if not isinstance(entry, dict) or not needed <= entry.keys():
+                raise ValueError(
+                    f"{file} is not COCO's JSON: {key}[{i}] has no {sorted(needed)}: {entry!r:.200}"
+                )
+    return content
+
+
+def _completed(content):
+    """Fills in what pycocotools needs and many tools do not write: ids, areas, crowd flags."""
+    rows = [row if isinstance(row, dict) else {} for row in content["annotations"]]
+    ids = [row.get("id") for row in rows]
+    # An id of 0 means "no match" to pycocotools, and of two equal ids it knows only one.
+    usable = all(isinstance(i, int) and i > 0 for i in ids) and len(set(ids)) == len(ids)
+    completed = []
+    for position, row in enumerate(rows, 1):
+        row = {"iscrowd": 0, **row, "id": row["id"] if usable else position}
+        if "area" not in row:
+            row["area"] = float(np.prod(_numbers(row.get("bbox"))[2:]))
+        completed.append(row)
+    return {**content, "annotations": completed}
+
+
+def _numbers(bbox):
+    """Returns the four numbers of a box, NaN where it has none."""
+    try:
+        x, y, width, height = (float(value) for value in bbox)
+    except (TypeError, ValueError):
+        return [np.nan] * 4
+    return [x, y, width, height]
+
+
+def _category_names(categories, file):
+    """Returns a dict of the names by id, and findings on categories without one."""
+    names, findings = {}, []
+    for entry in categories:
+        name = entry.get("name")
+        if isinstance(name, str) and name.strip() and entry["id"] not in names:
+            names[entry["id"]] = name
+            continue
+        why = f"its id is also that of {names[entry['id']]!r}" if name else "it has no name"
+        findings.append(Finding("category", str(file), None, f"category {entry['id']}: {why}"))
+    return names, findings
+
+
+def _examples(content, image_folder, category_ids, file):
+    """Returns raw `Example`s, the names of their boxes, and findings on boxes left out."""
+    labels = {category: label for label, category in enumerate(category_ids)}
+    rows = {image["id"]: [] for image in content["images"]}
+    files = {image["id"]: str(image_folder / image["file_name"]) for image in content["images"]}
+    findings = []
+    for row in content["annotations"]:
+        image, category = row.get("image_id"), row.get("category_id")
+        if image not in rows:
+            message = f"there is no image of id {image!r}"
+            findings.append(Finding("image id", str(file), _name(row), message))
+        elif category not in labels:
+            message = f"category id {category!r} is not one with a name in the file"
+            findings.append(Finding("class", files[image], _name(row), message))
+        else:
+            rows[image].append(row)
+    examples, names = [], []
+    for image in content["images"]:
+        own = rows.pop(image["id"], [])  # a second image of the same id, a finding, has none
+        names.append([_name(row) for row in own])
+        examples.append(_example(image, own, labels, image_folder))
+    return examples, names, findings
+
+
+def _name(row):
+    return f"annotation {row['id']}"
+
+
+def _example(image, rows, labels, image_folder):
+    boxes = np.array([_numbers(row.get("bbox")) for row in rows], "float64").reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    return Example(
+        image["id"],
+        image_folder / image["file_name"],
+        int(image.get("height") or 0),
+        int(image.get("width") or 0),
+        boxes.astype("float32"),
+        np.array([labels[row["category_id"]] for row in rows], "int32"),
+        np.array([bool(row["iscrowd"] or row.get("ignore")) for row in rows], bool),
+    )
+
+
+def _without_bad(content, examples, findings, names):
+    """Drops from the JSON what was dropped from the examples, so that evaluation agrees."""
+    bad = {finding.box for finding in findings}
+    ids = {example.image_id for example in examples}
+    images = {image["id"]: image for image in reversed(content["images"]) if image["id"] in ids}
+    rows = [row for row in content["annotations"] if row.get("image_id") in ids]
+    return {
+        **content,
+        "images": list(reversed(images.values())),
+        "annotations": [row for row in rows if _name(row) not in bad],
+        "categories": [row for row in content["categories"] if row.get("name") in names.values()],
+    }

@@ -1,0 +1,175 @@
+"""What a data set is to the rest of the package: a list of examples with their original boxes."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from libra_keras.data.images import read_image
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Example:
+    """One image and its boxes, in the pixels of the stored image.
+
+    Args:
+        image_id: int, the number by which the evaluation knows the image.
+        file: `str` or `pathlib.Path` of the image, or the name of a drawn scene.
+        height: int, height of the stored image in pixels.
+        width: int, its width.
+        boxes: float32 `(n, 4)`, `(x1, y1, x2, y2)`, half-open: `0 <= x1 < x2 <= width`.
+        labels: int32 `(n,)`, `0..K-1`.
+        ignore: bool `(n,)`, crowds and difficult objects. They are left out of training; the
+            evaluation treats them as `DetectionData.annotations` says.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from libra_keras.data import Example
+    >>> boxes, labels = np.array([[0, 0, 4, 8]], "float32"), np.array([2], "int32")
+    >>> example = Example(7, "cat.jpg", 10, 20, boxes, labels, np.array([False]))
+    >>> example.num_boxes, example.is_portrait
+    (1, False)
+    """
+
+    image_id: int
+    file: str | Path
+    height: int
+    width: int
+    boxes: np.ndarray
+    labels: np.ndarray
+    ignore: np.ndarray
+
+    @property
+    def num_boxes(self):
+        """Number of boxes to learn from: those that are not ignored."""
+        return int(np.sum(~self.ignore))
+
+    @property
+    def is_portrait(self):
+        """Whether the image is higher than wide (square images count as landscape)."""
+        return self.height > self.width
+
+
+def _read_file(example):
+    return read_image(example.file)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class DetectionData:
+    """A data set: its classes, its examples, and the annotations that it is evaluated on.
+
+    Args:
+        name: str, used in messages and reports.
+        class_names: tuple of K strings, in the order of the labels.
+        category_ids: tuple of K ints: label `k` is category `category_ids[k]` in `annotations`.
+        examples: list of `Example`.
+        annotations: dict in COCO's form with the *original* boxes and image sizes, crowds
+            included: what the COCO metrics are computed from.
+        reader: function that takes an `Example` and returns its `(H, W, 3)` uint8 pixels.
+            Defaults to reading `Example.file`.
+        counts: dict of what the reader did: boxes clipped, left out, dropped.
+        findings: list of `Finding`: what was wrong with the data when they were read.
+
+    Example:
+
+    >>> from libra_keras import data
+    >>> scenes = data.shapes(8, seed=3)
+    >>> len(scenes), scenes.num_classes, scenes.read_image(0).shape
+    (8, 6, (320, 320, 3))
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    examples: list[Example]
+    annotations: dict
+    reader: Callable[[Example], np.ndarray] = _read_file
+    counts: dict = dataclasses.field(default_factory=dict)
+    findings: list = dataclasses.field(default_factory=list)
+
+    def __len__(self):
+        return len(self.examples)
+
+    @property
+    def num_classes(self):
+        """Number of classes, K."""
+        return len(self.class_names)
+
+    @property
+    def max_boxes(self):
+        """Most boxes to learn from in one image, at least 1."""
+        return max([1, *(example.num_boxes for example in self.examples)])
+
+    @property
+    def has_files(self):
+        """Whether the images are files, rather than drawn."""
+        return self.reader is _read_file
+
+    def read_image(self, i):
+        """Returns the stored pixels of example `i` as uint8 `(H, W, 3)` RGB."""
+        return self.reader(self.examples[i])
+
+    def subset(self, indices):
+        """Returns the data set of the examples at `indices` (a slice or a list of ints)."""
+        if isinstance(indices, slice):
+            indices = range(len(self))[indices]
+        examples = [self.examples[i] for i in indices]
+        ids = {example.image_id for example in examples}
+        annotations = {
+            **self.annotations,
+            "images": [i for i in self.annotations["images"] if i["id"] in ids],
+            "annotations": [a for a in self.annotations["annotations"] if a["image_id"] in ids],
+        }
+        return dataclasses.replace(self, examples=examples, annotations=annotations)
+
+    def summary(self):
+        """Returns one line for people: what there is, and what was left out of it."""
+        boxes = sum(example.num_boxes for example in self.examples)
+        line = f"{self.name}: {len(self)} images, {boxes} boxes, {self.num_classes} classes"
+        notes = [f"{number} {what.replace('_', ' ')}" for what, number in self.counts.items()]
+        return f"{line} ({', '.join(notes)})" if notes else line
+
+
+def coco_annotations(examples, class_names):
+    """Builds the COCO dict that a set of examples without a JSON of its own is evaluated on.
+
+    Category ids are the labels + 1. Ignored boxes become crowds (`iscrowd` 1), the only kind of
+    ignored box that pycocotools knows: finding one is no error and missing it is none. Overlap
+    with it is the share of the *detection* inside it, where the VOC devkit takes IoU.
+
+    Args:
+        examples: list of `Example`.
+        class_names: names in the order of the labels.
+
+    Returns:
+        Dict with `"images"`, `"annotations"` and `"categories"`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from libra_keras.data.examples import Example, coco_annotations
+    >>> box, label = np.array([[2, 3, 6, 8]], "float32"), np.array([0], "int32")
+    >>> example = Example(1, "a.jpg", 10, 10, box, label, np.array([False]))
+    >>> coco_annotations([example], ["cat"])["annotations"][0]["bbox"]
+    [2.0, 3.0, 4.0, 5.0]
+    """
+    images, annotations = [], []
+    for example in examples:
+        size = {"height": example.height, "width": example.width}
+        images.append({"id": example.image_id, "file_name": Path(example.file).name, **size})
+        rows = zip(example.boxes.tolist(), example.labels.tolist(), example.ignore, strict=True)
+        for (x1, y1, x2, y2), label, ignore in rows:
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,  # pycocotools takes an id of 0 for "no match"
+                    "image_id": example.image_id,
+                    "category_id": label + 1,
+                    "bbox": [x1, y1, x2 - x1, y2 - y1],
+                    "area": (x2 - x1) * (y2 - y1),
+                    "iscrowd": int(ignore),
+                }
+            )
+    categories = [{"id": i, "name": name} for i, name in enumerate(class_names, 1)]
+    return {"images": images, "annotations": annotations, "categories": categories}

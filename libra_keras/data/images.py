@@ -1,0 +1,207 @@
+"""From what a user has (a file, an array) to the pixels that a model gets: read, resize, pad."""
+
+import dataclasses
+import io
+import os
+
+import keras
+import numpy as np
+from PIL import Image
+
+RESIZE_KERNELS = {"antialias": Image.Resampling.BILINEAR}
+
+
+def read_image(source):
+    """Reads an image as 8-bit RGB, with the pixels as they are stored.
+
+    Grey images get three equal channels; CMYK and palettes are converted; an alpha channel is
+    dropped, not blended; 16 bits per channel are scaled to 8 (65535 becomes 255). Only the first
+    frame of a file is read. An EXIF orientation is *not* applied, since annotations refer to the
+    stored pixels.
+
+    Args:
+        source: path, bytes of an encoded image, file object, `PIL.Image.Image`, or an array
+            `(H, W)`, `(H, W, 1)`, `(H, W, 3)` RGB or `(H, W, 4)` RGBA: uint8, uint16, or floats
+            from 0 to 255.
+
+    Returns:
+        uint8 array `(H, W, 3)`, RGB.
+
+    Raises:
+        ValueError: if an array has another shape or dtype, or values that are no pixels.
+        OSError: if a file is missing, is no image, or is damaged.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from libra_keras.data import read_image
+    >>> read_image(np.full((2, 3), 65535, "uint16"))[0, 0].tolist()
+    [255, 255, 255]
+    """
+    if isinstance(source, Image.Image):
+        return _rgb_of_pillow(source)
+    if isinstance(source, (bytes, bytearray)):
+        source = io.BytesIO(source)
+    if isinstance(source, (str, os.PathLike)) or hasattr(source, "read"):
+        with Image.open(source) as image:
+            return _rgb_of_pillow(image)
+    return _rgb_of_array(np.asarray(source))
+
+
+def _rgb_of_pillow(image):
+    if image.mode == "RGB":
+        return np.array(image)
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        pixels = np.asarray(image)
+        wide = image.mode != "F"  # mode I holds the 16 bits of some PNG files in 32
+        return _rgb_of_array(np.clip(pixels, 0, 65535).astype("uint16") if wide else pixels)
+    if image.mode in ("P", "PA"):  # through RGBA: Pillow warns where a palette has transparency
+        image = image.convert("RGBA")
+    return np.array(image.convert("RGB"))
+
+
+def _rgb_of_array(pixels):
+    if pixels.ndim == 2:
+        pixels = pixels[..., None]
+    if pixels.ndim != 3 or pixels.shape[-1] not in (1, 3, 4) or 0 in pixels.shape:
+        raise ValueError(
+            "An image array must be (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), not empty. "
+            f"Received: shape {pixels.shape}"
+        )
+    pixels = _eight_bits(pixels[..., :3])
+    return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
+
+
+def _eight_bits(pixels):
+    if pixels.dtype == np.uint8:
+        return pixels
+    if pixels.dtype == np.uint16:
+        return ((pixels.astype("uint32") + 128) // 257).astype("uint8")
+    is_number = np.issubdtype(pixels.dtype, np.integer) or np.issubdtype(pixels.dtype, np.floating)
+    if not is_number or not (np.all(pixels >= 0) and np.all(pixels <= 255)):
+        values = f" from {pixels.min()} to {pixels.max()}" if is_number else ""
+        raise ValueError(
+            "An image array must be uint8, uint16, or numbers from 0 to 255. "
+            f"Received: {pixels.dtype}{values}"
+        )
+    return np.rint(pixels).astype("uint8")
+
+
+@keras.saving.register_keras_serializable(package="libra_keras")
+@dataclasses.dataclass(frozen=True)
+class InputPolicy:
+    """How an image becomes a model's input: kept in proportion, resized, padded at right and below.
+
+    The image is enlarged or shrunk until its shorter side is `short_side` or its longer side is
+    `long_side`, whichever comes first, and padded to one of two sizes, so that images of all
+    sizes make batches of two shapes: a landscape `(short_side, long_side)` and a portrait
+    `(long_side, short_side)`, both rounded up to a multiple of `pad_multiple`. Training,
+    `detect` and export use one policy; it is saved with the model.
+
+    Args:
+        short_side: int, most pixels of the shorter side.
+        long_side: int, most pixels of the longer side.
+        pad_multiple: int, both padded sides are multiples of it. Defaults to 32, the stride of
+            the coarsest backbone feature.
+        resize: `"antialias"`: Pillow's bilinear filter, which averages over all covered pixels
+            when it shrinks. Other libraries' plain bilinear differs.
+
+    Raises:
+        ValueError: if a side is not positive, or `short_side` exceeds `long_side`, or the
+            kernel has another name.
+
+    Example:
+
+    >>> from libra_keras.data import InputPolicy
+    >>> policy = InputPolicy(short_side=800, long_side=1333)
+    >>> policy.fitted_size(480, 640), policy.bucket_size(480, 640)
+    ((800, 1067), (800, 1344))
+
+    Reference: the sizes are those of [FPN](https://arxiv.org/abs/1612.03144), section 5, as
+    mmdetection computes them. Differs from mmdetection: batches are padded to the size of their
+    bucket, not to the largest image that they hold.
+    """
+
+    short_side: int
+    long_side: int
+    pad_multiple: int = 32
+    resize: str = "antialias"
+
+    def __post_init__(self):
+        if not 0 < self.short_side <= self.long_side or self.pad_multiple < 1:
+            raise ValueError(
+                "Expected 0 < short_side <= long_side and pad_multiple >= 1. Received: "
+                f"short_side={self.short_side}, long_side={self.long_side}, "
+                f"pad_multiple={self.pad_multiple}"
+            )
+        if self.resize not in RESIZE_KERNELS:
+            raise ValueError(
+                f"`resize` must be one of {sorted(RESIZE_KERNELS)}. Received: {self.resize!r}"
+            )
+
+    def get_config(self):
+        """Returns the constructor's arguments."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_config(cls, config):
+        """Returns the policy of a config."""
+        return cls(**config)
+
+    def fitted_size(self, height, width):
+        """Returns `(height, width)` of an image of the given size after resizing."""
+        longer, shorter = max(height, width), min(height, width)
+        scale = min(self.long_side / longer, self.short_side / shorter)
+        return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
+
+    def bucket_size(self, height, width):
+        """Returns the padded `(height, width)` of an image's bucket; squares are landscape."""
+        short, long = (self._padded(side) for side in (self.short_side, self.long_side))
+        return (long, short) if height > width else (short, long)
+
+    def _padded(self, side):
+        return -(-side // self.pad_multiple) * self.pad_multiple
+
+    def prepare(self, image):
+        """Resizes and pads an image.
+
+        Args:
+            image: uint8 `(H, W, 3)`.
+
+        Returns:
+            Tuple of the padded uint8 image `(H', W', 3)`, zero outside its content, and the
+            content's `(height, width)`. A box of the image is scaled per axis by the content's
+            size over the original size, as `scale_boxes` does.
+        """
+        height, width = image.shape[:2]
+        size = self.fitted_size(height, width)
+        if size != (height, width):
+            kernel = RESIZE_KERNELS[self.resize]
+            image = np.asarray(Image.fromarray(image).resize(size[::-1], kernel))
+        padded = np.zeros((*self.bucket_size(height, width), 3), "uint8")
+        padded[: size[0], : size[1]] = image
+        return padded, size
+
+
+def scale_boxes(boxes, from_size, to_size):
+    """Moves boxes from an image of one size to the same image at another.
+
+    Each axis has its own factor: rounding to whole pixels makes them differ a little.
+
+    Args:
+        boxes: `(..., 4)` array of `(x1, y1, x2, y2)` in pixels.
+        from_size: `(height, width)` of the image that the boxes are in.
+        to_size: `(height, width)` of the resized image.
+
+    Returns:
+        float32 `(..., 4)`.
+
+    Example:
+
+    >>> from libra_keras.data import scale_boxes
+    >>> scale_boxes([[0, 10, 20, 40]], (100, 200), (50, 300)).tolist()
+    [[0.0, 5.0, 30.0, 20.0]]
+    """
+    vertical, horizontal = to_size[0] / from_size[0], to_size[1] / from_size[1]
+    factors = np.array([horizontal, vertical, horizontal, vertical], "float32")
+    return np.asarray(boxes, "float32") * factors

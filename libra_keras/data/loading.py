@@ -1,0 +1,167 @@
+"""One example as the arrays of a batch: read, resized, padded, perhaps mirrored. NumPy only."""
+
+import numpy as np
+
+from libra_keras.data.batch_plan import BatchPlan
+from libra_keras.data.damage import DamagedImage, DamageLog, read_checked
+from libra_keras.data.images import scale_boxes
+
+
+class TrainingSource:
+    """Gives every sample of a training run by its number: a pure function of the data and a seed.
+
+    An image that turns out to be damaged is replaced by the next image of its orientation, so
+    that sizes and step counts stay as planned. It is noted in `damaged`; too many stop the run.
+
+    Args:
+        data: `DetectionData`.
+        policy: `InputPolicy`.
+        batch_size: int.
+        flip: float in [0, 1], the probability of mirroring. Defaults to 0.5.
+        seed: int. Defaults to 0.
+        max_boxes: int, M, rows of boxes per image; of images with more, the largest are used.
+            Defaults to the most boxes of one image.
+
+    Example:
+
+    >>> from libra_keras import data
+    >>> from libra_keras.data.loading import TrainingSource
+    >>> source = TrainingSource(data.shapes(4), data.InputPolicy(160, 160), batch_size=2)
+    >>> image, size, *_ = source.sample(0)
+    >>> source.steps_per_epoch, image.shape, size.tolist()
+    (2, (160, 160, 3), [160, 160])
+    """
+
+    def __init__(self, data, policy, batch_size, flip=0.5, seed=0, max_boxes=None):
+        self.data = data
+        self.policy = policy
+        self.max_boxes = data.max_boxes if max_boxes is None else max_boxes
+        is_portrait = [example.is_portrait for example in data.examples]
+        self.plan = BatchPlan(is_portrait, batch_size, seed, flip)
+        self.damage = DamageLog(len(data))
+
+    @property
+    def steps_per_epoch(self):
+        """Batches in an epoch."""
+        return self.plan.steps_per_epoch
+
+    @property
+    def damaged(self):
+        """Dict of the damaged files seen so far, and what was wrong with each."""
+        return dict(self.damage.files)
+
+    def batch_files(self, epoch, step):
+        """Returns the files of a batch, to name them when something goes wrong in it."""
+        examples = [self.data.examples[i] for i in self.plan.batches(epoch)[step]]
+        return [str(example.file) for example in examples]
+
+    def sample(self, number):
+        """Returns a sample by its position in the run, counted from 0 over all epochs.
+
+        Returns:
+            Tuple of the padded image uint8 `(H, W, 3)`, content size int32 `(2,)`, original size
+            int32 `(2,)`, image id int64, boxes float32 `(M, 4)` in padded-image pixels, and
+            labels int32 `(M,)`, -1 where there is no box.
+
+        Raises:
+            TooManyDamagedImages: as `DamageLog` says.
+        """
+        batch, place = divmod(int(number), self.plan.batch_size)
+        epoch, step = divmod(batch, self.steps_per_epoch)
+        image, example = self._read(self.plan.batches(epoch)[step, place])
+        padded, size = self.policy.prepare(image)
+        original = (example.height, example.width)
+        boxes, labels = self._ground_truth(example)
+        boxes = scale_boxes(boxes, original, size)
+        if self.plan.flips(epoch)[step, place]:
+            padded, boxes = mirror(padded, boxes, size[1])
+        boxes, labels = pad_rows(boxes, labels, self.max_boxes)
+        sizes = np.array(size, "int32"), np.array(original, "int32")
+        return padded, *sizes, np.int64(example.image_id), boxes, labels
+
+    def _read(self, index):
+        """Reads an image, or the first sound one after it of the same orientation."""
+        same = np.flatnonzero(self.plan.is_portrait == self.plan.is_portrait[index])
+        start = np.searchsorted(same, index)
+        for candidate in np.roll(same, -start):
+            try:
+                return read_checked(self.data, candidate), self.data.examples[candidate]
+            except DamagedImage as error:
+                self.damage.add(self.data.examples[candidate].file, str(error))
+        raise DamagedImage("no image of this orientation can be read")
+
+    def _ground_truth(self, example):
+        boxes, labels = example.boxes[~example.ignore], example.labels[~example.ignore]
+        if len(boxes) > self.max_boxes:
+            areas = np.prod(boxes[:, 2:] - boxes[:, :2], -1)
+            largest = np.sort(np.argsort(-areas, kind="stable")[: self.max_boxes])
+            boxes, labels = boxes[largest], labels[largest]
+        return boxes, labels
+
+
+class EvaluationSource:
+    """Gives every image once, landscape ones first; a damaged one becomes a blank image.
+
+    Args:
+        data: `DetectionData`.
+        policy: `InputPolicy`.
+    """
+
+    def __init__(self, data, policy):
+        self.data = data
+        self.policy = policy
+        is_portrait = np.array([example.is_portrait for example in data.examples], bool)
+        self.groups = [group for k in (0, 1) if len(group := np.flatnonzero(is_portrait == k))]
+        self.damage = DamageLog(len(data))
+
+    @property
+    def damaged(self):
+        """Dict of the damaged files seen so far, and what was wrong with each."""
+        return dict(self.damage.files)
+
+    def sample(self, index):
+        """Returns the first four values of `TrainingSource.sample` for example `index`."""
+        example = self.data.examples[index]
+        original = (example.height, example.width)
+        try:
+            image = read_checked(self.data, index)
+        except DamagedImage as error:
+            self.damage.add(example.file, str(error))
+            image = np.zeros((*original, 3), "uint8")
+        padded, size = self.policy.prepare(image)
+        sizes = np.array(size, "int32"), np.array(original, "int32")
+        return padded, *sizes, np.int64(example.image_id)
+
+
+def mirror(image, boxes, width):
+    """Mirrors the content of a padded image: its first `width` columns. Padding stays at right.
+
+    Args:
+        image: `(H, W, 3)`.
+        boxes: `(n, 4)`.
+        width: int, columns of the content.
+
+    Returns:
+        Tuple of the new image and boxes.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from libra_keras.data.loading import mirror
+    >>> image, boxes = mirror(np.zeros((4, 8, 3)), np.array([[1.0, 0, 2, 3]]), width=6)
+    >>> boxes.tolist()
+    [[4.0, 0.0, 5.0, 3.0]]
+    """
+    image = image.copy()
+    image[:, :width] = image[:, :width][:, ::-1]
+    x1, y1, x2, y2 = boxes.T
+    return image, np.stack([width - x2, y1, width - x1, y2], -1)
+
+
+def pad_rows(boxes, labels, rows):
+    """Pads boxes `(n, 4)` with 0 and labels `(n,)` with -1 to `rows` rows."""
+    missing = rows - len(boxes)
+    return (
+        np.pad(boxes, ((0, missing), (0, 0))).astype("float32"),
+        np.pad(labels, (0, missing), constant_values=-1).astype("int32"),
+    )
