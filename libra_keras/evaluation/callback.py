@@ -1,0 +1,105 @@
+"""COCO metrics during training, and the weights that did best."""
+
+import math
+import os
+from pathlib import Path
+
+import keras
+
+from libra_keras.evaluation.coco_metrics import METRICS, collect_detections, evaluate_detections
+
+
+class COCOEvaluation(keras.callbacks.Callback):
+    """Evaluates at the end of epochs: adds `val_AP`, `val_AP50`, ... to the logs.
+
+    Put it *before* the callbacks that read the logs (`CSVLogger`, `TensorBoard`, `EarlyStopping`):
+    Keras passes one dict through the list in its order. All twelve COCO numbers are added; in
+    epochs without an evaluation they are NaN, so that tables have the same columns throughout.
+
+    Args:
+        data: `DetectionData` to evaluate on.
+        policy: `InputPolicy`, or `None` for `model.input_policy`.
+        batch_size: int. Defaults to 8.
+        every: int >= 1, epochs from one evaluation to the next. The last epoch is evaluated in
+            any case. Defaults to 1.
+        best_weights: path that ends in `.weights.h5`, or `None`. The weights are saved there
+            whenever `monitor` beats its best so far. A crash while saving leaves the old file.
+        monitor: str, one of the names that are logged. Defaults to `"val_AP"`.
+        verbose: 0 for silence, 1 for a progress bar.
+
+    Attributes:
+        metrics: dict of the last evaluation, as `evaluate_detections` returns it.
+        detections: list of the last evaluation, as `collect_detections` returns it.
+        best: float, the best value of `monitor` so far; set it to continue an earlier run.
+
+    Raises:
+        ValueError: if `every`, `monitor` or the name of `best_weights` is not as described.
+
+    Example:
+
+    >>> from libra_keras import data
+    >>> from libra_keras.evaluation import COCOEvaluation
+    >>> callback = COCOEvaluation(data.shapes(4), every=2, best_weights="run/best.weights.h5")
+    >>> callback.monitor, callback.best
+    ('val_AP', -inf)
+    """
+
+    def __init__(
+        self,
+        data,
+        policy=None,
+        batch_size=8,
+        every=1,
+        best_weights=None,
+        monitor="val_AP",
+        verbose=0,
+    ):
+        super().__init__()
+        if int(every) != every or every < 1:
+            raise ValueError(f"`every` must be a positive integer. Received: every={every}")
+        names = [f"val_{name}" for name in METRICS]
+        if monitor not in names:
+            raise ValueError(f"`monitor` must be one of {names}. Received: {monitor!r}")
+        if best_weights is not None and not str(best_weights).endswith(".weights.h5"):
+            raise ValueError(f"`best_weights` must end in '.weights.h5'. Received: {best_weights}")
+        self.data = data
+        self.policy = policy
+        self.batch_size = batch_size
+        self.every = int(every)
+        self.best_weights = None if best_weights is None else Path(best_weights)
+        self.monitor = monitor
+        self.verbose = verbose
+        self.metrics = {}
+        self.detections = []
+        self.best = -math.inf
+        self._batches = None
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs = {} if logs is None else logs
+        is_last = epoch + 1 == (self.params or {}).get("epochs")
+        if (epoch + 1) % self.every and not is_last:
+            logs.update({f"val_{name}": math.nan for name in METRICS})
+            return
+        self.detections = collect_detections(self.model, self._get_batches(), self.verbose)
+        self.metrics = evaluate_detections(self.data, self.detections)
+        logs.update({f"val_{name}": self.metrics[name] for name in METRICS})
+        if logs[self.monitor] > self.best:
+            self.best = logs[self.monitor]
+            self._save()
+
+    def _get_batches(self):
+        if self._batches is None:
+            from libra_keras.data import evaluation_batches  # imports TensorFlow
+
+            policy = self.policy or self.model.input_policy
+            self._batches = evaluation_batches(self.data, policy, self.batch_size)
+        return self._batches
+
+    def _save(self):
+        if self.best_weights is None:
+            return
+        self.best_weights.parent.mkdir(parents=True, exist_ok=True)
+        # Keras insists on the suffix; the rename within one folder is what cannot be half done.
+        unfinished = self.best_weights.with_name(f".unfinished.{self.best_weights.name}")
+        self.model.save_weights(unfinished, overwrite=True)
+        os.replace(unfinished, self.best_weights)

@@ -1,0 +1,313 @@
+"""COCO's box metrics of a model: predictions in original pixels, compared by pycocotools."""
+
+import contextlib
+import io
+
+import keras
+import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from libra_keras.data import scale_boxes
+
+METRICS = (
+    "AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large",
+    "AR1", "AR10", "AR100", "AR_small", "AR_medium", "AR_large",
+)  # fmt: skip
+
+
+def rescale_detections(detections, image_sizes, original_sizes):
+    """Brings a batch of detections from the pixels of the padded images to those of the files.
+
+    Args:
+        detections: dict of arrays as `model.predict_on_batch` returns it: `"boxes"` `(B, D, 4)`,
+            `"scores"` `(B, D)` and `"labels"` `(B, D)`, -1 in the rows that are padding.
+        image_sizes: ints `(B, 2)`, height and width of the content before padding.
+        original_sizes: ints `(B, 2)`, height and width of the files.
+
+    Returns:
+        List of B dicts of `"boxes"` float32 `(n, 4)`, clipped to the file, `"scores"` float32
+        `(n,)` and `"labels"` int32 `(n,)`, without padding.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from libra_keras.evaluation import rescale_detections
+    >>> batch = {
+    ...     "boxes": np.array([[[0, 10, 30, 50], [0, 0, 0, 0]]], "float32"),
+    ...     "scores": np.array([[0.9, 0.0]], "float32"),
+    ...     "labels": np.array([[2, -1]]),
+    ... }
+    >>> rescale_detections(batch, [[40, 60]], [[80, 120]])[0]["boxes"].tolist()
+    [[0.0, 20.0, 60.0, 80.0]]
+    """
+    boxes, scores, labels = (
+        np.asarray(keras.ops.convert_to_numpy(detections[key]))
+        for key in ("boxes", "scores", "labels")
+    )
+    images = []
+    for i, (size, original) in enumerate(zip(image_sizes, original_sizes, strict=True)):
+        real = labels[i] >= 0
+        height, width = original
+        limits = np.array([width, height, width, height], "float32")
+        images.append(
+            {
+                "boxes": np.clip(scale_boxes(boxes[i, real], size, original), 0, limits),
+                "scores": scores[i, real].astype("float32"),
+                "labels": labels[i, real].astype("int32"),
+            }
+        )
+    return images
+
+
+def collect_detections(model, batches, verbose=1):
+    """Runs a model over batches of images.
+
+    Args:
+        model: a detector; its `predict_on_batch` returns what `rescale_detections` takes.
+        batches: iterable of dicts with `"images"`, `"image_sizes"`, `"original_sizes"` and
+            `"image_ids"`, such as `libra_keras.data.evaluation_batches`.
+        verbose: 0 for silence, 1 for a progress bar.
+
+    Returns:
+        List of one dict per image: `"image_id"` int, and `"boxes"`, `"scores"`, `"labels"` in the
+        pixels of the file.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from libra_keras.evaluation import collect_detections
+    >>> class Blind:
+    ...     def predict_on_batch(self, x):
+    ...         rows = len(x["images"]), 5
+    ...         return {
+    ...             "boxes": np.zeros((*rows, 4)),
+    ...             "scores": np.zeros(rows),
+    ...             "labels": -np.ones(rows),
+    ...         }
+    >>> sizes = np.array([[32, 32]])
+    >>> batch = {"images": np.zeros((1, 32, 32, 3)), "image_ids": np.array([7])}
+    >>> batch |= {"image_sizes": sizes, "original_sizes": sizes}
+    >>> found = collect_detections(Blind(), [batch], verbose=0)
+    >>> found[0]["image_id"], len(found[0]["boxes"])
+    (7, 0)
+    """
+    return collect(model.predict_on_batch, batches, verbose)
+
+
+def collect(predict, batches, verbose=1):
+    """`collect_detections` for any function from a batch of inputs to a batch of detections."""
+    bar = keras.utils.Progbar(_length(batches), verbose=verbose, unit_name="batch")
+    found = []
+    for step, x in enumerate(batches, 1):
+        x = {key: np.asarray(value) for key, value in x.items()}
+        rows = len(x["image_ids"])
+        # Under MirroredStrategy every replica predicts the whole batch, and Keras joins them.
+        detections = {key: value[:rows] for key, value in predict(x).items()}
+        images = rescale_detections(detections, x["image_sizes"], x["original_sizes"])
+        ids = x["image_ids"].tolist()
+        found += [{"image_id": i, **image} for i, image in zip(ids, images, strict=True)]
+        bar.update(step)
+    return found
+
+
+def _length(batches):
+    """Number of batches, or `None` where it is not known: that of a generator."""
+    try:
+        return len(batches)
+    except TypeError:
+        return None
+
+
+def detections_to_coco(detections, category_ids):
+    """Writes detections as the rows of a COCO result file.
+
+    Args:
+        detections: list of dicts as `collect_detections` returns it.
+        category_ids: sequence of K ints: label `k` becomes category `category_ids[k]`.
+
+    Returns:
+        List of dicts, ready for `json.dump`: `"image_id"`, `"category_id"`, `"bbox"` (x, y,
+        width, height) and `"score"`.
+
+    Raises:
+        ValueError: if a label is not one of `0..K-1`.
+
+    Example:
+
+    >>> from libra_keras.evaluation import detections_to_coco
+    >>> found = [{"image_id": 7, "boxes": [[1, 2, 4, 8]], "scores": [0.5], "labels": [1]}]
+    >>> detections_to_coco(found, category_ids=[3, 90])
+    [{'image_id': 7, 'category_id': 90, 'bbox': [1.0, 2.0, 3.0, 6.0], 'score': 0.5}]
+    """
+    rows = []
+    for image in detections:
+        labels = np.asarray(image["labels"], "int64").reshape(-1)
+        wrong = labels[(labels < 0) | (labels >= len(category_ids))]
+        if len(wrong):
+            raise ValueError(
+                f"Expected labels in 0..{len(category_ids) - 1}. "
+                f"Received: {wrong[0]} in image {image['image_id']}"
+            )
+        boxes = np.asarray(image["boxes"], "float64").reshape(-1, 4)
+        scores = np.asarray(image["scores"], "float64").reshape(-1)
+        for (x1, y1, x2, y2), score, label in zip(boxes.tolist(), scores, labels, strict=True):
+            rows.append(
+                {
+                    "image_id": int(image["image_id"]),
+                    "category_id": int(category_ids[label]),
+                    "bbox": [x1, y1, x2 - x1, y2 - y1],
+                    "score": float(score),
+                }
+            )
+    return rows
+
+
+def evaluate_detections(data, detections):
+    """Computes COCO's twelve numbers, and the AP of each class.
+
+    The comparison is pycocotools', on the original annotations: boxes of crowds are neither to be
+    found nor an error, areas for small, medium and large are those of the annotations, and at
+    most 100 detections per image count. An image without detections counts as one.
+
+    Args:
+        data: `DetectionData`; its `annotations` and `category_ids` are used.
+        detections: list of dicts as `collect_detections` returns it.
+
+    Returns:
+        Dict of floats in [0, 1]: `"AP"`, `"AP50"`, `"AP75"`, `"AP_small"`, `"AP_medium"`,
+        `"AP_large"`, `"AR1"`, `"AR10"`, `"AR100"`, `"AR_small"`, `"AR_medium"`, `"AR_large"`, and
+        `"AP/<class>"` for every class. Where there is nothing to find (a class or a size without
+        objects) the value is NaN, and such a class does not enter the means.
+
+    Raises:
+        ValueError: if a detection is of an image that is unknown, or that came twice, or has a
+            label out of range.
+
+    Example:
+
+    >>> from libra_keras.data import DetectionData
+    >>> from libra_keras.evaluation import evaluate_detections
+    >>> annotations = {
+    ...     "images": [{"id": 7, "height": 60, "width": 80}],
+    ...     "annotations": [
+    ...         {"id": 1, "image_id": 7, "category_id": 3, "bbox": [0, 0, 40, 40], "area": 1600}
+    ...     ],
+    ...     "categories": [{"id": 3, "name": "cat"}],
+    ... }
+    >>> data = DetectionData("one cat", ("cat",), (3,), [], annotations)
+    >>> found = [{"image_id": 7, "boxes": [[0, 0, 40, 26]], "scores": [0.9], "labels": [0]}]
+    >>> metrics = evaluate_detections(data, found)  # IoU 0.65: right at 4 of 10 thresholds
+    >>> {name: round(metrics[name], 2) for name in ("AP", "AP50", "AP75", "AP/cat")}
+    {'AP': 0.4, 'AP50': 1.0, 'AP75': 0.0, 'AP/cat': 0.4}
+    """
+    check_images(data, detections)
+    rows = detections_to_coco(detections, data.category_ids)
+    result = compare(data, rows, category_ids=list(data.category_ids))
+    precision, recall = result["precision"], result["recall"]  # (T, R, K, 4, 3), (T, K, 4, 3)
+    best = precision[..., 2]  # with up to 100 detections
+    values = [best[:, :, :, 0], best[0, :, :, 0], best[5, :, :, 0]]
+    values += [best[..., size] for size in (1, 2, 3)]
+    values += [recall[:, :, 0, most] for most in (0, 1, 2)]
+    values += [recall[:, :, size, 2] for size in (1, 2, 3)]
+    metrics = {name: mean_present(value) for name, value in zip(METRICS, values, strict=True)}
+    for k, name in enumerate(data.class_names):
+        metrics[f"AP/{name}"] = mean_present(best[:, :, k, 0])
+    return metrics
+
+
+def evaluate(model, data, policy=None, batch_size=8, verbose=1):
+    """Computes COCO's metrics of a model on a data set.
+
+    Args:
+        model: a detector, such as `libra_keras.models.FasterRCNN`.
+        data: `DetectionData`.
+        policy: `InputPolicy`, or `None` for `model.input_policy`.
+        batch_size: int. Defaults to 8.
+        verbose: 0 for silence, 1 for a progress bar.
+
+    Returns:
+        Dict as `evaluate_detections` returns it.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from libra_keras import data, evaluation
+    >>> class Blind:
+    ...     input_policy = data.InputPolicy(short_side=64, long_side=64)
+    ...     def predict_on_batch(self, x):
+    ...         rows = len(x["images"]), 5
+    ...         return {
+    ...             "boxes": np.zeros((*rows, 4)),
+    ...             "scores": np.zeros(rows),
+    ...             "labels": -np.ones(rows),
+    ...         }
+    >>> evaluation.evaluate(Blind(), data.shapes(4), verbose=0)["AP"]
+    0.0
+    """
+    from libra_keras.data import evaluation_batches  # imports TensorFlow
+
+    batches = evaluation_batches(data, policy or model.input_policy, batch_size)
+    return evaluate_detections(data, collect_detections(model, batches, verbose))
+
+
+def check_images(data, detections):
+    """Raises a `ValueError` where detections do not belong to the images of `data`."""
+    known = {image["id"] for image in data.annotations["images"]}
+    seen = set()
+    for image in detections:
+        image_id = image["image_id"]
+        if image_id not in known:
+            raise ValueError(f"Expected detections on images of {data.name}. Received: {image_id}")
+        if image_id in seen:
+            raise ValueError(f"Expected each image once. Received: image {image_id} twice")
+        seen.add(image_id)
+
+
+def mean_present(values):
+    """Mean of an array in which pycocotools marks what does not exist by -1; NaN if all is."""
+    values = values[values > -1]
+    return float(values.mean()) if values.size else float("nan")
+
+
+def compare(data, rows, category_ids, max_detections=(1, 10, 100), by_class=True):
+    """Runs pycocotools, silently, and returns its arrays of precision and recall."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = _index(data.annotations, _truth_rows(data.annotations["annotations"]))
+        run = COCOeval(truth, _index(data.annotations, _result_rows(rows)), "bbox")
+        run.params.catIds = category_ids
+        run.params.maxDets = list(max_detections)
+        run.params.useCats = int(by_class)
+        run.evaluate()
+        run.accumulate()
+    return run.eval
+
+
+def _truth_rows(annotations):
+    """Fresh rows: pycocotools writes into those it gets, and takes an id of 0 for "no match"."""
+    rows = []
+    for number, row in enumerate(annotations, 1):
+        area = row.get("area", row["bbox"][2] * row["bbox"][3])
+        kept = {key: row[key] for key in ("image_id", "category_id", "bbox")}
+        rows.append({**kept, "id": number, "area": area, "iscrowd": row.get("iscrowd", 0)})
+    return rows
+
+
+def _result_rows(rows):
+    """Adds what `COCO.loadRes` adds; that function fails when there are no rows."""
+    return [
+        {**row, "id": number, "area": row["bbox"][2] * row["bbox"][3], "iscrowd": 0}
+        for number, row in enumerate(rows, 1)
+    ]
+
+
+def _index(dataset, rows):
+    """A pycocotools `COCO` of these rows, on the images and categories of `dataset`."""
+    indexed = COCO()
+    indexed.dataset = {
+        "images": dataset["images"],
+        "categories": dataset["categories"],
+        "annotations": rows,
+    }
+    indexed.createIndex()
+    return indexed

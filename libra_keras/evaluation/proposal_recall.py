@@ -1,0 +1,97 @@
+"""How many of the objects the first stage finds: recall of class-agnostic proposals."""
+
+import numpy as np
+
+from libra_keras.evaluation.coco_metrics import (
+    check_images,
+    collect,
+    compare,
+    detections_to_coco,
+    mean_present,
+)
+
+
+def collect_proposals(model, batches, verbose=1):
+    """Runs the first stage of a model over batches of images.
+
+    Args:
+        model: a two-stage detector; its `propose` returns a dict of `"boxes"` `(B, P, 4)` in
+            pixels of the padded image, `"scores"` `(B, P)` and `"num_proposals"` `(B,)`.
+        batches: as for `collect_detections`.
+        verbose: 0 for silence, 1 for a progress bar.
+
+    Returns:
+        List of one dict per image: `"image_id"`, `"boxes"`, `"scores"` and `"labels"` (all 0).
+
+    Example:
+
+    >>> import numpy as np
+    >>> from libra_keras.evaluation import collect_proposals
+    >>> class Whole:
+    ...     def propose(self, x):
+    ...         boxes, one = np.array([[[0, 0, 16, 16], [0, 0, 0, 0]]]), np.array([1])
+    ...         return {"boxes": boxes, "scores": np.ones((1, 2)), "num_proposals": one}
+    >>> batch = {"image_ids": np.array([7])}
+    >>> batch |= {"image_sizes": np.array([[16, 16]]), "original_sizes": np.array([[32, 32]])}
+    >>> collect_proposals(Whole(), [batch], verbose=0)[0]["boxes"].tolist()
+    [[0.0, 0.0, 32.0, 32.0]]
+    """
+
+    def propose(x):
+        proposals = {key: np.asarray(value) for key, value in model.propose(x).items()}
+        rows = np.arange(proposals["scores"].shape[1])
+        labels = np.where(rows < proposals.pop("num_proposals")[:, None], 0, -1)
+        return {**proposals, "labels": labels}
+
+    return collect(propose, batches, verbose)
+
+
+def proposal_recall(data, proposals, counts=(100, 300, 1000)):
+    """Computes the average recall of proposals, whatever the class of the objects.
+
+    Recall is averaged over the IoU thresholds 0.50, 0.55 .. 0.95, on the original annotations, by
+    pycocotools. A thousand proposals per image take it about a second for every few images.
+
+    Args:
+        data: `DetectionData`.
+        proposals: list of dicts with `"image_id"`, `"boxes"` `(n, 4)` in pixels of the file, and
+            `"scores"` `(n,)`, as `collect_proposals` returns it.
+        counts: increasing ints, numbers of best proposals per image that count. Defaults to
+            `(100, 300, 1000)`.
+
+    Returns:
+        Dict of floats in [0, 1]: `"AR@<count>"` for each count, and for the largest one also
+        `"AR_small@<count>"`, `"AR_medium@<count>"` and `"AR_large@<count>"`. NaN where there is
+        nothing to find.
+
+    Raises:
+        ValueError: if proposals are of an image that is unknown or that came twice, or `counts`
+            does not increase.
+
+    Example:
+
+    >>> from libra_keras.data import DetectionData
+    >>> from libra_keras.evaluation import proposal_recall
+    >>> annotations = {
+    ...     "images": [{"id": 7, "height": 60, "width": 80}],
+    ...     "annotations": [
+    ...         {"id": 1, "image_id": 7, "category_id": 3, "bbox": [0, 0, 40, 40], "area": 1600}
+    ...     ],
+    ...     "categories": [{"id": 3, "name": "cat"}],
+    ... }
+    >>> data = DetectionData("one cat", ("cat",), (3,), [], annotations)
+    >>> found = [{"image_id": 7, "boxes": [[50, 0, 80, 60], [0, 0, 40, 40]], "scores": [0.9, 0.8]}]
+    >>> recall = proposal_recall(data, found, counts=(1, 2))
+    >>> recall["AR@1"], recall["AR@2"], recall["AR_medium@2"]
+    (0.0, 1.0, 1.0)
+    """
+    if list(counts) != sorted(set(counts)) or counts[0] < 1:
+        raise ValueError(f"`counts` must be increasing and positive. Received: {counts}")
+    check_images(data, proposals)
+    one_class = [{**image, "labels": np.zeros(len(image["scores"]), int)} for image in proposals]
+    rows = detections_to_coco(one_class, data.category_ids[:1])
+    recall = compare(data, rows, list(data.category_ids), counts, by_class=False)["recall"]
+    metrics = {f"AR@{n}": mean_present(recall[:, 0, 0, i]) for i, n in enumerate(counts)}
+    for size, name in enumerate(("small", "medium", "large"), 1):
+        metrics[f"AR_{name}@{counts[-1]}"] = mean_present(recall[:, 0, size, -1])
+    return metrics

@@ -1,0 +1,81 @@
+import csv
+import math
+
+import keras
+import numpy as np
+import pytest
+from evaluation.cases import Oracle
+
+from libra_keras.data import InputPolicy, shapes
+from libra_keras.evaluation import METRICS, COCOEvaluation
+
+
+@keras.saving.register_keras_serializable(package="test")
+class Detector(keras.Model):
+    """One weight that grows by 1 in each epoch. It finds all objects until the weight is 3."""
+
+    def __init__(self, data):
+        super().__init__()
+        self.input_policy = InputPolicy(short_side=96, long_side=96)
+        self.weight = self.add_weight(shape=(), initializer="zeros", name="weight")
+        self.oracle = Oracle(data, self.input_policy)
+
+    def call(self, x):
+        return x + self.weight
+
+    def predict_on_batch(self, x):
+        detections = self.oracle.predict_on_batch(x)
+        if float(keras.ops.convert_to_numpy(self.weight)) >= 3:
+            detections["boxes"] = detections["boxes"] * 0
+        return detections
+
+
+def fit(data, callbacks, epochs):
+    model = Detector(data)
+    # The gradient of y_pred is 1 and the rate 1: the weight falls by 1 in each epoch's only step.
+    model.compile(keras.optimizers.SGD(1.0), loss=lambda y, y_pred: -y_pred, jit_compile=False)
+    zeros = np.zeros((1, 1), "float32")
+    return model, model.fit(zeros, zeros, epochs=epochs, callbacks=callbacks, verbose=0)
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    return shapes(3, seed=2)
+
+
+def test_logs_reach_the_csv_file_and_the_best_weights_are_kept(tmp_path, scenes):
+    best = tmp_path / "made" / "best.weights.h5"
+    evaluation = COCOEvaluation(scenes, batch_size=2, best_weights=best)
+    logger = keras.callbacks.CSVLogger(tmp_path / "log.csv")
+    model, history = fit(scenes, [evaluation, logger], epochs=4)
+    np.testing.assert_allclose(history.history["val_AP"], [1, 1, 0, 0])
+    with open(tmp_path / "log.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert {f"val_{name}" for name in METRICS} <= set(rows[0])
+    assert [float(row["val_AP50"]) for row in rows] == pytest.approx([1, 1, 0, 0])
+    assert evaluation.best == pytest.approx(1)
+    assert [path.name for path in best.parent.iterdir()] == ["best.weights.h5"]
+    model.load_weights(best)
+    assert float(keras.ops.convert_to_numpy(model.weight)) == 1  # the first of equals
+    assert evaluation.metrics["AP"] == 0 and len(evaluation.detections) == 3
+
+
+def test_every_second_epoch_and_the_last(scenes):
+    evaluation = COCOEvaluation(scenes, every=2)
+    _, history = fit(scenes, [evaluation], epochs=3)
+    values = history.history["val_AP"]
+    assert math.isnan(values[0])
+    np.testing.assert_allclose(values[1:], [1, 0])
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        ({"every": 0}, "every=0"),
+        ({"monitor": "AP"}, "'AP'"),
+        ({"best_weights": "best.h5"}, "best.h5"),
+    ],
+)
+def test_errors(scenes, wrong, message):
+    with pytest.raises(ValueError, match=message):
+        COCOEvaluation(scenes, **wrong)
