@@ -48,8 +48,9 @@ class ConvBatchNorm(keras.layers.Layer):
 
     >>> import numpy as np
     >>> from libra_keras.backbones import ConvBatchNorm
-    >>> ConvBatchNorm(8, kernel_size=3, strides=2)(np.ones((1, 7, 10, 3), "float32")).shape[1:]
-    TensorShape([4, 5, 8])
+    >>> layer = ConvBatchNorm(8, kernel_size=3, strides=2)
+    >>> tuple(layer(np.ones((1, 7, 10, 3), "float32")).shape)
+    (1, 4, 5, 8)
 
     Reference: [Ioffe and Szegedy, 2015](https://arxiv.org/abs/1502.03167), algorithm 2. Differs
     from torch: the moving variance averages the biased variance of a batch, as Keras' layer does.
