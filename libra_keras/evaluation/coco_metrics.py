@@ -1,14 +1,10 @@
-"""COCO's box metrics of a model: predictions in original pixels, compared by pycocotools."""
-
-import contextlib
-import io
+"""COCO's box metrics of a model: its detections in original pixels, and their scores."""
 
 import keras
 import numpy as np
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from libra_keras.data import scale_boxes
+from libra_keras.evaluation.comparison import check_images, compare, mean_present
 
 METRICS = (
     "AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large",
@@ -249,65 +245,3 @@ def evaluate(model, data, policy=None, batch_size=8, verbose=1):
 
     batches = evaluation_batches(data, policy or model.input_policy, batch_size)
     return evaluate_detections(data, collect_detections(model, batches, verbose))
-
-
-def check_images(data, detections):
-    """Raises a `ValueError` where detections do not belong to the images of `data`."""
-    known = {image["id"] for image in data.annotations["images"]}
-    seen = set()
-    for image in detections:
-        image_id = image["image_id"]
-        if image_id not in known:
-            raise ValueError(f"Expected detections on images of {data.name}. Received: {image_id}")
-        if image_id in seen:
-            raise ValueError(f"Expected each image once. Received: image {image_id} twice")
-        seen.add(image_id)
-
-
-def mean_present(values):
-    """Mean of an array in which pycocotools marks what does not exist by -1; NaN if all is."""
-    values = values[values > -1]
-    return float(values.mean()) if values.size else float("nan")
-
-
-def compare(data, rows, category_ids, max_detections=(1, 10, 100), by_class=True):
-    """Runs pycocotools, silently, and returns its arrays of precision and recall."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = _index(data.annotations, _truth_rows(data.annotations["annotations"]))
-        run = COCOeval(truth, _index(data.annotations, _result_rows(rows)), "bbox")
-        run.params.catIds = category_ids
-        run.params.maxDets = list(max_detections)
-        run.params.useCats = int(by_class)
-        run.evaluate()
-        run.accumulate()
-    return run.eval
-
-
-def _truth_rows(annotations):
-    """Fresh rows: pycocotools writes into those it gets, and takes an id of 0 for "no match"."""
-    rows = []
-    for number, row in enumerate(annotations, 1):
-        area = row.get("area", row["bbox"][2] * row["bbox"][3])
-        kept = {key: row[key] for key in ("image_id", "category_id", "bbox")}
-        rows.append({**kept, "id": number, "area": area, "iscrowd": row.get("iscrowd", 0)})
-    return rows
-
-
-def _result_rows(rows):
-    """Adds what `COCO.loadRes` adds; that function fails when there are no rows."""
-    return [
-        {**row, "id": number, "area": row["bbox"][2] * row["bbox"][3], "iscrowd": 0}
-        for number, row in enumerate(rows, 1)
-    ]
-
-
-def _index(dataset, rows):
-    """A pycocotools `COCO` of these rows, on the images and categories of `dataset`."""
-    indexed = COCO()
-    indexed.dataset = {
-        "images": dataset["images"],
-        "categories": dataset["categories"],
-        "annotations": rows,
-    }
-    indexed.createIndex()
-    return indexed

@@ -2,13 +2,8 @@
 
 import numpy as np
 
-from libra_keras.evaluation.coco_metrics import (
-    check_images,
-    collect,
-    compare,
-    detections_to_coco,
-    mean_present,
-)
+from libra_keras.evaluation.coco_metrics import collect, detections_to_coco
+from libra_keras.evaluation.comparison import check_images, compare, mean_present
 
 
 def collect_proposals(model, batches, verbose=1):

@@ -1,0 +1,11 @@
+"""Pictures of detections and of training runs."""
+
+from libra_keras.visualization.curves import plot_curves
+from libra_keras.visualization.detections import (
+    class_color,
+    draw_detections,
+    gallery,
+    save_image,
+)
+
+__all__ = ["class_color", "draw_detections", "gallery", "plot_curves", "save_image"]

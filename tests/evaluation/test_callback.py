@@ -21,7 +21,7 @@ class Detector(keras.Model):
         self.oracle = Oracle(data, self.input_policy)
 
     def call(self, x):
-        return x + self.weight
+        return keras.ops.add(x, self.weight)
 
     def predict_on_batch(self, x):
         detections = self.oracle.predict_on_batch(x)
