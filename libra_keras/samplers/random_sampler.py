@@ -1,0 +1,151 @@
+"""The plain sampler, and the frame of all others."""
+
+import operator
+
+import keras
+from keras import ops
+
+from libra_keras.functional.sampling import choose_random, look_up
+
+
+@keras.saving.register_keras_serializable(package="libra_keras")
+class RandomSampler:
+    """Chooses a fixed number of positives and negatives of each image at random.
+
+    At most `int(num * positive_fraction)` positives are taken; negatives fill the rest. An image
+    with too few candidates gives fewer rows, and padding. Subclasses override
+    `choose_positives` or `choose_negatives`.
+
+    Args:
+        num: int, the number of rows per image.
+        positive_fraction: float in [0, 1], the largest share of positives.
+        max_negatives_per_positive: `None` (no limit) or float >= 0. An image with p positives
+            gives at most `int(max_negatives_per_positive * max(p, 1))` negatives.
+
+    Call arguments:
+        max_iou: float tensor `(B, N)`, the largest IoU of each box with any ground truth, 0 for
+            padding.
+        matched_gt: int tensor `(B, N)`, the index of the ground truth that each positive belongs
+            to; elsewhere any value.
+        is_positive: bool tensor `(B, N)`.
+        is_negative: bool tensor `(B, N)`. Boxes that are neither (ignored, padding) are never
+            chosen.
+        keys: float32 tensor `(B, N)` in [0, 1), from `functional.random_keys`.
+
+    Returns:
+        Tuple of `indices`, int32 `(B, num)`, into the N boxes; `is_positive`, bool `(B, num)`;
+        `weights`, float32 `(B, num)`, 1 for a chosen box and 0 for padding. Positives come first,
+        then negatives, then padding (index 0); no box comes twice.
+
+    Raises:
+        ValueError: if an argument is out of range.
+
+    Example:
+
+    >>> from keras import ops
+    >>> from libra_keras.samplers import RandomSampler
+    >>> max_iou = ops.convert_to_tensor([[0.8, 0.1, 0.6, 0.0, 0.2]])
+    >>> keys = ops.convert_to_tensor([[0.9, 0.1, 0.5, 0.3, 0.2]])
+    >>> sampler = RandomSampler(num=4, positive_fraction=0.25)
+    >>> owner = ops.zeros((1, 5), "int32")
+    >>> indices, is_positive, weights = sampler(max_iou, owner, max_iou >= 0.5, max_iou < 0.5, keys)
+    >>> ops.convert_to_numpy(indices)[0].tolist(), ops.convert_to_numpy(is_positive)[0].tolist()
+    ([2, 1, 4, 3], [True, False, False, False])
+
+    Any matcher serves. `BoxMatcher` of KerasCV and KerasHub, say with `thresholds=[0.4, 0.5]` and
+    `match_values=[-1, -2, 1]`, returns `(matched_gt, matched_values)`; its `match` takes the
+    overlaps, of which `max_iou` is the largest per box:
+
+    >>> overlaps = ops.convert_to_tensor([[[0.8, 0.0], [0.1, 0.2], [0.45, 0.3], [0.0, 0.6]]])
+    >>> matched_gt = ops.convert_to_tensor([[0, 1, 0, 1]])
+    >>> matched_values = ops.convert_to_tensor([[1, -1, -2, 1]])
+    >>> indices, is_positive, weights = RandomSampler(num=4, positive_fraction=0.5)(
+    ...     ops.max(overlaps, axis=-1), matched_gt, matched_values == 1, matched_values == -1,
+    ...     keys[:, :4])
+    >>> ops.convert_to_numpy(indices)[0].tolist(), ops.convert_to_numpy(weights)[0].tolist()
+    ([3, 0, 1, 0], [1.0, 1.0, 1.0, 0.0])
+
+    Reference: `RandomSampler` and `BaseSampler` of mmdetection. Differs from them: rows are in
+    random order inside their part, not sorted by index; ground truths become candidates only if
+    the caller puts them among the boxes.
+    """
+
+    def __init__(self, num, positive_fraction, max_negatives_per_positive=None):
+        self.num = operator.index(num)
+        self.positive_fraction = positive_fraction
+        self.max_negatives_per_positive = max_negatives_per_positive
+        check_range("num", self.num, 1)
+        check_range("positive_fraction", positive_fraction, 0, 1)
+        if max_negatives_per_positive is not None:
+            check_range("max_negatives_per_positive", max_negatives_per_positive, 0)
+
+    def __call__(self, max_iou, matched_gt, is_positive, is_negative, keys):
+        wanted = int(self.num * self.positive_fraction)
+        positives, taken = self.choose_positives(keys, is_positive, matched_gt, wanted)
+        num_positives = ops.sum(ops.cast(taken, "int32"), axis=1)
+        wanted = self.num_negatives(num_positives)
+        negatives, taken = self.choose_negatives(keys, is_negative, max_iou, wanted)
+        num_negatives = ops.sum(ops.cast(taken, "int32"), axis=1)
+        return _join(positives, num_positives, negatives, num_negatives)
+
+    def choose_positives(self, keys, is_positive, matched_gt, count):
+        """Chooses up to `count` positives of each image.
+
+        Args:
+            keys, is_positive, matched_gt: `(B, N)`, as in the call.
+            count: int, or int32 tensor `(B,)`.
+
+        Returns:
+            Tuple of `indices`, int32 `(B, num)`, and `chosen`, bool `(B, num)`, a prefix.
+        """
+        return choose_random(keys, is_positive, self.num, count)
+
+    def choose_negatives(self, keys, is_negative, max_iou, count):
+        """Chooses up to `count` negatives of each image.
+
+        Args:
+            keys, is_negative, max_iou: `(B, N)`, as in the call.
+            count: int, or int32 tensor `(B,)`.
+
+        Returns:
+            Tuple of `indices`, int32 `(B, num)`, and `chosen`, bool `(B, num)`, a prefix.
+        """
+        return choose_random(keys, is_negative, self.num, count)
+
+    def num_negatives(self, num_positives):
+        """Returns how many negatives are wanted, int32 `(B,)`, beside `num_positives` `(B,)`."""
+        free = self.num - num_positives
+        if self.max_negatives_per_positive is None:
+            return free
+        ratio = self.max_negatives_per_positive
+        return ops.minimum(free, look_up(lambda n: int(ratio * max(n, 1)), num_positives, self.num))
+
+    def get_config(self):
+        return {
+            "num": self.num,
+            "positive_fraction": self.positive_fraction,
+            "max_negatives_per_positive": self.max_negatives_per_positive,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+
+def check_range(name, value, least, most=float("inf")):
+    """Raises `ValueError` unless `least <= value <= most`."""
+    if not least <= value <= most:
+        limits = f"at least {least}" if most == float("inf") else f"between {least} and {most}"
+        raise ValueError(f"`{name}` must be {limits}. Received: {name}={value}")
+
+
+def _join(positives, num_positives, negatives, num_negatives):
+    """Puts the chosen positives of each row first, then the negatives, then padding."""
+    num_positives = ops.expand_dims(num_positives, 1)
+    total = num_positives + ops.expand_dims(num_negatives, 1)
+    place = ops.expand_dims(ops.arange(positives.shape[1], dtype="int32"), 0)
+    is_positive = place < num_positives
+    shifted = ops.take_along_axis(negatives, ops.maximum(place - num_positives, 0), axis=1)
+    indices = ops.where(is_positive, positives, shifted)
+    real = place < total
+    return ops.where(real, indices, 0), is_positive, ops.cast(real, "float32")
