@@ -1,5 +1,6 @@
 """How many of the objects the first stage finds: recall of class-agnostic proposals."""
 
+import keras
 import numpy as np
 
 from libra_keras.evaluation.coco_metrics import collect, detections_to_coco
@@ -33,7 +34,7 @@ def collect_proposals(model, batches, verbose=1):
     """
 
     def propose(x):
-        proposals = {key: np.asarray(value) for key, value in model.propose(x).items()}
+        proposals = {k: keras.ops.convert_to_numpy(v) for k, v in model.propose(x).items()}
         rows = np.arange(proposals["scores"].shape[1])
         labels = np.where(rows < proposals.pop("num_proposals")[:, None], 0, -1)
         return {**proposals, "labels": labels}
