@@ -1,0 +1,69 @@
+"""The command `libra-keras`: one verb per thing that a user does."""
+
+import argparse
+import os
+import sys
+
+EXIT_INTERRUPTED = 130  # as shells count it: 128 + the signal of Ctrl-C
+
+
+def main(arguments=None):
+    """Runs one verb: `train`, `evaluate`, `predict`, `export` or `check-data`.
+
+    Args:
+        arguments: list of str. Defaults to those of the process.
+
+    Returns:
+        int, the exit status: 0, 1 for an error with a message, 130 after Ctrl-C.
+
+    Example:
+
+    >>> from libra_keras.cli import main
+    >>> main(["check-data", "shapes", "--split", "3"])
+    shapes/3: 3 images, 16 boxes, 6 classes
+    No findings.
+    0
+    """
+    options = parser().parse_args(arguments)
+    # TensorFlow's start-up notes would bury what a verb prints.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        return options.run(options) or 0
+    except KeyboardInterrupt:
+        print("\nInterrupted.", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except (ValueError, OSError, ImportError) as error:  # what a user can mend, without traceback
+        print(f"libra-keras {options.verb}: {error}", file=sys.stderr)
+        return 1
+
+
+def parser():
+    """Returns the `argparse.ArgumentParser` of all verbs.
+
+    Example:
+
+    >>> from libra_keras.cli import parser
+    >>> parser().parse_args(["evaluate", "runs/1", "shapes"]).verb
+    'evaluate'
+    """
+    from libra_keras.cli import check_data, evaluate, export, predict, train
+
+    top = argparse.ArgumentParser(
+        prog="libra-keras",
+        description="Libra R-CNN for Keras 3: train, evaluate and use object detectors.",
+        epilog="Each verb has examples: libra-keras train --help",
+    )
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for verb in (train, evaluate, predict, export, check_data):
+        name = verb.__name__.rpartition(".")[2].replace("_", "-")
+        summary = verb.__doc__.split("\n")[0]
+        own = verbs.add_parser(
+            name,
+            help=summary,
+            description=summary,
+            epilog=verb.EXAMPLES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        verb.add_arguments(own)
+        own.set_defaults(run=verb.run)
+    return top

@@ -1,0 +1,78 @@
+"""From the options of `libra-keras train` to a model and its optimizer."""
+
+from libra_keras import models
+from libra_keras.backbones import ResNet
+from libra_keras.cli.train import drop_fractions
+from libra_keras.data import InputPolicy
+from libra_keras.layers import ImageNormalization
+from libra_keras.training import SGD, WarmupMultiStep
+
+
+def build_model(options, data):
+    """Builds the detector for the classes of `data`.
+
+    Raises:
+        ValueError: if options of the backbone are given for a small model, whose constructor
+            chooses its own.
+    """
+    arguments = {
+        "class_names": list(data.class_names),
+        "input_policy": InputPolicy(options.short_side, options.long_side),
+        "seed": options.seed,
+    }
+    if "resnet" in options.model:
+        arguments |= _backbone(options)
+    elif _backbone_options(options):
+        raise ValueError(
+            f"{options.model} has a backbone of its own; {', '.join(_backbone_options(options))} "
+            "need a model of the resnet family"
+        )
+    return getattr(models, options.model)(data.num_classes, **arguments)
+
+
+def _backbone_options(options):
+    given = {
+        "--backbone-weights": options.backbone_weights not in ("none", None),
+        "--backbone-style": options.backbone_style is not None,
+        "--train-affine": options.train_affine is not None,
+        "--frozen-stages": options.frozen_stages is not None,
+    }
+    return [name for name, is_given in given.items() if is_given]
+
+
+def _backbone(options):
+    """A ResNet and the normalisation that its weights were trained with."""
+    weights = None if options.backbone_weights == "none" else options.backbone_weights
+    style = options.backbone_style or ("caffe" if weights else "pytorch")
+    frozen_stages = options.frozen_stages
+    if frozen_stages is None:
+        frozen_stages = 1 if weights else -1  # random features must not be frozen
+    backbone = ResNet(
+        int(options.model.rpartition("resnet")[2]),
+        style=style,
+        batch_norm="frozen" if weights else "trainable",
+        train_affine=options.train_affine is not False,
+        frozen_stages=frozen_stages,
+        weights=weights,
+    )
+    caffe = style == "caffe"
+    normalization = ImageNormalization.caffe_style if caffe else ImageNormalization.torch_style
+    return {"backbone": backbone, "normalization": normalization()}
+
+
+def build_optimizer(options, steps_per_epoch):
+    """SGD with warm-up and drops; the drops are fractions of all steps."""
+    total = steps_per_epoch * options.epochs
+    drops = sorted({max(1, int(fraction * total)) for fraction in drop_fractions(options.drops)})
+    schedule = WarmupMultiStep(
+        options.learning_rate,
+        warmup_steps=options.warmup_steps,
+        warmup_factor=options.warmup_factor,
+        drops=drops,
+    )
+    return SGD(
+        schedule,
+        momentum=options.momentum,
+        weight_decay=options.weight_decay,
+        global_clipnorm=options.clip_norm or None,
+    )

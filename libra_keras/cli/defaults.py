@@ -1,0 +1,73 @@
+"""What `libra-keras train` does when it is told nothing: every tuned number, in one place."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainDefaults:
+    """Settings of a training run; each is an option of `libra-keras train` of the same name.
+
+    Attributes:
+        backbone_weights: `"none"`, `"imagenet"` or a path.
+        short_side, long_side: most pixels of an image's shorter and longer side.
+        batch: images per step.
+        epochs: passes over the training images.
+        learning_rate: full rate, for `batch` images; another batch size scales it in proportion.
+        momentum, weight_decay: of SGD.
+        warmup_steps, warmup_factor: length and first value of the linear warm-up.
+        drops: fractions of the run after which the rate is divided by 10.
+        clip_norm: largest global norm of a gradient; 0 does not clip.
+        flip: probability that an image is mirrored.
+        eval_every: epochs between evaluations; 0 evaluates at the end only.
+    """
+
+    backbone_weights: str
+    short_side: int
+    long_side: int
+    batch: int
+    epochs: int
+    learning_rate: float
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    warmup_steps: int = 500
+    warmup_factor: float = 0.001
+    drops: str = "8/12,11/12"
+    clip_norm: float = 0.0
+    flip: float = 0.5
+    eval_every: int = 1
+
+
+# The main job: a few minutes on two CPU cores.
+SMALL = TrainDefaults(
+    backbone_weights="none",
+    short_side=320,
+    long_side=320,
+    batch=8,
+    epochs=6,
+    learning_rate=0.04,
+    warmup_steps=50,
+    warmup_factor=0.01,
+    drops="8/12,11/12",
+    clip_norm=10.0,
+    eval_every=2,
+)
+SMALL_TRAIN_SCENES = 1000
+
+# The schedule "1x" of the reference: 0.02 for 16 images, 12 epochs.
+RESNET = TrainDefaults(
+    backbone_weights="imagenet",
+    short_side=800,
+    long_side=1333,
+    batch=2,
+    epochs=12,
+    learning_rate=0.0025,
+)
+
+DEFAULTS = {
+    "libra_faster_rcnn_small": SMALL,
+    "faster_rcnn_small": SMALL,
+    "libra_faster_rcnn_resnet50": RESNET,
+    "faster_rcnn_resnet50": RESNET,
+    "libra_faster_rcnn_resnet101": RESNET,
+    "faster_rcnn_resnet101": RESNET,
+}

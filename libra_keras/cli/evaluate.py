@@ -1,0 +1,77 @@
+"""Measure a trained detector on a data set."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from libra_keras.cli.datasets import add_data_arguments, load_data
+from libra_keras.cli.runs import add_run_arguments, load_detector
+
+EXAMPLES = """examples:
+  libra-keras evaluate runs/libra_faster_rcnn_small-shapes-1 shapes
+      COCO's twelve numbers and the AP of each class on the held-out scenes
+  libra-keras evaluate runs/mine my_photos --split test --to numbers.json
+      the same on a folder of yours, also as JSON
+  libra-keras evaluate runs/mine my_photos --split test --proposals
+      also the recall of the first stage: AR@100, AR@300, AR@1000
+"""
+
+
+def add_arguments(parser):
+    """Adds the options of the verb."""
+    add_run_arguments(parser)
+    add_data_arguments(parser)
+    parser.add_argument("--split", help="default: val, or test")
+    parser.add_argument("--skip-bad", action="store_true", help="drop and count bad boxes, files")
+    parser.add_argument("--batch", type=int, default=4, metavar="N", help="default: 4")
+    parser.add_argument("--proposals", action="store_true", help="also recall of proposals")
+    parser.add_argument("--to", metavar="FILE", help="write the numbers as JSON")
+
+
+def run(options):
+    """Evaluates as the options say; returns the exit status."""
+    data = load_data(options, options.split, "val")
+    print(data.summary())
+
+    from libra_keras.cli.report import finite, metric_lines
+
+    model = load_detector(options.run_folder, options.weights)
+    if model.class_names is not None and tuple(model.class_names) != tuple(data.class_names):
+        raise ValueError(
+            f"The detector finds {model.class_names}, but the classes of {data.name} are "
+            f"{list(data.class_names)}"
+        )
+    metrics = _measure(model, data, options)
+    print(metric_lines(metrics))
+    recalls = {name: value for name, value in metrics.items() if "@" in name}
+    for name, value in recalls.items():
+        print(f"{name} {value:.3f}")
+    if options.to:
+        _write(options.to, {"data": data.name, "images": len(data), "metrics": finite(metrics)})
+    return 0
+
+
+def _measure(model, data, options):
+    from libra_keras import evaluation
+    from libra_keras.data import evaluation_batches
+
+    verbose = int(sys.stdout.isatty())
+    batches = evaluation_batches(data, model.input_policy, options.batch)
+    metrics = evaluation.evaluate_detections(
+        data, evaluation.collect_detections(model, batches, verbose)
+    )
+    if options.proposals:
+        found = evaluation.collect_proposals(model, batches, verbose)
+        metrics |= evaluation.proposal_recall(data, found)
+    for file, why in batches.source.damaged.items():
+        print(f"Damaged, and shown blank: {file}: {why}", file=sys.stderr)
+    return metrics
+
+
+def _write(path, values):
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".unfinished.{path.name}")
+    unfinished.write_text(json.dumps(values, indent=2) + "\n")
+    os.replace(unfinished, path)

@@ -1,0 +1,131 @@
+"""The training itself, and what is written and printed when it ends, in whatever way."""
+
+import re
+import sys
+import time
+
+import numpy as np
+
+from libra_keras.cli.report import finite, headline, metric_lines
+from libra_keras.evaluation import COCOEvaluation
+from libra_keras.training import StopOnNonFinite
+from libra_keras.training.run import save_weights
+
+EXIT_INTERRUPTED = 130
+GALLERY = 12  # pictures in detections.png
+GALLERY_SCORE = 0.3
+
+
+def fit_and_report(model, batches, steps, val, folder, options):
+    """Trains, evaluates, and fills the run folder.
+
+    Returns:
+        The exit status: 0, 1 if the loss was not finite, 130 after Ctrl-C.
+    """
+    verbose = 1 if sys.stdout.isatty() else 2  # a bar in a log file is thousands of lines
+    guard = StopOnNonFinite(_namer(batches.source, steps))
+    evaluation = COCOEvaluation(
+        val,
+        batch_size=options.batch,
+        every=options.eval_every or options.epochs,
+        best_weights=folder.best_weights,
+        verbose=int(verbose == 1),
+    )
+    loggers = folder.loggers()
+    start = time.monotonic()
+    try:
+        _fit(model, batches, steps, options.epochs, [guard, evaluation, *loggers], verbose)
+    except KeyboardInterrupt:
+        return _interrupted(model, folder)
+    finally:
+        _tell_damage(batches.source)
+    if guard.failure:
+        print(f"The weights are in {folder.last_weights}", file=sys.stderr)
+        return 1
+    record = _measurement(model, val, evaluation, time.monotonic() - start)
+    folder.write_json("metrics.json", record)
+    folder.save_model(model)
+    _draw(folder, val, evaluation.detections)
+    _print_result(folder, record, evaluation.metrics)
+    return 0
+
+
+def _fit(model, batches, steps, epochs, callbacks, verbose):
+    try:
+        model.fit(
+            batches, steps_per_epoch=steps, epochs=epochs, callbacks=callbacks, verbose=verbose
+        )
+    except Exception as error:
+        # TensorFlow wraps what a loader raises into an error of its own, with a long traceback.
+        found = re.search(r"TooManyDamagedImages: (.*?)\n\n|TooManyDamagedImages: (.*)", str(error))
+        if found is None:
+            raise
+        raise ValueError(found[1] or found[2]) from error
+
+
+def _namer(source, steps):
+    """Maps a run's step to its files; with `--steps` an epoch is shorter than the plan's."""
+
+    def names(epoch, step):
+        return source.batch_files(*divmod(epoch * steps + step, source.steps_per_epoch))
+
+    return names
+
+
+def _interrupted(model, folder):
+    save_weights(model, folder.last_weights)
+    print(f"\nInterrupted. The weights are in {folder.last_weights}", file=sys.stderr)
+    return EXIT_INTERRUPTED
+
+
+def _tell_damage(source):
+    for file, why in source.damaged.items():
+        print(f"Damaged, and replaced by another image: {file}: {why}", file=sys.stderr)
+
+
+def _measurement(model, val, evaluation, seconds):
+    """What `metrics.json` holds: the numbers, and how they were measured."""
+    settings = model.box_head.settings
+    return {
+        "weights": "last",
+        "trained_steps": int(np.asarray(model.trained_steps)),
+        "seconds": round(seconds, 1),
+        "data": val.name,
+        "images": len(val),
+        "measured_by": "pycocotools on the original annotations and image sizes",
+        "score_threshold": settings.score_threshold,
+        "max_detections": settings.max_detections,
+        "best_val_AP": evaluation.best,
+        "metrics": finite(evaluation.metrics),
+    }
+
+
+def _draw(folder, val, detections):
+    """Writes the pictures: detections on images spread over the whole set, and curves."""
+    from libra_keras import visualization
+
+    found = {image["image_id"]: image for image in detections}
+    chosen = np.linspace(0, len(val) - 1, min(GALLERY, len(val))).astype(int)
+    pictures = []
+    for i in dict.fromkeys(chosen.tolist()):
+        own = found[val.examples[i].image_id]
+        boxes = own["boxes"], own["labels"], own["scores"], val.class_names
+        try:
+            image = val.read_image(i)
+        except (OSError, ValueError):  # evaluated as blank, and already named
+            continue
+        pictures.append(visualization.draw_detections(image, *boxes, min_score=GALLERY_SCORE))
+    if pictures:
+        visualization.save_image(visualization.gallery(pictures), folder.path / "detections.png")
+    try:
+        visualization.plot_curves(folder.path / "log.csv", folder.path / "curves.png")
+    except ImportError as error:
+        print(f"No curves.png: {error}")
+
+
+def _print_result(folder, record, metrics):
+    print(
+        f"\n{record['data']}, {record['images']} images, weights of the last step:\n"
+        f"{metric_lines(metrics)}\n\n{headline(metrics)}\n"
+        f"{record['seconds']:.0f} s; everything is in {folder.path}"
+    )

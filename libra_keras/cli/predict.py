@@ -1,0 +1,106 @@
+"""Find objects in images: pictures with boxes, and a JSON of all detections."""
+
+import json
+import sys
+from pathlib import Path
+
+from libra_keras.cli.runs import add_run_arguments, load_detector
+
+EXAMPLES = """examples:
+  libra-keras predict runs/mine photo.jpg --to found
+      found/photo.png has the boxes drawn, found/detections.json their numbers
+  libra-keras predict runs/mine my_photos/test --to found --score 0.5
+      every image of a folder, surer boxes only
+"""
+SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+
+
+def add_arguments(parser):
+    """Adds the options of the verb."""
+    add_run_arguments(parser)
+    parser.add_argument("images", metavar="IMAGE", nargs="+", help="files, or folders of them")
+    parser.add_argument("--to", metavar="FOLDER", required=True, help="of pictures and JSON")
+    parser.add_argument("--score", type=float, default=0.3, help="lowest score; default: 0.3")
+
+
+def run(options):
+    """Predicts as the options say; returns 1 if an image could not be read."""
+    files = find_images(options.images)
+    model = load_detector(options.run_folder, options.weights)
+    folder = Path(options.to)
+    folder.mkdir(parents=True, exist_ok=True)
+    rows, unread = [], 0
+    for file, name in zip(files, picture_names(files), strict=True):
+        try:
+            found = model.detect(file, score_threshold=options.score)
+        except (OSError, ValueError) as error:  # the others are still wanted
+            print(f"{file}: not read: {error}", file=sys.stderr)
+            unread += 1
+            continue
+        _draw(file, found, folder / name)
+        rows.append({"file": str(file), "picture": name, "detections": _listed(found)})
+        print(f"{file}: {_summary(found)}")
+    (folder / "detections.json").write_text(json.dumps(rows, indent=2) + "\n")
+    return int(unread > 0)
+
+
+def find_images(sources):
+    """Returns the files of a list of files and folders (not searched deeper), in order.
+
+    Raises:
+        ValueError: if one does not exist, or a folder has no image.
+    """
+    files = []
+    for source in map(Path, sources):
+        if source.is_dir():
+            inside = sorted(f for f in source.iterdir() if f.suffix.lower() in SUFFIXES)
+            if not inside:
+                raise ValueError(f"there is no image in the folder {source}")
+            files += inside
+        elif source.is_file():
+            files.append(source)
+        else:
+            raise ValueError(f"IMAGE must be a file or a folder. Received: {str(source)!r}")
+    return files
+
+
+def picture_names(files):
+    """Names for the pictures of `files`, numbered where two would be equal.
+
+    Example:
+
+    >>> from pathlib import Path
+    >>> from libra_keras.cli.predict import picture_names
+    >>> picture_names([Path("a/cat.jpg"), Path("b/cat.png"), Path("dog.jpg")])
+    ['cat.png', 'cat-2.png', 'dog.png']
+    """
+    names, taken = [], set()
+    for file in files:
+        name, number = f"{file.stem}.png", 2
+        while name in taken:
+            name, number = f"{file.stem}-{number}.png", number + 1
+        taken.add(name)
+        names.append(name)
+    return names
+
+
+def _draw(file, found, to):
+    from libra_keras.data import read_image
+    from libra_keras.visualization import draw_detections, save_image
+
+    names = dict(zip(found["labels"].tolist(), found["names"], strict=True))
+    boxes = found["boxes"], found["labels"], found["scores"], names
+    save_image(draw_detections(read_image(file), *boxes), to)
+
+
+def _listed(found):
+    columns = found["boxes"].tolist(), found["scores"].tolist(), found["labels"].tolist()
+    return [
+        {"box": box, "score": score, "label": label, "name": name}
+        for box, score, label, name in zip(*columns, found["names"], strict=True)
+    ]
+
+
+def _summary(found):
+    counts = {name: found["names"].count(name) for name in dict.fromkeys(found["names"])}
+    return ", ".join(f"{count} {name}" for name, count in counts.items()) or "nothing"

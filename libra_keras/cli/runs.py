@@ -1,0 +1,43 @@
+"""Loads the detector of a run folder or of a `.keras` file."""
+
+from pathlib import Path
+
+
+def add_run_arguments(parser):
+    """Adds RUN and --weights."""
+    parser.add_argument("run_folder", metavar="RUN", help="a run folder, or a .keras file")
+    parser.add_argument(
+        "--weights",
+        choices=("last", "best"),
+        default="last",
+        help="of a run folder: those of the last step (default), or of the best val_AP",
+    )
+
+
+def load_detector(path, weights="last"):
+    """Loads a detector.
+
+    Args:
+        path: a run folder, or a `.keras` file.
+        weights: `"last"` or `"best"`, of a run folder.
+
+    Returns:
+        `FasterRCNN`.
+
+    Raises:
+        ValueError: if there is no such run or file.
+    """
+    import keras
+
+    import libra_keras.models  # noqa: F401  registers what the file names
+
+    path = Path(path)
+    if path.is_file() and path.suffix == ".keras":
+        return keras.saving.load_model(path, compile=False)
+    architecture, values = path / "model.json", path / f"{weights}.weights.h5"
+    for needed in (architecture, values):
+        if not needed.is_file():
+            raise ValueError(f"RUN must be a run folder or a .keras file; there is no {needed}")
+    model = keras.models.model_from_json(architecture.read_text())
+    model.load_weights(values)
+    return model

@@ -1,0 +1,202 @@
+"""Train a detector and write a run folder."""
+
+import argparse
+import dataclasses
+import sys
+from fractions import Fraction
+
+from libra_keras.cli.datasets import add_data_arguments, load_data
+from libra_keras.cli.defaults import DEFAULTS
+
+EXAMPLES = """examples:
+  libra-keras train
+      the small Libra Faster R-CNN on drawn shapes: a few minutes on a laptop's CPU
+  libra-keras train --model faster_rcnn_small
+      its plain twin, in the same budget
+  libra-keras train my_photos --train-split train --val-split val --to runs/mine \\
+      --model libra_faster_rcnn_resnet50
+      your COCO or VOC folder, from ImageNet weights
+  libra-keras train my_photos --steps 10 --epochs 1 --to runs/trial
+      ten steps, to see that everything works
+"""
+DEFAULT_MODEL = "libra_faster_rcnn_small"
+
+
+def add_arguments(parser):
+    """Adds the options of the verb; what is `None` by default comes from `DEFAULTS`."""
+    add_data_arguments(parser, default="shapes")
+    parser.add_argument("--train-split", help="what to learn from (default: train, or trainval)")
+    parser.add_argument("--val-split", help="what to measure on (default: val, or test)")
+    parser.add_argument("--skip-bad", action="store_true", help="drop and count bad boxes, files")
+    parser.add_argument("--to", metavar="FOLDER", help="default: runs/<model>-<data>-<number>")
+    parser.add_argument("--overwrite", action="store_true", help="replace a run in --to")
+    _add_model_arguments(parser.add_argument_group("model"))
+    group = parser.add_argument_group("schedule (defaults: small models | others)")
+    for name, kind in _SCHEDULE.items():
+        option = f"--{name.replace('_', '-')}"
+        group.add_argument(option, type=kind, metavar="N", help=_default_text(name))
+    group.add_argument("--steps", type=int, metavar="N", help="at most so many steps per epoch")
+    group.add_argument("--seed", type=int, default=0, metavar="N", help="of everything; default 0")
+
+
+def _add_model_arguments(group):
+    group.add_argument("--model", choices=list(DEFAULTS), default=DEFAULT_MODEL)
+    group.add_argument(
+        "--backbone-weights",
+        metavar="PATH|imagenet|none",
+        help="weights of keras.applications' ResNet; default: none | imagenet",
+    )
+    group.add_argument(
+        "--backbone-style",
+        choices=("pytorch", "caffe"),
+        help="where a block has its stride; default: caffe with weights, pytorch without",
+    )
+    group.add_argument(
+        "--train-affine",
+        action=argparse.BooleanOptionalAction,
+        help="train the scales and offsets of batch normalisation (default: yes)",
+    )
+    group.add_argument(
+        "--frozen-stages",
+        type=int,
+        metavar="N",
+        help="-1 none, 0 the stem, N also N stages; default: 1 with weights, -1 without",
+    )
+    group.add_argument("--short-side", type=int, metavar="PIXELS", help=_default_text("short_side"))
+    group.add_argument("--long-side", type=int, metavar="PIXELS", help=_default_text("long_side"))
+
+
+_SCHEDULE = {
+    "batch": int,
+    "epochs": int,
+    "learning_rate": float,
+    "momentum": float,
+    "weight_decay": float,
+    "warmup_steps": int,
+    "warmup_factor": float,
+    "drops": str,
+    "clip_norm": float,
+    "flip": float,
+    "eval_every": int,
+}
+_NOTES = {
+    "learning_rate": "for the default batch; scaled in proportion to another one; ",
+    "drops": "divide the rate by 10 after these fractions of the run, or 'none'; ",
+    "clip_norm": "of the whole gradient, 0 does not clip; ",
+    "flip": "probability; ",
+    "eval_every": "epochs; 0 evaluates at the end only; ",
+}
+
+
+def _default_text(name):
+    values = dict.fromkeys(str(getattr(defaults, name)) for defaults in DEFAULTS.values())
+    return _NOTES.get(name, "") + "default: " + " | ".join(values)
+
+
+def resolve(options):
+    """Fills options that were not given from the defaults of the model's family, in place."""
+    defaults = DEFAULTS[options.model]
+    if options.learning_rate is None and options.batch is not None:
+        options.learning_rate = defaults.learning_rate * options.batch / defaults.batch
+    for field in dataclasses.fields(defaults):
+        if getattr(options, field.name) is None:
+            setattr(options, field.name, getattr(defaults, field.name))
+    if options.batch < 1 or options.epochs < 1 or (options.steps or 1) < 1:
+        raise ValueError("--batch, --epochs and --steps must be at least 1")
+    drop_fractions(options.drops)
+    return options
+
+
+def drop_fractions(text):
+    """Parses `"8/12,11/12"` or `"0.7"`; `"none"` and `""` are no drops.
+
+    Example:
+
+    >>> from libra_keras.cli.train import drop_fractions
+    >>> [str(fraction) for fraction in drop_fractions("8/12,0.9")]
+    ['2/3', '9/10']
+    """
+    parts = [] if text in ("none", "") else text.split(",")
+    try:
+        fractions = [Fraction(part.strip()) for part in parts]
+    except (ValueError, ZeroDivisionError) as error:
+        raise ValueError(f"--drops must be fractions such as 8/12,11/12, not {text!r}") from error
+    if not all(0 < fraction < 1 for fraction in fractions):
+        raise ValueError(f"--drops are fractions of the run, between 0 and 1, not {text!r}")
+    return sorted(fractions)
+
+
+def run(options):
+    """Trains as the options say; returns the exit status."""
+    resolve(options)
+    from libra_keras.training.run import RunFolder
+
+    folder = RunFolder.create(options.to or _next_folder(options), options.overwrite)
+    train, val = _load_both(options)
+
+    import keras
+
+    from libra_keras.cli.building import build_model, build_optimizer
+    from libra_keras.cli.fitting import fit_and_report
+    from libra_keras.data import training_batches
+
+    keras.utils.set_random_seed(options.seed)
+    model = build_model(options, train)
+    batches = training_batches(
+        train, model.input_policy, options.batch, flip=options.flip, seed=options.seed
+    )
+    steps = min(batches.source.steps_per_epoch, options.steps or sys.maxsize)
+    model.compile(build_optimizer(options, steps))
+    folder.write_config(_record(options, train, val, model, steps))
+    folder.write_architecture(model)
+    _announce(options, steps, folder)
+    return fit_and_report(model, batches, steps, val, folder, options)
+
+
+def _load_both(options):
+    train = load_data(options, options.train_split, "train")
+    val = load_data(options, options.val_split, "val")
+    if train.class_names != val.class_names:
+        raise ValueError(
+            f"{train.name} and {val.name} must have the same classes in the same order. "
+            f"Received: {train.class_names} and {val.class_names}"
+        )
+    for part in (train, val):
+        print(part.summary())
+        for finding in part.findings[:10]:
+            print(f"  {finding}")
+        if len(part.findings) > 10:
+            print(f"  ... {len(part.findings)} in all; libra-keras check-data lists them")
+    return train, val
+
+
+def _next_folder(options):
+    from pathlib import Path
+
+    stem = f"{options.model}-{Path(options.data).resolve().name}"
+    number = 1
+    while (folder := Path("runs") / f"{stem}-{number}").exists():
+        number += 1
+    return folder
+
+
+def _record(options, train, val, model, steps):
+    """Everything that is needed to understand and repeat the run."""
+    settings = {name: value for name, value in vars(options).items() if name not in ("run", "verb")}
+    return {
+        "settings": settings,
+        "steps_per_epoch": steps,
+        "train": train.summary(),
+        "val": val.summary(),
+        "class_names": list(train.class_names),
+        "input_policy": model.input_policy.get_config(),
+        "parameters": model.count_params(),
+    }
+
+
+def _announce(options, steps, folder):
+    print(
+        f"{options.model}: {options.epochs} epochs of {steps} steps of {options.batch} images, "
+        f"learning rate {options.learning_rate:g} -> {folder.path}",
+        flush=True,
+    )

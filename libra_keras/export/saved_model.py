@@ -1,0 +1,91 @@
+"""A detector as a TensorFlow SavedModel."""
+
+import json
+import shutil
+from pathlib import Path
+
+import keras
+
+from libra_keras.functional import native
+
+OUTPUTS = ("boxes", "scores", "labels", "num_detections")
+NOTE = "detector.json"
+
+
+def export_saved_model(model, path, overwrite=False):
+    """Writes a detector as a SavedModel that gives the boxes of `model.predict`.
+
+    Its signature `serving_default` takes what `model.input_policy.prepare` makes of an image:
+    `images` uint8 `(B, H, W, 3)`, RGB, resized and padded at the right and the bottom to multiples
+    of 32, and `image_sizes` int32 `(B, 2)`, height and width before padding. It returns `boxes`
+    float32 `(B, D, 4)` in pixels of the padded image, `scores` float32 `(B, D)`, `labels` int32
+    `(B, D)` (-1 is padding) and `num_detections` int32 `(B,)`. B, H and W are free.
+
+    Resizing is left to the caller on purpose: the training's kernel is Pillow's, and TensorFlow's
+    own differs by a few grey levels, which moves boxes. The sizes and the class names lie in
+    `detector.json` beside the graph.
+
+    The graph holds portable operations only, no XLA-compiled parts, so that any runtime of
+    TensorFlow can load it.
+
+    Args:
+        model: `FasterRCNN`.
+        path: folder of the SavedModel.
+        overwrite: bool, whether an earlier SavedModel in it is replaced.
+
+    Raises:
+        ValueError: if the folder is not empty, and `overwrite` is false or what it holds is no
+            SavedModel; or if the backend is not TensorFlow.
+
+    Example:
+
+    >>> import tempfile
+    >>> import tensorflow as tf
+    >>> from libra_keras.export import export_saved_model
+    >>> from libra_keras.models import libra_faster_rcnn_small
+    >>> folder = tempfile.mkdtemp()
+    >>> export_saved_model(libra_faster_rcnn_small(num_classes=3), folder)
+    >>> detect = tf.saved_model.load(folder).signatures["serving_default"]
+    >>> images, sizes = tf.zeros((1, 64, 96, 3), tf.uint8), tf.constant([[64, 96]])
+    >>> sorted(detect(images=images, image_sizes=sizes))
+    ['boxes', 'labels', 'num_detections', 'scores']
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            "A SavedModel is written with KERAS_BACKEND=tensorflow. "
+            f"Received: backend {keras.backend.backend()!r}"
+        )
+    path = Path(path)
+    _make_room(path, overwrite)
+    _archive(model).write_out(str(path), verbose=False)
+    policy = model.input_policy.get_config()
+    note = {"class_names": model.class_names, "input_policy": policy}
+    (path / NOTE).write_text(json.dumps(note, indent=2) + "\n")
+
+
+def _archive(model):
+    import tensorflow as tf
+
+    def serve(images, image_sizes):
+        with native.portable():  # while the graph is made
+            outputs = model({"images": images, "image_sizes": image_sizes}, training=False)
+        return {name: outputs[name] for name in OUTPUTS}
+
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    signature = [
+        tf.TensorSpec((None, None, None, 3), tf.uint8, name="images"),
+        tf.TensorSpec((None, 2), tf.int32, name="image_sizes"),
+    ]
+    archive.add_endpoint("serving_default", serve, input_signature=signature)
+    return archive
+
+
+def _make_room(path, overwrite):
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return
+    is_export = (path / "saved_model.pb").is_file()
+    if not (overwrite and is_export):
+        what = "is not empty" if is_export else "holds something that is no SavedModel"
+        raise ValueError(f"{path} {what}. Choose another folder, or overwrite an earlier export")
+    shutil.rmtree(path)

@@ -1,0 +1,150 @@
+"""Holds the picture of the package: who may import whom, and how large things may grow."""
+
+import ast
+import itertools
+from pathlib import Path
+
+import pytest
+
+import libra_keras
+
+PACKAGE = Path(libra_keras.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+# What each part may import of ours. A name with a dot is that module alone.
+ALLOWED = {
+    "functional": {"functional"},
+    "losses": {"losses"},
+    "layers": {"layers", "functional"},
+    "samplers": {"samplers", "functional"},
+    "backbones": {"backbones", "functional.native"},
+    "models": {
+        "models", "functional", "layers", "losses", "samplers", "backbones", "data.images",
+    },
+    "data": {"data", "functional"},
+    "evaluation": {"evaluation", "data"},
+    "visualization": {"visualization", "data"},
+    "training": {"training", "functional.native"},
+    "export": {"export", "functional.native", "models"},
+}  # fmt: skip
+# TensorFlow may be imported here; the backbones' block has two functions with a fused twin.
+TENSORFLOW = {"data/pipeline.py", "functional/native.py", "backbones/conv_batch_norm.py"}
+TENSORFLOW_FOLDERS = {"export", "training"}
+AT_TOP = {"data/pipeline.py"}  # everywhere else the import waits inside a function
+FORBIDDEN_NAMES = {"utils.py", "util.py", "misc.py", "common.py", "helpers.py"}
+MAX_FILE, MAX_FUNCTION = 300, 60
+
+
+def relative(file):
+    return file.relative_to(PACKAGE).as_posix()
+
+
+def imports(tree):
+    """Yields (dotted name, whether it is at the top of the file) of every import."""
+    top = set(map(id, tree.body))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, id(node) in top
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                yield f"{node.module}.{alias.name}", id(node) in top
+
+
+@pytest.fixture(scope="module")
+def trees():
+    return {file: ast.parse(file.read_text()) for file in FILES}
+
+
+def test_no_relative_imports(trees):
+    for file, tree in trees.items():
+        levels = [node.level for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+        assert not any(levels), relative(file)
+
+
+def test_dependencies_point_one_way(trees):
+    broken = []
+    for file, tree in trees.items():
+        part = relative(file).split("/")[0]
+        for name, _ in imports(tree):
+            if part not in ALLOWED or not name.startswith("libra_keras."):
+                continue
+            target = name.removeprefix("libra_keras.")
+            if target == "__version__":
+                continue
+            allowed = any(target == own or target.startswith(f"{own}.") for own in ALLOWED[part])
+            if not allowed:
+                broken.append(f"{relative(file)} imports {target}")
+    assert broken == []
+
+
+def test_every_part_is_in_the_picture():
+    assert set(libra_keras.__all__) == set(ALLOWED)
+
+
+def test_tensorflow_is_imported_lazily_in_few_places(trees):
+    broken = []
+    for file, tree in trees.items():
+        for name, is_top in imports(tree):
+            if name.split(".")[0] != "tensorflow":
+                continue
+            place = relative(file)
+            if place not in TENSORFLOW and place.split("/")[0] not in TENSORFLOW_FOLDERS:
+                broken.append(f"{place} imports TensorFlow")
+            if is_top and place not in AT_TOP:
+                broken.append(f"{place} imports TensorFlow at its top")
+    assert broken == []
+
+
+def test_sizes(trees):
+    large = []
+    for file, tree in trees.items():
+        lines = len(file.read_text().splitlines())
+        if lines > MAX_FILE:
+            large.append(f"{relative(file)}: {lines} lines")
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                length = node.end_lineno - node.lineno + 1 - docstring_lines(node)
+                if length > MAX_FUNCTION:
+                    large.append(f"{relative(file)}, {node.name}: {length} lines")
+    assert large == []
+
+
+def docstring_lines(node):
+    if ast.get_docstring(node) is None:
+        return 0
+    return node.body[0].end_lineno - node.body[0].lineno + 1
+
+
+def test_no_assert_statements(trees):
+    asserting = [
+        relative(file)
+        for file, tree in trees.items()
+        if any(isinstance(node, ast.Assert) for node in ast.walk(tree))
+    ]
+    assert asserting == []
+
+
+def test_no_files_without_a_subject():
+    names = [relative(file) for file in FILES if file.name in FORBIDDEN_NAMES]
+    assert names == []
+
+
+def test_top_level_holds_only_what_it_should():
+    root = Path(__file__).parents[1]
+    allowed = {"libra_keras", "recipes", "tests", "pyproject.toml", "README.md", "LICENSE"}
+    generated = {"runs", "build", "dist"}  # git ignores them
+    found = {path.name for path in root.iterdir() if not path.name.startswith(".")}
+    assert found - generated <= allowed
+
+
+def test_no_two_modules_import_each_other(trees):
+    """A cycle between files of one subpackage would make the order of reading arbitrary."""
+    graph = {}
+    for file, tree in trees.items():
+        module = ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts)
+        graph[module] = {
+            name for full, top in imports(tree) if top
+            for name in (full, full.rpartition(".")[0]) if name.startswith("libra_keras.")
+        }  # fmt: skip
+    pairs = itertools.combinations(graph, 2)
+    assert [(a, b) for a, b in pairs if b in graph[a] and a in graph[b]] == []
