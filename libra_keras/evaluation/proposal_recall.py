@@ -12,7 +12,7 @@ def collect_proposals(model, batches, verbose=1):
 
     Args:
         model: a two-stage detector; its `propose` returns a dict of `"boxes"` `(B, P, 4)` in
-            pixels of the padded image, `"scores"` `(B, P)` and `"num_proposals"` `(B,)`.
+            pixels of the padded image, `"scores"` `(B, P)` and `"mask"` `(B, P)`, false in padding.
         batches: as for `collect_detections`.
         verbose: 0 for silence, 1 for a progress bar.
 
@@ -25,8 +25,8 @@ def collect_proposals(model, batches, verbose=1):
     >>> from libra_keras.evaluation import collect_proposals
     >>> class Whole:
     ...     def propose(self, x):
-    ...         boxes, one = np.array([[[0, 0, 16, 16], [0, 0, 0, 0]]]), np.array([1])
-    ...         return {"boxes": boxes, "scores": np.ones((1, 2)), "num_proposals": one}
+    ...         boxes, mask = np.array([[[0, 0, 16, 16], [0, 0, 0, 0]]]), np.array([[True, False]])
+    ...         return {"boxes": boxes, "scores": np.ones((1, 2)), "mask": mask}
     >>> batch = {"image_ids": np.array([7])}
     >>> batch |= {"image_sizes": np.array([[16, 16]]), "original_sizes": np.array([[32, 32]])}
     >>> collect_proposals(Whole(), [batch], verbose=0)[0]["boxes"].tolist()
@@ -35,8 +35,7 @@ def collect_proposals(model, batches, verbose=1):
 
     def propose(x):
         proposals = {k: keras.ops.convert_to_numpy(v) for k, v in model.propose(x).items()}
-        rows = np.arange(proposals["scores"].shape[1])
-        labels = np.where(rows < proposals.pop("num_proposals")[:, None], 0, -1)
+        labels = np.where(proposals.pop("mask"), 0, -1)
         return {**proposals, "labels": labels}
 
     return collect(propose, batches, verbose)

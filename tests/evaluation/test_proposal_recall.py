@@ -54,7 +54,8 @@ def test_proposals_without_padding_in_original_pixels():
     class Model:
         def propose(self, x):
             boxes = np.float32([[[0, 0, 10, 10], [5, 5, 9, 9]], [[2, 2, 4, 4], [0, 0, 0, 0]]])
-            return {"boxes": boxes, "scores": np.ones((2, 2)), "num_proposals": np.array([2, 1])}
+            mask = np.array([[True, True], [True, False]])
+            return {"boxes": boxes, "scores": np.ones((2, 2)), "mask": mask}
 
     x = {"image_ids": np.array([4, 5]), "image_sizes": np.array([[16, 16]] * 2)}
     x["original_sizes"] = np.array([[32, 32], [16, 8]])
