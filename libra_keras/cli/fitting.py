@@ -53,7 +53,12 @@ def fit_and_report(model, batches, steps, val, folder, options):
 def _fit(model, batches, steps, epochs, callbacks, verbose):
     try:
         model.fit(
-            batches, steps_per_epoch=steps, epochs=epochs, callbacks=callbacks, verbose=verbose
+            batches,
+            steps_per_epoch=steps,
+            epochs=epochs,
+            callbacks=callbacks,
+            verbose=verbose,
+            shuffle=False,  # the batches are shuffled already
         )
     except Exception as error:
         # TensorFlow wraps what a loader raises into an error of its own, with a long traceback.

@@ -1,0 +1,88 @@
+"""A SavedModel in another process gives the boxes of `predict`, without XLA-compiled parts."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from libra_keras.data import InputPolicy
+from libra_keras.export import export_saved_model
+from libra_keras.models import libra_faster_rcnn_small
+
+# No libra_keras here: what a server has is TensorFlow alone.
+SERVE = """
+import sys
+import numpy as np
+import tensorflow as tf
+sys.modules["libra_keras"] = None
+detect = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
+given = np.load(sys.argv[2])
+for name in ("first", "second"):
+    images, sizes = given[f"{name}_images"], given[f"{name}_sizes"]
+    found = detect(images=tf.constant(images), image_sizes=tf.constant(sizes))
+    np.savez(f"{sys.argv[3]}/{name}.npz", **{key: value.numpy() for key, value in found.items()})
+"""
+
+
+@pytest.fixture(scope="module")
+def model():
+    policy = InputPolicy(short_side=96, long_side=128)
+    return libra_faster_rcnn_small(3, class_names=["a", "b", "c"], input_policy=policy)
+
+
+@pytest.fixture(scope="module")
+def exported(model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("exported") / "detector"
+    export_saved_model(model, folder)
+    return folder
+
+
+@pytest.fixture
+def batches():
+    """Two batches of other numbers and sizes of images, padded ones among them."""
+    rng = np.random.default_rng(0)
+    return {
+        "first_images": rng.integers(0, 255, (2, 96, 128, 3)).astype("uint8"),
+        "first_sizes": np.array([[96, 128], [70, 128]], "int32"),
+        "second_images": rng.integers(0, 255, (1, 128, 96, 3)).astype("uint8"),
+        "second_sizes": np.array([[128, 90]], "int32"),
+    }
+
+
+def test_equal_boxes_in_another_process(model, exported, batches, tmp_path):
+    np.savez(tmp_path / "given.npz", **batches)
+    command = [sys.executable, "-c", SERVE, exported, tmp_path / "given.npz", tmp_path]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for name in ("first", "second"):
+        served = dict(np.load(tmp_path / f"{name}.npz"))
+        x = {"images": batches[f"{name}_images"], "image_sizes": batches[f"{name}_sizes"]}
+        expected = model.predict_on_batch(x)
+        assert expected["num_detections"].min() > 0
+        np.testing.assert_array_equal(served["num_detections"], expected["num_detections"])
+        np.testing.assert_array_equal(served["labels"], expected["labels"])
+        np.testing.assert_allclose(served["boxes"], expected["boxes"], atol=1e-2)
+        np.testing.assert_allclose(served["scores"], expected["scores"], atol=1e-5)
+
+
+def test_graph_has_no_xla_islands(exported):
+    graph = (exported / "saved_model.pb").read_bytes()
+    assert b"_XlaMustCompile" not in graph
+    assert b"EagerPyFunc" not in graph
+
+
+def test_note_beside_the_graph(exported):
+    note = json.loads((exported / "detector.json").read_text())
+    assert note["class_names"] == ["a", "b", "c"]
+    assert note["input_policy"]["long_side"] == 128
+
+
+def test_folder_in_use_is_refused(model, exported, tmp_path):
+    with pytest.raises(ValueError, match="is not empty"):
+        export_saved_model(model, exported)
+    (tmp_path / "photo.jpg").write_text("precious")
+    with pytest.raises(ValueError, match="no SavedModel"):
+        export_saved_model(model, tmp_path, overwrite=True)
+    assert (tmp_path / "photo.jpg").exists()
