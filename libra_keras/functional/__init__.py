@@ -1,0 +1,25 @@
+"""Pure functions of tensors, in `keras.ops`: one module per topic."""
+
+from libra_keras.functional import (
+    anchors,
+    boxes,
+    matching,
+    native,
+    nms,
+    random_keys,
+    resize,
+    roi_align,
+    sampling,
+)
+
+__all__ = [
+    "anchors",
+    "boxes",
+    "matching",
+    "native",
+    "nms",
+    "random_keys",
+    "resize",
+    "roi_align",
+    "sampling",
+]

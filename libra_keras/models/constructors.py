@@ -25,7 +25,7 @@ def faster_rcnn_resnet50(num_classes=80, backbone=None, **options):
         num_classes: int, classes without the background.
         backbone: layer from normalised images to `{"C2": …, "C5": …}`. Defaults to `ResNet(50)`
             without weights; pass `ResNet(50, style="caffe", weights="imagenet")` and
-            `normalization=ImageNormalization.caffe()` to start from ImageNet.
+            `normalization=ImageNormalization.caffe_style()` to start from ImageNet.
         **options: `normalization`, `input_policy`, `class_names`, `seed`, `name` and `dtype` of
             `FasterRCNN`.
 

@@ -107,12 +107,14 @@ class FasterRCNN(keras.Model):
         if self.built:
             return
         images = (None, None, None, 3)
-        shapes = _built(self.backbone, images)
+        _ensure_built(self.normalization, images)
+        _ensure_built(self.backbone, images)
+        shapes = self.backbone.compute_output_shape(images)
         for layer in self.neck:
-            shapes = _built(layer, shapes)
-        shapes = _levels(shapes)
-        _built(self.rpn, shapes)
-        _built(self.box_head, shapes)
+            _ensure_built(layer, shapes)
+            shapes = layer.compute_output_shape(shapes)
+        _ensure_built(self.rpn, _levels(shapes))
+        _ensure_built(self.box_head, _levels(shapes))
         self.built = True
 
     def get_build_config(self):
@@ -227,11 +229,9 @@ class FasterRCNN(keras.Model):
         return cls(**{**config, **live, "neck": neck})
 
 
-def _built(layer, shapes):
-    """Builds a layer unless it is built, and returns the shapes of its outputs."""
-    if not layer.built:
+def _ensure_built(layer, shapes):
+    if not layer.built:  # a reloaded layer comes back built
         layer.build(shapes)
-    return layer.compute_output_shape(shapes)
 
 
 def _levels(pyramid):

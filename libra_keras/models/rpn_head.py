@@ -1,7 +1,5 @@
 """The first stage: where might an object be?"""
 
-import functools
-
 import keras
 from keras import ops
 
@@ -116,8 +114,9 @@ class RPNHead(keras.layers.Layer):
             make_keys: function of a number N that returns keys `(B, N)` in [0, 1).
         """
         anchors = ops.concatenate(outputs["anchors"], axis=0)
-        match = native.compiled(functools.partial(match_anchors, settings=self.settings))
-        found = match(anchors, truth, image_sizes)
+        # One kernel: the overlaps, the largest tensor of a step, are never written to memory twice.
+        match = native.compiled(match_anchors, settings=self.settings)
+        found = match(anchors, truth.boxes, truth.mask, image_sizes)
         keys = make_keys(ops.shape(anchors)[0])
         indices, targets = sample_targets(found, truth, self.sampler, keys)
         logits = _gather(outputs["logits"], indices)

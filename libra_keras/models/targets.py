@@ -30,12 +30,13 @@ class Targets(NamedTuple):
     weights: object
 
 
-def match_anchors(anchors, truth, image_sizes, settings):
+def match_anchors(anchors, gt_boxes, gt_mask, image_sizes, settings):
     """Matches the anchors of a pyramid with a batch's objects.
 
     Args:
         anchors: float tensor `(N, 4)` in pixels.
-        truth: `GroundTruth` of B images.
+        gt_boxes: float tensor `(B, M, 4)`.
+        gt_mask: bool tensor `(B, M)`, false for padding.
         image_sizes: int tensor `(B, 2)`, height and width before padding.
         settings: `RPNSettings`.
 
@@ -45,17 +46,17 @@ def match_anchors(anchors, truth, image_sizes, settings):
     Example:
 
     >>> import numpy as np
-    >>> from libra_keras.models import GroundTruth, RPNSettings
+    >>> from libra_keras.models import RPNSettings
     >>> from libra_keras.models.targets import match_anchors
-    >>> truth = GroundTruth.of({"boxes": [[[0.0, 0.0, 32.0, 32.0]]], "labels": [[0]]})
     >>> anchors = np.array([[0, 0, 32, 32], [40, 40, 72, 72], [90, 0, 122, 32]], "float32")
-    >>> result = match_anchors(anchors, truth, np.array([[64, 64]]), RPNSettings())
+    >>> gt_boxes, gt_mask = np.array([[[0, 0, 32, 32]]], "float32"), np.array([[True]])
+    >>> result = match_anchors(anchors, gt_boxes, gt_mask, np.array([[64, 64]]), RPNSettings())
     >>> result.is_positive.numpy().tolist(), result.is_negative.numpy().tolist()
     ([[True, False, False]], [[False, True, False]])
 
     Differs from mmdetection: an image's own size counts, not that of the batch's padding.
     """
-    iou = box_ops.iou(anchors[None], truth.boxes)
+    iou = box_ops.iou(anchors[None], gt_boxes)
     multiple = settings.pad_multiple
     limits = -(-ops.cast(image_sizes, "int32") // multiple) * multiple  # (B, 2), rounded up
     limits = ops.cast(limits, "float32")[:, None]
@@ -63,7 +64,7 @@ def match_anchors(anchors, truth, image_sizes, settings):
     inside = ops.logical_and(centres[:, 1] < limits[..., 0], centres[:, 0] < limits[..., 1])
     return match(
         iou,
-        truth.mask,
+        gt_mask,
         settings.positive_iou,
         settings.negative_iou,
         settings.min_positive_iou,

@@ -1,0 +1,256 @@
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from libra_keras.data import InputPolicy
+from libra_keras.layers import FeaturePyramid, ImageNormalization
+from libra_keras.models import (
+    BoxHead,
+    BoxHeadSettings,
+    FasterRCNN,
+    RPNHead,
+    RPNSettings,
+    faster_rcnn_small,
+    libra_faster_rcnn_small,
+)
+from libra_keras.training import SGD
+
+NAMES = ["one", "two", "three"]
+
+
+def batch(rng, num=2, objects=3):
+    """Noise with `objects` boxes in the first image and none in the others."""
+    boxes = np.zeros((num, 4, 4), "float32")
+    labels = np.full((num, 4), -1, "int32")
+    for i in range(objects):
+        boxes[0, i] = [8 + 20 * i, 10, 40 + 20 * i, 44]
+        labels[0, i] = i
+    x = {
+        "images": rng.integers(0, 255, (num, 64, 96, 3), "uint8"),
+        "image_sizes": np.array([[64, 96], [50, 90]][:num], "int32"),
+    }
+    return x, {"boxes": boxes, "labels": labels}
+
+
+def small_model(**options):
+    return libra_faster_rcnn_small(num_classes=3, class_names=NAMES, **options)
+
+
+def values(model):
+    return [ops.convert_to_numpy(v) for v in model.weights]
+
+
+def test_a_step_creates_no_variable_and_loads_into_a_new_model(rng, tmp_path):
+    model = small_model()
+    count = len(model.weights)
+    model.compile(SGD(0.01))
+    x, y = batch(rng)
+    logs = model.train_on_batch(x, y, return_dict=True)
+    assert len(model.weights) == count
+    assert all(np.isfinite(value) for value in logs.values())
+    assert {"loss", "rpn_class_loss", "rpn_box_loss", "class_loss", "box_loss"} <= set(logs)
+    path = tmp_path / "trained.weights.h5"
+    model.save_weights(path)
+    fresh = small_model(seed=5)
+    fresh.load_weights(path)
+    for ours, loaded in zip(values(model), values(fresh), strict=True):
+        np.testing.assert_array_equal(ours, loaded)
+
+
+def test_backbone_runs_once_in_a_training_step(rng, monkeypatch):
+    model = small_model()
+    calls = []
+    original = type(model.backbone).call
+    monkeypatch.setattr(
+        type(model.backbone),
+        "call",
+        lambda self, *args, **kwargs: (calls.append(1), original(self, *args, **kwargs))[1],
+    )
+    model.compile(SGD(0.01), run_eagerly=True)
+    model.train_on_batch(*batch(rng))
+    assert len(calls) == 1
+
+
+def test_total_is_the_sum_of_the_four_losses(rng):
+    model = small_model()
+    x, y = batch(rng)
+    total = model.compute_loss(x, y, model(x, training=True))
+    parts = [float(metric.result()) for metric in model.loss_means]
+    assert float(total) == pytest.approx(sum(parts), rel=1e-6)
+
+
+def test_images_without_objects_have_no_box_loss(rng):
+    model = small_model()
+    x, y = batch(rng, objects=0)
+    model.compute_loss(x, y, model(x, training=True))
+    losses = {metric.name: float(metric.result()) for metric in model.loss_means}
+    assert losses["box_loss"] == 0 and losses["rpn_box_loss"] == 0
+    assert losses["class_loss"] > 0 and losses["rpn_class_loss"] > 0
+
+
+def test_sampling_depends_on_seed_and_step_alone(rng):
+    x, y = batch(rng)
+
+    def losses(seed, steps):
+        keras.utils.set_random_seed(1)
+        model = small_model(seed=seed)
+        # equal proposals for all: only the draw differs
+        return [float(model.compute_loss(x, y, model(x, training=True))) for _ in range(steps)]
+
+    first, again, other = losses(0, 2), losses(0, 2), losses(1, 2)
+    assert first == again
+    assert first[0] != first[1] and first[0] != other[0]
+
+
+def test_predict_gives_detections_of_a_fixed_size(rng):
+    model = small_model()
+    x, _ = batch(rng)
+    found = model.predict(x, verbose=0)
+    assert sorted(found) == ["boxes", "labels", "num_detections", "scores"]
+    assert found["boxes"].shape == (2, 50, 4) and found["num_detections"].shape == (2,)
+    real = found["labels"] >= 0
+    assert (real.sum(1) == found["num_detections"]).all()
+    height, width = x["image_sizes"][1]
+    assert (found["boxes"][1] <= [width, height, width, height]).all()
+
+
+def test_a_bare_array_is_enough_to_predict(rng):
+    model = small_model()
+    images = rng.integers(0, 255, (1, 64, 64, 3), "uint8")
+    sized = {"images": images, "image_sizes": np.array([[64, 64]])}
+    bare, full = model.predict(images, verbose=0), model.predict(sized, verbose=0)
+    np.testing.assert_array_equal(bare["boxes"], full["boxes"])
+
+
+def test_predict_between_two_fits(rng):
+    model = small_model()
+    model.compile(SGD(0.01))
+    x, y = batch(rng)
+    model.fit(x, y, batch_size=2, verbose=0)
+    before = model.predict(x, verbose=0)
+    model.fit(x, y, batch_size=2, verbose=0)
+    after = model.predict(x, verbose=0)
+    assert int(ops.convert_to_numpy(model.trained_steps)) == 2
+    assert before["scores"].shape == after["scores"].shape
+
+
+def test_evaluate_does_not_count_as_training(rng):
+    model = small_model()
+    model.compile(SGD(0.01))
+    x, y = batch(rng)
+    logs = model.evaluate(x, y, verbose=0, return_dict=True)
+    assert logs["loss"] > 0 and int(ops.convert_to_numpy(model.trained_steps)) == 0
+
+
+def test_no_gradient_reaches_proposals(rng):
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("uses TensorFlow's tape")
+    import tensorflow as tf
+
+    model = small_model()
+    x, y = batch(rng)
+    with tf.GradientTape() as tape:
+        outputs = model(x, training=True)
+        proposals = model.rpn.propose(outputs["rpn"], x["image_sizes"], training=True)
+        total = tf.reduce_sum(proposals.boxes) + tf.reduce_sum(proposals.scores)
+    variables = [v.value for v in model.trainable_variables]
+    assert all(gradient is None for gradient in tape.gradient(total, variables))
+
+
+def test_a_larger_padding_does_not_change_what_is_found(rng):
+    # frozen statistics and no attention: only the padding differs
+    model = faster_rcnn_small(num_classes=3)
+    image = rng.integers(0, 255, (1, 64, 64, 3), "uint8")
+    padded = np.pad(image, ((0, 0), (0, 64), (0, 0), (0, 0)))
+    sizes = np.array([[64, 64]], "int32")
+    found = [
+        model.predict({"images": images, "image_sizes": sizes}, verbose=0)
+        for images in (image, padded)
+    ]
+    assert found[0]["num_detections"] > 0
+    np.testing.assert_allclose(found[0]["scores"][:, :1], found[1]["scores"][:, :1], atol=0.05)
+
+
+def custom_model():
+    """Every argument of the model, its heads and settings away from its default."""
+    rpn = RPNSettings(channels=8, scales=(2.0, 4.0), ratios=(1.0,), pre_nms_test=20, post_nms=10)
+    keras.utils.set_random_seed(7)
+    plain = faster_rcnn_small(num_classes=3)
+    return FasterRCNN(
+        backbone=plain.backbone,
+        neck=FeaturePyramid(8),
+        rpn=RPNHead(rpn, sampler=plain.rpn.sampler),
+        box_head=BoxHead(3, BoxHeadSettings(channels=16, score_threshold=0.01, max_detections=7)),
+        normalization=ImageNormalization.caffe_style(),
+        input_policy=InputPolicy(64, 96),
+        class_names=NAMES,
+        seed=3,
+        name="custom",
+    )
+
+
+def test_a_saved_model_detects_the_same_in_a_fresh_process(rng, tmp_path):
+    model = custom_model()
+    image = rng.integers(0, 255, (70, 100, 3), "uint8")
+    found = model.detect(image, score_threshold=0.0)
+    assert len(found["scores"]) == 7
+    model.save(tmp_path / "model.keras")
+    np.save(tmp_path / "image.npy", image)
+    code = (
+        "import keras, numpy as np, libra_keras.models\n"
+        "model = keras.saving.load_model('model.keras')\n"
+        "found = model.detect(np.load('image.npy'), score_threshold=0.0)\n"
+        "config = model.get_config()\n"
+        "assert config['seed'] == 3 and config['class_names'][1] == 'two', config\n"
+        "np.savez('found.npz', **{k: found[k] for k in ('boxes', 'scores', 'labels')})\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True)
+    loaded = np.load(tmp_path / "found.npz")
+    for key in ("boxes", "scores", "labels"):
+        np.testing.assert_allclose(loaded[key], found[key], rtol=1e-5, atol=1e-5)
+
+
+def test_detect_takes_what_a_user_has(rng, tmp_path):
+    from PIL import Image
+
+    model = small_model()
+    landscape = rng.integers(0, 255, (40, 60, 3), "uint8")
+    portrait = np.swapaxes(landscape, 0, 1)
+    Image.fromarray(landscape).save(tmp_path / "a.png")
+    results = model.detect([tmp_path / "a.png", landscape, portrait], 0.0, batch_size=3)
+    np.testing.assert_allclose(results[0]["boxes"], results[1]["boxes"], atol=1e-3)
+    assert results[2]["boxes"][:, 3].max() <= 60.01 and results[2]["boxes"][:, 2].max() <= 40.01
+    assert set(results[0]["names"]) <= set(NAMES)
+
+
+def test_wrong_number_of_names_is_refused():
+    with pytest.raises(ValueError, match="3 classes. Received: 1 names"):
+        libra_faster_rcnn_small(num_classes=3, class_names=["one"])
+
+
+def test_targets_without_labels_are_refused(rng):
+    model = small_model()
+    x, y = batch(rng)
+    with pytest.raises(ValueError, match=r"Received the keys: \['boxes'\]"):
+        model.compute_loss(x, {"boxes": y["boxes"]}, model(x, training=True))
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_losses_and_boxes_stay_float32_in_mixed_precision(rng, policy):
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = small_model()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    x, y = batch(rng)
+    outputs = model(x, training=True)
+    assert keras.backend.standardize_dtype(outputs["pyramid"][0].dtype) == policy[6:]
+    loss = model.compute_loss(x, y, outputs)
+    assert keras.backend.standardize_dtype(loss.dtype) == "float32" and np.isfinite(float(loss))
+    found = model(x)
+    assert keras.backend.standardize_dtype(found["boxes"].dtype) == "float32"
+    assert keras.backend.standardize_dtype(found["scores"].dtype) == "float32"
