@@ -1,4 +1,9 @@
-"""Bring a feature map to the size of another: nearest neighbours up, maxima of windows down."""
+"""Bring a feature map to the size of another: nearest neighbours up, maxima of windows down.
+
+Sizes may be unknown while a `tf.function` is traced: a condition then picks the cheap way when it
+runs. XLA compiles both ways, and refuses the one that does not fit; so inside a function that is
+compiled by XLA as a whole, sizes must be known or have whole ratios.
+"""
 
 import operator
 

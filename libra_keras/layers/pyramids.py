@@ -44,7 +44,7 @@ def level_number(name):
 def check_shapes(shapes):
     """Raises a ValueError unless every level is `(B, H, W, C)` with known C."""
     for i, shape in enumerate(shapes):
-        if not isinstance(shape, list | tuple) or len(shape) != 4 or shape[-1] is None:
+        if not hasattr(shape, "__len__") or len(shape) != 4 or shape[-1] is None:
             raise ValueError(
                 "Every level must have shape (B, H, W, C) with a known C. "
                 f"Received: shape={shape} at level {i} (0 is the finest)"

@@ -51,7 +51,9 @@ def balanced_l1(y_true, y_pred, alpha=0.5, gamma=1.5, beta=1.0, form="reference"
     Source: [Pang et al., 2019](https://arxiv.org/abs/1904.02701), section 3.3, equations 7-9.
     """
     _check(alpha, gamma, beta, form)
-    error = ops.abs(ops.cast(y_pred, "float32") - ops.cast(y_true, "float32"))
+    difference = ops.cast(y_pred, "float32") - ops.cast(y_true, "float32")
+    # Not `abs`: on JAX its slope at 0 is 1, and a box that is right would be pushed away.
+    error = difference * ops.stop_gradient(ops.sign(difference))
     b = math.expm1(gamma / alpha) / (1.0 if form == "reference" else beta)
     steepness = b / beta if form == "reference" else b
     # Both branches are evaluated: without the minimum, infinity times 0 would make gradients NaN.

@@ -34,7 +34,9 @@ def smooth_l1(y_true, y_pred, beta=1.0):
     `beta` of later code. Differs from Keras' `Huber`, which is `beta` times this.
     """
     _check(beta)
-    error = ops.abs(ops.cast(y_pred, "float32") - ops.cast(y_true, "float32"))
+    difference = ops.cast(y_pred, "float32") - ops.cast(y_true, "float32")
+    # Not `abs`: on JAX its slope at 0 is 1, and a box that is right would be pushed away.
+    error = difference * ops.stop_gradient(ops.sign(difference))
     if beta == 0:  # the quadratic part is empty, and dividing by 0 would spoil the gradient
         return error
     # Both branches are evaluated: without the minimum, infinity times 0 would make gradients NaN.
