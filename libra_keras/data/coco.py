@@ -1,5 +1,6 @@
 """Reader of data sets with annotations in COCO's JSON."""
 
+import gc
 import json
 from pathlib import Path
 
@@ -24,9 +25,9 @@ def coco(
 
     Looks for `<folder>/annotations/instances_<split>.json` or `<folder>/instances_<split>.json`,
     and for images in `<folder>/<split>` or `<folder>/images/<split>`; either can be given
-    explicitly instead. Labels `0..K-1` are the category ids in ascending order. Crowds are
-    `ignore`d: not trained on, and evaluated as COCO defines. Boxes are clipped to their image
-    for training; the evaluation has the JSON's own boxes.
+    explicitly instead. Labels `0..K-1` are the category ids in ascending order. Crowds (and boxes
+    with a true `"ignore"`) are not trained on; the evaluation treats crowds as COCO defines.
+    Boxes are clipped to their image for training; the evaluation has the JSON's own boxes.
 
     Args:
         folder: path of the data set.
@@ -97,10 +98,15 @@ def _find(folder, split, annotation_file, image_folder):
 
 def _load(file):
     """Reads the JSON and makes sure that it is COCO's."""
+    collecting = gc.isenabled()
+    gc.disable()  # it would go through millions of new objects, again and again, to free none
     try:
         content = json.loads(file.read_bytes())
     except ValueError as error:
         raise ValueError(f"{file} is no JSON: {error}") from error
+    finally:
+        if collecting:
+            gc.enable()
     is_dict = isinstance(content, dict)
     wrong = [key for key in KEYS if not is_dict or not isinstance(content.get(key), list)]
     if wrong:
@@ -121,6 +127,8 @@ def _completed(content):
     ids = [row.get("id") for row in rows]
     # An id of 0 means "no match" to pycocotools, and of two equal ids it knows only one.
     usable = all(isinstance(i, int) and i > 0 for i in ids) and len(set(ids)) == len(ids)
+    if usable and all("iscrowd" in row and "area" in row for row in rows):
+        return content
     completed = []
     for position, row in enumerate(rows, 1):
         row = {"iscrowd": 0, **row, "id": row["id"] if usable else position}

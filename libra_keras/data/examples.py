@@ -56,7 +56,7 @@ def _read_file(example):
     return read_image(example.file)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class DetectionData:
     """A data set: its classes, its examples, and the annotations that it is evaluated on.
 
@@ -88,6 +88,9 @@ class DetectionData:
     reader: Callable[[Example], np.ndarray] = _read_file
     counts: dict = dataclasses.field(default_factory=dict)
     findings: list = dataclasses.field(default_factory=list)
+
+    def __repr__(self):
+        return f"<DetectionData {self.summary()}>"
 
     def __len__(self):
         return len(self.examples)

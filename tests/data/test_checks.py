@@ -1,0 +1,76 @@
+"""Checks of data sets that are already read."""
+
+import dataclasses
+
+import numpy as np
+from PIL import Image
+
+from libra_keras import data
+from libra_keras.data import checks
+
+
+def test_sound_data_have_no_findings(files):
+    assert data.check_annotations(files([(60, 40)] * 3)) == []
+    assert data.check_data(files([(60, 40)] * 3)) == []
+
+
+def test_each_kind_is_found_and_named(files):
+    read = files([(60, 40)] * 4)
+    boxes = np.array([[5, 5, 5, 9], [np.inf, 0, 5, 5], [60, 0, 70, 9], [1, 1, 9, 9]], "float32")
+    bad = dataclasses.replace(
+        read.examples[1],
+        boxes=boxes,
+        labels=np.array([0, 0, 0, 2], "int32"),
+        ignore=np.zeros(4, bool),
+    )
+    twice = dataclasses.replace(read.examples[3], image_id=1)
+    read = dataclasses.replace(read, examples=[*read.examples[:1], bad, read.examples[2], twice])
+    found = data.check_annotations(read)
+    assert [(finding.kind, finding.box) for finding in found] == [
+        ("image id", None),
+        ("degenerate box", 0),
+        ("not a number", 1),
+        ("box outside", 2),
+        ("class", 3),
+    ]
+    where, message = str(found[1]).split(": ", 1)
+    assert where.endswith("001.png, box 0")
+    assert message == "degenerate box: (5, 5, 5, 9) has x2 <= x1 or y2 <= y1"
+    assert "label 2 is not one of 0..1" in found[4].message
+
+
+def test_only_decoding_finds_a_truncated_file(files):
+    read = files([(60, 40)] * 3)
+    Image.effect_noise((60, 40), 90).convert("RGB").save(read.examples[0].file)
+    content = read.examples[0].file.read_bytes()
+    read.examples[0].file.write_bytes(content[: len(content) // 2])
+    assert data.check_annotations(read) == []
+    (finding,) = data.check_data(read)
+    assert finding.kind == "damaged image" and finding.image == str(read.examples[0].file)
+
+
+def test_progress_is_shown(files, capsys):
+    data.check_data(files([(60, 40)] * 2), verbose=1)
+    assert "2/2" in capsys.readouterr().out
+
+
+def test_rotation_is_a_warning(files):
+    read = files([(60, 40)])
+    exif = Image.Exif()
+    exif[checks.ORIENTATION_TAG] = 6
+    path = read.examples[0].file.with_suffix(".jpg")
+    Image.new("RGB", (60, 40)).save(path, exif=exif)
+    read.examples[0] = dataclasses.replace(read.examples[0], file=path)
+    (finding,) = data.check_annotations(read)
+    assert finding.kind == "rotation" and finding.is_warning
+
+
+def test_findings_of_the_reader_are_kept_once(write_coco):
+    folder = write_coco()
+    (folder / "val/1.png").unlink()
+    read = data.coco(folder, "val", skip_bad=True)
+    assert [finding.kind for finding in data.check_data(read)] == ["missing file"]
+
+
+def test_photographs(photographs):
+    assert data.check_data(data.voc(photographs("bccd"), "test")) == []

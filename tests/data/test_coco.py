@@ -1,0 +1,165 @@
+"""The reader of COCO's JSON."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from libra_keras import data
+
+
+def row(**changes):
+    base = {"id": 1, "image_id": 1, "category_id": 30, "bbox": [10, 5, 20, 10]}
+    return {**base, "area": 200.0, "iscrowd": 0, **changes}
+
+
+def test_reads_boxes_and_labels(write_coco):
+    read = data.coco(write_coco(), "val")
+    assert read.class_names == ("dog", "cat") and read.category_ids == (7, 30)
+    assert read.examples[0].labels.tolist() == [1]  # ids ascending: dog 7, cat 30
+    np.testing.assert_array_equal(read.examples[0].boxes, [[10, 5, 30, 15]])
+    assert read.name == "val" and len(read) == 3 and read.counts == {} and read.findings == []
+    assert read.read_image(2)[0, 0, 2] == 3
+
+
+@pytest.mark.parametrize("layout", ["annotations", "explicit"])
+def test_layouts(write_coco, layout):
+    folder = write_coco()
+    json_file, images = folder / "instances_val.json", folder / "val"
+    if layout == "explicit":
+        read = data.coco(annotation_file=str(json_file), image_folder=str(images))
+    else:
+        (folder / "annotations").mkdir()
+        json_file.rename(folder / "annotations" / json_file.name)
+        (folder / "images").mkdir()
+        images.rename(folder / "images" / "val")
+        read = data.coco(folder, "val")
+    assert len(read) == 3
+
+
+def test_nothing_there(tmp_path):
+    with pytest.raises(FileNotFoundError, match="instances_val.json"):
+        data.coco(tmp_path, "val")
+    with pytest.raises(ValueError, match="image_folder"):
+        data.coco(annotation_file="a.json")
+
+
+def test_crowds_are_ignored_but_kept_for_evaluation(write_coco):
+    read = data.coco(write_coco(annotations=[row(), row(id=2, iscrowd=1)]), "val")
+    assert read.examples[0].ignore.tolist() == [False, True] and read.examples[0].num_boxes == 1
+    assert [a["iscrowd"] for a in read.annotations["annotations"]] == [0, 1]
+
+
+def test_boxes_are_clipped_for_training_only(write_coco):
+    read = data.coco(write_coco(annotations=[row(bbox=[50, 30, 20, 20])]), "val")
+    np.testing.assert_array_equal(read.examples[0].boxes, [[50, 30, 60, 40]])
+    assert read.annotations["annotations"][0]["bbox"] == [50, 30, 20, 20]
+    assert read.counts == {"clipped_boxes": 1}
+
+
+def test_annotations_are_completed_for_pycocotools(write_coco):
+    rows = [{"image_id": 1, "category_id": 7, "bbox": [1, 2, 3, 4]}] * 2
+    read = data.coco(write_coco(annotations=rows), "val")
+    assert [(a["id"], a["area"], a["iscrowd"]) for a in read.annotations["annotations"]] == [
+        (1, 12.0, 0),
+        (2, 12.0, 0),
+    ]
+    # An id of 0 stands for "unmatched" inside pycocotools.
+    read = data.coco(write_coco(annotations=[row(id=0), row(id=5)]), "val")
+    assert [a["id"] for a in read.annotations["annotations"]] == [1, 2]
+
+
+BAD_ROWS = [
+    ({"bbox": [10, 5, 0, 10]}, "degenerate box"),
+    ({"bbox": [10, 5, 10, -1]}, "degenerate box"),
+    ({"bbox": [10, math.nan, 10, 10]}, "not a number"),
+    ({"bbox": [10, 5, 10]}, "not a number"),
+    ({"bbox": None}, "not a number"),
+    ({"bbox": [60, 5, 10, 10]}, "box outside"),
+    ({"bbox": [-20, 5, 10, 10]}, "box outside"),
+    ({"category_id": 8}, "class"),
+    ({"image_id": 99}, "image id"),
+]
+
+
+@pytest.mark.parametrize(("change", "kind"), BAD_ROWS)
+def test_bad_boxes_are_named_or_dropped(write_coco, change, kind):
+    folder = write_coco(annotations=[row(id=4), row(id=5, **change)])
+    with pytest.raises(ValueError, match=f"annotation 5: {kind}") as error:
+        data.coco(folder, "val")
+    assert ("1.png" in str(error.value)) != (kind == "image id")
+    read = data.coco(folder, "val", skip_bad=True)
+    assert read.counts == {"dropped_boxes": 1} and [f.kind for f in read.findings] == [kind]
+    assert sum(example.num_boxes for example in read.examples) == 1
+    assert [a["id"] for a in read.annotations["annotations"]] == [4]
+
+
+def test_a_category_without_a_name(write_coco):
+    folder = write_coco(categories=[{"id": 30, "name": ""}, {"id": 7, "name": "dog"}])
+    with pytest.raises(ValueError, match="category 30: it has no name"):
+        data.coco(folder, "val")
+    read = data.coco(folder, "val", skip_bad=True)
+    assert read.class_names == ("dog",) and read.counts == {"dropped_boxes": 3}
+    assert read.annotations["categories"] == [{"id": 7, "name": "dog"}]
+
+
+def test_duplicate_image_ids(write_coco):
+    images = [
+        {"id": 1, "file_name": f"{name}.png", "height": 40, "width": 60} for name in ("1", "2")
+    ]
+    folder = write_coco(images=images, annotations=[row()])
+    with pytest.raises(ValueError, match=r"2\.png: image id: id 1 is also that of .*1\.png"):
+        data.coco(folder, "val")
+    read = data.coco(folder, "val", skip_bad=True)
+    assert read.counts == {"dropped_images": 1}
+    assert [image["file_name"] for image in read.annotations["images"]] == ["1.png"]
+    assert [example.num_boxes for example in read.examples] == [1]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "is no JSON"),
+        ("[]", "Received: a list"),
+        ('{"images": [], "annotations": {}}', "annotations.*categories"),
+        (json.dumps({"images": [{}], "annotations": [], "categories": []}), r"images\[0\]"),
+    ],
+)
+def test_a_file_that_is_not_cocos(write_coco, text, message):
+    folder = write_coco()
+    (folder / "instances_val.json").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        data.coco(folder, "val", skip_bad=True)
+
+
+def test_bad_files(write_coco):
+    folder = write_coco(num_images=4)
+    (folder / "val/1.png").unlink()
+    (folder / "val/2.png").write_bytes(b"nothing")
+    Image.new("RGB", (40, 60)).save(folder / "val/3.png")
+    with pytest.raises(ValueError) as error:
+        data.coco(folder, "val")
+    for text in ("1.png: missing file", "2.png: unreadable file", "3.png: image size"):
+        assert text in str(error.value)
+    read = data.coco(folder, "val", skip_bad=True)
+    assert [example.image_id for example in read.examples] == [4]
+    assert [a["image_id"] for a in read.annotations["annotations"]] == [4]
+    assert len(data.coco(folder, "val", check_files=False)) == 4
+
+
+def test_the_error_lists_ten_and_counts_all(write_coco):
+    rows = [row(id=i, bbox=[1, 1, 0, 5]) for i in range(1, 31)]
+    with pytest.raises(ValueError, match=r"30 in all: 30 x degenerate box") as error:
+        data.coco(write_coco(annotations=rows), "val")
+    assert str(error.value).count("annotation ") == 10
+
+
+def test_coco_photographs(photographs):
+    read = data.coco(photographs("coco_mini"), "train2017")
+    assert len(read) == 85 and read.num_classes == 80
+    assert read.class_names[0] == "person" and read.category_ids[-1] == 90
+    crowds = sum(int(example.ignore.sum()) for example in read.examples)
+    assert crowds == 6 and sum(len(example.boxes) for example in read.examples) == 764
+    assert sum(example.num_boxes == 0 for example in read.examples) >= 1

@@ -1,0 +1,114 @@
+"""Single samples, mirrored and replaced."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from libra_keras import data
+from libra_keras.data.damage import DamageLog, TooManyDamagedImages
+from libra_keras.data.loading import EvaluationSource, TrainingSource, mirror
+
+POLICY = data.InputPolicy(40, 60)  # bucket 64 x 64
+
+
+def damage(example):
+    example.file.write_bytes(example.file.read_bytes()[:60])
+
+
+def test_a_sample_has_the_image_and_boxes_of_the_plan(files):
+    read = files([(60, 40)] * 4)
+    source = TrainingSource(read, POLICY, 2, flip=0.0, max_boxes=3)
+    image, size, original, image_id, boxes, labels = source.sample(5)  # epoch 1, step 0, place 1
+    index = source.plan.batches(1)[0, 1]
+    assert image_id == index + 1 and image.shape == (64, 64, 3)
+    assert image[0, 0, 2] == index and image[0, :60, 0].tolist() == list(range(60))
+    assert size.tolist() == original.tolist() == [40, 60]
+    np.testing.assert_array_equal(boxes, [[2, 4, 12, 14], [0] * 4, [0] * 4])
+    assert labels.tolist() == [index % 2, -1, -1]
+    assert source.batch_files(1, 0)[1] == str(read.examples[index].file)
+
+
+def test_mirroring_stays_within_the_content(files):
+    source = TrainingSource(files([(60, 40)] * 2), POLICY, 2, flip=1.0)
+    image, _, _, _, boxes, _ = source.sample(0)
+    assert image[0, :60, 0].tolist() == list(range(59, -1, -1)) and image[:, 60:].sum() == 0
+    np.testing.assert_array_equal(boxes[0], [48, 4, 58, 14])  # 60 - 12, 60 - 2
+
+
+def test_mirroring_twice_is_nothing(rng):
+    image = rng.integers(0, 255, (6, 9, 3))
+    boxes = np.array([[1.0, 2, 5, 6], [0, 0, 7, 6]])
+    again = mirror(*mirror(image, boxes, 7), 7)
+    np.testing.assert_array_equal(again[0], image)
+    np.testing.assert_array_equal(again[1], boxes)
+
+
+def test_boxes_are_scaled_with_their_image(files):
+    source = TrainingSource(files([(120, 80)] * 2), POLICY, 2, flip=0.0)
+    boxes = source.sample(0)[4]
+    np.testing.assert_array_equal(boxes[0], [1, 2, 6, 7])
+
+
+def test_ignored_boxes_are_left_out_and_the_largest_kept(files):
+    read = files([(60, 40)] * 2)
+    boxes = np.array([[0, 0, 40, 40], [0, 0, 5, 5], [0, 0, 9, 9], [0, 0, 8, 8]], "float32")
+    ignore = np.array([True, False, False, False])
+    labels = np.array([0, 1, 0, 1], "int32")
+    full = dataclasses.replace(read.examples[0], boxes=boxes, labels=labels, ignore=ignore)
+    read = dataclasses.replace(read, examples=[full, full])
+    source = TrainingSource(read, POLICY, 2, flip=0.0)
+    assert source.max_boxes == read.max_boxes == 3
+    assert source.sample(0)[4][:, 2].tolist() == [5, 9, 8]
+    source = TrainingSource(read, POLICY, 2, flip=0.0, max_boxes=2)
+    assert source.sample(0)[4][:, 2].tolist() == [9, 8]
+    assert source.sample(0)[5].tolist() == [0, 1]
+
+
+def test_a_damaged_image_is_replaced_by_one_of_its_orientation(files):
+    read = files([(60, 40), (40, 60)] * 3)
+    damage(read.examples[4])
+    source = TrainingSource(read, POLICY, 3, flip=0.0)
+    samples = [source.sample(i) for i in range(6)]
+    ids = sorted(int(sample[3]) for sample in samples)
+    assert ids == [1, 1, 2, 3, 4, 6]  # id 5 became id 1, the next landscape image
+    assert list(source.damaged) == [str(read.examples[4].file)]
+    again = TrainingSource(read, POLICY, 3, flip=0.0)
+    np.testing.assert_array_equal([again.sample(i)[3] for i in range(6)], [s[3] for s in samples])
+
+
+def test_too_many_damaged_images_stop(files):
+    read = files([(60, 40)] * 4)
+    damage(read.examples[0])
+    damage(read.examples[1])
+    source = TrainingSource(read, POLICY, 4)
+    with pytest.raises(TooManyDamagedImages, match=r"2 of 4 .*1%:\n.*\.png"):
+        [source.sample(i) for i in range(4)]
+
+
+def test_an_image_of_another_size_is_damaged(files):
+    read = files([(60, 40)] * 2)
+    read.examples[0] = dataclasses.replace(read.examples[0], height=30)
+    source = TrainingSource(read, POLICY, 2)
+    assert {int(source.sample(i)[3]) for i in range(2)} == {2}
+    assert "expected (30, 60)" in list(source.damaged.values())[0]
+
+
+def test_damage_limit_is_a_share_of_all_images():
+    log = DamageLog(num_images=300)
+    for name in ("a", "b", "b", "c"):  # 3 of 300 is 1 %, not more
+        log.add(name, "why")
+    assert list(log.files) == ["a", "b", "c"]
+    with pytest.raises(TooManyDamagedImages, match="4 of 300"):
+        log.add("d", "why")
+
+
+def test_evaluation_shows_a_blank_for_a_damaged_image(files):
+    read = files([(60, 40), (40, 60), (60, 40)])
+    damage(read.examples[1])
+    source = EvaluationSource(read, POLICY)
+    assert [group.tolist() for group in source.groups] == [[0, 2], [1]]
+    image, size, original, image_id = source.sample(1)
+    assert image.sum() == 0 and image_id == 2
+    assert original.tolist() == [60, 40] and size.tolist() == [60, 40]
+    assert list(source.damaged) == [str(read.examples[1].file)]

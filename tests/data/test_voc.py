@@ -1,0 +1,115 @@
+"""The reader of Pascal VOC folders."""
+
+import json
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+
+from libra_keras import data
+
+
+def test_corners_are_pixels_counted_from_1(write_voc):
+    # VOC's (1, 1)-(60, 40) are the first and last pixels: the whole image.
+    folder = write_voc([[("cat", 0, (1, 1, 60, 40)), ("ant", 1, (11, 6, 30, 15))], []])
+    read = data.voc(folder, "val")
+    assert read.class_names == ("ant", "cat")  # sorted; "head", a part, is no class
+    first, second = read.examples
+    np.testing.assert_array_equal(first.boxes, [[0, 0, 60, 40], [10, 5, 30, 15]])
+    assert first.labels.tolist() == [1, 0]
+    assert first.ignore.tolist() == [False, True] and first.num_boxes == 1
+    assert (first.image_id, first.width, first.height) == (1, 60, 40)
+    assert second.boxes.shape == (0, 4) and second.image_id == 2
+    assert read.read_image(0).shape == (40, 60, 3)
+
+
+def test_first_pixel_0(write_voc):
+    read = data.voc(write_voc([[("cat", 0, (0, 0, 59, 39))]]), "val", first_pixel=0)
+    np.testing.assert_array_equal(read.examples[0].boxes, [[0, 0, 60, 40]])
+
+
+def test_annotations_are_cocos(write_voc, capsys):
+    read = data.voc(write_voc([[("cat", 0, (11, 6, 30, 15)), ("dog", 1, (1, 1, 9, 9))]]), "val")
+    first, second = read.annotations["annotations"]
+    assert first["bbox"] == [10, 5, 20, 10] and first["area"] == 200 and first["iscrowd"] == 0
+    assert second["iscrowd"] == 1 and second["category_id"] == read.category_ids[1] == 2
+    coco = COCO()
+    coco.dataset = json.loads(json.dumps(read.annotations))
+    coco.createIndex()
+    assert coco.getAnnIds(imgIds=[1]) == [1, 2]
+
+
+def test_clipped_and_left_out(write_voc):
+    boxes = [(-5, 1, 100, 40), (7, 7, 7, 20), (7, 7, 8, 20)]
+    read = data.voc(write_voc([[("cat", 0, box) for box in boxes]]), "val")
+    # The first is clipped. The second is one pixel wide. The third, two, stays.
+    np.testing.assert_array_equal(read.examples[0].boxes, [[0, 0, 60, 40], [6, 6, 8, 20]])
+    assert read.counts == {"clipped_boxes": 1, "boxes_of_at_most_1_px": 1}
+    assert "1 clipped boxes" in read.summary()
+
+
+def test_bad_boxes_are_named_or_dropped(write_voc):
+    boxes = [("cat", 0, (30, 5, 10, 20)), ("cat", 0, ("x", 1, 2, 3)), ("cat", 0, (1, 1, 9, 9))]
+    folder = write_voc([boxes])
+    with pytest.raises(ValueError, match=r"2 thing.*(?s:.)*0\.png, box 0: degenerate.*29, 4, 10"):
+        data.voc(folder, "val")
+    read = data.voc(folder, "val", skip_bad=True)
+    assert read.counts["dropped_boxes"] == 2 and read.examples[0].num_boxes == 1
+    assert [finding.kind for finding in read.findings] == ["degenerate box", "not a number"]
+    assert len(read.annotations["annotations"]) == 1
+
+
+def test_unknown_class(write_voc):
+    folder = write_voc([[("cat", 0, (1, 1, 9, 9)), ("dgo", 0, (1, 1, 9, 9))]])
+    with pytest.raises(ValueError, match="0.png, object 1: class: 'dgo' is not one of"):
+        data.voc(folder, "val", class_names=["dog", "cat"])
+    read = data.voc(folder, "val", class_names=["dog", "cat"], skip_bad=True)
+    assert read.class_names == ("dog", "cat") and read.examples[0].labels.tolist() == [1]
+
+
+def test_missing_and_unreadable_files(write_voc):
+    folder = write_voc([[("cat", 0, (1, 1, 9, 9))]] * 4)
+    (folder / "JPEGImages/0.png").unlink()
+    (folder / "JPEGImages/1.png").write_bytes(b"no image")
+    (folder / "Annotations/2.xml").write_text("<annotation>")
+    with pytest.raises(ValueError) as error:
+        data.voc(folder, "val")
+    assert all(f"{i}." in str(error.value) for i in range(3))
+    read = data.voc(folder, "val", skip_bad=True)
+    assert len(read) == 1 and read.counts["dropped_images"] == 3
+    assert [image["id"] for image in read.annotations["images"]] == [4]
+
+
+def test_size_comes_from_the_header_where_there_is_none(write_voc):
+    read = data.voc(write_voc([[("cat", 0, (1, 1, 9, 9))]], size=(0, 0)), "val")
+    assert (read.examples[0].width, read.examples[0].height) == (60, 40)
+
+
+def test_wrong_size_is_found(write_voc):
+    with pytest.raises(ValueError, match="the file is 60x40 .* says 40x60"):
+        data.voc(write_voc([[("cat", 0, (1, 1, 9, 9))]], size=(40, 60)), "val")
+
+
+def test_no_voc_folder(tmp_path):
+    with pytest.raises(FileNotFoundError, match="val.txt"):
+        data.voc(tmp_path, "val")
+
+
+def test_bccd(photographs):
+    train, test = (data.voc(photographs("bccd"), split) for split in ("trainval", "test"))
+    assert (len(train), len(test)) == (292, 72)
+    assert train.class_names == test.class_names == ("Platelets", "RBC", "WBC")
+    # BloodImage_00000, the first of the folder, has a white cell at (260, 177)-(491, 376).
+    boxes = np.concatenate([example.boxes for example in train.examples + test.examples])
+    assert [259, 176, 491, 376] in boxes.tolist()
+    # Of 4,888 objects two are a single pixel.
+    assert len(boxes) == 4886
+    specks = "boxes_of_at_most_1_px"
+    assert train.counts.get(specks, 0) + test.counts.get(specks, 0) == 2
+    assert (boxes[:, :2] >= 0).all() and (boxes[:, 2] <= 640).all() and (boxes[:, 3] <= 480).all()
+
+
+def test_images_and_annotations_side_by_side(photographs):
+    train, test = (data.voc(photographs("microcontroller"), split) for split in ("train", "test"))
+    assert len(train) + len(test) == 149 and train.class_names == test.class_names
+    assert train.num_classes == 4 and train.read_image(0).shape == (600, 800, 3)
