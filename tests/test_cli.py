@@ -237,6 +237,19 @@ def test_overwrite_replaces_a_run(tmp_path):
     assert not any(folder.path.iterdir())
 
 
+def test_failed_training_is_an_error(tmp_path, capsys, monkeypatch):
+    def failing(model, batches, steps, epochs, callbacks, verbose):
+        guard = callbacks[0]
+        assert len(guard.batch_names(epoch=1, step=1)) == 2  # files of a batch of two
+        guard.failure = "a gradient is not finite"
+
+    monkeypatch.setattr(fitting, "_fit", failing)
+    assert main(["train", *SHAPES, *TINY, "--to", str(tmp_path / "run")]) == 1
+    assert str(tmp_path / "run" / "last.weights.h5") in capsys.readouterr().err
+    assert not (tmp_path / "run" / "metrics.json").exists()
+
+
+@pytest.mark.slow
 def test_non_finite_loss_stops_names_files_and_keeps_weights(tmp_path, capsys):
     wild = "--learning-rate 1e30 --warmup-steps 0 --clip-norm 0 --drops none".split()
     folder = tmp_path / "run"
@@ -301,11 +314,18 @@ def test_predict_writes_pictures_and_numbers(run_folder, tmp_path, capsys):
         assert found["name"] in shapes(1).class_names
 
 
-def test_export_verb(run_folder, tmp_path):
-    to = tmp_path / "exported"
-    assert main(["export", str(run_folder), "--to", str(to)]) == 0
-    assert (to / "saved_model.pb").is_file()
-    assert main(["export", str(run_folder), "--to", str(to)]) == 1
+def test_export_verb_hands_the_detector_on(run_folder, tmp_path, capsys, monkeypatch):
+    """The export itself has its own tests; here a graph would only be traced once more."""
+    given = {}
+
+    def export(model, path, overwrite):
+        given.update(model=model, path=path, overwrite=overwrite)
+
+    monkeypatch.setattr("libra_keras.export.saved_model.export_saved_model", export)
+    assert main(["export", str(run_folder), "--to", str(tmp_path / "out"), "--overwrite"]) == 0
+    assert given["model"].class_names == list(shapes(1).class_names)
+    assert (given["path"], given["overwrite"]) == (str(tmp_path / "out"), True)
+    assert "serving_default" in capsys.readouterr().out
 
 
 def test_module_runs_as_a_command():

@@ -1,9 +1,11 @@
 """The training itself, and what is written and printed when it ends, in whatever way."""
 
+import math
 import re
 import sys
 import time
 
+import keras
 import numpy as np
 
 from libra_keras.cli.report import finite, headline, metric_lines
@@ -31,10 +33,11 @@ def fit_and_report(model, batches, steps, val, folder, options):
         best_weights=folder.best_weights,
         verbose=int(verbose == 1),
     )
-    loggers = folder.loggers()
+    # The bar comes before the evaluation, whose twelve numbers would fill every line of it.
+    shown = [guard, keras.callbacks.ProgbarLogger(), evaluation, PrintAP()]
     start = time.monotonic()
     try:
-        _fit(model, batches, steps, options.epochs, [guard, evaluation, *loggers], verbose)
+        _fit(model, batches, steps, options.epochs, [*shown, *folder.loggers()], verbose)
     except KeyboardInterrupt:
         return _interrupted(model, folder)
     finally:
@@ -48,6 +51,22 @@ def fit_and_report(model, batches, steps, val, folder, options):
     _draw(folder, val, evaluation.detections)
     _print_result(folder, record, evaluation.metrics)
     return 0
+
+
+class PrintAP(keras.callbacks.Callback):
+    """Prints AP after every evaluation; belongs behind `COCOEvaluation`.
+
+    Example:
+
+    >>> from libra_keras.cli.fitting import PrintAP
+    >>> PrintAP().on_epoch_end(0, {"val_AP": 0.5, "val_AP50": 0.75, "val_AP_small": 0.25})
+    AP 0.500  AP50 0.750  AP_small 0.250
+    """
+
+    def on_epoch_end(self, epoch, logs=None):
+        measured = {name.removeprefix("val_"): value for name, value in (logs or {}).items()}
+        if not math.isnan(measured.get("AP", math.nan)):
+            print(headline(measured), flush=True)
 
 
 def _fit(model, batches, steps, epochs, callbacks, verbose):

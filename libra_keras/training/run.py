@@ -94,8 +94,10 @@ class RunFolder:
         self.write_json("config.json", {**own, "dtype_policy": policy, **record})
 
     def write_architecture(self, model):
-        """Writes `model.json`, from which a model without weights can be made."""
-        self.write_json("model.json", json.loads(model.to_json()))
+        """Writes `model.json`, from which a model without weights and optimizer can be made."""
+        architecture = json.loads(model.to_json())
+        architecture.pop("compile_config", None)
+        self.write_json("model.json", architecture)
 
     def loggers(self, every=20):
         """Returns the callbacks that write logs and weights; they belong behind evaluation.
