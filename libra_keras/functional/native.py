@@ -1,0 +1,220 @@
+"""The one place for TensorFlow-specific twins of portable code.
+
+Everything in `functional` is written in `keras.ops`. Where TensorFlow does the same arithmetic much
+faster in another way, that way lives here, and a test holds both equal. `portable()` switches the
+twins off. TensorFlow is imported only when it is the backend.
+"""
+
+import contextlib
+import functools
+
+import keras
+from keras import ops
+
+_portable_depth = 0
+
+
+@contextlib.contextmanager
+def portable():
+    """Within this context only portable operations are used: no XLA islands, no sparse twins.
+
+    For export (a server may lack XLA) and for tests that compare both ways. What matters is the
+    moment of tracing: a function traced outside the context keeps its twins. The switch is one for
+    the whole process, because replicas of a TensorFlow strategy run in threads of their own.
+
+    Example:
+
+    >>> from libra_keras.functional import native
+    >>> with native.portable():
+    ...     native.enabled()
+    False
+    """
+    global _portable_depth
+    _portable_depth += 1
+    try:
+        yield
+    finally:
+        _portable_depth -= 1
+
+
+def enabled():
+    """Whether twins may be used here: the backend is TensorFlow, and not inside `portable()`."""
+    return keras.backend.backend() == "tensorflow" and _portable_depth == 0
+
+
+def compiled(function, **static):
+    """Makes `function` one XLA kernel (an "island") inside whatever surrounds it, on TensorFlow.
+
+    TensorFlow runs each operation on its own, so arithmetic on large matrices of overlaps spends
+    its time writing intermediate results. XLA fuses them. Gradients pass through an island. It
+    compiles once per combination of static arguments and shapes; under shapes that are unknown
+    while tracing, this happens when they become known.
+
+    Args:
+        function: module-level function of tensors (or `None`), or a `functools.partial` of one.
+            It must not create variables or communicate between replicas.
+        **static: hashable arguments of `function` that are not tensors.
+
+    Returns:
+        A function of the tensors. Other backends, and `portable()`, call `function` itself.
+
+    Example:
+
+    >>> from keras import ops
+    >>> from libra_keras.functional import native
+    >>> float(native.compiled(ops.sum, axis=0)([1.0, 2.0]))
+    3.0
+    """
+    if isinstance(function, functools.partial):
+        if function.args:
+            raise ValueError(
+                "`compiled` takes static arguments by keyword only. "
+                f"Received a partial with positional arguments: {function.args}"
+            )
+        function, static = function.func, {**function.keywords, **static}
+
+    def call(*tensors):
+        if not enabled():
+            return function(*tensors, **static)
+        # Python numbers would be baked into the graph, one graph per value.
+        tensors = [None if x is None else ops.convert_to_tensor(x) for x in tensors]
+        return _island(function, tuple(sorted(static.items())))(*tensors)
+
+    return call
+
+
+@functools.lru_cache(maxsize=256)
+def _island(function, static):
+    import tensorflow as tf
+
+    def traced(*tensors):
+        return function(*tensors, **dict(static))
+
+    return tf.function(traced, jit_compile=True, autograph=False)
+
+
+def sum_over_replicas(x):
+    """Sums a tensor over the replicas of a TensorFlow distribution strategy.
+
+    Losses are divided by counts of the *global* batch (sampled anchors, positives), so that R
+    replicas give the update of one device. Outside a strategy, in cross-replica context, and on
+    the other backends (where one program sees the whole batch) `x` comes back as it is. Must not
+    be called inside an island.
+
+    Args:
+        x: tensor of any shape, or number.
+
+    Returns:
+        Tensor of the same shape.
+
+    Example:
+
+    >>> from libra_keras.functional import native
+    >>> float(native.sum_over_replicas(3.0))
+    3.0
+    """
+    if keras.backend.backend() != "tensorflow":
+        return x
+    import tensorflow as tf
+
+    replica = tf.distribute.get_replica_context()
+    if replica is None or replica.num_replicas_in_sync == 1:
+        return x
+    return replica.all_reduce(tf.distribute.ReduceOp.SUM, ops.convert_to_tensor(x))
+
+
+def has_sparse_pooling():
+    """Whether `sparse_pooling` may stand in for the portable code: twins on, and no GPU.
+
+    On a GPU gathering is not the bottleneck, and the sparse kernels have not been measured there.
+    """
+    return enabled() and not _has_gpu()
+
+
+@functools.cache
+def _has_gpu():
+    import tensorflow as tf
+
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
+def sparse_pooling(source, taps):
+    """Weighted sums of rows of `source` as one sparse matrix product; see `roi_align.Taps`.
+
+    The matrix has a row per output bin and a column per cell of the pyramid. Its transpose gives
+    the gradient, each cell summed by one thread: repeatable to the last bit. (The CPU gradient of
+    `tf.image.crop_and_resize` lets threads add to the same cell without a lock and loses some.)
+
+    Args:
+        source: float tensor `(cells, C)`.
+        taps: `roi_align.Taps` of R boxes and S x S bins.
+
+    Returns:
+        float32 tensor `(R, S, S, C)`. No gradient reaches the weights.
+    """
+    import tensorflow as tf
+
+    num_boxes, size = tf.shape(taps.rows)[0], taps.rows.shape[1]
+    bins, cells, weights = _dense_entries(taps) if taps.num_rows is None else _used_entries(taps)
+    indices = tf.cast(tf.stack([bins, cells], axis=-1), tf.int64)
+    source = tf.cast(source, tf.float32)
+    shape = tf.cast(tf.stack([num_boxes * size * size, tf.shape(source)[0]]), tf.int64)
+
+    @tf.custom_gradient
+    def product(source):
+        matrix = tf.raw_ops.SparseTensorToCSRSparseMatrix(
+            indices=indices, values=weights, dense_shape=shape
+        )
+
+        def gradient(upstream):
+            transposed = tf.raw_ops.SparseMatrixTranspose(input=matrix, type=tf.float32)
+            return tf.raw_ops.SparseMatrixMatMul(a=transposed, b=upstream)
+
+        return tf.raw_ops.SparseMatrixMatMul(a=matrix, b=source), gradient
+
+    return tf.reshape(product(source), (-1, size, size, source.shape[-1]))
+
+
+def _dense_entries(taps):
+    """Bin, cell and weight of all T x T taps of every bin, in the order of the bins."""
+    import tensorflow as tf
+
+    weights = taps.row_weights[:, :, None, :, None] * taps.column_weights[:, None, :, None, :]
+    cells = taps.rows[:, :, None, :, None] + taps.columns[:, None, :, None, :]
+    per_bin = taps.rows.shape[-1] ** 2
+    num_bins = tf.shape(taps.rows)[0] * taps.rows.shape[1] ** 2
+    bins = tf.broadcast_to(tf.range(num_bins)[:, None], [num_bins, per_bin])
+    return tf.reshape(bins, [-1]), tf.reshape(cells, [-1]), tf.reshape(weights, [-1])
+
+
+def _used_entries(taps):
+    """As `_dense_entries`, but only the first `num_rows * num_columns` taps of each bin.
+
+    Most boxes need few of the T taps per axis; listing just those keeps the matrix small.
+    """
+    import tensorflow as tf
+
+    num_boxes, (size, width) = tf.shape(taps.rows)[0], taps.rows.shape[1:]
+    box, i, j = tf.meshgrid(tf.range(num_boxes), tf.range(size), tf.range(size), indexing="ij")
+    num_columns = tf.gather(taps.num_columns, box)
+    lengths = tf.reshape(tf.gather(taps.num_rows, box) * num_columns, [-1])
+    ends = tf.cumsum(lengths)
+    total = tf.reduce_sum(lengths)
+    # Every bin has at least one entry, so the ends of all but the last are distinct places.
+    steps = tf.scatter_nd(ends[:-1, None], tf.ones_like(ends[:-1]), [total])
+    bins = tf.cumsum(steps)
+
+    first_row, first_column = (box * size + i) * width, (box * size + j) * width
+    table = [tf.reshape(x, [-1]) for x in (num_columns, first_row, first_column)]
+    table = tf.gather(tf.stack([*table, ends - lengths], axis=-1), bins)  # one gather, not four
+    num_columns, first_row, first_column, begin = tf.unstack(table, axis=-1)
+    offset = tf.range(total) - begin
+    row = offset // num_columns
+    column = offset - row * num_columns
+    row, column = first_row + row, first_column + column
+
+    def pick(values, places):
+        return tf.gather(tf.reshape(values, [-1]), places)
+
+    cells = pick(taps.rows, row) + pick(taps.columns, column)
+    return bins, cells, pick(taps.row_weights, row) * pick(taps.column_weights, column)

@@ -1,0 +1,105 @@
+"""RoIAlign on a feature pyramid, as a layer."""
+
+import keras
+
+from libra_keras.functional.native import enabled
+from libra_keras.functional.roi_align import multilevel_roi_align
+from libra_keras.layers.pyramids import unpack
+
+
+@keras.saving.register_keras_serializable(package="libra_keras")
+class MultilevelROIAlign(keras.layers.Layer):
+    """Cuts a fixed grid of features out of the pyramid for each box.
+
+    A box is pooled from the one level that suits its size: with the default strides and scale,
+    boxes below 112 pixels from stride 4, below 224 from stride 8, below 448 from stride 16. The
+    layer has no weights, and no gradient reaches the boxes.
+
+    Args:
+        output_size: int S, bins along each side.
+        sampling_ratio: int, bilinear samples per bin along each axis; 0 takes one per cell,
+            rounded up, which is what mmdetection's configurations from version 2 on use.
+        strides: pixels per cell of each level that is used, finest first.
+        finest_scale: float, pixels; boxes up to twice this scale use the finest level.
+        aligned: bool; false is the half-cell-shifted convention of older weights.
+        max_sampling_ratio: int, limit for `sampling_ratio=0`; see `functional.roi_align`.
+
+    Call arguments:
+        pyramid: dict `{"P2": ..., "P5": ...}`, list or tuple, finest first, of tensors
+            `(B, H_l, W_l, C)`, one for each stride. More, coarser levels are ignored. H and W
+            may be unknown.
+        boxes: float tensor `(B, N, 4)`, pixels. Always float32: pass no float16 coordinates.
+
+    Returns:
+        Tensor `(B, N, S, S, C)` in the dtype of the pyramid.
+
+    Raises:
+        ValueError: if an argument is out of range, or there are fewer levels than strides.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from libra_keras.layers import MultilevelROIAlign
+    >>> sizes = {"P2": 64, "P3": 32, "P4": 16, "P5": 8, "P6": 4}
+    >>> pyramid = {name: np.ones((1, n, n, 16), "float32") for name, n in sizes.items()}
+    >>> boxes = np.array([[[10, 20, 50, 90], [0, 0, 256, 256]]], "float32")
+    >>> tuple(MultilevelROIAlign()(pyramid, boxes).shape)
+    (1, 2, 7, 7, 16)
+
+    Reference: [He et al., 2017](https://arxiv.org/abs/1703.06870), section 3; choice of the level:
+    [Lin et al., 2017](https://arxiv.org/abs/1612.03144), equation 1.
+    """
+
+    def __init__(
+        self,
+        output_size=7,
+        sampling_ratio=2,
+        strides=(4, 8, 16, 32),
+        finest_scale=56.0,
+        aligned=True,
+        max_sampling_ratio=16,
+        **kwargs,
+    ):
+        # Coordinates must not become float16: at 1000 pixels it counts in half pixels.
+        super().__init__(**{"autocast": False, **kwargs})
+        if not strides or min(strides) <= 0 or finest_scale <= 0:
+            raise ValueError(
+                "`strides` must be one positive number per level, `finest_scale` positive. "
+                f"Received: strides={strides}, finest_scale={finest_scale}"
+            )
+        self.output_size = output_size
+        self.sampling_ratio = sampling_ratio
+        self.strides = tuple(strides)
+        self.finest_scale = finest_scale
+        self.aligned = aligned
+        self.max_sampling_ratio = max_sampling_ratio
+        # The twin that TensorFlow uses has no XLA kernel; `jit_compile="auto"` reads this.
+        self.supports_jit = not enabled()
+
+    def call(self, pyramid, boxes):
+        _, levels = unpack(pyramid)
+        return multilevel_roi_align(
+            levels,
+            boxes,
+            strides=self.strides,
+            output_size=self.output_size,
+            sampling_ratio=self.sampling_ratio,
+            aligned=self.aligned,
+            finest_scale=self.finest_scale,
+            max_sampling_ratio=self.max_sampling_ratio,
+        )
+
+    def compute_output_shape(self, pyramid_shape, boxes_shape):
+        _, levels = unpack(pyramid_shape)
+        return (*boxes_shape[:2], self.output_size, self.output_size, levels[0][-1])
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "output_size": self.output_size,
+            "sampling_ratio": self.sampling_ratio,
+            "strides": self.strides,
+            "finest_scale": self.finest_scale,
+            "aligned": self.aligned,
+            "max_sampling_ratio": self.max_sampling_ratio,
+        }
