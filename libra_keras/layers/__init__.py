@@ -3,11 +3,13 @@
 from libra_keras.layers.balanced_feature_pyramid import BalancedFeaturePyramid
 from libra_keras.layers.feature_pyramid import FeaturePyramid
 from libra_keras.layers.image_normalization import ImageNormalization
+from libra_keras.layers.multilevel_roi_align import MultilevelROIAlign
 from libra_keras.layers.non_local_block import NonLocalBlock
 
 __all__ = [
     "BalancedFeaturePyramid",
     "FeaturePyramid",
     "ImageNormalization",
+    "MultilevelROIAlign",
     "NonLocalBlock",
 ]
