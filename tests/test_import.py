@@ -15,13 +15,15 @@ print(json.dumps({"seconds": seconds, "added": sorted(set(sys.modules) - before)
 """
 IMPORT_ALL = """
 import importlib, json, sys
+import keras  # imports matplotlib by itself where there is one
+before = set(sys.modules)
 import libra_keras
 for name in libra_keras.__all__:
     importlib.import_module(f"libra_keras.{name}")
 from libra_keras.cli import parser
 parser()
 optional = ("tensorflow_datasets", "keras_cv", "keras_hub", "matplotlib")
-print(json.dumps([name for name in optional if name in sys.modules]))
+print(json.dumps([name for name in optional if name in set(sys.modules) - before]))
 """
 
 

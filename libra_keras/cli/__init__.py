@@ -20,7 +20,7 @@ def main(arguments=None):
 
     >>> from libra_keras.cli import main
     >>> main(["check-data", "shapes", "--split", "3"])
-    shapes/3: 3 images, 16 boxes, 6 classes
+    shapes/train: 3 images, 18 boxes, 6 classes
     No findings.
     0
     """

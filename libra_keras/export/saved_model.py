@@ -39,16 +39,12 @@ def export_saved_model(model, path, overwrite=False):
 
     Example:
 
-    >>> import tempfile
-    >>> import tensorflow as tf
-    >>> from libra_keras.export import export_saved_model
-    >>> from libra_keras.models import libra_faster_rcnn_small
-    >>> folder = tempfile.mkdtemp()
-    >>> export_saved_model(libra_faster_rcnn_small(num_classes=3), folder)
-    >>> detect = tf.saved_model.load(folder).signatures["serving_default"]
-    >>> images, sizes = tf.zeros((1, 64, 96, 3), tf.uint8), tf.constant([[64, 96]])
-    >>> sorted(detect(images=images, image_sizes=sizes))
-    ['boxes', 'labels', 'num_detections', 'scores']
+    ```python
+    export_saved_model(model, "detector")
+    detect = tf.saved_model.load("detector").signatures["serving_default"]
+    image, size = model.input_policy.prepare(libra_keras.data.read_image("photo.jpg"))
+    found = detect(images=tf.constant(image[None]), image_sizes=tf.constant([size]))
+    ```
     """
     if keras.backend.backend() != "tensorflow":
         raise ValueError(
