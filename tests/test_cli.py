@@ -15,9 +15,9 @@ from libra_keras import models
 from libra_keras.cli import fitting, main, parser
 from libra_keras.cli.building import build_model, build_optimizer
 from libra_keras.cli.datasets import find_format, find_splits, usual_split
-from libra_keras.cli.defaults import DEFAULTS
+from libra_keras.cli.defaults import DEFAULTS, drop_fractions
 from libra_keras.cli.runs import load_detector
-from libra_keras.cli.train import drop_fractions, resolve
+from libra_keras.cli.train import resolve
 from libra_keras.data import shapes
 from libra_keras.evaluation import METRICS
 from libra_keras.training.run import RunFolder

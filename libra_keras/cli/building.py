@@ -2,7 +2,7 @@
 
 from libra_keras import models
 from libra_keras.backbones import ResNet
-from libra_keras.cli.train import drop_fractions
+from libra_keras.cli.defaults import drop_fractions
 from libra_keras.data import InputPolicy
 from libra_keras.layers import ImageNormalization
 from libra_keras.training import SGD, WarmupMultiStep

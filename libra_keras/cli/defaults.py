@@ -1,6 +1,7 @@
 """What `libra-keras train` does when it is told nothing: every tuned number, in one place."""
 
 import dataclasses
+from fractions import Fraction
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +52,6 @@ SMALL = TrainDefaults(
     clip_norm=10.0,
     eval_every=2,
 )
-SMALL_TRAIN_SCENES = 1000
 
 # The schedule "1x" of the reference: 0.02 for 16 images, 12 epochs.
 RESNET = TrainDefaults(
@@ -71,3 +71,22 @@ DEFAULTS = {
     "libra_faster_rcnn_resnet101": RESNET,
     "faster_rcnn_resnet101": RESNET,
 }
+
+
+def drop_fractions(text):
+    """Parses `"8/12,11/12"` or `"0.7"`; `"none"` and `""` are no drops.
+
+    Example:
+
+    >>> from libra_keras.cli.defaults import drop_fractions
+    >>> [str(fraction) for fraction in drop_fractions("8/12,0.9")]
+    ['2/3', '9/10']
+    """
+    parts = [] if text in ("none", "") else text.split(",")
+    try:
+        fractions = [Fraction(part.strip()) for part in parts]
+    except (ValueError, ZeroDivisionError) as error:
+        raise ValueError(f"--drops must be fractions such as 8/12,11/12, not {text!r}") from error
+    if not all(0 < fraction < 1 for fraction in fractions):
+        raise ValueError(f"--drops are fractions of the run, between 0 and 1, not {text!r}")
+    return sorted(fractions)

@@ -48,7 +48,9 @@ def run(options):
     for name, value in recalls.items():
         print(f"{name} {value:.3f}")
     if options.to:
-        _write(options.to, {"data": data.name, "images": len(data), "metrics": finite(metrics)})
+        measured = {"run": options.run_folder, "weights": options.weights}
+        measured |= {"data": data.name, "images": len(data), "metrics": finite(metrics)}
+        _write(options.to, measured)
     return 0
 
 

@@ -3,10 +3,9 @@
 import argparse
 import dataclasses
 import sys
-from fractions import Fraction
 
 from libra_keras.cli.datasets import add_data_arguments, load_data
-from libra_keras.cli.defaults import DEFAULTS
+from libra_keras.cli.defaults import DEFAULTS, drop_fractions
 
 EXAMPLES = """examples:
   libra-keras train
@@ -105,25 +104,6 @@ def resolve(options):
         raise ValueError("--batch, --epochs and --steps must be at least 1")
     drop_fractions(options.drops)
     return options
-
-
-def drop_fractions(text):
-    """Parses `"8/12,11/12"` or `"0.7"`; `"none"` and `""` are no drops.
-
-    Example:
-
-    >>> from libra_keras.cli.train import drop_fractions
-    >>> [str(fraction) for fraction in drop_fractions("8/12,0.9")]
-    ['2/3', '9/10']
-    """
-    parts = [] if text in ("none", "") else text.split(",")
-    try:
-        fractions = [Fraction(part.strip()) for part in parts]
-    except (ValueError, ZeroDivisionError) as error:
-        raise ValueError(f"--drops must be fractions such as 8/12,11/12, not {text!r}") from error
-    if not all(0 < fraction < 1 for fraction in fractions):
-        raise ValueError(f"--drops are fractions of the run, between 0 and 1, not {text!r}")
-    return sorted(fractions)
 
 
 def run(options):
