@@ -77,7 +77,7 @@ def compiled(function, **static):
         if not enabled():
             return function(*tensors, **static)
         # Python numbers would be baked into the graph, one graph per value.
-        tensors = [None if x is None else ops.convert_to_tensor(x) for x in tensors]
+        tensors = [x if x is None else ops.convert_to_tensor(x) for x in tensors]
         return _island(function, tuple(sorted(static.items())))(*tensors)
 
     return call
@@ -139,7 +139,7 @@ def _has_gpu():
 
 
 def sparse_pooling(source, taps):
-    """Weighted sums of rows of `source` as one sparse matrix product; see `roi_align.Taps`.
+    """Weighted sums of rows of `source` as one sparse matrix product; see `roi_taps.Taps`.
 
     The matrix has a row per output bin and a column per cell of the pyramid. Its transpose gives
     the gradient, each cell summed by one thread: repeatable to the last bit. (The CPU gradient of
@@ -147,7 +147,7 @@ def sparse_pooling(source, taps):
 
     Args:
         source: float tensor `(cells, C)`.
-        taps: `roi_align.Taps` of R boxes and S x S bins.
+        taps: `roi_taps.Taps` of R boxes and S x S bins.
 
     Returns:
         float32 tensor `(R, S, S, C)`. No gradient reaches the weights.

@@ -49,8 +49,9 @@ def nms(boxes, scores, iou_threshold, max_output, groups=None, mask=None):
     if mask is not None:
         mask = ops.cast(ops.convert_to_tensor(mask), "bool")
     _check(boxes, scores, groups, mask, max_output)
-    search = native.compiled(_nms, iou_threshold=float(iou_threshold), max_output=int(max_output))
-    return search(boxes, scores, groups, mask)
+    iou_threshold = ops.convert_to_tensor(iou_threshold, "float32")  # no compilation per value
+    search = native.compiled(_nms, max_output=int(max_output))
+    return search(boxes, scores, iou_threshold, groups, mask)
 
 
 def _check(boxes, scores, groups, mask, max_output):
@@ -68,7 +69,7 @@ def _check(boxes, scores, groups, mask, max_output):
         raise ValueError(f"`max_output` must be positive. Received: max_output={max_output}")
 
 
-def _nms(boxes, scores, groups, mask, iou_threshold, max_output):
+def _nms(boxes, scores, iou_threshold, groups, mask, max_output):
     valid = ops.all(boxes == boxes, axis=-1) & (scores == scores)  # NaN differs from itself
     if mask is not None:
         valid = valid & mask

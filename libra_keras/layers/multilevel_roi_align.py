@@ -2,7 +2,7 @@
 
 import keras
 
-from libra_keras.functional.native import enabled
+from libra_keras.functional.native import has_sparse_pooling
 from libra_keras.functional.roi_align import multilevel_roi_align
 from libra_keras.layers.pyramids import unpack
 
@@ -74,7 +74,7 @@ class MultilevelROIAlign(keras.layers.Layer):
         self.aligned = aligned
         self.max_sampling_ratio = max_sampling_ratio
         # The twin that TensorFlow uses has no XLA kernel; `jit_compile="auto"` reads this.
-        self.supports_jit = not enabled()
+        self.supports_jit = not has_sparse_pooling()
 
     def call(self, pyramid, boxes):
         _, levels = unpack(pyramid)

@@ -1,0 +1,145 @@
+"""Which cells of a feature pyramid the bins of RoIAlign read, and how strongly.
+
+All levels are laid out one after the other as rows of one matrix. Then every output bin is a
+weighted sum of few rows, and because the sampling grid is regular, a weight is the product of one
+number per axis. `Taps` holds those numbers; two ways of summing share them: `weighted_sum` here and
+`native.sparse_pooling`.
+"""
+
+from typing import Any, NamedTuple
+
+from keras import ops
+
+UNROLLED_TAPS = 4  # per axis; with more, a loop keeps the traced graph small
+
+
+class Taps(NamedTuple):
+    """What each bin of R boxes reads: the cells `rows + columns` of the flattened pyramid.
+
+    `rows` and `row_weights` are `(R, S, T)` for the S bins along y and T taps per bin, `columns`
+    and `column_weights` the same along x. Taps without use have weight 0; where `num_rows` and
+    `num_columns` (R,) are given, only so many taps are in use.
+    """
+
+    rows: Any
+    row_weights: Any
+    columns: Any
+    column_weights: Any
+    num_rows: Any
+    num_columns: Any
+
+
+def find_taps(boxes, levels, sizes, strides, size, sampling_ratio, aligned, max_sampling_ratio):
+    """Returns the `Taps` of boxes `(B, N, 4)` on `levels` (B, N) of `sizes` (L, 2)."""
+    finite = ops.all(ops.abs(boxes) < 1e7, axis=-1, keepdims=True)
+    boxes = ops.where(finite, boxes, -1e7)  # outside every map: all samples give 0
+    scale = ops.take(ops.convert_to_tensor([1.0 / s for s in strides], "float32"), levels)
+    start = boxes * scale[..., None] - (0.5 if aligned else 0.0)
+    extent = start[..., 2:] - start[..., :2]
+    if not aligned:
+        extent = ops.maximum(extent, 1.0)
+
+    box_sizes = ops.take(sizes, levels, axis=0)  # (B, N, 2)
+    cells = ops.cast(box_sizes, "float32")
+    axis = [
+        _axis_taps(
+            ops.reshape(start[..., i], (-1,)),
+            ops.reshape(extent[..., i], (-1,)),
+            ops.reshape(cells[..., 1 - i], (-1, 1, 1)),
+            size,
+            sampling_ratio,
+            max_sampling_ratio,
+        )
+        for i in (0, 1)
+    ]
+    (columns, column_weights, num_columns), (rows, row_weights, num_rows) = axis
+    rows = rows * ops.reshape(box_sizes[..., 1], (-1, 1, 1)) + _first_cell(levels, sizes)
+    return Taps(rows, row_weights, columns, column_weights, num_rows, num_columns)
+
+
+def _first_cell(levels, sizes):
+    """Row of the flattened pyramid where the map of each box's image begins, `(B * N, 1, 1)`."""
+    batch = ops.shape(levels)[0]
+    areas = sizes[:, 0] * sizes[:, 1]
+    before = (ops.cumsum(areas) - areas) * batch
+    image = ops.arange(batch, dtype="int32")[:, None]
+    return ops.reshape(ops.take(before, levels) + image * ops.take(areas, levels), (-1, 1, 1))
+
+
+def _axis_taps(start, extent, cells, size, sampling_ratio, max_sampling_ratio):
+    """Cells and weights `(R, S, T)` along one axis, and how many of the T are used (R,)."""
+    # XLA divides by a constant by multiplying with its reciprocal, and 175 / 7 comes out above 25:
+    # one sample more, and samples that slip over a border. A tensor that holds `size` is safe.
+    flat_cells = ops.maximum(cells[:, 0, 0], 1.0)
+    bin_size = extent / (size * flat_cells / flat_cells)
+    if sampling_ratio:
+        count = ops.full_like(start, float(sampling_ratio))
+        sample = _samples(start, bin_size, count, cells, size, sampling_ratio)
+        return *_pair_taps(*sample, cells), None
+
+    wanted = ops.ceil(bin_size)
+    capped = wanted > max_sampling_ratio
+    fewer = (max_sampling_ratio + 1) // 2  # two taps per sample fit the room that there is
+    count = ops.where(capped, float(fewer), ops.maximum(wanted, 0.0))
+    places, weights = _samples(start, bin_size, count, cells, size, max_sampling_ratio)
+    pair_index, pair_weights = _pair_taps(places[..., :fewer], weights[..., :fewer], cells)
+    room = [[0, 0], [0, 0], [0, max_sampling_ratio + 1 - 2 * fewer]]
+    index, weights = _band_taps(places, weights, cells)
+    is_pair = capped[:, None, None]
+    index = ops.where(is_pair, ops.pad(pair_index, room), index)
+    weights = ops.where(is_pair, ops.pad(pair_weights, room), weights)
+    return index, weights, ops.cast(ops.where(capped, 2.0 * count, count + 1.0), "int32")
+
+
+def _samples(start, bin_size, count, cells, size, num):
+    """Positions and weights `(R, S, num)` of the samples of each bin, in cells."""
+    start, bin_size, count = (x[:, None, None] for x in (start, bin_size, count))
+    i = ops.arange(size, dtype="float32")[:, None]
+    k = ops.arange(num, dtype="float32")
+    safe_count = ops.maximum(count, 1.0)
+    places = start + i * bin_size + (k + 0.5) * bin_size / safe_count
+    used = (places >= -1.0) & (places <= cells) & (k < count)
+    return ops.clip(places, 0.0, cells - 1.0), ops.cast(used, "float32") / safe_count
+
+
+def _pair_taps(places, weights, cells):
+    """Each sample reads the two cells around it."""
+    low = ops.floor(places)
+    high = ops.minimum(low + 1.0, cells - 1.0)
+    part = places - low
+    index = ops.concatenate([low, high], axis=-1)
+    weights = ops.concatenate([(1.0 - part) * weights, part * weights], axis=-1)
+    return ops.cast(index, "int32"), weights
+
+
+def _band_taps(places, weights, cells):
+    """As `_pair_taps`, with shared cells read once: for samples at most one cell apart.
+
+    Such samples of one bin touch consecutive cells, one more than there are samples.
+    """
+    first = ops.floor(places[..., :1])
+    band = first + ops.arange(places.shape[-1] + 1, dtype="float32")  # (R, S, T)
+    reach = ops.maximum(1.0 - ops.abs(places[..., None, :] - band[..., :, None]), 0.0)
+    index = ops.cast(ops.minimum(band, cells - 1.0), "int32")
+    return index, ops.sum(reach * weights[..., None, :], axis=-1)
+
+
+def weighted_sum(source, taps):
+    """Weighted sums of rows of `source` (cells, C), tap by tap: float32 `(R, S, S, C)`."""
+    width = taps.rows.shape[-1]
+
+    def add(tap, pooled):
+        y, x = tap // width, tap % width
+        rows, row_weights = ops.take(taps.rows, y, axis=-1), ops.take(taps.row_weights, y, axis=-1)
+        columns = ops.take(taps.columns, x, axis=-1)
+        column_weights = ops.take(taps.column_weights, x, axis=-1)
+        values = ops.take(source, rows[:, :, None] + columns[:, None, :], axis=0)
+        weights = (row_weights[:, :, None] * column_weights[:, None, :])[..., None]
+        return pooled + ops.cast(values, "float32") * weights
+
+    pooled = add(0, ops.zeros((1, 1, 1, source.shape[-1])))
+    if width <= UNROLLED_TAPS:
+        for tap in range(1, width**2):
+            pooled = add(tap, pooled)
+        return pooled
+    return ops.fori_loop(1, width**2, add, pooled)

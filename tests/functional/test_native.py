@@ -1,0 +1,118 @@
+import functools
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from gradients import gradient
+from keras import ops
+
+from libra_keras.functional import native
+
+on_tensorflow = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="islands exist on TensorFlow only"
+)
+
+
+def power(x, shift=None, *, exponent):
+    y = ops.power(x, exponent)
+    return y if shift is None else y + shift
+
+
+def runs_in_xla(x):
+    import tensorflow as tf
+
+    # Strings do not compile: this works only outside an island.
+    return tf.strings.length(tf.strings.as_string(x))
+
+
+def test_values_and_gradients_pass():
+    x = np.array([1.0, 2.0, 3.0], "float32")
+    cube = native.compiled(power, exponent=3)
+    np.testing.assert_allclose(ops.convert_to_numpy(cube(x)), x**3)
+    np.testing.assert_allclose(gradient(cube, x), 3 * x**2)
+
+
+def test_none_and_lists_are_accepted():
+    square = native.compiled(power, exponent=2)
+    assert ops.convert_to_numpy(square(np.array([1.0, 2.0]), None)).tolist() == [1.0, 4.0]
+    assert ops.convert_to_numpy(square([1.0, 2.0], 1.0)).tolist() == [2.0, 5.0]
+
+
+def test_static_arguments_of_a_partial():
+    assert float(native.compiled(functools.partial(power, exponent=2))(3.0)) == 9.0
+    assert float(native.compiled(functools.partial(power, exponent=2), exponent=3)(3.0)) == 27.0
+    with pytest.raises(ValueError, match="by keyword"):
+        native.compiled(functools.partial(power, np.ones(2)))
+
+
+@on_tensorflow
+def test_an_island_is_compiled_once_and_by_xla():
+    island = native._island(power, (("exponent", 2),))
+    assert island is native._island(power, (("exponent", 2),))
+    native.compiled(power, exponent=2)(np.ones(7, "float32"))
+    native.compiled(power, exponent=2)(np.zeros(7, "float32"))
+    traces = {str(f.structured_input_signature) for f in island._list_all_concrete_functions()}
+    assert sum("(7,)" in trace for trace in traces) == 1
+    with pytest.raises(Exception, match="(?i)xla|compil"):
+        native.compiled(runs_in_xla)(1)
+
+
+@on_tensorflow
+def test_portable_makes_no_island_and_nests():
+    with native.portable():
+        with native.portable():
+            assert int(native.compiled(runs_in_xla)(12)) == 2
+        assert not native.enabled() and not native.has_sparse_pooling()
+    assert native.enabled()
+    with pytest.raises(RuntimeError), native.portable():
+        raise RuntimeError
+    assert native.enabled()
+
+
+@on_tensorflow
+def test_islands_in_a_trace_with_unknown_shape():
+    import tensorflow as tf
+
+    @tf.function(input_signature=[tf.TensorSpec((None, None))])
+    def slope(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = native.compiled(power, exponent=2)(x)
+        return y, tape.gradient(y, x)
+
+    for shape in ((2, 3), (1, 5)):
+        y, dy = slope(tf.fill(shape, 3.0))
+        assert y.shape == shape and (y.numpy() == 9).all() and (dy.numpy() == 6).all()
+
+
+def test_one_replica_sums_to_itself():
+    assert float(native.sum_over_replicas(2.5)) == 2.5
+
+
+REPLICAS = """
+import tensorflow as tf
+from libra_keras.functional import native
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+@tf.function
+def step():
+    def replica():
+        i = tf.distribute.get_replica_context().replica_id_in_sync_group
+        return native.sum_over_replicas(tf.cast(i + 1, tf.float32))
+    return strategy.run(replica)
+
+print([float(x) for x in strategy.experimental_local_results(step())])
+with strategy.scope():
+    print(float(native.sum_over_replicas(5.0)))
+"""
+
+
+@on_tensorflow
+def test_sums_over_two_replicas():
+    # Logical devices must be configured before TensorFlow starts, hence a process of its own.
+    done = subprocess.run([sys.executable, "-c", REPLICAS], capture_output=True, text=True)
+    assert done.stdout.split("\n")[:2] == ["[3.0, 3.0]", "5.0"], done.stderr[-2000:]

@@ -1,0 +1,237 @@
+import contextlib
+import itertools
+import math
+
+import keras
+import numpy as np
+import pytest
+from conftest import random_boxes
+from gradients import gradient, layer_gradients
+from keras import ops
+
+from libra_keras.functional import native
+from libra_keras.functional.roi_align import multilevel_roi_align, roi_align, roi_levels
+
+ways = pytest.mark.parametrize("way", ["native", "portable"], indirect=True)
+
+
+@pytest.fixture
+def way(request):
+    """Runs the test once with the native twin (where there is one) and once without."""
+    with native.portable() if request.param == "portable" else contextlib.nullcontext():
+        yield request.param
+
+
+def slow_bilinear(feature, y, x):
+    height, width = feature.shape[:2]
+    if not (-1 <= y <= height and -1 <= x <= width):
+        return np.zeros(feature.shape[2])
+    y, x = min(max(y, 0), height - 1), min(max(x, 0), width - 1)
+    top, left = int(y), int(x)
+    bottom, right = min(top + 1, height - 1), min(left + 1, width - 1)
+    upper = feature[top, left] * (left + 1 - x) + feature[top, right] * (x - left)
+    lower = feature[bottom, left] * (left + 1 - x) + feature[bottom, right] * (x - left)
+    return upper * (top + 1 - y) + lower * (y - top)
+
+
+def slow_roi_align(feature, box, stride, size, ratio, aligned, most):
+    """The definition with loops, for one box."""
+    x1, y1, x2, y2 = np.asarray(box, "float64") / stride - (0.5 if aligned else 0)
+    extents = [y2 - y1, x2 - x1] if aligned else [max(y2 - y1, 1), max(x2 - x1, 1)]
+    counts = [ratio or math.ceil(extent / size) for extent in extents]
+    counts = [n if n <= most or ratio else (most + 1) // 2 for n in counts]
+    pooled = np.zeros((size, size, feature.shape[-1]))
+    for i, j in itertools.product(range(size), repeat=2):
+        for k, m in itertools.product(range(counts[0]), range(counts[1])):
+            y = y1 + extents[0] / size * (i + (k + 0.5) / counts[0])
+            x = x1 + extents[1] / size * (j + (m + 0.5) / counts[1])
+            pooled[i, j] += slow_bilinear(feature, y, x) / (counts[0] * counts[1])
+    return pooled
+
+
+@ways
+@pytest.mark.parametrize("aligned", [True, False])
+@pytest.mark.parametrize(("ratio", "most"), [(1, 16), (2, 16), (3, 16), (0, 16), (0, 2), (0, 3)])
+def test_equals_the_definition(rng, way, aligned, ratio, most):
+    features = rng.normal(size=(2, 9, 12, 3)).astype("float32")
+    # Also beyond the borders, up to 10 cells per bin, which exceeds the smaller maxima.
+    boxes = random_boxes(rng, 2, 6, height=90, width=130) - 15
+    boxes[:, 5] = [-30, 10, 130, 30]
+    found = roi_align(features, boxes, 8, 3, ratio, aligned, most)
+    assert tuple(found.shape) == (2, 6, 3, 3, 3)
+    for b, n in itertools.product(range(2), range(6)):
+        expected = slow_roi_align(features[b], boxes[b, n], 8, 3, ratio, aligned, most)
+        np.testing.assert_allclose(
+            ops.convert_to_numpy(found[b, n]), expected, rtol=1e-5, atol=2e-5
+        )
+
+
+def by_image(rois, *arrays):
+    """Sorts rows `(image, box)` into `(B, N, 4)`, zero-padded, and the other arrays likewise."""
+    rows = [np.flatnonzero(rois[:, 0] == b) for b in range(2)]
+    length = max(map(len, rows))
+    place = [np.pad(row, (0, length - len(row)), constant_values=-1) for row in rows]
+    place = np.array(place)
+    padding = place < 0
+    sorted_arrays = [np.where(padding[(..., *[None] * (x.ndim - 1))], 0, x[place]) for x in arrays]
+    return ~padding, np.where(padding[..., None], 0, rois[place, 1:]), *sorted_arrays
+
+
+def assert_close(found, expected):
+    scale = np.abs(expected).max()
+    found = ops.convert_to_numpy(found)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6 * max(scale, 1))
+
+
+@ways
+@pytest.mark.parametrize("ratio", [0, 2])
+@pytest.mark.parametrize("aligned", [0, 1])
+def test_equals_the_reference(reference, way, ratio, aligned):
+    arrays, name = reference("roi_align.npz"), f"sr{ratio}_al{aligned}"
+    real, boxes, cotangent, expected = by_image(
+        arrays["rois"], arrays["cot"], arrays[f"out_{name}"]
+    )
+
+    def pool(features):
+        # The largest box, of 1400 pixels, has 25 cells per bin.
+        return roi_align(features, boxes, 8, 7, ratio, bool(aligned), max_sampling_ratio=25)
+
+    assert_close(pool(arrays["feat"])[real], expected[real])
+    if way == "native" or ratio:  # 676 taps are slow to differentiate one by one
+        slope = gradient(lambda x: pool(x) * cotangent, arrays["feat"])
+        assert_close(slope, arrays[f"gfeat_{name}"])
+
+
+@ways
+@pytest.mark.parametrize("scale", [56, 14])
+def test_pyramid_equals_the_reference(reference, way, scale):
+    arrays = reference("roi_extractor.npz")
+    levels = [arrays[f"feat{i}"] for i in range(4)]
+    real, boxes, cotangent, expected, chosen = by_image(
+        arrays["rois"], arrays["cot"], arrays[f"fs{scale}/out"], arrays[f"fs{scale}/level"]
+    )
+    found = ops.convert_to_numpy(roi_levels(boxes, 4, scale))
+    np.testing.assert_array_equal(found[real], chosen[real])
+
+    class Pool(keras.layers.Layer):
+        def call(self, levels):
+            options = {"sampling_ratio": 0, "finest_scale": scale, "max_sampling_ratio": 10}
+            return multilevel_roi_align(levels, boxes, **options)
+
+    pooled, slopes, _ = layer_gradients(Pool(), levels, cotangent)
+    assert_close(pooled[real], expected[real])
+    for i in range(4):
+        assert_close(slopes[i], arrays[f"fs{scale}/gfeat{i}"])
+
+
+def test_levels_equal_the_reference(reference):
+    arrays = reference("roi_levels.npz")
+    found = ops.convert_to_numpy(roi_levels(arrays["boxes"][None], 4))
+    np.testing.assert_array_equal(found[0], arrays["level"])
+
+
+def test_levels_of_odd_boxes():
+    inf, nan = float("inf"), float("nan")
+    boxes = [[[5, 5, 5, 9], [9, 9, 2, 2], [0, 0, nan, 9], [0, 0, inf, 9], [0, 0, 448, 448]]]
+    boxes = np.array(boxes, "float32")
+    boxes[0, 1, 2] = 20  # inverted in y only: the product of the sides is negative
+    assert ops.convert_to_numpy(roi_levels(boxes, 4)).tolist() == [[0, 0, 0, 3, 3]]
+    assert ops.convert_to_numpy(roi_levels(boxes, 2)).tolist() == [[0, 0, 0, 1, 1]]
+
+
+@ways
+def test_a_ramp_gives_the_centres_of_the_bins(way):
+    # Cell x has its centre at pixel 4x + 2 and holds 4x + 2: pooling returns pixel positions.
+    ramp = np.broadcast_to((4.0 * np.arange(20) + 2)[None, None, :, None], (1, 20, 20, 1))
+    box = np.array([[[10, 10, 38, 38]]], "float32")  # bins of 4 pixels
+    found = ops.convert_to_numpy(roi_align(ramp.astype("float32"), box, 4))
+    np.testing.assert_allclose(found[0, 0, 3, :, 0], [12, 16, 20, 24, 28, 32, 36], rtol=1e-6)
+
+
+@ways
+def test_samples_beyond_the_border(way):
+    # One bin, one sample, without the half-cell shift: the sample is the middle of the box.
+    feature = np.ones((1, 4, 6, 1), "float32")
+    middles = {-1.0: 1, -1.01: 0, 6.0: 1, 6.01: 0}
+    boxes = np.array([[[x - 1, 1, x + 1, 3] for x in middles]], "float32")
+    found = roi_align(feature, boxes, 1, 1, 1, aligned=False)
+    assert ops.convert_to_numpy(found).ravel().tolist() == list(middles.values())
+
+
+@ways
+@pytest.mark.parametrize("ratio", [0, 2])
+def test_odd_boxes_give_finite_features(rng, way, ratio):
+    features = rng.normal(size=(1, 6, 6, 2)).astype("float32")
+    inf, nan = float("inf"), float("nan")
+    boxes = np.array([[[nan, 0, 9, 9], [0, 0, inf, 9], [3, 3, 3, 3], [0, 0, 0, 0]]], "float32")
+    found = ops.convert_to_numpy(roi_align(features, boxes, 4, 2, ratio))
+    assert np.isfinite(found).all() and not found[0, :2].any()
+    # A box without area has no samples if they are counted per cell, else all at one place.
+    assert found[0, 2].any() == (ratio > 0)
+
+
+@ways
+def test_no_boxes_and_no_images(way):
+    assert tuple(roi_align(ops.ones((2, 4, 4, 3)), ops.zeros((2, 0, 4)), 4).shape) == (
+        2,
+        0,
+        7,
+        7,
+        3,
+    )
+    assert tuple(roi_align(ops.ones((0, 4, 4, 3)), ops.zeros((0, 5, 4)), 4).shape) == (
+        0,
+        5,
+        7,
+        7,
+        3,
+    )
+    slope = gradient(
+        lambda x: roi_align(x, ops.zeros((2, 0, 4)), 4), np.ones((2, 4, 4, 3), "float32")
+    )
+    assert slope.shape == (2, 4, 4, 3) and not slope.any()
+
+
+@ways
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_low_precision_features(rng, way, dtype):
+    features = rng.normal(size=(1, 8, 8, 2)).astype("float32")
+    boxes = random_boxes(rng, 1, 3, height=30, width=30)
+    found = roi_align(ops.cast(features, dtype), boxes, 4)
+    assert keras.backend.standardize_dtype(found.dtype) == dtype
+    found = ops.convert_to_numpy(ops.cast(found, "float32"))
+    np.testing.assert_allclose(
+        found, ops.convert_to_numpy(roi_align(features, boxes, 4)), atol=0.03
+    )
+
+
+def test_no_gradient_reaches_boxes(rng):
+    features = rng.normal(size=(1, 8, 8, 2)).astype("float32")
+
+    def pool(boxes):  # adding the sum of the boxes makes the gradient exist: ones
+        return ops.sum(roi_align(features, boxes, 4)) + ops.sum(boxes)
+
+    slope = gradient(pool, random_boxes(rng, 1, 3, height=30, width=30))
+    np.testing.assert_array_equal(slope, np.ones((1, 3, 4)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"boxes": np.zeros((2, 4))}, r"\(B, N, 4\).*\(2, 4\)"),
+        ({"boxes": np.zeros((3, 1, 4))}, r"same images.*\(3, 1, 4\)"),
+        ({"features": np.zeros((2, 4, 4))}, r"\(B, H, W, C\)"),
+        ({"output_size": 0}, "output_size=0"),
+        ({"sampling_ratio": -1}, "sampling_ratio=-1"),
+        ({"max_sampling_ratio": 0}, "max_sampling_ratio=0"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments, message):
+    usual = {"features": np.zeros((2, 4, 4, 1)), "boxes": np.zeros((2, 1, 4)), "stride": 4}
+    with pytest.raises(ValueError, match=message):
+        roi_align(**{**usual, **arguments})
+
+
+def test_fewer_levels_than_strides_are_refused():
+    with pytest.raises(ValueError, match="1 levels"):
+        multilevel_roi_align([np.zeros((1, 4, 4, 1))], np.zeros((1, 1, 4)), strides=(4, 8))
