@@ -80,7 +80,7 @@ def by_image(rois, *arrays):
 def assert_close(found, expected):
     scale = np.abs(expected).max()
     found = ops.convert_to_numpy(found)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6 * max(scale, 1))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=5e-6 * max(scale, 1))
 
 
 @ways
@@ -118,7 +118,9 @@ def test_pyramid_equals_the_reference(reference, way, scale):
             options = {"sampling_ratio": 0, "finest_scale": scale, "max_sampling_ratio": 10}
             return multilevel_roi_align(levels, boxes, **options)
 
-    pooled, slopes, _ = layer_gradients(Pool(), levels, cotangent)
+    layer = Pool()
+    layer(levels)  # builds it
+    pooled, slopes, _ = layer_gradients(layer, levels, cotangent)
     assert_close(pooled[real], expected[real])
     for i in range(4):
         assert_close(slopes[i], arrays[f"fs{scale}/gfeat{i}"])

@@ -72,7 +72,9 @@ def test_gradients_reach_the_levels_but_not_the_boxes(pyramid, boxes):
             return MultilevelROIAlign(strides=(8, 16))(pyramid, boxes)
 
     pyramid.pop("P5")
-    _, slopes, _ = layer_gradients(OfPyramid(), pyramid, np.ones((2, 9, 7, 7, 4), "float32"))
+    layer = OfPyramid()
+    layer(pyramid)  # builds it
+    _, slopes, _ = layer_gradients(layer, pyramid, np.ones((2, 9, 7, 7, 4), "float32"))
     # Boxes lie inside the image: the weights of each of their 49 bins add up to 1.
     assert sum(slope.sum() for slope in slopes.values()) == pytest.approx(2 * 9 * 49 * 4, rel=1e-4)
 
