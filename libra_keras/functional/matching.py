@@ -27,9 +27,7 @@ class Match(NamedTuple):
     is_negative: object
 
 
-def match(
-    iou, gt_mask, positive_iou, negative_iou, min_positive_iou=None, candidate_mask=None
-):
+def match(iou, gt_mask, positive_iou, negative_iou, min_positive_iou=None, candidate_mask=None):
     """Assigns candidates to ground truths by their overlap.
 
     A candidate is positive from `positive_iou` on, negative below `negative_iou`, and ignored

@@ -46,9 +46,7 @@ def select_detections(logits, deltas, proposals, image_sizes, settings):
     boxes = _decode_pairs(deltas, proposals.boxes, pairs, image_sizes, settings.stds)
     labels = pairs % num_classes
     most = min(settings.max_detections, count)
-    indices, kept = nms(
-        boxes, scores, settings.nms_iou, most, groups=labels, mask=scores > 0
-    )
+    indices, kept = nms(boxes, scores, settings.nms_iou, most, groups=labels, mask=scores > 0)
     return _padded(
         ops.where(kept[..., None], ops.take_along_axis(boxes, indices[..., None], axis=1), 0.0),
         ops.where(kept, ops.take_along_axis(scores, indices, axis=1), 0.0),

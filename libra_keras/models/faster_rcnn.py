@@ -76,7 +76,7 @@ class FasterRCNN(keras.Model):
         seed=0,
         **kwargs,
     ):
-        # Pixels, sizes and boxes keep their types under mixed precision; layers cast for themselves.
+        # Pixels, sizes and boxes keep their types in mixed precision; layers cast for themselves.
         super().__init__(autocast=False, **kwargs)
         if class_names is not None and len(class_names) != box_head.num_classes:
             raise ValueError(

@@ -54,9 +54,8 @@ def test_iof_divides_by_the_first_boxes_area():
 
 
 def test_clip_uses_each_images_own_size():
-    moved = boxes.clip(
-        np.array([[[-5, -5, 30, 30]], [[10, 60, 70, 90]]], "float32"), np.array([[20, 10], [50, 60]])
-    )
+    outside = np.array([[[-5, -5, 30, 30]], [[10, 60, 70, 90]]], "float32")
+    moved = boxes.clip(outside, np.array([[20, 10], [50, 60]]))
     assert numpy(moved).tolist() == [[[0, 0, 10, 20]], [[10, 50, 60, 50]]]
 
 

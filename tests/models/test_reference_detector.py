@@ -105,7 +105,7 @@ def test_gradients_equal_the_reference(reference):
     for name, gradient in zip(names, gradients, strict=True):
         goal = in_our_layout(name, expected[name])
         error = np.linalg.norm(ops.convert_to_numpy(gradient) - goal)
-        # 1e-6: the bias of phi shifts all logits of a softmax, so its gradient is 0 but for rounding
+        # 1e-6: phi's bias shifts all logits of a softmax: its gradient is 0 but for rounding
         assert error <= 1e-3 * np.linalg.norm(goal) + 1e-6, (name, error)
 
 
