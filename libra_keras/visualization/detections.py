@@ -96,9 +96,7 @@ def draw_detections(
 def _checked_image(image):
     image = np.asarray(image)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
-        raise ValueError(
-            f"Expected a uint8 image (H, W, 3). Received: {image.dtype} {image.shape}"
-        )
+        raise ValueError(f"Expected a uint8 image (H, W, 3). Received: {image.dtype} {image.shape}")
     return image
 
 

@@ -40,7 +40,9 @@ def test_step_logger_writes_interval_means_across_epochs(tmp_path):
     np.testing.assert_allclose([float(r["loss"]) for r in table], [2.5, 5, 6.5], rtol=1e-5)
     np.testing.assert_allclose([float(r["mae"]) for r in table], [1.5, 2, 2.5], rtol=1e-5)
     assert [(r["first_step"], r["last_step"], r["epoch"]) for r in table] == [
-        ("1", "2", "1"), ("3", "4", "2"), ("5", "6", "2"),
+        ("1", "2", "1"),
+        ("3", "4", "2"),
+        ("5", "6", "2"),
     ]
 
 
