@@ -136,7 +136,11 @@ class ConvBatchNorm(keras.layers.Layer):
         else:
             x, mean, variance = normalise_fused(x, self.gamma, self.beta)
         for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            average.assign(average * MOMENTUM + ops.stop_gradient(value) * (1.0 - MOMENTUM))
+            value = ops.stop_gradient(value)
+            # An overflow must not outlive its batch: the optimizer skips such an update, and an
+            # average that has met NaN once stays NaN.
+            value = ops.where(ops.isfinite(value), value, average)
+            average.assign(average * MOMENTUM + value * (1.0 - MOMENTUM))
         return x
 
     def compute_output_shape(self, input_shape):

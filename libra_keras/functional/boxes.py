@@ -107,7 +107,8 @@ def encode(boxes, anchors, stds=(1.0, 1.0, 1.0, 1.0)):
     Example:
 
     >>> from libra_keras.functional import boxes
-    >>> boxes.encode([0.0, 0.0, 4.0, 2.0], [0.0, 0.0, 2.0, 2.0]).numpy().round(4).tolist()
+    >>> deltas = boxes.encode([0.0, 0.0, 4.0, 2.0], [0.0, 0.0, 2.0, 2.0])
+    >>> [round(float(delta), 4) for delta in deltas]
     [0.5, 0.0, 0.6931, 0.0]
 
     Reference: [Girshick et al., 2014](https://arxiv.org/abs/1311.2524), appendix C.
@@ -137,7 +138,8 @@ def decode(deltas, anchors, stds=(1.0, 1.0, 1.0, 1.0)):
     Example:
 
     >>> from libra_keras.functional import boxes
-    >>> boxes.decode([0.5, 0.0, 0.0, 99.0], [0.0, 0.0, 2.0, 2.0]).numpy().tolist()
+    >>> box = boxes.decode([0.5, 0.0, 0.0, 99.0], [0.0, 0.0, 2.0, 2.0])
+    >>> [round(float(side), 3) for side in box]
     [1.0, -61.5, 3.0, 63.5]
 
     Reference: [Girshick et al., 2014](https://arxiv.org/abs/1311.2524), appendix C.

@@ -40,7 +40,8 @@ class BoxHead(keras.layers.Layer):
     >>> from libra_keras.layers import MultilevelROIAlign
     >>> from libra_keras.models import BoxHead, BoxHeadSettings
     >>> head = BoxHead(6, BoxHeadSettings(channels=16), roi_align=MultilevelROIAlign(strides=(8,)))
-    >>> logits, deltas = head([keras.ops.ones((1, 8, 8, 4))], [[[0.0, 0.0, 32.0, 32.0]]])
+    >>> boxes = keras.ops.convert_to_tensor([[[0.0, 0.0, 32.0, 32.0]]])
+    >>> logits, deltas = head([keras.ops.ones((1, 8, 8, 4))], boxes)
     >>> tuple(logits.shape), tuple(deltas.shape)
     ((1, 1, 7), (1, 1, 6, 4))
 

@@ -27,7 +27,8 @@ def select_detections(logits, deltas, proposals, image_sizes, settings):
     >>> from libra_keras.models import BoxHeadSettings
     >>> from libra_keras.models.detections import select_detections
     >>> from libra_keras.models.proposals import Proposals
-    >>> proposals = Proposals(np.array([[[0, 0, 9, 9]]], "float32"), [[0.9]], [[True]])
+    >>> boxes = np.array([[[0, 0, 9, 9]]], "float32")
+    >>> proposals = Proposals(boxes, scores=np.array([[0.9]]), mask=np.array([[True]]))
     >>> logits = np.array([[[0.0, 4.0, 0.0]]], "float32")
     >>> found = select_detections(logits, np.zeros((1, 1, 2, 4), "float32"), proposals,
     ...                           np.array([[16, 16]]), BoxHeadSettings(max_detections=2))

@@ -130,6 +130,11 @@ class FasterRCNN(keras.Model):
             jit_compile = False if keras.backend.backend() == "tensorflow" else "auto"
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
 
+    def compile_from_config(self, config):
+        """Compiles a reloaded model as it was compiled when it was saved."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
     def call(self, x, training=False):
         images, image_sizes = _images_and_sizes(x)
         pyramid = self._pyramid(images, image_sizes, training)

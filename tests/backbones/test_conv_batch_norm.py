@@ -167,3 +167,12 @@ def test_errors():
         ConvBatchNorm(2, kernel_size=2)
     with pytest.raises(ValueError, match="number of channels must be known"):
         ConvBatchNorm(2).build((None, None, None, None))
+
+
+@pytest.mark.parametrize("batch_norm", ["trainable", "synchronized"])
+def test_an_overflow_does_not_reach_the_averages(batch_norm):
+    layer = ConvBatchNorm(2, batch_norm=batch_norm)
+    layer.build((None, None, None, 1))
+    layer(np.full((1, 4, 4, 1), np.inf, "float32"), training=True)
+    assert numpy_of(layer.moving_mean).tolist() == [0, 0]
+    assert numpy_of(layer.moving_variance).tolist() == [1, 1]

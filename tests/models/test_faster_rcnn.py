@@ -214,6 +214,21 @@ def test_a_saved_model_detects_the_same_in_a_fresh_process(rng, tmp_path):
         np.testing.assert_allclose(loaded[key], found[key], rtol=1e-5, atol=1e-5)
 
 
+def test_a_compiled_model_goes_on_training_after_a_file(rng, tmp_path):
+    model = custom_model()
+    model.compile(SGD(0.01, momentum=0.5), jit_compile=False)
+    x, y = batch(rng)
+    model.train_on_batch(x, y)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.optimizer.momentum == 0.5
+    pairs = zip(model.optimizer.variables, loaded.optimizer.variables, strict=True)
+    for ours, theirs in pairs:  # velocities and counts too
+        np.testing.assert_array_equal(ops.convert_to_numpy(ours), ops.convert_to_numpy(theirs))
+    losses = [m.train_on_batch(x, y, return_dict=True)["loss"] for m in (model, loaded)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
 def test_detect_takes_what_a_user_has(rng, tmp_path):
     from PIL import Image
 
