@@ -57,6 +57,7 @@ OBJECTS = {
         0.3, warmup_steps=7, warmup_factor=0.2, drops=(9, 12), drop_factor=0.5
     ),
     "sgd": training.SGD(0.3, momentum=0.5, weight_decay=0.1, global_clipnorm=2.0),
+    "adamw": training.AdamW(0.3, weight_decay=0.1, beta_1=0.8, global_clipnorm=2.0),
     "conv": backbones.ConvBatchNorm(
         4, 3, 2, relu=False, batch_norm="trainable", train_kernel=False, train_affine=False
     ),

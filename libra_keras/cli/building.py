@@ -5,7 +5,7 @@ from libra_keras.backbones import ResNet
 from libra_keras.cli.defaults import drop_fractions
 from libra_keras.data import InputPolicy
 from libra_keras.layers import ImageNormalization
-from libra_keras.training import SGD, WarmupMultiStep
+from libra_keras.training import SGD, AdamW, WarmupMultiStep
 
 
 def build_model(options, data):
@@ -61,7 +61,7 @@ def _backbone(options):
 
 
 def build_optimizer(options, steps_per_epoch):
-    """SGD with warm-up and drops; the drops are fractions of all steps."""
+    """The optimizer with warm-up and drops; the drops are fractions of all steps."""
     total = steps_per_epoch * options.epochs
     drops = sorted({max(1, int(fraction * total)) for fraction in drop_fractions(options.drops)})
     schedule = WarmupMultiStep(
@@ -70,9 +70,10 @@ def build_optimizer(options, steps_per_epoch):
         warmup_factor=options.warmup_factor,
         drops=drops,
     )
-    return SGD(
+    kind, momentum = {"sgd": (SGD, "momentum"), "adamw": (AdamW, "beta_1")}[options.optimizer]
+    return kind(
         schedule,
-        momentum=options.momentum,
         weight_decay=options.weight_decay,
         global_clipnorm=options.clip_norm or None,
+        **{momentum: options.momentum},
     )

@@ -14,7 +14,8 @@ class TrainDefaults:
         batch: images per step.
         epochs: passes over the training images.
         learning_rate: full rate, for `batch` images; another batch size scales it in proportion.
-        momentum, weight_decay: of SGD.
+        optimizer: `"sgd"` or `"adamw"`.
+        momentum, weight_decay: of the optimizer; the momentum of AdamW is its `beta_1`.
         warmup_steps, warmup_factor: length and first value of the linear warm-up.
         drops: fractions of the run after which the rate is divided by 10.
         clip_norm: largest global norm of a gradient; 0 does not clip.
@@ -28,6 +29,7 @@ class TrainDefaults:
     batch: int
     epochs: int
     learning_rate: float
+    optimizer: str = "sgd"
     momentum: float = 0.9
     weight_decay: float = 1e-4
     warmup_steps: int = 500
@@ -43,14 +45,16 @@ SMALL = TrainDefaults(
     backbone_weights="none",
     short_side=320,
     long_side=320,
-    batch=8,
-    epochs=6,
-    learning_rate=0.04,
+    batch=4,
+    epochs=3,
+    learning_rate=0.002,
+    optimizer="adamw",
+    weight_decay=0.01,
     warmup_steps=50,
     warmup_factor=0.01,
     drops="8/12,11/12",
     clip_norm=10.0,
-    eval_every=2,
+    eval_every=1,
 )
 
 # The schedule "1x" of the reference: 0.02 for 16 images, 12 epochs.

@@ -31,6 +31,7 @@ def add_arguments(parser):
     parser.add_argument("--overwrite", action="store_true", help="replace a run in --to")
     _add_model_arguments(parser.add_argument_group("model"))
     group = parser.add_argument_group("schedule (defaults: small models | others)")
+    group.add_argument("--optimizer", choices=("sgd", "adamw"), help=_default_text("optimizer"))
     for name, kind in _SCHEDULE.items():
         option = f"--{name.replace('_', '-')}"
         group.add_argument(option, type=kind, metavar="N", help=_default_text(name))
@@ -79,6 +80,7 @@ _SCHEDULE = {
     "eval_every": int,
 }
 _NOTES = {
+    "momentum": "of SGD, or the first beta of AdamW; ",
     "learning_rate": "for the default batch; scaled in proportion to another one; ",
     "drops": "divide the rate by 10 after these fractions of the run, or 'none'; ",
     "clip_norm": "of the whole gradient, 0 does not clip; ",

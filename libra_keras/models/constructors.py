@@ -137,12 +137,12 @@ def faster_rcnn_small(num_classes=6, backbone=None, **options):
     """
     return FasterRCNN(
         backbone=backbone or _small_backbone(),
-        neck=[FeaturePyramid(64)],
+        neck=[FeaturePyramid(SMALL_CHANNELS)],
         rpn=RPNHead(SMALL_RPN, sampler=RandomSampler(num=128, positive_fraction=0.5)),
         box_head=BoxHead(
             num_classes,
             SMALL_BOX_HEAD,
-            sampler=RandomSampler(num=64, positive_fraction=0.25),
+            sampler=RandomSampler(num=64, positive_fraction=0.5),
             roi_align=MultilevelROIAlign(finest_scale=SMALL_FINEST_SCALE),
         ),
         **_with_policy(options, 320, 320),
@@ -170,7 +170,10 @@ def libra_faster_rcnn_small(num_classes=6, backbone=None, **options):
     """
     return FasterRCNN(
         backbone=backbone or _small_backbone(),
-        neck=[FeaturePyramid(64), BalancedFeaturePyramid(2, refiner="non_local")],  # (*)
+        neck=[  # (*)
+            FeaturePyramid(SMALL_CHANNELS),
+            BalancedFeaturePyramid(2, refiner="non_local"),
+        ],
         rpn=RPNHead(  # (*) at most 5 negatives a positive
             SMALL_RPN,
             sampler=RandomSampler(128, positive_fraction=0.5, max_negatives_per_positive=5),
@@ -178,7 +181,7 @@ def libra_faster_rcnn_small(num_classes=6, backbone=None, **options):
         box_head=BoxHead(
             num_classes,
             SMALL_BOX_HEAD,
-            sampler=CombinedSampler.preset("mmdet", num=64, positive_fraction=0.25),  # (*)
+            sampler=CombinedSampler.preset("mmdet", num=64, positive_fraction=0.5),  # (*)
             box_loss=BalancedL1Loss(alpha=0.5, gamma=1.5),  # (*)
             roi_align=MultilevelROIAlign(finest_scale=SMALL_FINEST_SCALE),
         ),
@@ -186,9 +189,18 @@ def libra_faster_rcnn_small(num_classes=6, backbone=None, **options):
     )
 
 
-# The small pair: anchors from 16 to 256 pixels, and far fewer boxes at every stage.
+# The small pair: square anchors from 8 to 181 pixels, two an octave, and far fewer boxes at every
+# stage. A network that starts from nothing first needs positives: hence the lower threshold of
+# the anchors here, and the half of the samples below.
+SMALL_CHANNELS = 48
 SMALL_RPN = RPNSettings(
-    channels=64, scales=(4.0,), pre_nms_train=300, pre_nms_test=300, post_nms=200
+    channels=SMALL_CHANNELS,
+    scales=(2.0, 2.0 * 2**0.5),
+    ratios=(1.0,),
+    positive_iou=0.6,
+    pre_nms_train=300,
+    pre_nms_test=300,
+    post_nms=200,
 )
 SMALL_BOX_HEAD = BoxHeadSettings(channels=256, max_candidates=300, max_detections=50)
 SMALL_FINEST_SCALE = 28.0  # half of the usual: objects half as large use each level

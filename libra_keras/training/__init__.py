@@ -1,5 +1,6 @@
 """Schedules, the optimizer and callbacks for training."""
 
+from libra_keras.training.adamw import AdamW
 from libra_keras.training.callbacks import (
     LearningRateLogger,
     StepLogger,
@@ -11,6 +12,7 @@ from libra_keras.training.schedules import WarmupMultiStep
 
 __all__ = [
     "SGD",
+    "AdamW",
     "LearningRateLogger",
     "StepLogger",
     "StopOnNonFinite",

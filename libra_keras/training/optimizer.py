@@ -3,11 +3,11 @@
 import keras
 from keras import ops
 
-from libra_keras.functional.native import sum_over_replicas
+from libra_keras.training.skip_nonfinite import SkipNonFinite
 
 
 @keras.saving.register_keras_serializable(package="libra_keras", name="CoupledSGD")
-class SGD(keras.optimizers.Optimizer):
+class SGD(SkipNonFinite, keras.optimizers.Optimizer):
     """SGD as PyTorch defines it, which leaves everything alone when a gradient is not finite.
 
     For every parameter `p` with gradient `g` (clipped, if clipping is asked for) and velocity `v`
@@ -67,9 +67,6 @@ class SGD(keras.optimizers.Optimizer):
             return
         super().build(variables)
         self.velocities = self.add_optimizer_variables(variables, "velocity")
-        self.nonfinite_updates = self.add_variable(
-            shape=(), dtype="int", aggregation="only_first_replica", name="nonfinite_updates"
-        )
 
     def update_step(self, gradient, variable, learning_rate):
         learning_rate = ops.cast(learning_rate, variable.dtype)
@@ -83,24 +80,6 @@ class SGD(keras.optimizers.Optimizer):
         moved = self.momentum * velocity + gradient
         self.assign(variable, ops.where(keep, value, value - learning_rate * moved))
         self.assign(slot, ops.where(keep, velocity, moved))
-
-    def _apply_weight_decay(self, variables):
-        """Replaces Keras' decoupled decay, which would come on top of that in `update_step`."""
-
-    def _backend_update_step(self, grads, trainable_variables, learning_rate):
-        """Runs on the clipped (and accumulated) gradients of one replica, before their sum."""
-        finite = ops.all(ops.stack([ops.all(ops.isfinite(grad)) for grad in grads]))
-        skipped = sum_over_replicas(ops.cast(ops.logical_not(finite), "float32")) > 0
-        # The verdict travels inside the gradients: a conditional around the update would forbid
-        # the merge of replicas that happens in it.
-        grads = [ops.where(skipped, ops.cast(float("nan"), grad.dtype), grad) for grad in grads]
-        super()._backend_update_step(grads, trainable_variables, learning_rate)
-        self._count(ops.cast(skipped, self._iterations.dtype))
-
-    def _count(self, skipped):
-        self.nonfinite_updates.assign_add(skipped)
-        # `apply` is about to count this update; with accumulation it has counted the parts too.
-        self._iterations.assign_sub(skipped * (self.gradient_accumulation_steps or 1))
 
     def get_config(self):
         return {**super().get_config(), "momentum": self.momentum}
