@@ -4,7 +4,7 @@ from libra_keras import models
 from libra_keras.backbones import ResNet
 from libra_keras.cli.defaults import drop_fractions
 from libra_keras.data import InputPolicy
-from libra_keras.layers import ImageNormalization
+from libra_keras.layers import ImageNormalization, MultilevelROIAlign
 from libra_keras.training import SGD, AdamW, WarmupMultiStep
 
 
@@ -57,7 +57,11 @@ def _backbone(options):
     )
     caffe = style == "caffe"
     normalization = ImageNormalization.caffe_style if caffe else ImageNormalization.torch_style
-    return {"backbone": backbone, "normalization": normalization()}
+    return {
+        "backbone": backbone,
+        "normalization": normalization(),
+        "roi_align": MultilevelROIAlign(sampling_ratio=options.sampling_ratio),
+    }
 
 
 def build_optimizer(options, steps_per_epoch):

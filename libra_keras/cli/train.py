@@ -62,6 +62,13 @@ def _add_model_arguments(group):
         metavar="N",
         help="-1 none, 0 the stem, N also N stages; default: 1 with weights, -1 without",
     )
+    group.add_argument(
+        "--sampling-ratio",
+        type=int,
+        default=2,
+        metavar="N",
+        help="RoIAlign's samples per bin and axis; 0: one a cell, as mmdetection; resnets only",
+    )
     group.add_argument("--short-side", type=int, metavar="PIXELS", help=_default_text("short_side"))
     group.add_argument("--long-side", type=int, metavar="PIXELS", help=_default_text("long_side"))
 

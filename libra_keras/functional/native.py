@@ -113,14 +113,60 @@ def sum_over_replicas(x):
     >>> float(native.sum_over_replicas(3.0))
     3.0
     """
-    if keras.backend.backend() != "tensorflow":
+    replica = _replica_context()
+    if replica is None or replica.num_replicas_in_sync == 1:
         return x
     import tensorflow as tf
 
-    replica = tf.distribute.get_replica_context()
-    if replica is None or replica.num_replicas_in_sync == 1:
-        return x
     return replica.all_reduce(tf.distribute.ReduceOp.SUM, ops.convert_to_tensor(x))
+
+
+def num_replicas():
+    """Number of replicas of the TensorFlow strategy that this runs under; 1 elsewhere.
+
+    Example:
+
+    >>> from libra_keras.functional import native
+    >>> native.num_replicas()
+    1
+    """
+    replica = _replica_context()
+    return 1 if replica is None else replica.num_replicas_in_sync
+
+
+def global_positions(batch_size):
+    """Positions in the global batch of the images of this replica.
+
+    Random choices depend on them, so that R replicas draw what one device draws. Replicas must
+    hold equally many images.
+
+    Args:
+        batch_size: int or scalar tensor b, images of this replica.
+
+    Returns:
+        int32 tensor `(b,)`: 0 to b - 1 on one device, b to 2b - 1 on the second of several.
+
+    Example:
+
+    >>> from libra_keras.functional import native
+    >>> [int(position) for position in native.global_positions(3)]
+    [0, 1, 2]
+    """
+    positions = ops.arange(batch_size, dtype="int32")
+    replica = _replica_context()
+    if replica is None or replica.num_replicas_in_sync == 1:
+        return positions
+    first = ops.cast(replica.replica_id_in_sync_group, "int32") * ops.cast(batch_size, "int32")
+    return first + positions
+
+
+def _replica_context():
+    """TensorFlow's replica context; `None` on other backends and in cross-replica context."""
+    if keras.backend.backend() != "tensorflow":
+        return None
+    import tensorflow as tf
+
+    return tf.distribute.get_replica_context()
 
 
 def has_sparse_pooling():

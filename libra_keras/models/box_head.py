@@ -8,7 +8,7 @@ from libra_keras.functional.boxes import encode
 from libra_keras.layers import MultilevelROIAlign
 from libra_keras.losses import SmoothL1Loss
 from libra_keras.models.detections import select_detections
-from libra_keras.models.settings import BoxHeadSettings
+from libra_keras.models.settings import BoxHeadSettings, live_parts
 from libra_keras.models.targets import match_proposals, sample_targets
 from libra_keras.samplers import RandomSampler
 
@@ -161,5 +161,4 @@ class BoxHead(keras.layers.Layer):
     @classmethod
     def from_config(cls, config):
         parts = ("settings", "sampler", "box_loss", "roi_align")
-        live = {key: keras.saving.deserialize_keras_object(config[key]) for key in parts}
-        return cls(**{**config, **live})
+        return cls(**{**config, **live_parts(config, parts)})

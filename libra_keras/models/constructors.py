@@ -18,7 +18,7 @@ from libra_keras.models.settings import BoxHeadSettings, RPNSettings
 from libra_keras.samplers import CombinedSampler, RandomSampler
 
 
-def faster_rcnn_resnet50(num_classes=80, backbone=None, **options):
+def faster_rcnn_resnet50(num_classes=80, backbone=None, roi_align=None, **options):
     """Faster R-CNN with ResNet-50 and a feature pyramid.
 
     Args:
@@ -26,6 +26,9 @@ def faster_rcnn_resnet50(num_classes=80, backbone=None, **options):
         backbone: layer from normalised images to `{"C2": …, "C5": …}`. Defaults to `ResNet(50)`
             without weights; pass `ResNet(50, style="caffe", weights="imagenet")` and
             `normalization=ImageNormalization.caffe_style()` to start from ImageNet.
+        roi_align: `MultilevelROIAlign`. Defaults to one of 2x2 samples a bin, as torchvision's;
+            the reference takes as many as a bin has cells: `MultilevelROIAlign(sampling_ratio=0)`,
+            which costs about as much on a CPU with TensorFlow and far more elsewhere.
         **options: `normalization`, `input_policy`, `class_names`, `seed`, `name` and `dtype` of
             `FasterRCNN`.
 
@@ -41,24 +44,23 @@ def faster_rcnn_resnet50(num_classes=80, backbone=None, **options):
     (3, 1)
 
     Reference: [Lin et al., 2017](https://arxiv.org/abs/1612.03144); numbers as in mmdetection's
-    `faster-rcnn_r50_fpn_1x_coco`. Differs from it: RoIAlign takes 2x2 samples a bin, as
-    torchvision's does; pass another `MultilevelROIAlign` to `BoxHead` for other numbers.
+    `faster-rcnn_r50_fpn_1x_coco`. Differs from it in `roi_align`.
     """
     return FasterRCNN(
         backbone=backbone or ResNet(50),
         neck=[FeaturePyramid(256)],
         rpn=RPNHead(sampler=RandomSampler(num=256, positive_fraction=0.5)),
-        box_head=BoxHead(num_classes),
+        box_head=BoxHead(num_classes, roi_align=roi_align),
         **_with_policy(options, 800, 1333),
     )
 
 
-def libra_faster_rcnn_resnet50(num_classes=80, backbone=None, **options):
+def libra_faster_rcnn_resnet50(num_classes=80, backbone=None, roi_align=None, **options):
     """Libra R-CNN with ResNet-50: balanced samples, pyramid and box loss.
 
     Args:
         num_classes: int, classes without the background.
-        backbone: as in `faster_rcnn_resnet50`.
+        backbone, roi_align: as in `faster_rcnn_resnet50`.
         **options: as in `faster_rcnn_resnet50`.
 
     Returns:
@@ -86,6 +88,7 @@ def libra_faster_rcnn_resnet50(num_classes=80, backbone=None, **options):
             num_classes,
             sampler=CombinedSampler.preset("mmdet", num=512, positive_fraction=0.25),  # (*)
             box_loss=BalancedL1Loss(alpha=0.5, gamma=1.5),  # (*)
+            roi_align=roi_align,
         ),
         **_with_policy(options, 800, 1333),
     )

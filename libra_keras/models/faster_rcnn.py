@@ -6,10 +6,12 @@ import keras
 from keras import ops
 
 from libra_keras.data.images import InputPolicy
+from libra_keras.functional import native
 from libra_keras.functional.random_keys import random_keys
 from libra_keras.layers import ImageNormalization
 from libra_keras.models.detect import detect
 from libra_keras.models.ground_truth import GroundTruth
+from libra_keras.models.settings import live_parts
 
 LOSSES = ("rpn_class_loss", "rpn_box_loss", "class_loss", "box_loss")
 DETECTIONS = ("boxes", "scores", "labels", "num_detections")
@@ -121,11 +123,20 @@ class FasterRCNN(keras.Model):
         return None  # the constructor builds
 
     def compile(self, optimizer="rmsprop", jit_compile=None, **kwargs):
-        """Like `keras.Model.compile`; the losses are the model's own.
+        """Like `keras.Model.compile`, without `loss`: the losses are the model's own.
 
         `jit_compile` is off unless asked for on TensorFlow: XLA makes a whole step on CPUs slower,
         and fails under a distribution strategy.
+
+        Raises:
+            ValueError: if a `loss` or `loss_weights` is given; pass a box loss to the heads.
         """
+        given = [name for name in ("loss", "loss_weights") if kwargs.get(name) is not None]
+        if given:
+            raise ValueError(
+                "A detector has its own losses; give `box_loss` to `RPNHead` and `BoxHead`. "
+                f"Received: {', '.join(given)}"
+            )
         if jit_compile is None:
             jit_compile = False if keras.backend.backend() == "tensorflow" else "auto"
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
@@ -154,6 +165,8 @@ class FasterRCNN(keras.Model):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Returns the sum of the four losses, and keeps the mean of each as a metric."""
+        if sample_weight is not None:
+            raise ValueError("Detectors take no `sample_weight`.")
         _, image_sizes = _images_and_sizes(x)
         truth = GroundTruth.of(y)
         make_rpn_keys, make_box_keys = (
@@ -166,14 +179,15 @@ class FasterRCNN(keras.Model):
         )
         losses = [*rpn_losses, *box_losses]
         for tracker, loss in zip(self.loss_means, losses, strict=True):
-            tracker.update_state(loss)
+            # A replica has its share of the global sum; metrics average over replicas.
+            tracker.update_state(loss * native.num_replicas())
         if training:
             self.trained_steps.assign(self.trained_steps + 1)
-        return sum([*losses, *self.losses])
+        return _poisoned(sum([*losses, *self.losses]))
 
     def _keys(self, batch_size, stage, num):
         """Keys `(B, num)` of this step; the two stages draw from different streams."""
-        positions = ops.arange(batch_size, dtype="int32")
+        positions = native.global_positions(batch_size)
         return random_keys(self.seed, 2 * self.trained_steps + stage, positions, num)
 
     def predict_step(self, *args):
@@ -229,14 +243,23 @@ class FasterRCNN(keras.Model):
     @classmethod
     def from_config(cls, config, custom_objects=None):
         parts = ("backbone", "rpn", "box_head", "normalization", "input_policy")
-        live = {key: keras.saving.deserialize_keras_object(config[key]) for key in parts}
-        neck = [keras.saving.deserialize_keras_object(layer) for layer in config["neck"]]
-        return cls(**{**config, **live, "neck": neck})
+        config = {**config, **live_parts(config, parts)}
+        necks = config["neck"] if isinstance(config["neck"], (list, tuple)) else [config["neck"]]
+        neck = [live_parts({"layer": layer}, ["layer"])["layer"] for layer in necks]
+        return cls(**{**config, "neck": neck})
 
 
 def _ensure_built(layer, shapes):
     if not layer.built:  # a reloaded layer comes back built
         layer.build(shapes)
+
+
+def _poisoned(loss):
+    """Makes every gradient of a loss that is not finite NaN, so that optimizers can refuse it.
+
+    An infinite loss can have finite gradients, for example where a logarithm overflowed.
+    """
+    return loss * ops.where(ops.isfinite(loss), 1.0, float("nan"))
 
 
 def _levels(pyramid):

@@ -8,7 +8,7 @@ from libra_keras.functional.anchors import pyramid_anchors
 from libra_keras.functional.boxes import encode
 from libra_keras.losses import SmoothL1Loss
 from libra_keras.models.proposals import select_proposals
-from libra_keras.models.settings import RPNSettings
+from libra_keras.models.settings import RPNSettings, live_parts
 from libra_keras.models.targets import match_anchors, sample_targets
 from libra_keras.samplers import RandomSampler
 
@@ -145,8 +145,7 @@ class RPNHead(keras.layers.Layer):
     @classmethod
     def from_config(cls, config):
         parts = ("settings", "sampler", "box_loss")
-        live = {key: keras.saving.deserialize_keras_object(config[key]) for key in parts}
-        return cls(**{**config, **live})
+        return cls(**{**config, **live_parts(config, parts)})
 
 
 def _gather(levels, indices):

@@ -5,16 +5,45 @@ import dataclasses
 import keras
 
 
+def live_parts(config, names):
+    """Returns the named entries of a config as objects, whether they are serialised or live.
+
+    Example:
+
+    >>> from libra_keras.models.settings import RPNSettings, live_parts
+    >>> live_parts({"settings": RPNSettings(channels=8)}, ["settings", "sampler"])["sampler"]
+    """
+    parts = {name: config.get(name) for name in names}
+    return {
+        name: keras.saving.deserialize_keras_object(part) if isinstance(part, dict) else part
+        for name, part in parts.items()
+    }
+
+
 class _Settings:
-    """Gives a dataclass the two methods that Keras asks of a saved object."""
+    """Gives a dataclass what Keras asks of a saved object, and checks its values."""
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, (list, tuple)):  # JSON knows no tuples, and lists have no hash
+                value = tuple(value)
+                object.__setattr__(self, field.name, value)
+            self._check(field.name, value)
+
+    def _check(self, name, value):
+        if name.endswith(("_iou", "_threshold")):
+            if not 0 <= value <= 1:
+                raise ValueError(f"`{name}` must lie in 0..1. Received: {name}={value}")
+        elif not (value and min(value) > 0 if isinstance(value, tuple) else value > 0):
+            raise ValueError(f"`{name}` must be positive. Received: {name}={value}")
 
     def get_config(self):
         return dataclasses.asdict(self)
 
     @classmethod
     def from_config(cls, config):
-        # JSON knows no tuples; frozen settings hold nothing mutable.
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in config.items()})
+        return cls(**config)
 
 
 @keras.saving.register_keras_serializable(package="libra_keras")
@@ -33,6 +62,9 @@ class RPNSettings(_Settings):
         nms_iou: overlap above which the lower-scored of two proposals of a level is dropped.
         pad_multiple: anchors centred outside the image, its sides rounded up to this many pixels,
             are not trained.
+
+    Raises:
+        ValueError: if an overlap lies outside 0..1, or another value is not positive.
 
     Example:
 
@@ -76,6 +108,10 @@ class BoxHeadSettings(_Settings):
         max_candidates: best-scored (box, class) pairs of an image that enter NMS. The result is
             that of all pairs whenever `max_detections` survive, or fewer pairs pass the threshold.
         max_detections: detections of one image that leave it.
+
+    Raises:
+        ValueError: if an overlap or the threshold lies outside 0..1, or another value is not
+            positive.
 
     Example:
 
