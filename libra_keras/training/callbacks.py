@@ -70,8 +70,9 @@ class StopOnNonFinite(keras.callbacks.Callback):
     """Stops training at the first non-finite gradient or loss, and names the batch.
 
     A gradient that is not finite is never applied by `libra_keras.training.SGD`, so the weights
-    are those from before the batch. A loss that is not finite although its gradients were is
-    stopped as well, but its update has been applied; the message says which of the two it was.
+    are those from before the batch, and so are moving averages, which this callback restores. Our
+    detectors give every loss that is not finite gradients that are not. Where another model's are
+    finite, training stops as well, but the update has been applied; the message says so.
 
     Looking costs one scalar read per batch. With `steps_per_execution` above 1, all batches of
     the execution are named.
@@ -114,6 +115,12 @@ class StopOnNonFinite(keras.callbacks.Callback):
         self._epoch = epoch
         self._first = 0
 
+    def on_train_batch_begin(self, batch, logs=None):
+        # Moving averages follow the forward pass, which the optimizer cannot take back. They are
+        # vectors; frozen kernels never change and are not copied.
+        variables = [v for v in self.model.non_trainable_variables if len(v.shape) <= 1]
+        self._averages = [(v, ops.convert_to_numpy(v).copy()) for v in variables]
+
     def on_train_batch_end(self, batch, logs=None):
         skipped = self._skipped() > self._skipped_before
         if skipped or not math.isfinite((logs or {}).get("loss", 0.0)):
@@ -127,9 +134,13 @@ class StopOnNonFinite(keras.callbacks.Callback):
         return 0 if counter is None else int(ops.convert_to_numpy(counter))
 
     def _stop(self, steps, skipped):
-        names = [] if self.batch_names is None else [
-            str(name) for step in steps for name in self.batch_names(self._epoch, step)
-        ]
+        for variable, value in self._averages:
+            variable.assign(value)
+        names = (
+            []
+            if self.batch_names is None
+            else [str(name) for step in steps for name in self.batch_names(self._epoch, step)]
+        )
         where = "-".join(str(step + 1) for step in sorted({steps[0], steps[-1]}))
         what = (
             "a gradient is not finite. That update was not applied; the weights are those before it"

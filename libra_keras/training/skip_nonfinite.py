@@ -26,7 +26,8 @@ class SkipNonFinite:
 
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
         """Runs on the clipped (and accumulated) gradients of one replica, before their sum."""
-        finite = ops.all(ops.stack([ops.all(ops.isfinite(grad)) for grad in grads]))
+        # A sum is finite only if all its terms are, and costs one pass over the gradients.
+        finite = ops.all(ops.isfinite(ops.stack([ops.sum(grad) for grad in grads])))
         skipped = sum_over_replicas(ops.cast(ops.logical_not(finite), "float32")) > 0
         # The verdict travels inside the gradients: a conditional around the update would forbid
         # the merge of replicas that happens in it.

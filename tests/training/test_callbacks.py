@@ -113,3 +113,23 @@ def test_a_good_run_has_no_failure():
 def test_errors(every):
     with pytest.raises(ValueError, match=str(every)):
         StepLogger("steps.csv", every)
+
+
+def test_moving_averages_are_those_before_the_batch():
+    inputs = keras.Input((2,))
+    model = keras.Model(inputs, keras.layers.Dense(1)(keras.layers.BatchNormalization()(inputs)))
+    model.compile(SGD(0.1), "mse")
+    kept = {}
+
+    class Keep(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 0:
+                kept["weights"] = self.model.get_weights()
+
+    x = np.array([[1.0, 2.0], [3.0, 4.0], [1e6, 1e6], [5.0, 5.0]] * 2, "float32")
+    y = np.array([[1.0]] * 4 + [[np.nan]] * 4, "float32")
+    guard = StopOnNonFinite()
+    model.fit(x, y, batch_size=4, epochs=2, shuffle=False, verbose=0, callbacks=[guard, Keep()])
+    assert "epoch 1, step 2" in guard.failure
+    for now, before in zip(model.get_weights(), kept["weights"], strict=True):
+        np.testing.assert_array_equal(now, before)
