@@ -4,11 +4,12 @@ Times are medians in seconds, on drawn noise, beside a calibration of the same r
 the forward + backward pass of keras.applications' ResNet-50 at 512x512. Compare ratios to the
 calibration, not seconds, between machines.
 
-    python recipes/benchmarks/detector_speed.py --size 512x512 --runs 5
-    python recipes/benchmarks/detector_speed.py --size 800x1344 --model faster_rcnn_resnet50
+    python recipes/benchmarks/detector_speed.py --size 512x512 800x1344
+    python recipes/benchmarks/detector_speed.py --model faster_rcnn_resnet50 --runs 3
 """
 
 import argparse
+import os
 import statistics
 import time
 
@@ -17,6 +18,9 @@ import numpy as np
 import tensorflow as tf
 
 import libra_keras as lk
+
+FORWARD = "calibration: ResNet-50 forward"
+FORWARD_BACKWARD = "calibration: ResNet-50 forward + backward"
 
 
 def seconds(function, runs):
@@ -46,8 +50,8 @@ def calibration(runs):
         return tape.gradient(total, [v.value for v in network.trainable_variables])
 
     return {
-        "calibration: ResNet-50 forward": seconds(forward, runs),
-        "calibration: ResNet-50 forward + backward": seconds(forward_backward, runs),
+        FORWARD: seconds(forward, runs),
+        FORWARD_BACKWARD: seconds(forward_backward, runs),
     }
 
 
@@ -112,9 +116,28 @@ def parts(model, height, width, runs):
         lambda pyramid: model.box_head.compute_losses(pyramid, proposals, truth, keys),
         pyramid,
     )
-    step = tf.function(lambda: model.compute_loss(x, y, model(x, training=True)))
-    result["  forward, all of it"] = seconds(step, runs)
+
+    def forward():
+        return model.compute_loss(x, y, model(x, training=True))
+
+    def forward_backward():
+        with tf.GradientTape() as tape:
+            total = forward()
+        return tape.gradient(total, [v.value for v in model.trainable_variables])
+
+    result["  forward and losses"] = seconds(tf.function(forward), runs)
+    result["  forward, losses and gradients"] = seconds(tf.function(forward_backward), runs)
     return result
+
+
+def report(name, size, times):
+    """Prints every figure beside the two calibrations of the same run."""
+    threads = tf.config.threading.get_intra_op_parallelism_threads() or os.cpu_count()
+    print(f"\n{name} at {size}, {threads} threads, float32, medians")
+    forward, backward = times[FORWARD], times[FORWARD_BACKWARD]
+    print(f"{'':44} {'seconds':>8} {'/ forward':>10} {'/ fwd + bwd':>12}")
+    for part, value in times.items():
+        print(f"{part:44} {value:8.3f} {value / forward:10.2f} {value / backward:12.2f}")
 
 
 def main():
@@ -122,19 +145,20 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", default="libra_faster_rcnn_resnet50")
-    parser.add_argument("--size", default="512x512", help="HEIGHTxWIDTH in pixels")
+    parser.add_argument(
+        "--size", nargs="+", default=["512x512"], metavar="HEIGHTxWIDTH", help="in pixels"
+    )
     parser.add_argument("--runs", type=int, default=5)
     args = parser.parse_args()
-    height, width = map(int, args.size.split("x"))
     keras.utils.set_random_seed(0)
-    times = calibration(args.runs)
-    model = getattr(lk.models, args.model)(num_classes=80)
-    for measure in (inference, training, parts):
-        times.update(measure(model, height, width, args.runs))
-    forward = times["calibration: ResNet-50 forward"]
-    print(f"{args.model} at {args.size}, {tf.config.threading.get_intra_op_parallelism_threads()}")
-    for name, value in times.items():
-        print(f"{name:50} {value:8.3f} s {value / forward:8.2f} x calibration forward")
+    calibrated = calibration(args.runs)
+    for size in args.size:
+        height, width = map(int, size.split("x"))
+        model = getattr(lk.models, args.model)(num_classes=80)
+        times = dict(calibrated)
+        for measure in (inference, training, parts):
+            times.update(measure(model, height, width, args.runs))
+        report(args.model, size, times)
 
 
 if __name__ == "__main__":

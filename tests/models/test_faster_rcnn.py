@@ -269,3 +269,52 @@ def test_losses_and_boxes_stay_float32_in_mixed_precision(rng, policy):
     found = model(x)
     assert keras.backend.standardize_dtype(found["boxes"].dtype) == "float32"
     assert keras.backend.standardize_dtype(found["scores"].dtype) == "float32"
+
+
+def test_both_aspect_buckets_share_one_trace(rng, monkeypatch):
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("other backends compile one program a shape")
+    import tensorflow as tf
+
+    traces = []
+    original = FasterRCNN.compute_loss
+    monkeypatch.setattr(
+        FasterRCNN,
+        "compute_loss",
+        lambda self, *args, **kwargs: (traces.append(1), original(self, *args, **kwargs))[1],
+    )
+    wide = batch(rng)
+    tall = ({**wide[0], "images": np.swapaxes(wide[0]["images"], 1, 2)}, wide[1])
+    tall[0]["image_sizes"] = wide[0]["image_sizes"][:, ::-1]
+    spec = tf.nest.map_structure(lambda a: tf.TensorSpec(a.shape, a.dtype), wide)
+    spec[0]["images"] = tf.TensorSpec((2, None, None, 3), "uint8")
+    batches = tf.data.Dataset.from_generator(lambda: iter([wide, tall]), output_signature=spec)
+    model = faster_rcnn_small(num_classes=3)
+    model.compile(SGD(0.01))
+    logs = model.fit(batches, verbose=0, shuffle=False).history
+    assert np.isfinite(logs["loss"][0]) and len(traces) == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ((RPNSettings, {"nms_iou": 1.5}), "nms_iou=1.5"),
+        ((RPNSettings, {"post_nms": 0}), "post_nms=0"),
+        ((RPNSettings, {"ratios": ()}), "ratios=()"),
+        ((BoxHeadSettings, {"score_threshold": -0.1}), "score_threshold=-0.1"),
+    ],
+)
+def test_settings_out_of_range_are_refused(settings, message):
+    kind, wrong = settings
+    with pytest.raises(ValueError, match="Received: ") as error:
+        kind(**wrong)
+    assert message in str(error.value)
+
+
+def test_settings_take_lists():
+    assert hash(RPNSettings(strides=[8, 16])) == hash(RPNSettings(strides=(8, 16)))
+
+
+def test_a_loss_of_another_kind_is_refused():
+    with pytest.raises(ValueError, match="Received: loss"):
+        small_model().compile(SGD(0.01), loss="mse")
