@@ -25,7 +25,7 @@ def clean(
 
     Args:
         examples: list of `Example` with boxes as in the file: they may stick out or be nonsense.
-            A height of 0 means that the annotation has no size; the file's header gives it.
+            A height or width of 0 means that the annotation has none; the file's header gives it.
         num_classes: int, K.
         findings: `Finding`s of the reader, about things that it already left out.
         skip_bad: bool. If false, findings are an error; if true, they are dropped and counted.
@@ -55,15 +55,17 @@ def clean(
             f"counts them):\n{checks.report(errors)}"
         )
     kept, counts = _keep_good(examples, bad_images, {(i, box) for i, box, _ in box_findings})
-    counts["dropped_images"] = len(bad_images) + sum(f.kind == "unreadable file" for f in findings)
+    unread = [f for f in findings if f.box is None and f.kind != "category"]
+    counts["dropped_images"] = len(bad_images) + len(unread)
     counts["dropped_boxes"] = len(box_findings) + sum(f.box is not None for f in findings)
     return kept, {what: number for what, number in counts.items() if number}, every
 
 
 def _sized(example, header):
-    if example.height or isinstance(header, Exception):
+    if (example.height and example.width) or isinstance(header, Exception):
         return example
-    return dataclasses.replace(example, height=header[0], width=header[1])
+    height, width = example.height or header[0], example.width or header[1]
+    return dataclasses.replace(example, height=height, width=width)
 
 
 def _keep_good(examples, bad_images, bad_boxes):

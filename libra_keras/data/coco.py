@@ -8,6 +8,13 @@ import numpy as np
 
 from libra_keras.data.checks import Finding
 from libra_keras.data.cleaning import clean
+from libra_keras.data.coco_entries import (
+    annotation_problem,
+    is_id,
+    is_number,
+    sound_categories,
+    sound_images,
+)
 from libra_keras.data.examples import DetectionData, Example
 
 KEYS = ("images", "annotations", "categories")
@@ -47,16 +54,27 @@ def coco(
 
     Example:
 
-    ```python
-    train = libra_keras.data.coco("/data/coco", "train2017")
-    mine = libra_keras.data.coco(annotation_file="boxes.json", image_folder="photos")
-    ```
+    >>> import json, pathlib, tempfile
+    >>> from PIL import Image
+    >>> from libra_keras.data import coco
+    >>> annotations = {
+    ...     "images": [{"id": 7, "file_name": "a.png", "height": 20, "width": 30}],
+    ...     "categories": [{"id": 3, "name": "cat"}],
+    ...     "annotations": [{"id": 1, "image_id": 7, "category_id": 3, "bbox": [2, 4, 10, 8]}],
+    ... }
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Image.new("RGB", (30, 20)).save(f"{folder}/a.png")
+    ...     file = pathlib.Path(folder, "mine.json")
+    ...     _ = file.write_text(json.dumps(annotations))
+    ...     data = coco(annotation_file=file, image_folder=folder)
+    >>> data.class_names, data.examples[0].boxes.tolist()
+    (('cat',), [[2.0, 4.0, 12.0, 12.0]])
     """
     if folder is None and (annotation_file is None or image_folder is None):
         raise ValueError("Expected `folder` and `split`, or `annotation_file` and `image_folder`")
     file, image_folder = _find(folder, split, annotation_file, image_folder)
-    annotations = _completed(_load(file))
-    names, findings = _category_names(annotations["categories"], file)
+    annotations, findings = _sound(_completed(_load(file)), file)
+    names = {entry["id"]: entry["name"] for entry in annotations["categories"]}
     examples, box_names, found = _examples(annotations, image_folder, sorted(names), file)
     examples, counts, findings = clean(
         examples,
@@ -68,7 +86,7 @@ def coco(
         box_names,
     )
     if any(not finding.is_warning for finding in findings):
-        annotations = _without_bad(annotations, examples, findings, names)
+        annotations = _without_bad(annotations, examples, findings)
     return DetectionData(
         split or file.stem,
         tuple(names[i] for i in sorted(names)),
@@ -126,38 +144,40 @@ def _completed(content):
     rows = [row if isinstance(row, dict) else {} for row in content["annotations"]]
     ids = [row.get("id") for row in rows]
     # An id of 0 means "no match" to pycocotools, and of two equal ids it knows only one.
-    usable = all(isinstance(i, int) and i > 0 for i in ids) and len(set(ids)) == len(ids)
-    if usable and all("iscrowd" in row and "area" in row for row in rows):
+    usable = all(is_id(i) and i > 0 for i in ids) and len(set(ids)) == len(ids)
+    if usable and all(None not in (row.get("iscrowd"), row.get("area")) for row in rows):
         return content
     completed = []
     for position, row in enumerate(rows, 1):
-        row = {"iscrowd": 0, **row, "id": row["id"] if usable else position}
-        if "area" not in row:
-            row["area"] = float(np.prod(_numbers(row.get("bbox"))[2:]))
+        row = {**row, "id": row["id"] if usable else position}
+        if row.get("iscrowd") is None:
+            row["iscrowd"] = 0
+        if row.get("area") is None:
+            width, height = _numbers(row.get("bbox"))[2:]
+            row["area"] = width * height if is_number(width * height) else 0.0
         completed.append(row)
     return {**content, "annotations": completed}
 
 
 def _numbers(bbox):
     """Returns the four numbers of a box, NaN where it has none."""
-    try:
-        x, y, width, height = (float(value) for value in bbox)
-    except (TypeError, ValueError):
-        return [np.nan] * 4
-    return [x, y, width, height]
+    if isinstance(bbox, list) and len(bbox) == 4 and all(map(is_number, bbox)):
+        return [float(value) for value in bbox]
+    return [np.nan] * 4
 
 
-def _category_names(categories, file):
-    """Returns a dict of the names by id, and findings on categories without one."""
-    names, findings = {}, []
-    for entry in categories:
-        name = entry.get("name")
-        if isinstance(name, str) and name.strip() and entry["id"] not in names:
-            names[entry["id"]] = name
-            continue
-        why = f"its id is also that of {names[entry['id']]!r}" if name else "it has no name"
-        findings.append(Finding("category", str(file), None, f"category {entry['id']}: {why}"))
-    return names, findings
+def _sound(content, file):
+    """Leaves out the images and categories that cannot be used: the content, and findings."""
+    rows = content["annotations"]
+    used = {row["category_id"] for row in rows if is_id(row.get("category_id"))}
+    images, found = sound_images(content["images"], file)
+    categories, findings = sound_categories(content["categories"], used, file)
+    if found:  # a box that goes with its image is no finding of its own
+        gone = {image["id"] for image in content["images"] if is_id(image["id"])}
+        gone -= {image["id"] for image in images}
+        rows = [r for r in rows if not is_id(r.get("image_id")) or r["image_id"] not in gone]
+    sound = {"images": images, "annotations": rows, "categories": list(categories.values())}
+    return {**content, **sound}, found + findings
 
 
 def _examples(content, image_folder, category_ids, file):
@@ -168,12 +188,14 @@ def _examples(content, image_folder, category_ids, file):
     findings = []
     for row in content["annotations"]:
         image, category = row.get("image_id"), row.get("category_id")
-        if image not in rows:
-            message = f"there is no image of id {image!r}"
+        if not is_id(image) or image not in rows:
+            message = f"there is no image of id {image!r:.80}"
             findings.append(Finding("image id", str(file), _name(row), message))
-        elif category not in labels:
-            message = f"category id {category!r} is not one with a name in the file"
+        elif not is_id(category) or category not in labels:
+            message = f"category id {category!r:.80} is not one with a name in the file"
             findings.append(Finding("class", files[image], _name(row), message))
+        elif problem := annotation_problem(row):
+            findings.append(Finding("not a number", files[image], _name(row), problem))
         else:
             rows[image].append(row)
     examples, names = [], []
@@ -202,15 +224,14 @@ def _example(image, rows, labels, image_folder):
     )
 
 
-def _without_bad(content, examples, findings, names):
+def _without_bad(content, examples, findings):
     """Drops from the JSON what was dropped from the examples, so that evaluation agrees."""
     bad = {finding.box for finding in findings}
     ids = {example.image_id for example in examples}
     images = {image["id"]: image for image in reversed(content["images"]) if image["id"] in ids}
-    rows = [row for row in content["annotations"] if row.get("image_id") in ids]
+    rows = [row for row in content["annotations"] if _name(row) not in bad]
     return {
         **content,
         "images": list(reversed(images.values())),
-        "annotations": [row for row in rows if _name(row) not in bad],
-        "categories": [row for row in content["categories"] if row.get("name") in names.values()],
+        "annotations": [row for row in rows if row["image_id"] in ids],
     }

@@ -81,6 +81,17 @@ BAD_ROWS = [
     ({"bbox": [-20, 5, 10, 10]}, "box outside"),
     ({"category_id": 8}, "class"),
     ({"image_id": 99}, "image id"),
+    ({"image_id": [1]}, "image id"),
+    ({"image_id": "1"}, "image id"),
+    ({"image_id": True}, "image id"),  # Python's True equals 1
+    ({"category_id": {}}, "class"),
+    ({"category_id": "30"}, "class"),
+    ({"bbox": ["10", 5, 10, 10]}, "not a number"),
+    ({"bbox": [10**400, 5, 10, 10]}, "not a number"),
+    ({"area": math.nan}, "not a number: its area is nan"),
+    ({"area": "9"}, "not a number: its area is '9'"),
+    ({"iscrowd": "0"}, "not a number: its iscrowd is '0'"),
+    ({"ignore": []}, "not a number: its ignore"),
 ]
 
 
@@ -91,9 +102,65 @@ def test_bad_boxes_are_named_or_dropped(write_coco, change, kind):
         data.coco(folder, "val")
     assert ("1.png" in str(error.value)) != (kind == "image id")
     read = data.coco(folder, "val", skip_bad=True)
-    assert read.counts == {"dropped_boxes": 1} and [f.kind for f in read.findings] == [kind]
+    assert read.counts == {"dropped_boxes": 1}
+    assert [f.kind for f in read.findings] == [kind.split(":")[0]]
     assert sum(example.num_boxes for example in read.examples) == 1
     assert [a["id"] for a in read.annotations["annotations"]] == [4]
+
+
+BAD_IMAGES = [
+    ({"id": "abc"}, r"image id: images\[1\]: its id, 'abc'"),
+    ({"id": "2"}, "image id"),
+    ({"id": True}, "image id"),
+    ({"id": 2**63}, "image id"),
+    ({"id": [2]}, "image id"),
+    ({"file_name": None}, r"missing file: images\[1\]: the file_name of image 2, None"),
+    ({"height": math.nan}, r"image size: images\[1\]: the height of 2\.png, nan"),
+    ({"width": "60"}, "image size"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), BAD_IMAGES)
+def test_bad_entries_of_images_are_named_or_dropped(write_coco, change, message):
+    images = [{"id": i, "file_name": f"{i}.png", "height": 40, "width": 60} for i in (1, 2, 3)]
+    images[1] |= change
+    folder = write_coco(images=images)
+    with pytest.raises(ValueError, match=f"instances_val.json: {message}"):
+        data.coco(folder, "val")
+    read = data.coco(folder, "val", skip_bad=True)
+    assert [example.image_id for example in read.examples] == [1, 3]
+    assert read.counts["dropped_images"] == 1
+    # Boxes of an image that is known, and dropped, go with it; the others have no image.
+    assert ("dropped_boxes" in read.counts) == ("id" in change)
+    assert [i["id"] for i in read.annotations["images"]] == [1, 3]
+    assert [a["image_id"] for a in read.annotations["annotations"]] == [1, 3]
+
+
+def test_null_is_absent(write_coco):
+    images = [{"id": 1, "file_name": "1.png", "height": 40, "width": None}]
+    rows = [row(area=None, iscrowd=None, ignore=None)]
+    read = data.coco(write_coco(images=images, annotations=rows), "val")
+    assert (read.examples[0].height, read.examples[0].width) == (40, 60)
+    (kept,) = read.annotations["annotations"]
+    assert (kept["area"], kept["iscrowd"]) == (200.0, 0)
+
+
+def test_categories_of_mixed_types(write_coco):
+    folder = write_coco(categories=[{"id": 30, "name": "cat"}, {"id": "7", "name": "dog"}])
+    with pytest.raises(ValueError, match=r"category: categories\[1\] \('dog'\): its id, '7'"):
+        data.coco(folder, "val")
+    assert data.coco(folder, "val", skip_bad=True).class_names == ("cat",)
+
+
+@pytest.mark.parametrize("ids", [(7, 30), (30, 7)])
+def test_categories_of_one_name(write_coco, ids):
+    # The boxes are of category 30: it stays, wherever the file has it.
+    folder = write_coco(categories=[{"id": i, "name": "cat"} for i in ids])
+    with pytest.raises(ValueError, match="category 7: its name, 'cat', is also that of 30"):
+        data.coco(folder, "val")
+    read = data.coco(folder, "val", skip_bad=True)
+    assert read.category_ids == (30,) and read.counts == {}
+    assert read.annotations["categories"] == [{"id": 30, "name": "cat"}]
 
 
 def test_a_category_without_a_name(write_coco):
