@@ -9,6 +9,7 @@ from libra_keras.functional import (
     random_keys,
     resize,
     roi_align,
+    roi_taps,
     sampling,
 )
 
@@ -21,5 +22,6 @@ __all__ = [
     "random_keys",
     "resize",
     "roi_align",
+    "roi_taps",
     "sampling",
 ]

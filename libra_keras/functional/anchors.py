@@ -52,9 +52,10 @@ def pyramid_anchors(feature_sizes, strides, scales=(8.0,), ratios=(0.5, 1.0, 2.0
 
     Example:
 
+    >>> from keras import ops
     >>> from libra_keras.functional import anchors
     >>> levels = anchors.pyramid_anchors([(2, 2), (1, 1)], strides=(4, 8), ratios=(1.0,))
-    >>> levels[0].numpy()[1].tolist()
+    >>> ops.convert_to_numpy(levels[0])[1].tolist()
     [-12.0, -16.0, 20.0, 16.0]
 
     Differs from mmdetection 1.x, which centred anchors on (stride - 1) / 2 and rounded them; equal

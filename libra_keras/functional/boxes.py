@@ -83,9 +83,10 @@ def clip(boxes, image_sizes):
 
     Example:
 
+    >>> from keras import ops
     >>> from libra_keras.functional import boxes
-    >>> boxes.clip([[[-5.0, 2.0, 30.0, 8.0]]], [[10, 20]])[0, 0].numpy().tolist()
-    [0.0, 2.0, 20.0, 8.0]
+    >>> ops.convert_to_numpy(boxes.clip([[[-5.0, 2.0, 30.0, 8.0]]], [[10, 20]])).tolist()
+    [[[0.0, 2.0, 20.0, 8.0]]]
     """
     sizes = ops.cast(image_sizes, "float32")[:, None, :]
     limits = ops.concatenate([sizes[..., ::-1], sizes[..., ::-1]], axis=-1)  # (B, 1, 4): w h w h

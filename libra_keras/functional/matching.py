@@ -52,10 +52,11 @@ def match(iou, gt_mask, positive_iou, negative_iou, min_positive_iou=None, candi
 
     Example:
 
+    >>> from keras import ops
     >>> from libra_keras.functional.matching import match
     >>> result = match([[[0.8], [0.1], [0.4]]], [[True]], positive_iou=0.7, negative_iou=0.3)
-    >>> result.is_positive.numpy().tolist(), result.is_negative.numpy().tolist()
-    ([[True, False, False]], [[False, True, False]])
+    >>> [ops.convert_to_numpy(mask).tolist() for mask in (result.is_positive, result.is_negative)]
+    [[[True, False, False]], [[False, True, False]]]
 
     Reference: [Ren et al., 2015](https://arxiv.org/abs/1506.01497), section 3.1.2.
     Differs from mmdetection: a ground truth that overlaps nothing claims nothing. With

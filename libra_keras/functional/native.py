@@ -38,7 +38,18 @@ def portable():
 
 
 def enabled():
-    """Whether twins may be used here: the backend is TensorFlow, and not inside `portable()`."""
+    """Whether twins may be used here: the backend is TensorFlow, and not inside `portable()`.
+
+    Returns:
+        bool.
+
+    Example:
+
+    >>> from libra_keras.functional import native
+    >>> with native.portable():
+    ...     native.enabled()
+    False
+    """
     return keras.backend.backend() == "tensorflow" and _portable_depth == 0
 
 
@@ -173,6 +184,16 @@ def has_sparse_pooling():
     """Whether `sparse_pooling` may stand in for the portable code: twins on, and no GPU.
 
     On a GPU gathering is not the bottleneck, and the sparse kernels have not been measured there.
+
+    Returns:
+        bool.
+
+    Example:
+
+    >>> from libra_keras.functional import native
+    >>> with native.portable():
+    ...     native.has_sparse_pooling()
+    False
     """
     return enabled() and not _has_gpu()
 
@@ -197,6 +218,17 @@ def sparse_pooling(source, taps):
 
     Returns:
         float32 tensor `(R, S, S, C)`. No gradient reaches the weights.
+
+    Example:
+
+    >>> from keras import ops
+    >>> from libra_keras.functional import native, roi_taps
+    >>> cells = ops.tile(ops.arange(8, dtype="float32")[:, None], (8, 1))  # each holds its column
+    >>> boxes = ops.convert_to_tensor([[[8.0, 0.0, 40.0, 64.0]]])  # columns 1 to 4 of stride 8
+    >>> levels, sizes = ops.zeros((1, 1), "int32"), ops.convert_to_tensor([[8, 8]])
+    >>> taps = roi_taps.find_taps(boxes, levels, sizes, (8,), 2, 2, True, 16)
+    >>> ops.convert_to_numpy(native.sparse_pooling(cells, taps))[0, 0, :, 0].tolist()
+    [1.5, 3.5]
     """
     import tensorflow as tf
 

@@ -32,10 +32,11 @@ def nms(boxes, scores, iou_threshold, max_output, groups=None, mask=None):
 
     Example:
 
+    >>> from keras import ops
     >>> from libra_keras.functional.nms import nms
     >>> boxes = [[[0.0, 0.0, 4.0, 4.0], [0.0, 0.0, 4.0, 3.0], [8.0, 8.0, 9.0, 9.0]]]
     >>> indices, kept = nms(boxes, [[0.5, 0.9, 0.1]], iou_threshold=0.7, max_output=3)
-    >>> indices.numpy().tolist(), kept.numpy().tolist()
+    >>> ops.convert_to_numpy(indices).tolist(), ops.convert_to_numpy(kept).tolist()
     ([[1, 2, 0]], [[True, True, False]])
 
     Differs from mmdetection: groups are compared, not moved apart by adding an offset to their

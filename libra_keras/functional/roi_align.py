@@ -20,9 +20,10 @@ def roi_levels(boxes, num_levels, finest_scale=56.0):
 
     Example:
 
+    >>> from keras import ops
     >>> from libra_keras.functional.roi_align import roi_levels
     >>> boxes = [[[0.0, 0.0, 111.0, 111.0], [0.0, 0.0, 112.0, 112.0], [0.0, 0.0, 999.0, 999.0]]]
-    >>> roi_levels(boxes, num_levels=4).numpy().tolist()
+    >>> ops.convert_to_numpy(roi_levels(boxes, num_levels=4)).tolist()
     [[0, 1, 3]]
 
     Reference: [Lin et al., 2017](https://arxiv.org/abs/1612.03144), equation 1, with the constant
@@ -77,8 +78,9 @@ def roi_align(
     >>> from keras import ops
     >>> from libra_keras.functional.roi_align import roi_align
     >>> ramp = ops.reshape(ops.arange(8, dtype="float32"), (1, 1, 8, 1)) * ops.ones((1, 8, 1, 1))
-    >>> roi_align(ramp, [[[8.0, 0.0, 40.0, 64.0]]], stride=8, output_size=2)[0, 0, 0, :, 0].numpy()
-    array([1.5, 3.5], dtype=float32)
+    >>> pooled = roi_align(ramp, [[[8.0, 0.0, 40.0, 64.0]]], stride=8, output_size=2)
+    >>> ops.convert_to_numpy(pooled)[0, 0, 0, :, 0].tolist()
+    [1.5, 3.5]
 
     Reference: [He et al., 2017](https://arxiv.org/abs/1703.06870), section 3.
     """
@@ -119,8 +121,9 @@ def multilevel_roi_align(
     >>> from libra_keras.functional.roi_align import multilevel_roi_align
     >>> levels = [ops.full((1, 32, 32, 1), 1.0), ops.full((1, 16, 16, 1), 2.0)]
     >>> boxes = [[[0.0, 0.0, 120.0, 120.0], [0.0, 0.0, 9.0, 9.0]]]
-    >>> multilevel_roi_align(levels, boxes, strides=(4, 8))[0, :, 3, 3, 0].numpy()
-    array([2., 1.], dtype=float32)
+    >>> pooled = multilevel_roi_align(levels, boxes, strides=(4, 8))
+    >>> ops.convert_to_numpy(pooled)[0, :, 3, 3, 0].tolist()
+    [2.0, 1.0]
 
     Reference: [Lin et al., 2017](https://arxiv.org/abs/1612.03144), section 4.2.
     """

@@ -18,7 +18,13 @@ class Taps(NamedTuple):
 
     `rows` and `row_weights` are `(R, S, T)` for the S bins along y and T taps per bin, `columns`
     and `column_weights` the same along x. Taps without use have weight 0; where `num_rows` and
-    `num_columns` (R,) are given, only so many taps are in use.
+    `num_columns` (R,) are given, only so many taps are in use. R is B * N: the boxes of all images.
+
+    Example:
+
+    >>> from libra_keras.functional.roi_taps import Taps
+    >>> Taps._fields
+    ('rows', 'row_weights', 'columns', 'column_weights', 'num_rows', 'num_columns')
     """
 
     rows: Any
@@ -30,7 +36,32 @@ class Taps(NamedTuple):
 
 
 def find_taps(boxes, levels, sizes, strides, size, sampling_ratio, aligned, max_sampling_ratio):
-    """Returns the `Taps` of boxes `(B, N, 4)` on `levels` (B, N) of `sizes` (L, 2)."""
+    """Finds what the bins of boxes read of a pyramid.
+
+    Args:
+        boxes: float32 tensor `(B, N, 4)`, pixels.
+        levels: int32 tensor `(B, N)` in 0..L-1, the level that each box is pooled from.
+        sizes: int32 tensor `(L, 2)`, height and width of each level in cells.
+        strides: L numbers, pixels per cell of each level.
+        size: int S, bins per axis.
+        sampling_ratio, aligned, max_sampling_ratio: see `roi_align.roi_align`.
+
+    Returns:
+        `Taps` of R = B * N boxes. Cells count through all images of level 0, then of level 1.
+
+    Example:
+
+    >>> from keras import ops
+    >>> from libra_keras.functional import roi_taps
+    >>> cells = ops.tile(ops.arange(8, dtype="float32")[:, None], (8, 1))  # each holds its column
+    >>> boxes = ops.convert_to_tensor([[[8.0, 0.0, 40.0, 64.0]]])  # columns 1 to 4 of stride 8
+    >>> levels, sizes = ops.zeros((1, 1), "int32"), ops.convert_to_tensor([[8, 8]])
+    >>> taps = roi_taps.find_taps(boxes, levels, sizes, (8,), 2, 2, True, 16)
+    >>> ops.convert_to_numpy(taps.columns)[0, 0].tolist()  # samples at columns 1 and 2
+    [1, 2, 2, 3]
+    >>> ops.convert_to_numpy(taps.column_weights)[0, 0].tolist()
+    [0.5, 0.5, 0.0, 0.0]
+    """
     finite = ops.all(ops.abs(boxes) < 1e7, axis=-1, keepdims=True)
     boxes = ops.where(finite, boxes, -1e7)  # outside every map: all samples give 0
     scale = ops.take(ops.convert_to_tensor([1.0 / s for s in strides], "float32"), levels)
@@ -125,7 +156,27 @@ def _band_taps(places, weights, cells):
 
 
 def weighted_sum(source, taps):
-    """Weighted sums of rows of `source` (cells, C), tap by tap: float32 `(R, S, S, C)`."""
+    """Weighted sums of rows of `source`, tap by tap.
+
+    Args:
+        source: float tensor `(cells, C)`: all levels, each with all its images, one after the
+            other.
+        taps: `Taps` of R boxes and S x S bins.
+
+    Returns:
+        float32 tensor `(R, S, S, C)`.
+
+    Example:
+
+    >>> from keras import ops
+    >>> from libra_keras.functional import roi_taps
+    >>> cells = ops.tile(ops.arange(8, dtype="float32")[:, None], (8, 1))  # each holds its column
+    >>> boxes = ops.convert_to_tensor([[[8.0, 0.0, 40.0, 64.0]]])  # columns 1 to 4 of stride 8
+    >>> levels, sizes = ops.zeros((1, 1), "int32"), ops.convert_to_tensor([[8, 8]])
+    >>> taps = roi_taps.find_taps(boxes, levels, sizes, (8,), 2, 2, True, 16)
+    >>> ops.convert_to_numpy(roi_taps.weighted_sum(cells, taps))[0, 0, :, 0].tolist()
+    [1.5, 3.5]
+    """
     width = taps.rows.shape[-1]
 
     def add(tap, pooled):

@@ -177,6 +177,22 @@ def look_up(function, count, num):
     """Applies a Python function of whole numbers 0..`num` to an int32 tensor of such numbers.
 
     Exact where arithmetic of floats in a graph would round differently from Python's.
+
+    Args:
+        function: Python function from int to int; its results are limited to 0..`num`.
+        count: int32 tensor of any shape, in 0..`num`.
+        num: int.
+
+    Returns:
+        int32 tensor of the shape of `count`, in 0..`num`.
+
+    Example:
+
+    >>> from keras import ops
+    >>> from libra_keras.functional.sampling import look_up
+    >>> third = look_up(lambda n: n // 3, ops.convert_to_tensor([2, 9]), num=10)
+    >>> ops.convert_to_numpy(third).tolist()
+    [0, 3]
     """
     table = [min(max(function(n), 0), num) for n in range(num + 1)]
     return ops.take(ops.convert_to_tensor(table, "int32"), count)
