@@ -289,6 +289,7 @@ def test_both_aspect_buckets_share_one_trace(rng, monkeypatch):
     spec = tf.nest.map_structure(lambda a: tf.TensorSpec(a.shape, a.dtype), wide)
     spec[0]["images"] = tf.TensorSpec((2, None, None, 3), "uint8")
     batches = tf.data.Dataset.from_generator(lambda: iter([wide, tall]), output_signature=spec)
+    batches = batches.apply(tf.data.experimental.assert_cardinality(2))
     model = faster_rcnn_small(num_classes=3)
     model.compile(SGD(0.01))
     logs = model.fit(batches, verbose=0, shuffle=False).history
