@@ -22,8 +22,9 @@ class Finding:
 
     Args:
         kind: str: `"missing file"`, `"unreadable file"`, `"damaged image"`, `"image size"`,
-            `"rotation"` (a warning: pixels are used as stored), `"image id"`, `"category"`,
-            `"class"`, `"not a number"`, `"degenerate box"`, `"box outside"`.
+            `"rotation"` (a warning: pixels are used as stored), `"image id"`,
+            `"duplicate image"`, `"category"`, `"class"`, `"not a number"` (or no flag),
+            `"degenerate box"`, `"box outside"`.
         image: str, the file (or the annotation file, for what concerns no single image).
         box: the box's position in its image (int), its annotation id (`"annotation 7"`), or
             `None` if the image as a whole is meant.

@@ -1,6 +1,7 @@
 """The reader of Pascal VOC folders."""
 
 import json
+import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
@@ -65,6 +66,59 @@ def test_unknown_class(write_voc):
         data.voc(folder, "val", class_names=["dog", "cat"])
     read = data.voc(folder, "val", class_names=["dog", "cat"], skip_bad=True)
     assert read.class_names == ("dog", "cat") and read.examples[0].labels.tolist() == [1]
+
+
+def test_side_cars_are_no_images(write_voc):
+    folder = write_voc([[("cat", 0, (1, 1, 9, 9))]])
+    images = folder / "JPEGImages"
+    for name in ("0.txt", "0.json", "0.PNG.bak", "0.zzz"):
+        (images / name).write_text("no image")
+    assert data.voc(folder, "val").examples[0].file.name == "0.png"
+    (images / "0.png").rename(images / "0.JPG")
+    assert data.voc(folder, "val").examples[0].file.name == "0.JPG"
+
+
+def test_the_name_in_the_xml_decides_between_images_of_one_stem(write_voc):
+    folder = write_voc([[("cat", 0, (1, 1, 9, 9))]] * 2)
+    images, annotation = folder / "JPEGImages", folder / "Annotations" / "0.xml"
+    (images / "0.bmp").write_bytes((images / "0.png").read_bytes())
+    assert data.voc(folder, "val").examples[0].file.name == "0.png"  # the XML says x.jpg
+    text = annotation.read_text()
+    annotation.write_text(text.replace("x.jpg", "0.bmp"))
+    assert data.voc(folder, "val").examples[0].file.name == "0.bmp"
+    # The name of another image: an XML file that was copied, with its image, keeps the old name.
+    annotation.write_text(text.replace("x.jpg", "1.png"))
+    assert data.voc(folder, "val").examples[0].file.name == "0.png"
+    (images / "0.png").rename(images / "renamed.png")
+    (images / "0.bmp").unlink()
+    annotation.write_text(text.replace("x.jpg", "renamed.png"))
+    assert data.voc(folder, "val").examples[0].file.name == "renamed.png"
+
+
+def test_a_name_listed_twice(write_voc):
+    folder = write_voc([[("cat", 0, (1, 1, 9, 9))]] * 2)
+    (folder / "ImageSets/Main/val.txt").write_text("0\n0\n1\n")
+    with pytest.raises(ValueError, match=r"0\.xml: duplicate image: .* 'val' .* entry 2"):
+        data.voc(folder, "val")
+    read = data.voc(folder, "val", skip_bad=True)
+    assert [example.image_id for example in read.examples] == [1, 3]
+    assert read.counts == {"dropped_images": 1}
+
+
+def test_each_annotation_is_parsed_once(write_voc, monkeypatch):
+    folder = write_voc([[("cat", 0, (1, 1, 9, 9))], [("dog", 0, (1, 1, 9, 9))]])
+    (folder / "ImageSets/Main/val.txt").write_text("0\n")
+    parsed, parse = [], ET.parse
+    monkeypatch.setattr(ET, "parse", lambda file: (parsed.append(file.name), parse(file))[1])
+    assert data.voc(folder, "val").class_names == ("cat", "dog")
+    assert sorted(parsed) == ["0.xml", "1.xml"]
+
+
+@pytest.mark.parametrize("width", ["nan", "inf", "wide"])
+def test_a_size_that_is_no_number(write_voc, width):
+    folder = write_voc([[("cat", 0, (1, 1, 9, 9))]], size=(width, 40))
+    with pytest.raises(ValueError, match=r"0\.xml: unreadable file"):
+        data.voc(folder, "val")
 
 
 def test_missing_and_unreadable_files(write_voc):
