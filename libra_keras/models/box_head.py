@@ -84,6 +84,7 @@ class BoxHead(keras.layers.Layer):
             self.hidden[1].build((None, width))
             self.class_logits.build((None, width))
             self.box_deltas.build((None, width))
+        self.roi_align.built = True  # it has no weights
         self.built = True
 
     def call(self, pyramid, boxes):

@@ -140,11 +140,13 @@ class FasterRCNN(keras.Model):
         if jit_compile is None:
             jit_compile = False if keras.backend.backend() == "tensorflow" else "auto"
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
+        if self.optimizer is not None:
+            # TensorFlow traces a step twice, which takes long, if the first trace makes variables.
+            self.optimizer.build(self.trainable_variables)
 
     def compile_from_config(self, config):
         """Compiles a reloaded model as it was compiled when it was saved."""
         self.compile(**keras.saving.deserialize_keras_object(config))
-        self.optimizer.build(self.trainable_variables)
 
     def call(self, x, training=False):
         images, image_sizes = _images_and_sizes(x)
