@@ -33,7 +33,8 @@ def coco(
     Looks for `<folder>/annotations/instances_<split>.json` or `<folder>/instances_<split>.json`,
     and for images in `<folder>/<split>` or `<folder>/images/<split>`; either can be given
     explicitly instead. Labels `0..K-1` are the category ids in ascending order. Crowds (and boxes
-    with a true `"ignore"`) are not trained on; the evaluation treats crowds as COCO defines.
+    with a true `"ignore"`) are not trained on; the evaluation treats crowds as COCO defines, and
+    `"ignore"` as VOC defines difficult objects.
     Boxes are clipped to their image for training; the evaluation has the JSON's own boxes.
 
     Args:

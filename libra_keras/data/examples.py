@@ -21,7 +21,7 @@ class Example:
         boxes: float32 `(n, 4)`, `(x1, y1, x2, y2)`, half-open: `0 <= x1 < x2 <= width`.
         labels: int32 `(n,)`, `0..K-1`.
         ignore: bool `(n,)`, crowds and difficult objects. They are left out of training; the
-            evaluation treats them as `DetectionData.annotations` says.
+            evaluation treats them as the flags in `DetectionData.annotations` say.
 
     Example:
 
@@ -138,9 +138,9 @@ class DetectionData:
 def coco_annotations(examples, class_names):
     """Builds the COCO dict that a set of examples without a JSON of its own is evaluated on.
 
-    Category ids are the labels + 1. Ignored boxes become crowds (`iscrowd` 1), the only kind of
-    ignored box that pycocotools knows: finding one is no error and missing it is none. Overlap
-    with it is the share of the *detection* inside it, where the VOC devkit takes IoU.
+    Category ids are the labels + 1. Ignored boxes get `"ignore"` 1: finding one is no error and
+    missing it is none. They are no crowds: a detection has found one if their IoU says so, not
+    if it lies inside. `evaluation.evaluate_detections` knows the flag; pycocotools alone does not.
 
     Args:
         examples: list of `Example`.
@@ -171,7 +171,8 @@ def coco_annotations(examples, class_names):
                     "category_id": label + 1,
                     "bbox": [x1, y1, x2 - x1, y2 - y1],
                     "area": (x2 - x1) * (y2 - y1),
-                    "iscrowd": int(ignore),
+                    "iscrowd": 0,
+                    "ignore": int(ignore),
                 }
             )
     categories = [{"id": i, "name": name} for i, name in enumerate(class_names, 1)]

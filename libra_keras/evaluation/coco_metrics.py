@@ -164,7 +164,9 @@ def evaluate_detections(data, detections):
 
     The comparison is pycocotools', on the original annotations: boxes of crowds are neither to be
     found nor an error, areas for small, medium and large are those of the annotations, and at
-    most 100 detections per image count. An image without detections counts as one.
+    most 100 detections per image count. An image without detections counts as one. Differs from
+    pycocotools: nor are objects with a true `"ignore"`, VOC's difficult ones, whose overlap is
+    IoU (that of a crowd is the share of the detection inside it).
 
     Args:
         data: `DetectionData`; its `annotations` and `category_ids` are used.

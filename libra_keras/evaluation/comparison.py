@@ -26,6 +26,27 @@ def mean_present(values):
     return float(values.mean()) if values.size else float("nan")
 
 
+class Comparison(COCOeval):
+    """COCO's comparison, which also knows objects that are `"ignore"`d without being crowds.
+
+    VOC's difficult objects are such: a detection whose IoU with one is high enough is neither
+    right nor wrong, and nor is a second one. A crowd differs in the overlap, the share of the
+    *detection* that it covers: by that measure every small error inside of it would be forgiven.
+    """
+
+    def computeIoU(self, imgId, catId):
+        """The overlaps of an image; everything after them treats ignored objects as crowds."""
+        categories = [catId] if self.params.useCats else self.params.catIds
+        rows = [row for category in categories for row in self._gts[imgId, category]]
+        ignored = [row for row in rows if row["ignored"]]
+        for row in ignored:
+            row["iscrowd"] = 0
+        overlaps = super().computeIoU(imgId, catId)
+        for row in ignored:
+            row["iscrowd"] = 1
+        return overlaps
+
+
 def compare(data, rows, category_ids, max_detections=(1, 10, 100), by_class=True):
     """Runs pycocotools, silently.
 
@@ -43,7 +64,7 @@ def compare(data, rows, category_ids, max_detections=(1, 10, 100), by_class=True
     """
     with contextlib.redirect_stdout(io.StringIO()):
         truth = _index(data.annotations, _truth_rows(data.annotations["annotations"]))
-        run = COCOeval(truth, _index(data.annotations, _result_rows(rows)), "bbox")
+        run = Comparison(truth, _index(data.annotations, _result_rows(rows)), "bbox")
         run.params.catIds = category_ids
         run.params.maxDets = list(max_detections)
         run.params.useCats = int(by_class)
@@ -58,7 +79,9 @@ def _truth_rows(annotations):
     for number, row in enumerate(annotations, 1):
         area = row.get("area", row["bbox"][2] * row["bbox"][3])
         kept = {key: row[key] for key in ("image_id", "category_id", "bbox")}
-        rows.append({**kept, "id": number, "area": area, "iscrowd": row.get("iscrowd", 0)})
+        is_crowd, is_ignored = (bool(row.get(key)) for key in ("iscrowd", "ignore"))
+        flags = {"iscrowd": int(is_crowd or is_ignored), "ignored": is_ignored and not is_crowd}
+        rows.append({**kept, **flags, "id": number, "area": area})
     return rows
 
 

@@ -33,7 +33,8 @@ def test_annotations_are_cocos(write_voc, capsys):
     read = data.voc(write_voc([[("cat", 0, (11, 6, 30, 15)), ("dog", 1, (1, 1, 9, 9))]]), "val")
     first, second = read.annotations["annotations"]
     assert first["bbox"] == [10, 5, 20, 10] and first["area"] == 200 and first["iscrowd"] == 0
-    assert second["iscrowd"] == 1 and second["category_id"] == read.category_ids[1] == 2
+    assert (first["ignore"], second["ignore"]) == (0, 1)
+    assert second["iscrowd"] == 0 and second["category_id"] == read.category_ids[1] == 2
     coco = COCO()
     coco.dataset = json.loads(json.dumps(read.annotations))
     coco.createIndex()

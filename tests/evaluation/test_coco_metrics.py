@@ -52,6 +52,28 @@ def test_crowds_are_neither_found_nor_missed():
     assert evaluate_detections(data, [found(1, hit, wrong)])["AP"] == pytest.approx(0.5)
 
 
+def test_difficult_objects_are_ignored_by_iou():
+    # One object to find, and a difficult one of 100 x 100 beside it.
+    data = make_data({1: [(0, 0, 0, 40, 40), (0, 100, 0, 200, 100)]})
+    data.annotations["annotations"][1]["ignore"] = 1
+    hit = (0, 0.5, 0, 0, 40, 40)
+    # IoU 1 with the difficult object, and a second time: neither right nor wrong, as in VOC.
+    on_it = (0, 0.9, 100, 0, 200, 100), (0, 0.8, 100, 0, 200, 100)
+    for rows in ([hit], [hit, on_it[0]], [hit, *on_it]):
+        assert evaluate_detections(data, [found(1, *rows)])["AP"] == pytest.approx(1)
+    assert evaluate_detections(data, [found(1, *on_it)])["AP50"] == 0
+    # Inside of it, with an IoU of 0.09: wrong, so the hit, second, has a precision of 1 / 2.
+    inside = (0, 0.9, 120, 20, 150, 50)
+    assert evaluate_detections(data, [found(1, hit, inside)])["AP"] == pytest.approx(0.5)
+    # IoU 0.65: forgiven at 4 of the 10 thresholds, wrong at 6.
+    partly = (0, 0.9, 100, 0, 200, 65)
+    metrics = evaluate_detections(data, [found(1, hit, partly)])
+    assert metrics["AP"] == pytest.approx((4 * 1 + 6 * 0.5) / 10)
+    # One that is also a crowd stays a crowd.
+    data.annotations["annotations"][1]["iscrowd"] = 1
+    assert evaluate_detections(data, [found(1, hit, inside)])["AP"] == pytest.approx(1)
+
+
 def test_nothing_found_and_nothing_to_find():
     data = make_data({1: [(0, 0, 0, 40, 40)], 2: []})
     for detections in ([], [found(1)], [found(1), found(2)], [found(2, (1, 0.9, 0, 0, 9, 9))]):

@@ -22,6 +22,13 @@ def test_recall_by_hand():
     assert recall == pytest.approx(expected)
 
 
+def test_difficult_objects_need_not_be_found():
+    data = make_data({1: [(0, 0, 0, 20, 20), (1, 100, 100, 140, 140)]})
+    data.annotations["annotations"][1]["ignore"] = 1
+    recall = proposal_recall(data, [found(1, (0, 0.9, 0, 0, 20, 20))], counts=(1,))
+    assert recall["AR@1"] == 1.0
+
+
 def test_parity_with_pycocotools(rng):
     data, detections = random_case(rng)
     recall = proposal_recall(data, detections, counts=(2, 5, 10))
