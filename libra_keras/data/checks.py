@@ -60,7 +60,8 @@ def check_annotations(data):
         data: `DetectionData`.
 
     Returns:
-        List of `Finding`, those made when the data were read included.
+        List of `Finding`, those made when the data were read included. Files whose headers the
+        reader has checked are not opened again.
 
     Example:
 
@@ -69,7 +70,7 @@ def check_annotations(data):
     []
     """
     findings = [finding for _, finding in duplicate_ids(data.examples)]
-    if data.has_files:
+    if data.has_files and not data.headers_checked:
         headers = read_headers(data.examples)
         findings += [finding for _, finding in header_findings(data.examples, headers)]
     findings += [finding for _, _, finding in box_findings(data.examples, data.num_classes)]

@@ -96,6 +96,7 @@ def coco(
         annotations,
         counts=counts,
         findings=findings,
+        headers_checked=check_files,
     )
 
 

@@ -1,6 +1,9 @@
 """Images that turn out to be damaged when they are decoded: noticed, counted, named."""
 
+import logging
 import threading
+
+logger = logging.getLogger(__name__)
 
 
 class DamagedImage(Exception):
@@ -31,9 +34,11 @@ def read_checked(data, i):
 
 
 class DamageLog:
-    """Keeps the names of damaged images, and stops a run in which there are too many.
+    """Names damaged images when they are first seen, and stops a run in which there are too many.
 
-    One damaged image is always tolerated; from two on, at most a share `limit` of all images.
+    One damaged image never stops a run, however few images there are: a single broken file is no
+    reason to lose it. Two or more stop it as soon as they are over a share `limit` of all images.
+    Each file is logged once, as a warning, which Python writes to stderr.
 
     Args:
         num_images: int, images of the data set.
@@ -61,8 +66,11 @@ class DamageLog:
             TooManyDamagedImages: if that is one too many; the error lists the first ten.
         """
         with self._lock:
+            is_new = str(file) not in self.files
             self.files.setdefault(str(file), message)
             count = len(self.files)
+        if is_new:
+            logger.warning("Damaged image: %s: %s", file, message)
         if count >= 2 and count > self.limit * self.num_images:
             raise TooManyDamagedImages(
                 f"{count} of {self.num_images} images are damaged, more than {self.limit:.0%}:\n"

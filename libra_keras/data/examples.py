@@ -71,6 +71,8 @@ class DetectionData:
             Defaults to reading `Example.file`.
         counts: dict of what the reader did: boxes clipped, left out, dropped.
         findings: list of `Finding`: what was wrong with the data when they were read.
+        headers_checked: bool, whether the reader opened every file, so that what their headers
+            tell is in `findings`.
 
     Example:
 
@@ -88,6 +90,7 @@ class DetectionData:
     reader: Callable[[Example], np.ndarray] = _read_file
     counts: dict = dataclasses.field(default_factory=dict)
     findings: list = dataclasses.field(default_factory=list)
+    headers_checked: bool = False
 
     def __repr__(self):
         return f"<DetectionData {self.summary()}>"

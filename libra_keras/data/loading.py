@@ -11,7 +11,9 @@ class TrainingSource:
     """Gives every sample of a training run by its number: a pure function of the data and a seed.
 
     An image that turns out to be damaged is replaced by the next image of its orientation, so
-    that sizes and step counts stay as planned. It is noted in `damaged`; too many stop the run.
+    that sizes and step counts stay as planned. It is noted in `damaged`, and logged as a warning
+    the first time. One damaged image never stops the run; two or more do, as soon as they are
+    over 1 % of all images.
 
     Args:
         data: `DetectionData`.
@@ -39,6 +41,7 @@ class TrainingSource:
         is_portrait = [example.is_portrait for example in data.examples]
         self.plan = BatchPlan(is_portrait, batch_size, seed, flip)
         self.damage = DamageLog(len(data))
+        self._replaced = {}  # from a sample's number to the image that stood in
 
     @property
     def steps_per_epoch(self):
@@ -51,9 +54,14 @@ class TrainingSource:
         return dict(self.damage.files)
 
     def batch_files(self, epoch, step):
-        """Returns the files of a batch, to name them when something goes wrong in it."""
-        examples = [self.data.examples[i] for i in self.plan.batches(epoch)[step]]
-        return [str(example.file) for example in examples]
+        """Returns the files of a batch, to name them when something goes wrong in it.
+
+        Once the batch is loaded, they are those that it holds: the replacements of damaged images.
+        """
+        first = (epoch * self.steps_per_epoch + step) * self.plan.batch_size
+        planned = enumerate(self.plan.batches(epoch)[step], first)
+        indices = [self._replaced.get(number, index) for number, index in planned]
+        return [str(self.data.examples[i].file) for i in indices]
 
     def sample(self, number):
         """Returns a sample by its position in the run, counted from 0 over all epochs.
@@ -66,9 +74,10 @@ class TrainingSource:
         Raises:
             TooManyDamagedImages: as `DamageLog` says.
         """
-        batch, place = divmod(int(number), self.plan.batch_size)
+        number = int(number)
+        batch, place = divmod(number, self.plan.batch_size)
         epoch, step = divmod(batch, self.steps_per_epoch)
-        image, example = self._read(self.plan.batches(epoch)[step, place])
+        image, example = self._read(self.plan.batches(epoch)[step, place], number)
         padded, size = self.policy.prepare(image)
         original = (example.height, example.width)
         boxes, labels = self._ground_truth(example)
@@ -79,15 +88,19 @@ class TrainingSource:
         sizes = np.array(size, "int32"), np.array(original, "int32")
         return padded, *sizes, np.int64(example.image_id), boxes, labels
 
-    def _read(self, index):
+    def _read(self, index, number):
         """Reads an image, or the first sound one after it of the same orientation."""
         same = np.flatnonzero(self.plan.is_portrait == self.plan.is_portrait[index])
         start = np.searchsorted(same, index)
         for candidate in np.roll(same, -start):
             try:
-                return read_checked(self.data, candidate), self.data.examples[candidate]
+                image = read_checked(self.data, candidate)
             except DamagedImage as error:
                 self.damage.add(self.data.examples[candidate].file, str(error))
+                continue
+            if candidate != index:
+                self._replaced[number] = candidate
+            return image, self.data.examples[candidate]
         raise DamagedImage("no image of this orientation can be read")
 
     def _ground_truth(self, example):

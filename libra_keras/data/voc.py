@@ -93,7 +93,14 @@ def voc(folder, split, class_names=None, first_pixel=1, skip_bad=False, check_fi
     annotations = coco_annotations(examples, class_names)
     ids = tuple(category["id"] for category in annotations["categories"])
     return DetectionData(
-        name, tuple(class_names), ids, examples, annotations, counts=counts, findings=findings
+        name,
+        tuple(class_names),
+        ids,
+        examples,
+        annotations,
+        counts=counts,
+        findings=findings,
+        headers_checked=check_files,
     )
 
 

@@ -72,5 +72,17 @@ def test_findings_of_the_reader_are_kept_once(write_coco):
     assert [finding.kind for finding in data.check_data(read)] == ["missing file"]
 
 
+def test_headers_are_read_once(write_coco, monkeypatch):
+    opened, read_header = [], checks._read_header
+    monkeypatch.setattr(checks, "_read_header", lambda f: (opened.append(f), read_header(f))[1])
+    folder = write_coco(num_images=3)
+    Image.new("RGB", (10, 10)).save(folder / "val/2.png")
+    read = data.coco(folder, "val", skip_bad=True)
+    assert [finding.kind for finding in data.check_data(read)] == ["image size"]
+    assert len(opened) == 3
+    read = data.coco(folder, "val", check_files=False)
+    assert [f.kind for f in data.check_annotations(read)] == ["image size"] and len(opened) == 6
+
+
 def test_photographs(photographs):
     assert data.check_data(data.voc(photographs("bccd"), "test")) == []

@@ -73,6 +73,11 @@ def test_a_damaged_image_is_replaced_by_one_of_its_orientation(files):
     ids = sorted(int(sample[3]) for sample in samples)
     assert ids == [1, 1, 2, 3, 4, 6]  # id 5 became id 1, the next landscape image
     assert list(source.damaged) == [str(read.examples[4].file)]
+    # A batch's files are those that were in it, in its order.
+    for step in (0, 1):
+        held = [int(sample[3]) for sample in samples[3 * step : 3 * step + 3]]
+        files_held = [str(read.examples[i - 1].file) for i in held]
+        assert source.batch_files(0, step) == files_held
     again = TrainingSource(read, POLICY, 3, flip=0.0)
     np.testing.assert_array_equal([again.sample(i)[3] for i in range(6)], [s[3] for s in samples])
 
@@ -92,6 +97,21 @@ def test_an_image_of_another_size_is_damaged(files):
     source = TrainingSource(read, POLICY, 2)
     assert {int(source.sample(i)[3]) for i in range(2)} == {2}
     assert "expected (30, 60)" in list(source.damaged.values())[0]
+
+
+def test_each_damaged_file_is_named_once_when_it_is_seen(caplog):
+    log = DamageLog(num_images=300)
+    for name in ("a", "b", "a"):
+        log.add(f"{name}.jpg", f"why {name}")
+    assert caplog.messages == ["Damaged image: a.jpg: why a", "Damaged image: b.jpg: why b"]
+    assert {record.levelname for record in caplog.records} == {"WARNING"}
+
+
+def test_one_damaged_image_never_stops():
+    log = DamageLog(num_images=20)
+    log.add("a", "why")  # 5 %
+    with pytest.raises(TooManyDamagedImages, match="2 of 20"):
+        log.add("b", "why")
 
 
 def test_damage_limit_is_a_share_of_all_images():
