@@ -6,23 +6,25 @@ import os
 
 import keras
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 RESIZE_KERNELS = {"antialias": Image.Resampling.BILINEAR}
 
 
-def read_image(source):
+def read_image(source, exif_rotation=False):
     """Reads an image as 8-bit RGB, with the pixels as they are stored.
 
     Grey images get three equal channels; CMYK and palettes are converted; an alpha channel is
     dropped, not blended; 16 bits per channel are scaled to 8 (65535 becomes 255). Only the first
-    frame of a file is read. An EXIF orientation is *not* applied, since annotations refer to the
-    stored pixels.
+    frame of a file is read. An EXIF orientation is *not* applied unless asked for, since
+    annotations refer to the stored pixels.
 
     Args:
         source: path, bytes of an encoded image, file object, `PIL.Image.Image`, or an array
             `(H, W)`, `(H, W, 1)`, `(H, W, 3)` RGB or `(H, W, 4)` RGBA: uint8, uint16, or floats
             from 0 to 255.
+        exif_rotation: bool, whether to turn and mirror the image as its EXIF orientation says.
+            Arrays have none.
 
     Returns:
         uint8 array `(H, W, 3)`, RGB.
@@ -39,16 +41,18 @@ def read_image(source):
     [255, 255, 255]
     """
     if isinstance(source, Image.Image):
-        return _rgb_of_pillow(source)
+        return _rgb_of_pillow(source, exif_rotation)
     if isinstance(source, (bytes, bytearray)):
         source = io.BytesIO(source)
     if isinstance(source, (str, os.PathLike)) or hasattr(source, "read"):
         with Image.open(source) as image:
-            return _rgb_of_pillow(image)
+            return _rgb_of_pillow(image, exif_rotation)
     return _rgb_of_array(np.asarray(source))
 
 
-def _rgb_of_pillow(image):
+def _rgb_of_pillow(image, exif_rotation):
+    if exif_rotation:
+        image = ImageOps.exif_transpose(image)
     if image.mode == "RGB":
         return np.array(image)
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):

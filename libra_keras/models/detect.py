@@ -1,11 +1,13 @@
 """From what a user has to boxes in the user's own pixels."""
 
+import os
+
 import numpy as np
 
 from libra_keras.data.images import read_image
 
 
-def detect(model, images, score_threshold=0.05, batch_size=1):
+def detect(model, images, score_threshold=0.05, batch_size=1, exif_rotation=False):
     """Runs a detector on images of any kind and size.
 
     Args:
@@ -13,13 +15,17 @@ def detect(model, images, score_threshold=0.05, batch_size=1):
         images: a path, bytes, Pillow image or array, or a list of them.
         score_threshold: float in 0..1; lower scores are left out.
         batch_size: int, images of equal orientation that are run together.
+        exif_rotation: bool, whether images are turned as their EXIF orientation says, as viewers
+            show them. Boxes are then in the turned image; otherwise in the pixels as stored, to
+            which the annotations of data sets refer.
 
     Returns:
         Dict with the keys `"boxes"` (float32 `(n, 4)`, pixels of the original image), `"scores"`,
         `"labels"` and `"names"`, best first; a list of dicts for a list of images.
 
     Raises:
-        ValueError: if an image cannot be read; the message names it.
+        ValueError: if an image cannot be read. The message names it, by its path or its position
+            in the list, and what is wrong.
 
     Example:
 
@@ -35,9 +41,8 @@ def detect(model, images, score_threshold=0.05, batch_size=1):
     sources = [images] if single else list(images)
     results = [None] * len(sources)
     for positions in _batches(sources, batch_size):
-        for position, found in zip(
-            positions, _detect_batch(model, [sources[i] for i in positions]), strict=True
-        ):
+        arrays = [_read(sources[i], None if single else i, exif_rotation) for i in positions]
+        for position, found in zip(positions, _detect_batch(model, arrays), strict=True):
             results[position] = _named(found, score_threshold, model.class_names)
     return results[0] if single else results
 
@@ -50,8 +55,19 @@ def _batches(sources, batch_size):
     ]
 
 
-def _detect_batch(model, sources):
-    arrays = [read_image(source) for source in sources]
+def _read(source, position, exif_rotation):
+    """Reads an image, or raises a `ValueError` that says which one cannot be read."""
+    try:
+        return read_image(source, exif_rotation)
+    except Exception as error:  # damaged files make decoders raise nearly anything
+        name = "the image" if position is None else f"images[{position}]"
+        is_path = isinstance(source, (str, os.PathLike))
+        what = f"{name}, {os.fspath(source)}" if is_path else f"{name}, a {type(source).__name__}"
+        message = f"{what}, cannot be read: {type(error).__name__}: {error}"
+        raise ValueError(message) from error
+
+
+def _detect_batch(model, arrays):
     results = [None] * len(arrays)
     shapes = [model.input_policy.bucket_size(*array.shape[:2]) for array in arrays]
     for shape in sorted(set(shapes)):  # landscape and portrait images are padded differently

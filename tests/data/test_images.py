@@ -51,6 +51,21 @@ def test_exif_rotation_is_not_applied():
     assert read_image(jpeg).shape == (8, 16, 3)
 
 
+@pytest.mark.parametrize("mode", ["RGB", "I;16", "P"])
+def test_exif_rotation_is_an_option(mode):
+    pixels = np.arange(32, dtype="uint16" if mode == "I;16" else "uint8").reshape(4, 8)
+    image = Image.fromarray(pixels)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter, clockwise
+    png = encoded(image if mode == "I;16" else image.convert(mode), exif=exif)
+    stored = read_image(png)
+    assert stored.shape == (4, 8, 3)
+    for source in (png, Image.open(io.BytesIO(png))):
+        turned = read_image(source, exif_rotation=True)
+        np.testing.assert_array_equal(turned, np.rot90(stored, -1))  # top left is at top right
+    np.testing.assert_array_equal(read_image(stored, exif_rotation=True), stored)
+
+
 def test_arrays_and_pillow_images(tmp_path):
     pixels = np.arange(24, dtype="uint8").reshape(2, 4, 3)
     Image.fromarray(pixels).save(tmp_path / "a.png")
