@@ -213,7 +213,7 @@ class FasterRCNN(keras.Model):
         outputs = self.rpn(self._pyramid(images, image_sizes, training=False))
         return self.rpn.propose(outputs, image_sizes)._asdict()
 
-    def detect(self, images, score_threshold=0.05, batch_size=1):
+    def detect(self, images, score_threshold=0.05, batch_size=1, exif_rotation=False):
         """Finds objects in images of any kind and size; boxes are in each image's own pixels.
 
         Args:
@@ -221,12 +221,14 @@ class FasterRCNN(keras.Model):
             score_threshold: float in 0..1; lower scores are left out. The box head's own
                 `score_threshold` applies besides.
             batch_size: int, images of equal orientation that are run together.
+            exif_rotation: bool, whether images are turned as their EXIF data say, and boxes refer
+                to the turned ones; by default pixels are taken as they are stored.
 
         Returns:
             A dict of arrays `"boxes"` `(n, 4)`, `"scores"` `(n,)`, `"labels"` `(n,)` and a list
             `"names"`, best first; for a list of images, a list of such dicts.
         """
-        return detect(self, images, score_threshold, batch_size)
+        return detect(self, images, score_threshold, batch_size, exif_rotation)
 
     def get_config(self):
         serialize = keras.saving.serialize_keras_object
