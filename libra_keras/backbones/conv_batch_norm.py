@@ -139,7 +139,8 @@ class ConvBatchNorm(keras.layers.Layer):
             value = ops.stop_gradient(value)
             # An overflow must not outlive its batch: the optimizer skips such an update, and an
             # average that has met NaN once stays NaN.
-            value = ops.where(ops.isfinite(value), value, average)
+            kept = ops.convert_to_tensor(average)  # JAX takes no variable here
+            value = ops.where(ops.isfinite(value), value, kept)
             average.assign(average * MOMENTUM + value * (1.0 - MOMENTUM))
         return x
 

@@ -50,6 +50,9 @@ def nms(boxes, scores, iou_threshold, max_output, groups=None, mask=None):
     if mask is not None:
         mask = ops.cast(ops.convert_to_tensor(mask), "bool")
     _check(boxes, scores, groups, mask, max_output)
+    if boxes.shape[1] == 0:  # TensorFlow's gather needs a row to point at
+        nothing = ops.zeros((ops.shape(boxes)[0], int(max_output)), "int32")
+        return nothing, ops.cast(nothing, "bool")
     iou_threshold = ops.convert_to_tensor(iou_threshold, "float32")  # no compilation per value
     search = native.compiled(_nms, max_output=int(max_output))
     return search(boxes, scores, iou_threshold, groups, mask)
@@ -75,7 +78,7 @@ def _nms(boxes, scores, iou_threshold, groups, mask, max_output):
     if mask is not None:
         valid = valid & mask
     order = ops.argsort(ops.where(valid, -scores, float("inf")), axis=-1)
-    padding = [[0, 0], [0, BLOCK - boxes.shape[1] % BLOCK]]  # at least one, also for N = 0
+    padding = [[0, 0], [0, BLOCK - boxes.shape[1] % BLOCK]]  # at least one row
     valid = ops.pad(ops.take_along_axis(valid, order, axis=1), padding)
     order = ops.pad(ops.cast(order, "int32"), padding)
     boxes = ops.take_along_axis(boxes, order[:, :, None], axis=1)

@@ -21,6 +21,7 @@ def randomised(layer, rng, channels=3):
     return layer
 
 
+@pytest.mark.portable
 def test_one_pixel_by_hand():
     layer = ConvBatchNorm(2, relu=True)
     layer.build((None, None, None, 1))
@@ -34,6 +35,7 @@ def test_one_pixel_by_hand():
     np.testing.assert_allclose(numpy_of(outputs)[0, 0, 0], [97, 36], 1e-5)
 
 
+@pytest.mark.portable
 def test_symmetric_padding_of_strided_convolution():
     layer = ConvBatchNorm(1, kernel_size=3, strides=2, relu=False)
     layer.build((None, None, None, 1))
@@ -53,6 +55,7 @@ def test_frozen_ignores_training(rng):
     np.testing.assert_array_equal(numpy_of(layer.moving_mean), mean)
 
 
+@pytest.mark.portable
 @pytest.mark.parametrize("batch_norm", ["trainable", "synchronized"])
 def test_batch_statistics_equal_those_of_keras(rng, batch_norm):
     layer = randomised(ConvBatchNorm(4, 3, relu=False, batch_norm=batch_norm), rng)
@@ -169,6 +172,7 @@ def test_errors():
         ConvBatchNorm(2).build((None, None, None, None))
 
 
+@pytest.mark.portable
 @pytest.mark.parametrize("batch_norm", ["trainable", "synchronized"])
 def test_an_overflow_does_not_reach_the_averages(batch_norm):
     layer = ConvBatchNorm(2, batch_norm=batch_norm)

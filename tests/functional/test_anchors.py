@@ -12,6 +12,7 @@ def test_base_anchors_have_the_area_and_ratio_asked_for():
     assert tall[2:] == pytest.approx((wide[3], wide[2]))
 
 
+@pytest.mark.portable
 def test_anchors_of_four_cells_written_by_hand():
     (level,) = pyramid_anchors([(2, 2)], strides=(10,), scales=(1.0,), ratios=(1.0,))
     # centres (x, y): (0, 0), (10, 0), (0, 10), (10, 10); half a side is 5

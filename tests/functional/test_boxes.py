@@ -5,6 +5,8 @@ from keras import ops
 
 from libra_keras.functional import boxes
 
+pytestmark = pytest.mark.portable
+
 
 def numpy(tensor):
     return ops.convert_to_numpy(tensor)

@@ -15,6 +15,7 @@ def run(overlaps, gt_mask=None, **options):
     return [ops.convert_to_numpy(part)[0] for part in result]
 
 
+@pytest.mark.portable
 def test_thresholds_positive_inclusive_negative_exclusive():
     matched, best, positive, negative = run(
         [[0.7, 0.2], [0.3, 0.1], [0.29, 0.0], [0.2, 0.9]], positive_iou=0.7, negative_iou=0.3
@@ -25,6 +26,7 @@ def test_thresholds_positive_inclusive_negative_exclusive():
     np.testing.assert_allclose(best, [0.7, 0.3, 0.29, 0.9])
 
 
+@pytest.mark.portable
 def test_low_quality_match_takes_all_ties_and_the_last_object_wins():
     # object 0 is best met by candidates 0 and 1 (0.4 each), object 1 by candidate 1 (0.35)
     overlaps = [[0.4, 0.0], [0.4, 0.35], [0.1, 0.2]]
@@ -48,6 +50,7 @@ def test_no_objects_means_all_negative():
     assert not positive.any() and negative.all() and not best.any()
 
 
+@pytest.mark.portable
 def test_padded_candidates_are_ignored_and_are_nobodys_best():
     overlaps = np.array([[[0.9], [0.4], [0.0]]], "float32")
     result = match(

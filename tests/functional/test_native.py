@@ -27,6 +27,7 @@ def runs_in_xla(x):
     return tf.strings.length(tf.strings.as_string(x))
 
 
+@pytest.mark.portable
 def test_values_and_gradients_pass():
     x = np.array([1.0, 2.0, 3.0], "float32")
     cube = native.compiled(power, exponent=3)
@@ -34,6 +35,7 @@ def test_values_and_gradients_pass():
     np.testing.assert_allclose(gradient(cube, x), 3 * x**2)
 
 
+@pytest.mark.portable
 def test_none_and_lists_are_accepted():
     square = native.compiled(power, exponent=2)
     assert ops.convert_to_numpy(square(np.array([1.0, 2.0]), None)).tolist() == [1.0, 4.0]
@@ -87,6 +89,7 @@ def test_islands_in_a_trace_with_unknown_shape():
         assert y.shape == shape and (y.numpy() == 9).all() and (dy.numpy() == 6).all()
 
 
+@pytest.mark.portable
 def test_one_replica_sums_to_itself():
     assert float(native.sum_over_replicas(2.5)) == 2.5
 

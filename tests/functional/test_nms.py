@@ -38,7 +38,7 @@ def greedy(boxes, scores, threshold, groups):
         pytest.param("small", native.portable, marks=pytest.mark.portable),
         ("mid", native.portable),
         ("dense", contextlib.nullcontext),  # compiled
-        pytest.param("exact", native.portable, marks=pytest.mark.portable),
+        ("exact", native.portable),
     ],
 )
 def test_equals_the_reference_in_order(reference, case, way):
@@ -139,7 +139,6 @@ def test_nothing_to_choose_from(shape):
     assert not ops.convert_to_numpy(kept).any()
 
 
-@pytest.mark.portable
 def test_portable_and_compiled_are_equal(rng):
     boxes = random_boxes(rng, 2, 200)
     arguments = (boxes, rng.uniform(size=(2, 200)).astype("float32"), 0.5, 50)

@@ -37,6 +37,7 @@ def twin(words, candidates):
     return [(mix(mix(i) ^ a, b) >> 8) / 2**24 for i in candidates]
 
 
+@pytest.mark.portable
 def test_values_are_pinned():
     # A change here changes every seeded run. Written down from the first version.
     expected = np.array([[11309038, 698234, 2885051], [4913207, 5254296, 410257]]) / 2**24
@@ -60,6 +61,7 @@ def test_equals_a_twin_in_plain_python(seed, words):
         np.testing.assert_array_equal(row, twin([*words, 2**31 - 1, position], range(50)))
 
 
+@pytest.mark.portable
 def test_renewed_keys_equal_a_twin_in_plain_python():
     keys = keys_of(1, 1, [0], 20)
     a, b = 0x243F6A88, 0x85A308D3
@@ -93,6 +95,7 @@ json.dump(out, sys.stdout)
 """
 
 
+@pytest.mark.portable
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed")
 def test_backends_give_the_same_bits(capsys):
     other = "jax" if keras.backend.backend() != "jax" else "tensorflow"

@@ -40,6 +40,7 @@ def slow_max_pool(x, size):
     return out
 
 
+@pytest.mark.portable
 @pytest.mark.parametrize(("old", "new"), SIZES)
 def test_equals_the_slow_twins(rng, old, new):
     x = rng.normal(size=(2, *old, 3)).astype("float32")
@@ -95,6 +96,7 @@ def _positions_of(values, x):
     return order[np.searchsorted(x.ravel()[order], values.ravel())]
 
 
+@pytest.mark.portable
 @pytest.mark.parametrize("width", [4, 5])  # 4 to 2: equal windows; 5 to 2: windows 0-2 and 2-4
 def test_equal_maxima_share_the_gradient(width):
     x = np.zeros((1, 2, width, 1), "float32")

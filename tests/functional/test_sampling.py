@@ -14,12 +14,14 @@ from libra_keras.functional.sampling import (
 
 
 class TestRandom:
+    @pytest.mark.portable
     def test_smallest_keys_in_the_order_of_keys_then_of_indices(self):
         keys = [[0.5, 0.25, 0.5, 0.0, 0.25, 0.75]]
         indices, chosen = choose_random(keys, ops.ones((1, 6), "bool"), 5)
         assert ops.convert_to_numpy(indices).tolist() == [[3, 1, 4, 0, 2]]
         assert ops.convert_to_numpy(chosen).all()
 
+    @pytest.mark.portable
     def test_counts_of_each_image(self):
         # Candidates 10, 3, 0 of 10; wanted 4 of each, then 2, 8, 8.
         candidates = np.arange(10) < np.array([[10], [3], [0]])
@@ -76,6 +78,7 @@ class TestInstanceBalanced:
         assert per_owner.max() == 44 and per_owner.min() >= 40
         assert abs(per_owner[:, 0].mean() - 128 / 3) < 4 * per_owner[:, 0].std() / np.sqrt(DRAWS)
 
+    @pytest.mark.portable
     def test_filled_up(self):
         # Quota 65, so 65 + 1; mmdetection's refill repeats boxes and ends with about 108.
         mask, per_owner = instance_balanced([200, 1], 128)
@@ -109,6 +112,7 @@ class TestInstanceBalanced:
         mask, _ = instance_balanced([30], 10, images=3000)
         assert uniform_error(mask) < 4
 
+    @pytest.mark.portable
     def test_counts_of_each_image(self):
         matched = np.tile(np.arange(40) % 3, (4, 1))
         candidates = np.arange(40) < np.array([[40], [40], [5], [0]])
@@ -117,6 +121,7 @@ class TestInstanceBalanced:
         )
         assert masks(result, 40).sum(1).tolist() == [12, 4, 5, 0]
 
+    @pytest.mark.portable
     def test_no_boxes(self):
         nothing = np.zeros((2, 0))
         result = choose_instance_balanced(nothing.astype("float32"), nothing > 0, nothing, 4)

@@ -46,6 +46,7 @@ PAPER_TEXT = {"include_zero": True, "upper": 0.5}
 class TestIoUBalanced:
     # 384 wanted of 1440, three bins. Up to 1, [0, 1/3) gives 128, [1/3, 2/3) has 60, the last
     # nothing; the 196 that are missing can only come from the first: 324.
+    @pytest.mark.portable
     def test_paper_code(self):
         max_iou = ious(1000, 300, 80, 60)
         counts = counts_by_bin(iou_balanced(max_iou, 384, **PAPER_CODE), max_iou)
@@ -106,6 +107,7 @@ class TestIoUBalanced:
         mask = iou_balanced(max_iou, 24, **MMDET)
         assert mask[:, 50:].all() and np.all(mask[:, :50].sum(1) == 6)
 
+    @pytest.mark.portable
     def test_floor(self):
         # int(40 * 0.75) = 30 from above 0.1, of which a bin each gives 10; 10 from below.
         max_iou = np.repeat([0.0, 0.05, 0.2, 0.5, 0.8], 40).astype("float32")
@@ -150,6 +152,7 @@ class TestIoUBalanced:
             result = choose_iou_balanced(ops.zeros((2, 0)), nothing[:, :0], zero[:, :0], 8)
             assert masks(result, 0).shape == (2, 0)
 
+    @pytest.mark.portable
     def test_equal_keys(self):
         # Ties are broken by the index, so that counts stay exact.
         max_iou = np.repeat([0.05, 0.2, 0.4], 10).astype("float32")[None]

@@ -8,8 +8,8 @@ from libra_keras.layers import BalancedFeaturePyramid, NonLocalBlock
 
 VARIANTS = [
     ("A", "none_r2"),
-    ("A", "conv_r2"),
-    ("A", "non_local_r2"),
+    pytest.param("A", "conv_r2", marks=pytest.mark.portable),
+    pytest.param("A", "non_local_r2", marks=pytest.mark.portable),
     ("B", "non_local_r1"),
     ("B", "non_local_r0"),
     ("B", "non_local_r4"),
@@ -69,6 +69,7 @@ def test_equals_the_reference(reference, file, variant):
         np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=noise, err_msg=name)
 
 
+@pytest.mark.portable
 def test_hand_computed_example():
     # Level 0 is 0..3 and 4 (row of 1x4), level 1 is (10, 20), at whose size is averaged.
     fine = np.array([0, 1, 2, 3], "float32").reshape(1, 1, 4, 1)
@@ -99,7 +100,7 @@ def test_gives_back_the_structure_it_got(rng):
     assert isinstance(BalancedFeaturePyramid(1)(tuple(levels)), tuple)
 
 
-@pytest.mark.parametrize("refiner", [None, "conv", "non_local"])
+@pytest.mark.parametrize("refiner", [None, "non_local"])
 def test_unknown_sizes(rng, refiner):
     if keras.backend.backend() != "tensorflow":
         pytest.skip("only tf.function has unknown sizes")
@@ -150,14 +151,13 @@ def test_number_of_weights_at_full_size():
         keras.layers.DepthwiseConv2D(3, padding="same"),
     ],
 )
-@pytest.mark.parametrize("as_dict", [False, True])
-def test_save_and_load(rng, tmp_path, refiner, as_dict):
+def test_save_and_load(rng, tmp_path, refiner):
     if isinstance(refiner, keras.layers.Layer):
         refiner = type(refiner).from_config(refiner.get_config())
     names = ["P3", "P4", "P5"]
     inputs = [keras.Input((None, None, 4), name=name) for name in names]
     layer = BalancedFeaturePyramid(1, refiner, name="balanced")
-    structure = dict(zip(names, inputs, strict=True)) if as_dict else inputs
+    structure = dict(zip(names, inputs, strict=True)) if refiner is None else inputs
     model = keras.Model(inputs, layer(structure))
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")

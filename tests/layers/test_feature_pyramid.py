@@ -33,7 +33,7 @@ def load_torch(layer, weights, prefix):
 @pytest.mark.parametrize(
     ("detector", "arguments", "refine_level"),
     [
-        ("libra_frcnn_r50b8", {}, 2),
+        pytest.param("libra_frcnn_r50b8", {}, 2, marks=pytest.mark.portable),
         ("libra_retina_r50b8", {"start_level": 1, "extra_levels": "on_input"}, 1),
     ],
 )
@@ -57,6 +57,7 @@ def test_equals_the_reference(reference, detector, arguments, refine_level):
         np.testing.assert_allclose(level, data[f"bfp{i}"], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.portable
 def test_top_down_by_hand():
     # One channel, lateral and output convolutions that copy: sums of enlarged levels remain.
     inputs = [
@@ -137,6 +138,7 @@ def test_xavier_start():
         assert not np.any(ops.convert_to_numpy(conv.bias))
 
 
+@pytest.mark.portable
 def test_every_weight_and_input_gets_a_gradient(rng):
     inputs = stages(rng)
     layer = FeaturePyramid(4, extra_levels="on_output")

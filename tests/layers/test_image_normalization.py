@@ -6,6 +6,7 @@ from keras import ops
 from libra_keras.layers import ImageNormalization
 
 
+@pytest.mark.portable
 def test_torch_style_by_hand():
     # White minus the mean over the deviation: (255 - 123.675) / 58.395 and so on.
     white = np.full((1, 1, 1, 3), 255, "uint8")
@@ -14,6 +15,7 @@ def test_torch_style_by_hand():
     np.testing.assert_allclose(ImageNormalization()(white)[0, 0, 0], expected, 1e-6)
 
 
+@pytest.mark.portable
 def test_caffe_style_by_hand():
     # Red 10, green 20, blue 30 becomes blue, green, red minus the means.
     pixel = np.array([10, 20, 30], "uint8").reshape(1, 1, 1, 3)
@@ -35,6 +37,7 @@ def test_equals_the_reference(reference):
     np.testing.assert_allclose(output, data["input"], atol=1e-6)
 
 
+@pytest.mark.portable
 def test_only_pixels_inside_each_image_remain():
     images = np.ones((3, 3, 4, 3), "uint8")
     sizes = np.array([[3, 4], [2, 1], [0, 4]], "int32")

@@ -66,6 +66,7 @@ def test_config_round_trip(pyramid, boxes):
     np.testing.assert_array_equal(layer(pyramid, boxes), again(pyramid, boxes))
 
 
+@pytest.mark.portable
 def test_gradients_reach_the_levels_but_not_the_boxes(pyramid, boxes):
     class OfPyramid(keras.layers.Layer):
         def call(self, pyramid):
@@ -94,6 +95,7 @@ def test_mixed_precision_keeps_coordinates(pyramid, policy):
     assert expected.ravel()[0] != expected.ravel()[1]
 
 
+@pytest.mark.portable
 def test_symbolic_call_knows_the_shape():
     levels = [keras.Input((None, None, 6)), keras.Input((None, None, 6))]
     boxes = keras.Input((20, 4))

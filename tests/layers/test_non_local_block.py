@@ -99,6 +99,7 @@ def test_equals_the_formula(rng, mode, sub_sample):
     np.testing.assert_allclose(block(x), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.portable
 @pytest.mark.parametrize("mode", MODES)
 def test_zero_start_is_the_identity_that_learns(rng, mode):
     x = rng.normal(size=(1, 4, 5, 8)).astype("float32")
@@ -166,6 +167,7 @@ def test_save_and_load(rng, tmp_path, mode):
     np.testing.assert_array_equal(ops.convert_to_numpy(loaded(x)), ops.convert_to_numpy(model(x)))
 
 
+@pytest.mark.portable
 @pytest.mark.parametrize("bad", [{"reduction": 0}, {"mode": "cosine"}, {"start": "ones"}])
 def test_says_what_is_wrong(bad):
     name, value = next(iter(bad.items()))

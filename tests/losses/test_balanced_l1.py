@@ -9,6 +9,7 @@ from libra_keras.losses import BalancedL1Loss, balanced_l1
 ERRORS = [0, 0.01, 0.05, 0.1, 0.11, 0.5, 1.0, 2.0]
 
 
+@pytest.mark.portable
 @pytest.mark.parametrize(
     ("beta", "form", "expected"),
     [
@@ -37,6 +38,7 @@ def test_hand_computed_values(beta, form, expected):
         np.testing.assert_allclose(ops.convert_to_numpy(loss), expected, atol=5e-8, rtol=1e-6)
 
 
+@pytest.mark.portable
 def test_slope_is_the_papers():
     # Equation 7 at beta 1: alpha * ln(b x + 1), up to gamma; an error of 0 has slope 0.
     expected = [0, 0.087336, 0.335010, 0.533828, 0.565606, 1.177720, 1.5, 1.5]
@@ -76,6 +78,7 @@ def test_huge_errors_keep_a_finite_slope():
     np.testing.assert_array_equal(slope, [1.5, -1.5, 1.5])
 
 
+@pytest.mark.portable
 def test_call_adds_the_terms_of_a_box_and_the_object_reduces():
     y_pred = np.zeros((2, 3, 4), "float32")
     y_pred[0, 1] = 1.0

@@ -7,6 +7,7 @@ from keras import ops
 from libra_keras.losses import SmoothL1Loss, smooth_l1
 
 
+@pytest.mark.portable
 @pytest.mark.parametrize(
     ("beta", "expected", "slope"),
     [
@@ -35,6 +36,7 @@ def test_huge_and_tiny_errors_keep_a_finite_slope(beta):
     assert np.all(np.isfinite(slope)) and np.all(np.abs(slope) <= 1)
 
 
+@pytest.mark.portable
 def test_call_adds_the_terms_of_a_box_and_the_object_reduces():
     y_true, y_pred = np.zeros((2, 3, 4), "float32"), np.ones((2, 3, 4), "float32")
     np.testing.assert_allclose(SmoothL1Loss().call(y_true, y_pred), np.full((2, 3), 2.0))

@@ -70,6 +70,7 @@ def overlaps(rng, images, positives, negatives):
 
 @pytest.mark.parametrize("sampler", ALL, ids=by_name)
 class TestEverySampler:
+    @pytest.mark.portable
     def test_positives_up_to_their_share(self, sampler, rng):
         # int(32 * 0.25) = 8 positives, and 24 negatives.
         _, is_positive, weights = sample(sampler, overlaps(rng, 3, 20, 60))
@@ -156,6 +157,7 @@ def test_shares_of_zero_and_one(rng):
     assert is_positive.all()
 
 
+@pytest.mark.portable
 def test_negatives_per_positive(rng):
     # At most int(2.5 * max(p, 1)) negatives: p = 3 gives 7, p = 0 gives 2, p = 8 fills up to 24.
     for positives, negatives in [(3, 7), (0, 2), (8, 20), (20, 20)]:
