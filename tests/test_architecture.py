@@ -21,10 +21,10 @@ ALLOWED = {
         "models", "functional", "layers", "losses", "samplers", "backbones", "data.images",
     },
     "data": {"data", "functional"},
-    "evaluation": {"evaluation", "data"},
+    "evaluation": {"evaluation", "data", "atomic"},
     "visualization": {"visualization", "data"},
-    "training": {"training", "functional.native"},
-    "export": {"export", "functional.native", "models"},
+    "training": {"training", "functional.native", "atomic"},
+    "export": {"export", "functional.native", "models", "atomic"},
 }  # fmt: skip
 # TensorFlow may be imported here; the backbones' block has two functions with a fused twin.
 TENSORFLOW = {"data/pipeline.py", "functional/native.py", "backbones/conv_batch_norm.py"}

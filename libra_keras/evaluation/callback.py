@@ -1,11 +1,11 @@
 """COCO metrics during training, and the weights that did best."""
 
 import math
-import os
 from pathlib import Path
 
 import keras
 
+from libra_keras.atomic import save_weights
 from libra_keras.evaluation.coco_metrics import METRICS, collect_detections, evaluate_detections
 
 
@@ -76,8 +76,7 @@ class COCOEvaluation(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         logs = {} if logs is None else logs
-        is_last = epoch + 1 == (self.params or {}).get("epochs")
-        if (epoch + 1) % self.every and not is_last:
+        if not self.is_due(epoch):
             logs.update({f"val_{name}": math.nan for name in METRICS})
             return
         self.detections = collect_detections(self.model, self._get_batches(), self.verbose)
@@ -85,7 +84,18 @@ class COCOEvaluation(keras.callbacks.Callback):
         logs.update({f"val_{name}": self.metrics[name] for name in METRICS})
         if logs[self.monitor] > self.best:
             self.best = logs[self.monitor]
-            self._save()
+            if self.best_weights is not None:
+                save_weights(self.model, self.best_weights)
+
+    def is_due(self, epoch):
+        """Whether `epoch`, counted from 0, is evaluated; subclasses may have more to say."""
+        is_last = epoch + 1 == (self.params or {}).get("epochs")
+        return (epoch + 1) % self.every == 0 or is_last
+
+    @property
+    def damaged(self):
+        """Dict of the damaged images, which were shown blank, and what was wrong with each."""
+        return {} if self._batches is None else self._batches.source.damaged
 
     def _get_batches(self):
         if self._batches is None:
@@ -94,12 +104,3 @@ class COCOEvaluation(keras.callbacks.Callback):
             policy = self.policy or self.model.input_policy
             self._batches = evaluation_batches(self.data, policy, self.batch_size)
         return self._batches
-
-    def _save(self):
-        if self.best_weights is None:
-            return
-        self.best_weights.parent.mkdir(parents=True, exist_ok=True)
-        # Keras insists on the suffix; the rename within one folder is what cannot be half done.
-        unfinished = self.best_weights.with_name(f".unfinished.{self.best_weights.name}")
-        self.model.save_weights(unfinished, overwrite=True)
-        os.replace(unfinished, self.best_weights)

@@ -1,11 +1,10 @@
 """A detector as a TensorFlow SavedModel."""
 
-import json
-import shutil
 from pathlib import Path
 
 import keras
 
+from libra_keras import atomic
 from libra_keras.functional import native
 
 OUTPUTS = ("boxes", "scores", "labels", "num_detections")
@@ -31,7 +30,8 @@ def export_saved_model(model, path, overwrite=False):
     Args:
         model: `FasterRCNN`.
         path: folder of the SavedModel.
-        overwrite: bool, whether an earlier SavedModel in it is replaced.
+        overwrite: bool, whether an earlier SavedModel in it is replaced; it stays if the export
+            fails.
 
     Raises:
         ValueError: if the folder is not empty, and `overwrite` is false or what it holds is no
@@ -52,11 +52,12 @@ def export_saved_model(model, path, overwrite=False):
             f"Received: backend {keras.backend.backend()!r}"
         )
     path = Path(path)
-    _make_room(path, overwrite)
-    _archive(model).write_out(str(path), verbose=False)
+    _check_room(path, overwrite)
     policy = model.input_policy.get_config()
-    note = {"class_names": model.class_names, "input_policy": policy}
-    (path / NOTE).write_text(json.dumps(note, indent=2) + "\n")
+    with atomic.replacing(path) as unfinished:
+        _archive(model).write_out(str(unfinished), verbose=False)
+        note = {"class_names": model.class_names, "input_policy": policy}
+        atomic.write_json(unfinished / NOTE, note)
 
 
 def _archive(model):
@@ -77,11 +78,10 @@ def _archive(model):
     return archive
 
 
-def _make_room(path, overwrite):
+def _check_room(path, overwrite):
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return
     is_export = (path / "saved_model.pb").is_file()
     if not (overwrite and is_export):
         what = "is not empty" if is_export else "holds something that is no SavedModel"
         raise ValueError(f"{path} {what}. Choose another folder, or overwrite an earlier export")
-    shutil.rmtree(path)

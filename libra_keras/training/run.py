@@ -3,15 +3,14 @@
 import importlib.metadata
 import importlib.util
 import json
-import os
 import platform
-import shutil
 import sys
 from pathlib import Path
 
 import keras
 
 import libra_keras
+from libra_keras import atomic
 from libra_keras.training.callbacks import LearningRateLogger, StepLogger
 
 
@@ -49,7 +48,7 @@ class RunFolder:
 
     @classmethod
     def create(cls, path, overwrite=False):
-        """Makes an empty run folder.
+        """Makes an empty run folder; call it when nothing is left that could go wrong before.
 
         Args:
             path: the folder; its parents are made.
@@ -59,33 +58,44 @@ class RunFolder:
             `RunFolder`.
 
         Raises:
-            ValueError: if the folder is not empty, and `overwrite` is false or what it holds is
-                no run.
+            ValueError: as `check` does.
         """
         folder = cls(path)
-        if folder.path.exists() and not folder.path.is_dir():
-            raise ValueError(f"The run folder {folder.path} exists and is a file")
-        if folder.path.is_dir() and any(folder.path.iterdir()):
-            is_run = (folder.path / "config.json").is_file()
-            if not overwrite:
-                raise ValueError(
-                    f"The run folder {folder.path} is not empty. Choose another with --to, or "
-                    "replace the run with --overwrite"
-                )
-            if not is_run:  # a mistyped path must not cost somebody a folder of photographs
-                raise ValueError(
-                    f"{folder.path} holds files but no config.json of a run; it is not replaced"
-                )
-            shutil.rmtree(folder.path)
+        folder.check(overwrite)
+        if folder._is_used():
+            with atomic.replacing(folder.path) as empty:
+                empty.mkdir()
         folder.path.mkdir(parents=True, exist_ok=True)
         return folder
 
+    def check(self, overwrite=False):
+        """Raises what `create` would, and changes nothing.
+
+        Raises:
+            ValueError: if the folder is not empty, and `overwrite` is false or what it holds is
+                no run.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise ValueError(f"The run folder {self.path} exists and is a file")
+        if not self._is_used():
+            return
+        if not overwrite:
+            raise ValueError(
+                f"The run folder {self.path} is not empty. Choose another with --to, or "
+                "replace the run with --overwrite"
+            )
+        # A mistyped path must not cost somebody a folder of photographs.
+        if not (self.path / "config.json").is_file():
+            raise ValueError(
+                f"{self.path} holds files but no config.json of a run; it is not replaced"
+            )
+
+    def _is_used(self):
+        return self.path.is_dir() and any(self.path.iterdir())
+
     def write_json(self, name, values):
         """Writes a JSON file; a crash leaves the old one."""
-        text = json.dumps(values, indent=2, allow_nan=False, default=str) + "\n"
-        unfinished = self.path / f".unfinished.{name}"
-        unfinished.write_text(text)
-        os.replace(unfinished, self.path / name)
+        atomic.write_json(self.path / name, values)
 
     def write_config(self, record):
         """Writes `config.json`: `record`, with the command and the versions that run it."""
@@ -120,9 +130,8 @@ class RunFolder:
         """Writes `model.keras` without the optimizer: half the size, and enough to detect."""
         bare = type(model).from_config(model.get_config())
         bare.set_weights(model.get_weights())
-        unfinished = self.path / ".unfinished.model.keras"
-        bare.save(unfinished)
-        os.replace(unfinished, self.model)
+        with atomic.replacing(self.model) as unfinished:
+            bare.save(unfinished)
 
 
 class SaveLastWeights(keras.callbacks.Callback):
@@ -150,31 +159,7 @@ class SaveLastWeights(keras.callbacks.Callback):
         self.path = Path(path)
 
     def on_epoch_end(self, epoch, logs=None):
-        save_weights(self.model, self.path)
-
-
-def save_weights(model, path):
-    """Saves weights and optimizer; a crash while saving leaves the old file.
-
-    Args:
-        model: `keras.Model`.
-        path: file whose name ends in `.weights.h5`.
-
-    Example:
-
-    >>> import tempfile
-    >>> from pathlib import Path
-    >>> import keras
-    >>> from libra_keras.training.run import save_weights
-    >>> path = Path(tempfile.mkdtemp()) / "last.weights.h5"
-    >>> save_weights(keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)]), path)
-    >>> [file.name for file in path.parent.iterdir()]
-    ['last.weights.h5']
-    """
-    # Keras insists on the suffix; the rename within one folder is what cannot be half done.
-    unfinished = path.with_name(f".unfinished.{path.name}")
-    model.save_weights(unfinished, overwrite=True)
-    os.replace(unfinished, path)
+        atomic.save_weights(self.model, self.path)
 
 
 def versions():

@@ -1,0 +1,113 @@
+"""Files and folders that are written whole or not at all."""
+
+import contextlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def replacing(path):
+    """Gives a path to write to, which takes the place of `path` if the block ends without error.
+
+    The new file or folder is made beside the old one under the same suffix, and renamed at the
+    end: a crash, an error or Ctrl-C leaves the old one as it was. Parents are made. A folder takes
+    the place of any other folder: whether that may go is for the caller to find out.
+
+    Args:
+        path: str or path of a file or a folder.
+
+    Yields:
+        `Path` at which nothing exists yet, to be made by the block.
+
+    Example:
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from libra_keras.atomic import replacing
+    >>> path = Path(tempfile.mkdtemp()) / "note.txt"
+    >>> with replacing(path) as unfinished:
+    ...     _ = unfinished.write_text("whole")
+    >>> [file.name for file in path.parent.iterdir()]
+    ['note.txt']
+    """
+    path = Path(path).resolve()  # a link stays, and what it points to is replaced
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".unfinished.{path.name}")
+    _remove(unfinished)  # of a process that was killed
+    try:
+        yield unfinished
+        _put(unfinished, path)
+    finally:
+        _remove(unfinished)
+
+
+def write_json(path, values):
+    """Writes a JSON file that any program reads; an error leaves the old one.
+
+    Args:
+        path: str or path.
+        values: what `json` can write; what it cannot becomes a string.
+
+    Raises:
+        ValueError: if a number is not finite, which JSON does not know.
+
+    Example:
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from libra_keras.atomic import write_json
+    >>> path = Path(tempfile.mkdtemp()) / "numbers.json"
+    >>> write_json(path, {"AP": 0.5})
+    >>> path.read_text()
+    '{\\n  "AP": 0.5\\n}\\n'
+    """
+    text = json.dumps(values, indent=2, allow_nan=False, default=str) + "\n"
+    with replacing(path) as unfinished:
+        unfinished.write_text(text)
+
+
+def save_weights(model, path):
+    """Saves weights, and the optimizer if there is one; an error leaves the old file.
+
+    Args:
+        model: `keras.Model`.
+        path: str or path of a file whose name ends in `.weights.h5`.
+
+    Example:
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import keras
+    >>> from libra_keras.atomic import save_weights
+    >>> path = Path(tempfile.mkdtemp()) / "last.weights.h5"
+    >>> save_weights(keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)]), path)
+    >>> [file.name for file in path.parent.iterdir()]
+    ['last.weights.h5']
+    """
+    with replacing(path) as unfinished:
+        model.save_weights(unfinished)
+
+
+def _put(new, path):
+    """Renames `new` to `path`; an old file or folder there goes away after that only."""
+    if not (new.is_dir() and path.is_dir()):  # a file never takes the place of a folder
+        os.replace(new, path)
+        return
+    old = path.with_name(f".old.{path.name}")  # no system renames over a folder with content
+    _remove(old)
+    os.replace(path, old)
+    try:
+        os.replace(new, path)
+    except BaseException:
+        os.replace(old, path)
+        raise
+    _remove(old)
+
+
+def _remove(path):
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
