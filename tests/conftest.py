@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from voc_folder import truncate, write_voc
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = Path(os.environ.get("LIBRA_KERAS_REFERENCE", ROOT.parent / "shared" / "reference"))
@@ -34,6 +35,27 @@ def photographs():
             pytest.skip(f"photographs not found: {path} (set LIBRA_KERAS_DATA)")
         return path
 
+    return folder
+
+
+@pytest.fixture(scope="session")
+def damaged_voc(tmp_path_factory):
+    """Four images to train on and two to measure on; one of each is cut in half."""
+    boxes = [(5, 5, 60, 40)], [(30, 10, 90, 60)]
+    folder = tmp_path_factory.mktemp("data") / "voc"
+    write_voc(folder, size=(96, 64), suffix="jpg", train=[*boxes, [], boxes[0]], val=boxes)
+    truncate(folder, 1, 5)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def run_folder(damaged_voc, tmp_path_factory):
+    """A run of four steps that all tests of the command and of the export share."""
+    from libra_keras.cli import main
+
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    sizes = "--batch 2 --epochs 2 --short-side 64 --long-side 96 --eval-every 0".split()
+    assert main(["train", str(damaged_voc), *sizes, "--to", str(folder)]) == 0
     return folder
 
 

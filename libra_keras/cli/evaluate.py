@@ -1,10 +1,9 @@
 """Measure a trained detector on a data set."""
 
-import json
-import os
 import sys
-from pathlib import Path
 
+from libra_keras import atomic
+from libra_keras.cli import damage
 from libra_keras.cli.datasets import add_data_arguments, load_data
 from libra_keras.cli.runs import add_run_arguments, load_detector
 
@@ -50,7 +49,7 @@ def run(options):
     if options.to:
         measured = {"run": options.run_folder, "weights": options.weights}
         measured |= {"data": data.name, "images": len(data), "metrics": finite(metrics)}
-        _write(options.to, measured)
+        atomic.write_json(options.to, measured)
     return 0
 
 
@@ -60,20 +59,15 @@ def _measure(model, data, options):
 
     verbose = int(sys.stdout.isatty())
     batches = evaluation_batches(data, model.input_policy, options.batch)
-    metrics = evaluation.evaluate_detections(
-        data, evaluation.collect_detections(model, batches, verbose)
-    )
-    if options.proposals:
-        found = evaluation.collect_proposals(model, batches, verbose)
-        metrics |= evaluation.proposal_recall(data, found)
-    for file, why in batches.source.damaged.items():
-        print(f"Damaged, and shown blank: {file}: {why}", file=sys.stderr)
+
+    def find():
+        return {"evaluation": batches.source.damaged}
+
+    with damage.explained(find):
+        detections = evaluation.collect_detections(model, batches, verbose)
+        metrics = evaluation.evaluate_detections(data, detections)
+        if options.proposals:
+            found = evaluation.collect_proposals(model, batches, verbose)
+            metrics |= evaluation.proposal_recall(data, found)
+    damage.tell(find())
     return metrics
-
-
-def _write(path, values):
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".unfinished.{path.name}")
-    unfinished.write_text(json.dumps(values, indent=2) + "\n")
-    os.replace(unfinished, path)

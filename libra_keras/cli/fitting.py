@@ -1,17 +1,17 @@
 """The training itself, and what is written and printed when it ends, in whatever way."""
 
 import math
-import re
 import sys
 import time
 
 import keras
 import numpy as np
 
+from libra_keras import atomic
+from libra_keras.cli import damage
 from libra_keras.cli.report import finite, headline, metric_lines
 from libra_keras.evaluation import COCOEvaluation
 from libra_keras.training import StopOnNonFinite
-from libra_keras.training.run import save_weights
 
 EXIT_INTERRUPTED = 130
 GALLERY = 12  # pictures in detections.png
@@ -26,7 +26,8 @@ def fit_and_report(model, batches, steps, val, folder, options):
     """
     verbose = 1 if sys.stdout.isatty() else 2  # a bar in a log file is thousands of lines
     guard = StopOnNonFinite(_namer(batches.source, steps))
-    evaluation = COCOEvaluation(
+    evaluation = GuardedEvaluation(
+        guard,
         val,
         batch_size=options.batch,
         every=options.eval_every or options.epochs,
@@ -35,22 +36,60 @@ def fit_and_report(model, batches, steps, val, folder, options):
     )
     # The bar comes before the evaluation, whose twelve numbers would fill every line of it.
     shown = [guard, keras.callbacks.ProgbarLogger(), evaluation, PrintAP()]
+
+    def find():
+        return {"training": batches.source.damaged, "evaluation": evaluation.damaged}
+
     start = time.monotonic()
     try:
-        _fit(model, batches, steps, options.epochs, [*shown, *folder.loggers()], verbose)
+        with damage.explained(find):
+            _fit(model, batches, steps, options.epochs, [*shown, *folder.loggers()], verbose)
     except KeyboardInterrupt:
-        return _interrupted(model, folder)
-    finally:
-        _tell_damage(batches.source)
+        _interrupted(model, folder)
+        damage.tell(find())
+        return EXIT_INTERRUPTED
+    damage.tell(find())
     if guard.failure:
         print(f"The weights are in {folder.last_weights}", file=sys.stderr)
         return 1
     record = _measurement(model, val, evaluation, time.monotonic() - start)
+    record["damaged_images"] = {
+        purpose: {"count": len(files), "files": files} for purpose, files in find().items()
+    }
+    folder.save_model(model)  # first: numbers can be measured again
     folder.write_json("metrics.json", record)
-    folder.save_model(model)
     _draw(folder, val, evaluation.detections)
     _print_result(folder, record, evaluation.metrics)
     return 0
+
+
+class GuardedEvaluation(COCOEvaluation):
+    """`COCOEvaluation` that leaves out the epoch in which training stopped over a number.
+
+    Args:
+        guard: `StopOnNonFinite`.
+        *args, **kwargs: of `COCOEvaluation`.
+
+    Example:
+
+    >>> from libra_keras.cli.fitting import GuardedEvaluation
+    >>> from libra_keras.data import shapes
+    >>> from libra_keras.training import StopOnNonFinite
+    >>> evaluation = GuardedEvaluation(StopOnNonFinite(), shapes(1))
+    >>> evaluation.is_due(epoch=0)
+    True
+    >>> evaluation.guard.failure = "a gradient is not finite"
+    >>> evaluation.is_due(epoch=0)
+    False
+    """
+
+    def __init__(self, guard, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.guard = guard
+
+    def is_due(self, epoch):
+        """As in `COCOEvaluation`, unless the guard has stopped the training."""
+        return self.guard.failure is None and super().is_due(epoch)
 
 
 class PrintAP(keras.callbacks.Callback):
@@ -70,21 +109,14 @@ class PrintAP(keras.callbacks.Callback):
 
 
 def _fit(model, batches, steps, epochs, callbacks, verbose):
-    try:
-        model.fit(
-            batches,
-            steps_per_epoch=steps,
-            epochs=epochs,
-            callbacks=callbacks,
-            verbose=verbose,
-            shuffle=False,  # the batches are shuffled already
-        )
-    except Exception as error:
-        # TensorFlow wraps what a loader raises into an error of its own, with a long traceback.
-        found = re.search(r"TooManyDamagedImages: (.*?)\n\n|TooManyDamagedImages: (.*)", str(error))
-        if found is None:
-            raise
-        raise ValueError(found[1] or found[2]) from error
+    model.fit(
+        batches,
+        steps_per_epoch=steps,
+        epochs=epochs,
+        callbacks=callbacks,
+        verbose=verbose,
+        shuffle=False,  # the batches are shuffled already
+    )
 
 
 def _namer(source, steps):
@@ -97,14 +129,8 @@ def _namer(source, steps):
 
 
 def _interrupted(model, folder):
-    save_weights(model, folder.last_weights)
+    atomic.save_weights(model, folder.last_weights)
     print(f"\nInterrupted. The weights are in {folder.last_weights}", file=sys.stderr)
-    return EXIT_INTERRUPTED
-
-
-def _tell_damage(source):
-    for file, why in source.damaged.items():
-        print(f"Damaged, and replaced by another image: {file}: {why}", file=sys.stderr)
 
 
 def _measurement(model, val, evaluation, seconds):
@@ -119,7 +145,7 @@ def _measurement(model, val, evaluation, seconds):
         "measured_by": "pycocotools on the original annotations and image sizes",
         "score_threshold": settings.score_threshold,
         "max_detections": settings.max_detections,
-        "best_val_AP": evaluation.best,
+        **finite({"best_val_AP": evaluation.best}),
         "metrics": finite(evaluation.metrics),
     }
 

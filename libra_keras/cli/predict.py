@@ -1,9 +1,9 @@
 """Find objects in images: pictures with boxes, and a JSON of all detections."""
 
-import json
 import sys
 from pathlib import Path
 
+from libra_keras import atomic
 from libra_keras.cli.runs import add_run_arguments, load_detector
 
 EXAMPLES = """examples:
@@ -12,6 +12,7 @@ EXAMPLES = """examples:
   libra-keras predict runs/mine my_photos/test --to found --score 0.5
       every image of a folder, surer boxes only
 """
+NUMBERS = "detections.json"
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 
 
@@ -25,23 +26,38 @@ def add_arguments(parser):
 
 def run(options):
     """Predicts as the options say; returns 1 if an image could not be read."""
-    files = find_images(options.images)
+    files, folder = find_images(options.images), Path(options.to)
+    names = picture_names(files)
+    _check_outputs(files, [folder / name for name in (*names, NUMBERS)])
     model = load_detector(options.run_folder, options.weights)
-    folder = Path(options.to)
-    folder.mkdir(parents=True, exist_ok=True)
-    rows, unread = [], 0
-    for file, name in zip(files, picture_names(files), strict=True):
-        try:
-            found = model.detect(file, score_threshold=options.score)
-        except (OSError, ValueError) as error:  # the others are still wanted
-            print(f"{file}: not read: {error}", file=sys.stderr)
-            unread += 1
-            continue
-        _draw(file, found, folder / name)
-        rows.append({"file": str(file), "picture": name, "detections": _listed(found)})
-        print(f"{file}: {_summary(found)}")
-    (folder / "detections.json").write_text(json.dumps(rows, indent=2) + "\n")
-    return int(unread > 0)
+    rows = []
+    try:
+        for file, name in zip(files, names, strict=True):
+            rows += _predict(model, file, folder / name, options.score)
+    finally:  # after Ctrl-C, what was found so far
+        atomic.write_json(folder / NUMBERS, rows)
+    return int(len(rows) < len(files))
+
+
+def _check_outputs(files, outputs):
+    """Refuses to write a picture over a photograph that it is made of."""
+    originals = {file.resolve() for file in files}
+    clashes = [str(output) for output in outputs if output.resolve() in originals]
+    if clashes:
+        raise ValueError(f"--to would overwrite {', '.join(clashes[:3])}; choose another folder")
+
+
+def _predict(model, file, picture, score):
+    """Returns the file's row of the JSON in a list, which is empty if it cannot be read."""
+    try:
+        found = model.detect(file, score_threshold=score)
+    except (OSError, ValueError) as error:  # the others are still wanted
+        print(f"{file}: not read: {error}", file=sys.stderr)
+        return []
+    with atomic.replacing(picture) as unfinished:
+        _draw(file, found, unfinished)
+    print(f"{file}: {_summary(found)}")
+    return [{"file": str(file), "picture": picture.name, "detections": _listed(found)}]
 
 
 def find_images(sources):

@@ -6,8 +6,15 @@ from libra_keras.evaluation import METRICS
 
 
 def finite(values):
-    """Replaces NaN, which JSON does not know, by `None` (null) in a dict of numbers."""
-    return {name: None if math.isnan(value) else value for name, value in values.items()}
+    """Replaces NaN and infinities, which JSON does not know, by `None` (null) in a dict.
+
+    Example:
+
+    >>> from libra_keras.cli.report import finite
+    >>> finite({"AP": 0.5, "AP_small": float("nan"), "best_val_AP": float("-inf")})
+    {'AP': 0.5, 'AP_small': None, 'best_val_AP': None}
+    """
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
 def metric_lines(metrics):

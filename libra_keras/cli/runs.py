@@ -25,7 +25,8 @@ def load_detector(path, weights="last"):
         `FasterRCNN`.
 
     Raises:
-        ValueError: if there is no such run or file.
+        ValueError: if there is no such run or file, or the best weights of a `.keras` file, which
+            has one set of weights, are asked for.
     """
     import keras
 
@@ -33,6 +34,11 @@ def load_detector(path, weights="last"):
 
     path = Path(path)
     if path.is_file() and path.suffix == ".keras":
+        if weights != "last":
+            raise ValueError(
+                f"{path} holds one set of weights. Leave --weights {weights} away, or name the "
+                "run folder"
+            )
         return keras.saving.load_model(path, compile=False)
     architecture, values = path / "model.json", path / f"{weights}.weights.h5"
     for needed in (architecture, values):

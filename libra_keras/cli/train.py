@@ -120,7 +120,8 @@ def run(options):
     resolve(options)
     from libra_keras.training.run import RunFolder
 
-    folder = RunFolder.create(options.to or _next_folder(options), options.overwrite)
+    if options.to:  # said before the data are read; nothing is deleted yet
+        RunFolder(options.to).check(options.overwrite)
     train, val = _load_both(options)
 
     import keras
@@ -136,7 +137,10 @@ def run(options):
     )
     steps = min(batches.source.steps_per_epoch, options.steps or sys.maxsize)
     model.compile(build_optimizer(options, steps))
-    folder.write_config(_record(options, train, val, model, steps))
+    record = _record(options, train, val, model, steps)
+    # Only here, where data and model are known to be good, may an earlier run go.
+    folder = RunFolder.create(options.to or _next_folder(options), options.overwrite)
+    folder.write_config(record)
     folder.write_architecture(model)
     _announce(options, steps, folder)
     return fit_and_report(model, batches, steps, val, folder, options)

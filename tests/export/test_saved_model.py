@@ -7,9 +7,9 @@ import sys
 import numpy as np
 import pytest
 
-from libra_keras.data import InputPolicy
-from libra_keras.export import export_saved_model
-from libra_keras.models import libra_faster_rcnn_small
+from libra_keras.cli import main
+from libra_keras.cli.runs import load_detector
+from libra_keras.export import export_saved_model, saved_model
 
 # No libra_keras here: what a server has is TensorFlow alone.
 SERVE = """
@@ -27,15 +27,14 @@ for name in ("first", "second"):
 
 
 @pytest.fixture(scope="module")
-def model():
-    policy = InputPolicy(short_side=96, long_side=128)
-    return libra_faster_rcnn_small(3, class_names=["a", "b", "c"], input_policy=policy)
+def model(run_folder):
+    return load_detector(run_folder)
 
 
 @pytest.fixture(scope="module")
-def exported(model, tmp_path_factory):
+def exported(run_folder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("exported") / "detector"
-    export_saved_model(model, folder)
+    assert main(["export", str(run_folder), "--to", str(folder)]) == 0
     return folder
 
 
@@ -44,10 +43,10 @@ def batches():
     """Two batches of other numbers and sizes of images, padded ones among them."""
     rng = np.random.default_rng(0)
     return {
-        "first_images": rng.integers(0, 255, (2, 96, 128, 3)).astype("uint8"),
-        "first_sizes": np.array([[96, 128], [70, 128]], "int32"),
-        "second_images": rng.integers(0, 255, (1, 128, 96, 3)).astype("uint8"),
-        "second_sizes": np.array([[128, 90]], "int32"),
+        "first_images": rng.integers(0, 255, (2, 64, 96, 3)).astype("uint8"),
+        "first_sizes": np.array([[64, 96], [50, 96]], "int32"),
+        "second_images": rng.integers(0, 255, (1, 96, 64, 3)).astype("uint8"),
+        "second_sizes": np.array([[96, 60]], "int32"),
     }
 
 
@@ -75,8 +74,8 @@ def test_graph_has_no_xla_islands(exported):
 
 def test_note_beside_the_graph(exported):
     note = json.loads((exported / "detector.json").read_text())
-    assert note["class_names"] == ["a", "b", "c"]
-    assert note["input_policy"]["long_side"] == 128
+    assert note["class_names"] == ["cat"]
+    assert note["input_policy"]["long_side"] == 96
 
 
 def test_folder_in_use_is_refused(model, exported, tmp_path):
@@ -86,3 +85,16 @@ def test_folder_in_use_is_refused(model, exported, tmp_path):
     with pytest.raises(ValueError, match="no SavedModel"):
         export_saved_model(model, tmp_path, overwrite=True)
     assert (tmp_path / "photo.jpg").exists()
+
+
+def test_an_export_that_fails_keeps_the_old_one(model, tmp_path, monkeypatch):
+    def failing(model):
+        raise RuntimeError("no space left")
+
+    (tmp_path / "detector").mkdir()
+    (tmp_path / "detector" / "saved_model.pb").write_text("old")
+    monkeypatch.setattr(saved_model, "_archive", failing)
+    with pytest.raises(RuntimeError):
+        export_saved_model(model, tmp_path / "detector", overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["detector"]
+    assert (tmp_path / "detector" / "saved_model.pb").read_text() == "old"
