@@ -34,22 +34,29 @@ def path(network, tmp_path_factory):
     return path
 
 
-def test_equals_keras_applications(network, path, rng):
+@pytest.fixture(scope="module")
+def backbone(path, tmp_path_factory):
+    """Our network, of a file that is gone once it is built."""
+    copy = tmp_path_factory.mktemp("copy") / "copy.weights.h5"
+    copy.write_bytes(path.read_bytes())
+    backbone = ResNet(50, style="caffe", weights=copy)
+    backbone.build((None, None, None, 3))
+    copy.unlink()
+    return backbone
+
+
+def test_equals_keras_applications(network, backbone, rng):
     layers = [network.get_layer(name).output for name in OUTPUTS.values()]
     images = rng.normal(0, 50, (1, 64, 96, 3)).astype("float32")
     expected = keras.Model(network.input, layers)(images)
-    actual = ResNet(50, style="caffe", weights=path)(images)
+    actual = backbone(images)
     for ours, theirs in zip(actual.values(), expected, strict=True):
         ours, theirs = ops.convert_to_numpy(ours), ops.convert_to_numpy(theirs)
         assert np.abs(ours - theirs).max() < 1e-3 * np.abs(theirs).max()
 
 
-def test_the_file_is_not_needed_again(path, tmp_path):
-    copy = tmp_path / "copy.weights.h5"
-    copy.write_bytes(path.read_bytes())
-    backbone = ResNet(50, style="caffe", weights=copy)
+def test_the_file_is_not_needed_again(backbone, tmp_path):
     model = keras.Sequential([keras.Input((None, None, 3)), backbone])
-    copy.unlink()
     assert backbone.get_config()["weights"] is None
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
@@ -57,6 +64,7 @@ def test_the_file_is_not_needed_again(path, tmp_path):
         np.testing.assert_array_equal(saved, restored)
 
 
+@pytest.mark.slow  # builds a ResNet-101
 def test_weights_of_another_network_are_refused(path):
     with pytest.raises(ValueError, match="must fit keras.applications.ResNet101"):
         ResNet(101, style="caffe", weights=path).build((None, None, None, 3))
