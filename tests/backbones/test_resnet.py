@@ -113,7 +113,7 @@ def test_batch_norm_of_frozen_stages_stays_frozen(rng):
 def test_unknown_sizes_and_gradients_in_a_graph(rng):
     import tensorflow as tf
 
-    backbone = small(depth=50, frozen_stages=2)
+    backbone = small(frozen_stages=2)
     variables = [variable.value for variable in backbone.trainable_variables]
     traces = []
 
