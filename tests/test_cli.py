@@ -3,17 +3,14 @@
 import csv
 import inspect
 import json
-import subprocess
-import sys
 
 import keras
 import numpy as np
 import pytest
-from PIL import Image
 from voc_folder import truncate, write_voc
 
 from libra_keras import models
-from libra_keras.cli import fitting, main, parser, predict
+from libra_keras.cli import fitting, main, parser
 from libra_keras.cli.building import build_model, build_optimizer
 from libra_keras.cli.datasets import find_format, find_splits, usual_split
 from libra_keras.cli.defaults import DEFAULTS, drop_fractions
@@ -35,9 +32,6 @@ def parsed(*arguments):
 
 GOOD = [[(5, 5, 40, 30)], [(10, 3, 30, 40)], [], [(1, 1, 64, 48)]]
 BAD = [*GOOD, [(30, 5, 20, 30)]]  # xmax < xmin in image_4
-
-
-# --- help and options ---
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -95,9 +89,6 @@ def test_backbone_options_of_a_small_model_are_refused():
         build_model(parsed("--frozen-stages", "1"), shapes(1))
 
 
-# --- data ---
-
-
 def test_finds_format_and_splits_by_layout(tmp_path):
     voc = write_voc(tmp_path / "voc", train=GOOD)
     (voc / "ImageSets/Main/cat_train.txt").write_text("image_0 1")  # a class, not a split
@@ -138,9 +129,6 @@ def test_train_refuses_bad_data_by_file_and_box(tmp_path, capsys):
     err = capsys.readouterr().err
     assert "image_4.png, box 0: degenerate box" in err and "--skip-bad" in err
     assert not to.exists()  # nothing is in the way of the next attempt
-
-
-# --- train ---
 
 
 def test_run_folder_is_complete(run_folder):
@@ -306,91 +294,3 @@ def test_ctrl_c_keeps_weights(tmp_path, capsys, monkeypatch):
     assert main(["train", *SHAPES, *TINY, "--to", str(tmp_path / "run")]) == 130
     assert "Interrupted. The weights are in" in capsys.readouterr().err
     assert load_detector(tmp_path / "run").num_classes == 6
-
-
-# --- evaluate, predict, export ---
-
-
-def test_evaluate_repeats_the_numbers_of_the_run(run_folder, damaged_voc, tmp_path, capsys):
-    to = tmp_path / "numbers.json"
-    arguments = ["evaluate", str(run_folder), str(damaged_voc), "--batch", "2"]
-    assert main([*arguments, "--proposals", "--to", str(to)]) == 0
-    out, err = capsys.readouterr()
-    assert "1 damaged image(s)" in err and "image_5.jpg" in err
-    assert all(f"{name} " in out for name in METRICS)
-    numbers = json.loads(to.read_text())["metrics"]
-    record = json.loads((run_folder / "metrics.json").read_text())["metrics"]
-    assert numbers["AP"] == pytest.approx(record["AP"], abs=1e-6)
-    assert 0 <= numbers["AR@100"] <= numbers["AR@1000"] <= 1
-
-
-def test_too_many_damaged_images_stop_the_evaluation_by_name(run_folder, tmp_path, capsys):
-    voc = write_voc(tmp_path / "voc", size=(96, 64), suffix="jpg", val=GOOD[:2])
-    names = truncate(voc, 0, 1)
-    assert main(["evaluate", str(run_folder), str(voc)]) == 1
-    err = capsys.readouterr().err
-    assert "libra-keras evaluate: Too many images are damaged:" in err
-    assert all(name in err for name in names)
-
-
-def test_evaluate_refuses_other_classes(run_folder, capsys):
-    assert main(["evaluate", str(run_folder), "shapes", "--split", "1"]) == 1
-    assert "['cat']" in capsys.readouterr().err
-
-
-def test_evaluate_refuses_what_is_no_run(tmp_path, capsys):
-    assert main(["evaluate", str(tmp_path), "shapes"]) == 1
-    assert "model.json" in capsys.readouterr().err
-
-
-def test_predict_writes_pictures_and_numbers(run_folder, tmp_path, capsys):
-    photo = tmp_path / "scene.png"
-    Image.fromarray(shapes(1).read_image(0)).save(photo)
-    broken = tmp_path / "broken.png"
-    broken.write_bytes(b"no image")
-    to = tmp_path / "found"
-    arguments = [str(photo), str(broken), "--to", str(to), "--score", "0"]
-    assert main(["predict", str(run_folder / "model.keras"), *arguments]) == 1
-    assert "broken.png: not read" in capsys.readouterr().err
-    rows = json.loads((to / "detections.json").read_text())
-    assert [row["picture"] for row in rows] == ["scene.png"]
-    assert Image.open(to / "scene.png").size == (320, 320)
-    for found in rows[0]["detections"]:
-        assert 0 <= found["box"][0] < found["box"][2] <= 320 + 1e-3
-        assert found["name"] == "cat"
-
-
-def test_predict_does_not_write_over_originals(tmp_path, capsys):
-    photo = tmp_path / "a.png"
-    photo.write_bytes(b"precious")
-    assert main(["predict", "no_run", str(tmp_path), "--to", str(tmp_path / "x" / "..")]) == 1
-    assert "would overwrite" in capsys.readouterr().err
-    assert photo.read_bytes() == b"precious"
-    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
-
-
-def test_ctrl_c_keeps_what_was_found(tmp_path, monkeypatch):
-    class Detector:
-        def detect(self, file, score_threshold):
-            if file.name == "image_1.png":
-                raise KeyboardInterrupt
-            none = np.zeros((0,))
-            return {"boxes": np.zeros((0, 4)), "scores": none, "labels": none, "names": []}
-
-    images = write_voc(tmp_path / "voc", train=GOOD) / "JPEGImages"
-    monkeypatch.setattr(predict, "load_detector", lambda *_: Detector())
-    to = tmp_path / "found"
-    assert main(["predict", "run", str(images), "--to", str(to)]) == 130
-    rows = json.loads((to / "detections.json").read_text())
-    assert [row["picture"] for row in rows] == ["image_0.png"]
-    assert sorted(path.name for path in to.iterdir()) == ["detections.json", "image_0.png"]
-
-
-def test_module_runs_as_a_command():
-    done = subprocess.run(
-        [sys.executable, "-m", "libra_keras", "check-data", "shapes", "--split", "2"],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "No findings." in done.stdout

@@ -161,20 +161,6 @@ def test_no_gradient_reaches_proposals(rng):
     assert all(gradient is None for gradient in tape.gradient(total, variables))
 
 
-def test_a_larger_padding_does_not_change_what_is_found(rng):
-    # frozen statistics and no attention: only the padding differs
-    model = faster_rcnn_small(num_classes=3)
-    image = rng.integers(0, 255, (1, 64, 64, 3), "uint8")
-    padded = np.pad(image, ((0, 0), (0, 64), (0, 0), (0, 0)))
-    sizes = np.array([[64, 64]], "int32")
-    found = [
-        model.predict({"images": images, "image_sizes": sizes}, verbose=0)
-        for images in (image, padded)
-    ]
-    assert found[0]["num_detections"] > 0
-    np.testing.assert_allclose(found[0]["scores"][:, :1], found[1]["scores"][:, :1], atol=0.05)
-
-
 def custom_model():
     """Every argument of the model, its heads and settings away from its default."""
     rpn = RPNSettings(channels=8, scales=(2.0, 4.0), ratios=(1.0,), pre_nms_test=20, post_nms=10)
@@ -294,26 +280,6 @@ def test_both_aspect_buckets_share_one_trace(rng, monkeypatch):
     model.compile(SGD(0.01))
     logs = model.fit(batches, verbose=0, shuffle=False).history
     assert np.isfinite(logs["loss"][0]) and len(traces) == 1
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ((RPNSettings, {"nms_iou": 1.5}), "nms_iou=1.5"),
-        ((RPNSettings, {"post_nms": 0}), "post_nms=0"),
-        ((RPNSettings, {"ratios": ()}), "ratios=()"),
-        ((BoxHeadSettings, {"score_threshold": -0.1}), "score_threshold=-0.1"),
-    ],
-)
-def test_settings_out_of_range_are_refused(settings, message):
-    kind, wrong = settings
-    with pytest.raises(ValueError, match="Received: ") as error:
-        kind(**wrong)
-    assert message in str(error.value)
-
-
-def test_settings_take_lists():
-    assert hash(RPNSettings(strides=[8, 16])) == hash(RPNSettings(strides=(8, 16)))
 
 
 def test_a_loss_of_another_kind_is_refused():

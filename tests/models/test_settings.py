@@ -1,0 +1,23 @@
+import pytest
+
+from libra_keras.models import BoxHeadSettings, RPNSettings
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ((RPNSettings, {"nms_iou": 1.5}), "nms_iou=1.5"),
+        ((RPNSettings, {"post_nms": 0}), "post_nms=0"),
+        ((RPNSettings, {"ratios": ()}), "ratios=()"),
+        ((BoxHeadSettings, {"score_threshold": -0.1}), "score_threshold=-0.1"),
+    ],
+)
+def test_settings_out_of_range_are_refused(settings, message):
+    kind, wrong = settings
+    with pytest.raises(ValueError, match="Received: ") as error:
+        kind(**wrong)
+    assert message in str(error.value)
+
+
+def test_settings_take_lists():
+    assert hash(RPNSettings(strides=[8, 16])) == hash(RPNSettings(strides=(8, 16)))
