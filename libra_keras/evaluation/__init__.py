@@ -1,4 +1,4 @@
-"""COCO metrics and proposal recall, as functions and as a Keras callback."""
+"""COCO metrics, Pascal VOC's and proposal recall, as functions and as a Keras callback."""
 
 from libra_keras.evaluation.callback import COCOEvaluation
 from libra_keras.evaluation.coco_metrics import (
@@ -10,9 +10,11 @@ from libra_keras.evaluation.coco_metrics import (
     rescale_detections,
 )
 from libra_keras.evaluation.proposal_recall import collect_proposals, proposal_recall
+from libra_keras.evaluation.voc_metrics import VOC_METRICS, voc_ap
 
 __all__ = [
     "METRICS",
+    "VOC_METRICS",
     "COCOEvaluation",
     "collect_detections",
     "collect_proposals",
@@ -21,4 +23,5 @@ __all__ = [
     "evaluate_detections",
     "proposal_recall",
     "rescale_detections",
+    "voc_ap",
 ]
