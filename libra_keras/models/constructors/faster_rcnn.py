@@ -1,10 +1,9 @@
-"""Named detectors: here, and only here, stand the papers' numbers.
+"""Two-stage detectors with the papers' numbers.
 
 A Libra constructor and its plain twin differ in the lines marked (*).
 """
 
 from libra_keras.backbones import ResNet
-from libra_keras.data.images import InputPolicy
 from libra_keras.layers import (
     BalancedFeaturePyramid,
     FeaturePyramid,
@@ -12,6 +11,7 @@ from libra_keras.layers import (
 )
 from libra_keras.losses import BalancedL1Loss
 from libra_keras.models.box_head import BoxHead
+from libra_keras.models.constructors.parts import small_backbone, with_policy
 from libra_keras.models.faster_rcnn import FasterRCNN
 from libra_keras.models.rpn_head import RPNHead
 from libra_keras.models.settings import BoxHeadSettings, RPNSettings
@@ -51,7 +51,7 @@ def faster_rcnn_resnet50(num_classes=80, backbone=None, roi_align=None, **option
         neck=[FeaturePyramid(256)],
         rpn=RPNHead(sampler=RandomSampler(num=256, positive_fraction=0.5)),
         box_head=BoxHead(num_classes, roi_align=roi_align),
-        **_with_policy(options, 800, 1333),
+        **with_policy(options, 800, 1333),
     )
 
 
@@ -90,7 +90,7 @@ def libra_faster_rcnn_resnet50(num_classes=80, backbone=None, roi_align=None, **
             box_loss=BalancedL1Loss(alpha=0.5, gamma=1.5),  # (*)
             roi_align=roi_align,
         ),
-        **_with_policy(options, 800, 1333),
+        **with_policy(options, 800, 1333),
     )
 
 
@@ -139,7 +139,7 @@ def faster_rcnn_small(num_classes=6, backbone=None, **options):
     6
     """
     return FasterRCNN(
-        backbone=backbone or _small_backbone(),
+        backbone=backbone or small_backbone(),
         neck=[FeaturePyramid(SMALL_CHANNELS)],
         rpn=RPNHead(SMALL_RPN, sampler=RandomSampler(num=128, positive_fraction=0.5)),
         box_head=BoxHead(
@@ -148,7 +148,7 @@ def faster_rcnn_small(num_classes=6, backbone=None, **options):
             sampler=RandomSampler(num=64, positive_fraction=0.5),
             roi_align=MultilevelROIAlign(finest_scale=SMALL_FINEST_SCALE),
         ),
-        **_with_policy(options, 320, 320),
+        **with_policy(options, 320, 320),
     )
 
 
@@ -172,7 +172,7 @@ def libra_faster_rcnn_small(num_classes=6, backbone=None, **options):
     Reference: [Pang et al., 2019](https://arxiv.org/abs/1904.02701), with sizes of our own.
     """
     return FasterRCNN(
-        backbone=backbone or _small_backbone(),
+        backbone=backbone or small_backbone(),
         neck=[  # (*)
             FeaturePyramid(SMALL_CHANNELS),
             BalancedFeaturePyramid(2, refiner="non_local"),
@@ -188,7 +188,7 @@ def libra_faster_rcnn_small(num_classes=6, backbone=None, **options):
             box_loss=BalancedL1Loss(alpha=0.5, gamma=1.5),  # (*)
             roi_align=MultilevelROIAlign(finest_scale=SMALL_FINEST_SCALE),
         ),
-        **_with_policy(options, 320, 320),
+        **with_policy(options, 320, 320),
     )
 
 
@@ -207,14 +207,3 @@ SMALL_RPN = RPNSettings(
 )
 SMALL_BOX_HEAD = BoxHeadSettings(channels=256, max_candidates=300, max_detections=50)
 SMALL_FINEST_SCALE = 28.0  # half of the usual: objects half as large use each level
-
-
-def _small_backbone():
-    return ResNet(18, width=16, batch_norm="trainable", frozen_stages=-1)
-
-
-def _with_policy(options, short_side, long_side):
-    options = dict(options)
-    if options.get("input_policy") is None:
-        options["input_policy"] = InputPolicy(short_side, long_side)
-    return options

@@ -1,0 +1,247 @@
+"""What all detectors share: the way from pixels to a pyramid, and what Keras asks of a model."""
+
+import functools
+
+import keras
+from keras import ops
+
+from libra_keras.data.images import InputPolicy
+from libra_keras.functional import native
+from libra_keras.functional.random_keys import random_keys
+from libra_keras.layers import ImageNormalization
+from libra_keras.models.detect import detect
+from libra_keras.models.ground_truth import GroundTruth
+from libra_keras.models.settings import live_parts
+
+
+class Detector(keras.Model):
+    """Frame of the detectors: normalisation, backbone and neck; subclasses add heads.
+
+    A subclass names its `LOSSES` and `PARTS`, sets its heads, and calls `self.build` as the last
+    act of its constructor, so that all weights exist as soon as the object does. It implements
+    `heads`, `num_classes`, `call` and `compute_losses`.
+
+    Args:
+        backbone: layer or model from normalised images to a dict or list of feature maps.
+        neck: layer, or list of layers applied one after the other, from the backbone's outputs to
+            a dict or list of pyramid levels, finest first.
+        normalization: layer `(images, image_sizes)` that scales pixels. Defaults to
+            `ImageNormalization()`, RGB as torchvision's weights expect it.
+        input_policy: `InputPolicy`, how `detect` and the data pipeline size images.
+        class_names: list of K strings, or `None`.
+        seed: int; with the count of steps it determines which boxes are sampled.
+
+    Raises:
+        ValueError: if `class_names` has not one name a class.
+
+    Example:
+
+    >>> from libra_keras.models import faster_rcnn_small
+    >>> from libra_keras.models.detector import Detector
+    >>> isinstance(faster_rcnn_small(num_classes=6), Detector)
+    True
+    """
+
+    LOSSES = ()  # names of the losses, in the order of `compute_losses`; metrics have these names
+    OUTPUTS = ("boxes", "scores", "labels", "num_detections")  # what `predict` returns
+    PARTS = ()  # arguments of the constructor, beside the neck, that are objects
+
+    def __init__(
+        self,
+        backbone,
+        neck,
+        normalization=None,
+        input_policy=None,
+        class_names=None,
+        seed=0,
+        **kwargs,
+    ):
+        # Pixels, sizes and boxes keep their types in mixed precision; layers cast for themselves.
+        super().__init__(autocast=False, **kwargs)
+        self.backbone = backbone
+        self.neck = list(neck) if isinstance(neck, (list, tuple)) else [neck]
+        self.normalization = normalization or ImageNormalization(dtype=self.dtype_policy)
+        self.input_policy = input_policy or InputPolicy(short_side=800, long_side=1333)
+        self.class_names = None if class_names is None else list(class_names)
+        self.seed = seed
+        self.trained_steps = self.add_weight(
+            name="trained_steps", shape=(), dtype="int32", initializer="zeros", trainable=False
+        )
+        self.loss_means = [keras.metrics.Mean(name=name) for name in self.LOSSES]
+
+    @property
+    def num_classes(self):
+        """Number of classes without the background."""
+        raise NotImplementedError
+
+    def heads(self):
+        """Returns the layers that read the pyramid; each is built with its levels' shapes."""
+        raise NotImplementedError
+
+    def build(self, input_shape):
+        # Every part is built here: `load_weights` silently skips what is built later.
+        if self.built:
+            return
+        self._check_names()
+        images = (None, None, None, 3)
+        _ensure_built(self.normalization, images)
+        _ensure_built(self.backbone, images)
+        shapes = self.backbone.compute_output_shape(images)
+        for layer in self.neck:
+            _ensure_built(layer, shapes)
+            shapes = layer.compute_output_shape(shapes)
+        for head in self.heads():
+            _ensure_built(head, _levels(shapes))
+        self.built = True
+
+    def _check_names(self):
+        names = self.class_names
+        if names is not None and len(names) != self.num_classes:
+            raise ValueError(
+                f"`class_names` must have one name for each of {self.num_classes} classes. "
+                f"Received: {len(names)} names"
+            )
+
+    def get_build_config(self):
+        return None  # the constructor builds
+
+    def compile(self, optimizer="rmsprop", jit_compile=None, **kwargs):
+        """Like `keras.Model.compile`, without `loss`: the losses are the model's own.
+
+        `jit_compile` is off unless asked for on TensorFlow: XLA makes a whole step on CPUs slower,
+        and fails under a distribution strategy.
+
+        Raises:
+            ValueError: if a `loss` or `loss_weights` is given; pass a box loss to the heads.
+        """
+        given = [name for name in ("loss", "loss_weights") if kwargs.get(name) is not None]
+        if given:
+            raise ValueError(
+                "A detector has its own losses; give `box_loss` to its heads. "
+                f"Received: {', '.join(given)}"
+            )
+        if jit_compile is None:
+            jit_compile = False if keras.backend.backend() == "tensorflow" else "auto"
+        super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
+        if self.optimizer is not None:
+            # TensorFlow traces a step twice, which takes long, if the first trace makes variables.
+            self.optimizer.build(self.trainable_variables)
+
+    def compile_from_config(self, config):
+        """Compiles a reloaded model as it was compiled when it was saved."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+
+    def pyramid(self, images, image_sizes, training=False):
+        """Returns the list of pyramid levels of a batch, finest first.
+
+        Args:
+            images: `(B, H, W, 3)`, RGB in 0..255.
+            image_sizes: int `(B, 2)`, height and width before padding.
+            training: bool.
+        """
+        features = self.normalization(images, image_sizes)
+        features = self.backbone(features, training=training)
+        for layer in self.neck:
+            features = layer(features)
+        return _levels(features)
+
+    def compute_losses(self, x, truth, y_pred, training):
+        """Returns the losses of a batch in the order of `LOSSES`, each divided by a global count.
+
+        Args:
+            x: as in `call`.
+            truth: `GroundTruth`.
+            y_pred: what `call` returned.
+            training: bool.
+        """
+        raise NotImplementedError
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """Returns the sum of the losses, and keeps the mean of each as a metric."""
+        if sample_weight is not None:
+            raise ValueError("Detectors take no `sample_weight`.")
+        losses = list(self.compute_losses(x, GroundTruth.of(y), y_pred, training))
+        for tracker, loss in zip(self.loss_means, losses, strict=True):
+            # A replica has its share of the global sum; metrics average over replicas.
+            tracker.update_state(loss * native.num_replicas())
+        if training:
+            self.trained_steps.assign(self.trained_steps + 1)
+        return _poisoned(sum([*losses, *self.losses]))
+
+    def key_maker(self, batch_size, stage):
+        """Returns a function of N that gives the keys `(B, N)` of this step.
+
+        Args:
+            batch_size: int or scalar tensor B.
+            stage: 0 or 1; the two stages of a detector draw from different streams.
+        """
+        return functools.partial(self._keys, batch_size, stage)
+
+    def _keys(self, batch_size, stage, num):
+        positions = native.global_positions(batch_size)
+        return random_keys(self.seed, 2 * self.trained_steps + stage, positions, num)
+
+    def predict_step(self, *args):
+        """One batch of `predict`: Keras' own step, without the raw outputs."""
+        result = super().predict_step(*args)
+        if isinstance(result, tuple):  # JAX passes its state along
+            return self._outputs(result[0]), *result[1:]
+        return self._outputs(result)
+
+    def _outputs(self, outputs):
+        return {key: outputs[key] for key in self.OUTPUTS}
+
+    def detect(self, images, score_threshold=0.05, batch_size=1, exif_rotation=False):
+        """Finds objects in images of any kind and size; boxes are in each image's own pixels.
+
+        Args:
+            images: a path, bytes, Pillow image or `(H, W, 3)` array, or a list of them.
+            score_threshold: float in 0..1; lower scores are left out. The detector's own
+                threshold applies besides.
+            batch_size: int, images of equal orientation that are run together.
+            exif_rotation: bool, whether images are turned as their EXIF data say, and boxes refer
+                to the turned ones; by default pixels are taken as they are stored.
+
+        Returns:
+            A dict of arrays `"boxes"` `(n, 4)`, `"scores"` `(n,)`, `"labels"` `(n,)` and a list
+            `"names"`, best first; for a list of images, a list of such dicts.
+        """
+        return detect(self, images, score_threshold, batch_size, exif_rotation)
+
+    def get_config(self):
+        serialize = keras.saving.serialize_keras_object
+        return {
+            **{k: v for k, v in super().get_config().items() if k in ("name", "dtype")},
+            "backbone": serialize(self.backbone),
+            "neck": [serialize(layer) for layer in self.neck],
+            **{part: serialize(getattr(self, part)) for part in self.PARTS},
+            "normalization": serialize(self.normalization),
+            "input_policy": serialize(self.input_policy),
+            "class_names": self.class_names,
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        parts = ("backbone", *cls.PARTS, "normalization", "input_policy")
+        config = {**config, **live_parts(config, parts)}
+        necks = config["neck"] if isinstance(config["neck"], (list, tuple)) else [config["neck"]]
+        neck = [live_parts({"layer": layer}, ["layer"])["layer"] for layer in necks]
+        return cls(**{**config, "neck": neck})
+
+
+def _ensure_built(layer, shapes):
+    if not layer.built:  # a reloaded layer comes back built
+        layer.build(shapes)
+
+
+def _poisoned(loss):
+    """Makes every gradient of a loss that is not finite NaN, so that optimizers can refuse it.
+
+    An infinite loss can have finite gradients, for example where a logarithm overflowed.
+    """
+    return loss * ops.where(ops.isfinite(loss), 1.0, float("nan"))
+
+
+def _levels(pyramid):
+    return list(pyramid.values()) if isinstance(pyramid, dict) else list(pyramid)
