@@ -20,7 +20,7 @@ ALLOWED = {
     "models": {
         "models", "functional", "layers", "losses", "samplers", "backbones", "data.images",
     },
-    "data": {"data", "functional"},
+    "data": {"data", "functional", "atomic"},
     "evaluation": {"evaluation", "data", "atomic"},
     "visualization": {"visualization", "data"},
     "training": {"training", "functional.native", "atomic"},

@@ -7,6 +7,7 @@ from libra_keras.data.checks import Finding, check_annotations, check_data
 from libra_keras.data.coco import coco
 from libra_keras.data.examples import DetectionData, Example
 from libra_keras.data.images import InputPolicy, read_image, scale_boxes
+from libra_keras.data.proposals import read_proposals, with_proposals, write_proposals
 from libra_keras.data.shapes import shapes
 from libra_keras.data.voc import voc
 
@@ -21,9 +22,12 @@ __all__ = [
     "check_data",
     "coco",
     "read_image",
+    "read_proposals",
     "scale_boxes",
     "shapes",
     "voc",
+    "with_proposals",
+    "write_proposals",
     *_TENSORFLOW,
 ]
 

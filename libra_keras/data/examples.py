@@ -22,6 +22,7 @@ class Example:
         labels: int32 `(n,)`, `0..K-1`.
         ignore: bool `(n,)`, crowds and difficult objects. They are left out of training; the
             evaluation treats them as the flags in `DetectionData.annotations` say.
+        proposals: float32 `(p, 4)`, boxes that may hold an object, best first; or `None`.
 
     Example:
 
@@ -40,6 +41,7 @@ class Example:
     boxes: np.ndarray
     labels: np.ndarray
     ignore: np.ndarray
+    proposals: np.ndarray | None = None
 
     @property
     def num_boxes(self):
@@ -107,6 +109,13 @@ class DetectionData:
     def max_boxes(self):
         """Most boxes to learn from in one image, at least 1."""
         return max([1, *(example.num_boxes for example in self.examples)])
+
+    @property
+    def max_proposals(self):
+        """Most proposals of one image, at least 1; `None` where the examples have none."""
+        if not self.examples or any(example.proposals is None for example in self.examples):
+            return None
+        return max([1, *(len(example.proposals) for example in self.examples)])
 
     @property
     def has_files(self):

@@ -6,6 +6,8 @@ from libra_keras.data.batch_plan import BatchPlan
 from libra_keras.data.damage import DamagedImage, DamageLog, read_checked
 from libra_keras.data.images import scale_boxes
 
+INPUTS = ("images", "image_sizes", "original_sizes", "image_ids")  # what every sample begins with
+
 
 class TrainingSource:
     """Gives every sample of a training run by its number: a pure function of the data and a seed.
@@ -24,6 +26,10 @@ class TrainingSource:
         max_boxes: int, M, rows of boxes per image; of images with more, the largest are used.
             Defaults to the most boxes of one image.
 
+    Attributes:
+        inputs: names of the first arrays of a sample, which are the model's inputs `x`; the boxes
+            and labels of `y` follow them.
+
     Example:
 
     >>> from libra_keras import data
@@ -41,6 +47,8 @@ class TrainingSource:
         is_portrait = [example.is_portrait for example in data.examples]
         self.plan = BatchPlan(is_portrait, batch_size, seed, flip)
         self.damage = DamageLog(len(data))
+        self.inputs = input_names(data)
+        self._max_proposals = data.max_proposals
         self._replaced = {}  # from a sample's number to the image that stood in
 
     @property
@@ -68,8 +76,9 @@ class TrainingSource:
 
         Returns:
             Tuple of the padded image uint8 `(H, W, 3)`, content size int32 `(2,)`, original size
-            int32 `(2,)`, image id int64, boxes float32 `(M, 4)` in padded-image pixels, and
-            labels int32 `(M,)`, -1 where there is no box.
+            int32 `(2,)`, image id int64, proposals float32 `(P, 4)` if the data have any, padded
+            with zeros, boxes float32 `(M, 4)` in padded-image pixels, and labels int32 `(M,)`, -1
+            where there is no box.
 
         Raises:
             TooManyDamagedImages: as `DamageLog` says.
@@ -82,11 +91,13 @@ class TrainingSource:
         original = (example.height, example.width)
         boxes, labels = self._ground_truth(example)
         boxes = scale_boxes(boxes, original, size)
-        if self.plan.flips(epoch)[step, place]:
+        is_mirrored = self.plan.flips(epoch)[step, place]
+        if is_mirrored:
             padded, boxes = mirror(padded, boxes, size[1])
         boxes, labels = pad_rows(boxes, labels, self.max_boxes)
+        proposals = fitted_proposals(example, self._max_proposals, size, is_mirrored)
         sizes = np.array(size, "int32"), np.array(original, "int32")
-        return padded, *sizes, np.int64(example.image_id), boxes, labels
+        return padded, *sizes, np.int64(example.image_id), *proposals, boxes, labels
 
     def _read(self, index, number):
         """Reads an image, or the first sound one after it of the same orientation."""
@@ -118,11 +129,17 @@ class EvaluationSource:
     Args:
         data: `DetectionData`.
         policy: `InputPolicy`.
+
+    Attributes:
+        inputs: names of the arrays of a sample.
+        groups: int arrays, the examples of each orientation.
     """
 
     def __init__(self, data, policy):
         self.data = data
         self.policy = policy
+        self.inputs = input_names(data)
+        self._max_proposals = data.max_proposals
         is_portrait = np.array([example.is_portrait for example in data.examples], bool)
         self.groups = [group for k in (0, 1) if len(group := np.flatnonzero(is_portrait == k))]
         self.damage = DamageLog(len(data))
@@ -133,7 +150,7 @@ class EvaluationSource:
         return dict(self.damage.files)
 
     def sample(self, index):
-        """Returns the first four values of `TrainingSource.sample` for example `index`."""
+        """Returns example `index` as in `TrainingSource.sample`, without boxes and labels."""
         example = self.data.examples[index]
         original = (example.height, example.width)
         try:
@@ -143,7 +160,51 @@ class EvaluationSource:
             image = np.zeros((*original, 3), "uint8")
         padded, size = self.policy.prepare(image)
         sizes = np.array(size, "int32"), np.array(original, "int32")
-        return padded, *sizes, np.int64(example.image_id)
+        proposals = fitted_proposals(example, self._max_proposals, size)
+        return padded, *sizes, np.int64(example.image_id), *proposals
+
+
+def input_names(data):
+    """Returns the names of a sample's inputs, in their order.
+
+    Example:
+
+    >>> from libra_keras import data
+    >>> from libra_keras.data.loading import input_names
+    >>> input_names(data.shapes(2))
+    ('images', 'image_sizes', 'original_sizes', 'image_ids')
+    """
+    return INPUTS if data.max_proposals is None else (*INPUTS, "proposals")
+
+
+def fitted_proposals(example, rows, size, is_mirrored=False):
+    """Moves an example's proposals to its resized image, as its boxes are moved.
+
+    Args:
+        example: `Example`.
+        rows: int P, or `None` where a sample has no proposals.
+        size: `(height, width)` of the resized image.
+        is_mirrored: bool.
+
+    Returns:
+        List of one float32 array `(P, 4)`, padded with zeros, or of none.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from libra_keras import data
+    >>> from libra_keras.data.loading import fitted_proposals
+    >>> found = [{"image_id": 1, "boxes": [[0, 0, 40, 80]], "scores": [0.5]}]
+    >>> example = data.with_proposals(data.shapes(1), found).examples[0]
+    >>> fitted_proposals(example, 2, (160, 160), is_mirrored=True)[0].tolist()
+    [[140.0, 0.0, 160.0, 40.0], [0.0, 0.0, 0.0, 0.0]]
+    """
+    if rows is None:
+        return []
+    boxes = scale_boxes(example.proposals, (example.height, example.width), size)
+    if is_mirrored:
+        boxes = _mirrored(boxes, size[1])
+    return [np.pad(boxes, ((0, rows - len(boxes)), (0, 0))).astype("float32")]
 
 
 def mirror(image, boxes, width):
@@ -167,8 +228,12 @@ def mirror(image, boxes, width):
     """
     image = image.copy()
     image[:, :width] = image[:, :width][:, ::-1]
+    return image, _mirrored(boxes, width)
+
+
+def _mirrored(boxes, width):
     x1, y1, x2, y2 = boxes.T
-    return image, np.stack([width - x2, y1, width - x1, y2], -1)
+    return np.stack([width - x2, y1, width - x1, y2], -1)
 
 
 def pad_rows(boxes, labels, rows):

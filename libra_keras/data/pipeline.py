@@ -1,15 +1,17 @@
 """Batches for `model.fit` and `model.predict` as `tf.data`. TensorFlow only moves the arrays."""
 
+import functools
+
 import tensorflow as tf
 
 from libra_keras.data.loading import EvaluationSource, TrainingSource
 
-IMAGE_SPECS = (  # of one sample: image, size of its content, size of the file, id
-    tf.TensorSpec((None, None, 3), tf.uint8),
-    tf.TensorSpec((2,), tf.int32),
-    tf.TensorSpec((2,), tf.int32),
-    tf.TensorSpec((), tf.int64),
-)
+SPECS = {  # of one sample: image, size of its content, size of the file, id
+    "images": tf.TensorSpec((None, None, 3), tf.uint8),
+    "image_sizes": tf.TensorSpec((2,), tf.int32),
+    "original_sizes": tf.TensorSpec((2,), tf.int32),
+    "image_ids": tf.TensorSpec((), tf.int64),
+}
 
 
 def training_batches(
@@ -46,9 +48,11 @@ def training_batches(
     Returns:
         `tf.data.Dataset` of `(x, y)`: `x` is a dict of `"images"` uint8 `(B, H, W, 3)` RGB,
         `"image_sizes"` int32 `(B, 2)` (height, width before padding), `"original_sizes"` int32
-        `(B, 2)` and `"image_ids"` int64 `(B,)`; `y` has `"boxes"` float32 `(B, M, 4)` in pixels
-        of the padded image and `"labels"` int32 `(B, M)`, -1 in padding. Its attribute `source`
-        is the `TrainingSource`: `steps_per_epoch`, `batch_files(epoch, step)`, `damaged`.
+        `(B, 2)`, `"image_ids"` int64 `(B,)` and, for data `with_proposals`, `"proposals"` float32
+        `(B, P, 4)` in pixels of the padded image, zeros in padding; `y` has `"boxes"` float32
+        `(B, M, 4)` in pixels of the padded image and `"labels"` int32 `(B, M)`, -1 in padding.
+        Its attribute `source` is the `TrainingSource`: `steps_per_epoch`,
+        `batch_files(epoch, step)`, `damaged`.
 
     Raises:
         ValueError: if there is not one full batch. While iterating, a TensorFlow error that
@@ -67,7 +71,7 @@ def training_batches(
         data = data.subset([i for i, example in enumerate(data.examples) if example.num_boxes])
     source = TrainingSource(data, policy, batch_size, flip, seed, max_boxes)
     specs = (
-        *IMAGE_SPECS,
+        *_input_specs(source),
         tf.TensorSpec((source.max_boxes, 4), tf.float32),
         tf.TensorSpec((source.max_boxes,), tf.int32),
     )
@@ -78,7 +82,7 @@ def training_batches(
     if epochs is None:
         endless = tf.data.experimental.INFINITE_CARDINALITY
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(endless))
-    dataset = dataset.map(_as_pair).prefetch(tf.data.AUTOTUNE)
+    dataset = dataset.map(functools.partial(_as_pair, source.inputs)).prefetch(tf.data.AUTOTUNE)
     dataset.source = source
     return dataset
 
@@ -110,11 +114,11 @@ def evaluation_batches(data, policy, batch_size):
     dataset = None
     for group in source.groups:
         indices = tf.data.Dataset.from_tensor_slices(group.astype("int64"))
-        batches = _loaded(indices, source.sample, IMAGE_SPECS).batch(batch_size)
+        batches = _loaded(indices, source.sample, _input_specs(source)).batch(batch_size)
         dataset = batches if dataset is None else dataset.concatenate(batches)
     if dataset is None:
         raise ValueError(f"Expected a data set with images. Received: {data.name} without any")
-    dataset = dataset.map(_as_inputs).prefetch(tf.data.AUTOTUNE)
+    dataset = dataset.map(functools.partial(_as_inputs, source.inputs)).prefetch(tf.data.AUTOTUNE)
     dataset.source = source
     return dataset
 
@@ -130,15 +134,16 @@ def _loaded(numbers, load, specs):
     return numbers.map(mapped, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 
-def _as_inputs(images, image_sizes, original_sizes, image_ids):
-    return {
-        "images": images,
-        "image_sizes": image_sizes,
-        "original_sizes": original_sizes,
-        "image_ids": image_ids,
-    }
+def _input_specs(source):
+    proposals = {"proposals": tf.TensorSpec((source.data.max_proposals, 4), tf.float32)}
+    specs = {**SPECS, **proposals}
+    return tuple(specs[name] for name in source.inputs)
 
 
-def _as_pair(images, image_sizes, original_sizes, image_ids, boxes, labels):
-    x = _as_inputs(images, image_sizes, original_sizes, image_ids)
-    return x, {"boxes": boxes, "labels": labels}
+def _as_inputs(names, *arrays):
+    return dict(zip(names, arrays, strict=True))
+
+
+def _as_pair(names, *arrays):
+    *inputs, boxes, labels = arrays
+    return _as_inputs(names, *inputs), {"boxes": boxes, "labels": labels}
