@@ -1,7 +1,6 @@
 """Gradients as NumPy arrays, on the backend in use."""
 
 import keras
-import pytest
 from keras import ops
 
 
@@ -11,7 +10,11 @@ def gradient(function, x):
         import jax
 
         return to_numpy(jax.jit(jax.grad(lambda x: ops.sum(function(x))))(ops.convert_to_tensor(x)))
-    tf = _tensorflow()
+    if keras.backend.backend() == "torch":
+        x = _leaf(x)
+        return _torch_gradients(ops.sum(function(x)), [x])[0]
+    import tensorflow as tf
+
     x = tf.convert_to_tensor(x)
     with tf.GradientTape() as tape:
         tape.watch(x)
@@ -37,8 +40,16 @@ def layer_gradients(layer, inputs, cotangents):
 
         weights = [v.value for v in variables]
         of_inputs, of_weights = jax.jit(jax.grad(total_of, (0, 1)))(inputs, weights)
+    elif keras.backend.backend() == "torch":
+        inputs = keras.tree.map_structure(_leaf, inputs)
+        leaves = keras.tree.flatten(inputs)
+        sources = [*leaves, *(v.value for v in variables)]
+        found = _torch_gradients(_dot(layer(inputs), cotangents), sources)
+        of_inputs = keras.tree.pack_sequence_as(inputs, found[: len(leaves)])
+        of_weights = found[len(leaves) :]
     else:
-        tf = _tensorflow()
+        import tensorflow as tf
+
         with tf.GradientTape() as tape:
             tape.watch(inputs)
             total = _dot(layer(inputs), cotangents)
@@ -49,16 +60,22 @@ def layer_gradients(layer, inputs, cotangents):
 
 def _dot(outputs, cotangents):
     pairs = zip(keras.tree.flatten(outputs), keras.tree.flatten(cotangents), strict=True)
-    return sum(ops.sum(y * g) for y, g in pairs)
+    return sum(ops.sum(ops.multiply(y, g)) for y, g in pairs)
 
 
 def to_numpy(structure):
     return keras.tree.map_structure(ops.convert_to_numpy, structure)
 
 
-def _tensorflow():
-    if keras.backend.backend() != "tensorflow":
-        pytest.skip("gradients are checked on TensorFlow and JAX")
-    import tensorflow
+def _leaf(x):
+    return ops.convert_to_tensor(x).detach().clone().requires_grad_()
 
-    return tensorflow
+
+def _torch_gradients(total, sources):
+    """Gradients of a PyTorch scalar as arrays; zeros for sources that it does not depend on."""
+    import torch
+
+    if not total.requires_grad:
+        return [to_numpy(torch.zeros_like(x)) for x in sources]
+    found = torch.autograd.grad(total, sources, allow_unused=True, materialize_grads=True)
+    return [to_numpy(x) for x in found]

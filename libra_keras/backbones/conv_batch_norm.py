@@ -193,8 +193,9 @@ def normalise(x, gamma, beta, synchronized=False):
     Returns:
         The normalised `x`, the mean (C,) and the biased variance (C,) of the batch in float32.
     """
-    # JAX sees one global batch: its statistics are synchronized without being asked.
-    synchronized = synchronized and keras.backend.backend() != "jax"
+    # JAX sees one global batch: its statistics are synchronized without being asked. With PyTorch
+    # a batch is on one device.
+    synchronized = synchronized and keras.backend.backend() == "tensorflow"
     values = ops.cast(x, "float32")
     mean, variance = ops.moments(values, (0, 1, 2), synchronized=synchronized)
     scale = gamma * ops.rsqrt(variance + EPSILON)

@@ -88,8 +88,8 @@ def clip(boxes, image_sizes):
     >>> ops.convert_to_numpy(boxes.clip([[[-5.0, 2.0, 30.0, 8.0]]], [[10, 20]])).tolist()
     [[[0.0, 2.0, 20.0, 8.0]]]
     """
-    sizes = ops.cast(image_sizes, "float32")[:, None, :]
-    limits = ops.concatenate([sizes[..., ::-1], sizes[..., ::-1]], axis=-1)  # (B, 1, 4): w h w h
+    heights, widths = ops.split(ops.cast(image_sizes, "float32")[:, None, :], 2, axis=-1)
+    limits = ops.concatenate([widths, heights, widths, heights], axis=-1)  # (B, 1, 4)
     return ops.clip(ops.cast(boxes, "float32"), 0.0, limits)
 
 

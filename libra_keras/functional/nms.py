@@ -4,6 +4,7 @@ from keras import ops
 
 from libra_keras.functional import boxes as box_ops
 from libra_keras.functional import native
+from libra_keras.functional.ranking import top_k
 
 BLOCK = 128  # boxes decided at a time; 64 to 256 take the same time on a CPU
 
@@ -142,7 +143,7 @@ def _first(order, kept, max_output):
     """The first `max_output` kept entries of `order`, as `(indices, kept)`."""
     length = kept.shape[1]
     urgency = ops.where(kept, length - ops.arange(length, dtype="int32"), 0)
-    urgency, places = ops.top_k(urgency, min(max_output, length))
+    urgency, places = top_k(urgency, min(max_output, length))
     chosen = urgency > 0
     indices = ops.where(chosen, ops.take_along_axis(order, places, axis=1), 0)
     missing = [[0, 0], [0, max(max_output - length, 0)]]

@@ -7,6 +7,7 @@ treated in a loop, and nothing is remembered between calls.
 from keras import ops
 
 from libra_keras.functional.random_keys import renew
+from libra_keras.functional.ranking import top_k
 
 _NO_GROUP = 2**31 - 1
 
@@ -218,10 +219,10 @@ def _first(scores, num, count):
     """Returns `indices` and `chosen` of the `count` best positive scores of each row."""
     if scores.shape[1] is None or scores.shape[1] < num:
         scores = ops.pad(scores, [[0, 0], [0, num]])
-    values, indices = ops.top_k(scores, num)
+    values, indices = top_k(scores, num)
     wanted = ops.expand_dims(ops.arange(num, dtype="int32"), 0) < count
     chosen = ops.logical_and(values > 0, wanted)
-    return ops.where(chosen, ops.cast(indices, "int32"), 0), chosen
+    return ops.where(chosen, indices, 0), chosen
 
 
 def _first_mask(scores, num, count):

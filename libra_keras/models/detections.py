@@ -4,6 +4,7 @@ from keras import ops
 
 from libra_keras.functional.boxes import clip, decode
 from libra_keras.functional.nms import nms
+from libra_keras.functional.ranking import top_k
 
 
 def select_detections(logits, deltas, proposals, image_sizes, settings):
@@ -42,8 +43,7 @@ def select_detections(logits, deltas, proposals, image_sizes, settings):
     eligible = ops.logical_and(scores > settings.score_threshold, proposals.mask[..., None])
     scores = ops.where(eligible, scores, 0.0)
     count = min(settings.max_candidates, scores.shape[1] * num_classes)
-    scores, pairs = ops.top_k(ops.reshape(scores, (ops.shape(scores)[0], -1)), count)
-    pairs = ops.cast(pairs, "int32")
+    scores, pairs = top_k(ops.reshape(scores, (ops.shape(scores)[0], -1)), count)
     boxes = _decode_pairs(deltas, proposals.boxes, pairs, image_sizes, settings.stds)
     labels = pairs % num_classes
     most = min(settings.max_detections, count)

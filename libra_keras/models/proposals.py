@@ -6,6 +6,7 @@ from keras import ops
 
 from libra_keras.functional import boxes as box_ops
 from libra_keras.functional.nms import nms
+from libra_keras.functional.ranking import top_k
 
 
 class Proposals(NamedTuple):
@@ -73,8 +74,8 @@ def _best_of_level(logits, deltas, anchors, image_sizes, pre_nms):
         # A size that does not depend on the image: the level is filled up with nothing.
         nothing = ops.full((ops.shape(logits)[0], pre_nms), float("-inf"), dtype="float32")
         logits = ops.concatenate([logits, nothing], axis=1)
-    best_logits, indices = ops.top_k(logits, pre_nms)
-    indices = ops.minimum(ops.cast(indices, "int32"), ops.shape(anchors)[0] - 1)
+    best_logits, indices = top_k(logits, pre_nms)
+    indices = ops.minimum(indices, ops.shape(anchors)[0] - 1)
     deltas = ops.take_along_axis(deltas, indices[..., None], axis=1)
     boxes = box_ops.decode(deltas, ops.take(anchors, indices, axis=0))
     boxes = box_ops.clip(boxes, image_sizes)
@@ -100,8 +101,8 @@ def _merge_levels(boxes, logits, num_levels, post_nms):
     boxes = ops.transpose(ops.reshape(boxes, (num_levels, -1, most, 4)), (1, 0, 2, 3))
     boxes = ops.reshape(boxes, (-1, num_levels * most, 4))
     count = min(post_nms, num_levels * most)
-    logits, indices = ops.top_k(logits, count)
-    boxes = ops.take_along_axis(boxes, ops.cast(indices, "int32")[..., None], axis=1)
+    logits, indices = top_k(logits, count)
+    boxes = ops.take_along_axis(boxes, indices[..., None], axis=1)
     mask = logits > float("-inf")
     boxes = ops.where(mask[..., None], boxes, 0.0)
     return Proposals(boxes, ops.where(mask, ops.sigmoid(logits), 0.0), mask)
