@@ -1,4 +1,4 @@
-"""Data sets: readers of COCO, Pascal VOC and drawn scenes, checks, and batches of them."""
+"""Data sets: readers of COCO, Pascal VOC, TFDS and drawn scenes, checks, and batches of them."""
 
 import importlib
 
@@ -9,6 +9,7 @@ from libra_keras.data.examples import DetectionData, Example
 from libra_keras.data.images import InputPolicy, read_image, scale_boxes
 from libra_keras.data.proposals import read_proposals, with_proposals, write_proposals
 from libra_keras.data.shapes import shapes
+from libra_keras.data.tfds import tfds
 from libra_keras.data.voc import voc
 
 _TENSORFLOW = ("evaluation_batches", "training_batches")
@@ -25,6 +26,7 @@ __all__ = [
     "read_proposals",
     "scale_boxes",
     "shapes",
+    "tfds",
     "voc",
     "with_proposals",
     "write_proposals",

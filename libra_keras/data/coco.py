@@ -74,7 +74,24 @@ def coco(
     if folder is None and (annotation_file is None or image_folder is None):
         raise ValueError("Expected `folder` and `split`, or `annotation_file` and `image_folder`")
     file, image_folder = _find(folder, split, annotation_file, image_folder)
-    annotations, findings = _sound(_completed(_load(file)), file)
+    return from_content(load(file), file, image_folder, split or file.stem, skip_bad, check_files)
+
+
+def from_content(content, file, image_folder, name, skip_bad=False, check_files=True):
+    """Makes a data set of what a JSON of COCO's holds.
+
+    Args:
+        content: dict as `load` returns it.
+        file: path of the JSON, or what else findings shall name.
+        image_folder: path of the images.
+        name: str, the data set's.
+        skip_bad: as for `coco`.
+        check_files: as for `coco`.
+
+    Returns:
+        `DetectionData`.
+    """
+    annotations, findings = _sound(_completed(content), file)
     names = {entry["id"]: entry["name"] for entry in annotations["categories"]}
     examples, box_names, found = _examples(annotations, image_folder, sorted(names), file)
     examples, counts, findings = clean(
@@ -83,13 +100,13 @@ def coco(
         findings + found,
         skip_bad,
         check_files,
-        file.name,
+        Path(file).name,
         box_names,
     )
     if any(not finding.is_warning for finding in findings):
         annotations = _without_bad(annotations, examples, findings)
     return DetectionData(
-        split or file.stem,
+        name,
         tuple(names[i] for i in sorted(names)),
         tuple(sorted(names)),
         examples,
@@ -116,8 +133,8 @@ def _find(folder, split, annotation_file, image_folder):
     return found
 
 
-def _load(file):
-    """Reads the JSON and makes sure that it is COCO's."""
+def load(file):
+    """Reads a JSON and makes sure that it is COCO's: a dict with the lists of `KEYS`."""
     collecting = gc.isenabled()
     gc.disable()  # it would go through millions of new objects, again and again, to free none
     try:

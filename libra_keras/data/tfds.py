@@ -1,0 +1,226 @@
+"""Reader of COCO and Pascal VOC as TensorFlow Datasets has prepared them."""
+
+import dataclasses
+import functools
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from libra_keras.data.coco import from_content, load
+from libra_keras.data.images import read_image
+from libra_keras.data.known_classes import COCO_CATEGORIES, VOC_CATEGORIES
+from libra_keras.data.tfrecords import TFRecords
+
+# By name: the splits that have annotations.
+SPLITS = {
+    "coco/2014": ("train", "validation"),
+    "coco/2017": ("train", "validation"),
+    "voc/2007": ("train", "validation", "test"),
+    "voc/2012": ("train", "validation"),
+}
+DECIMALS = 3  # of a pixel; what float32 shares of an image's side tell of it
+
+
+def tfds(name, split, data_dir=None, annotations=None, skip_bad=False):
+    """Reads COCO or Pascal VOC from TensorFlow Datasets (`pip install 'libra-keras[tfds]'`).
+
+    The data must have been prepared: nothing is downloaded here. They are gone through once, for
+    boxes and the sizes of the images; pixels are read when they are asked for, from where TFDS
+    has put them: TFRecord files or, if prepared so, ArrayRecord files. A source that does not say
+    where its records are (`tfds.testing.mock_data`) is kept in memory, encoded.
+
+    Examples are in the order of their image ids, which are COCO's own or, in VOC, the digits of
+    the file's name. Labels are those of `data.coco`, the 80 category ids in ascending order, and
+    of `data.voc`, the 20 names in alphabetical order. Crowds and difficult objects are `ignore`d;
+    images without objects are kept. VOC's corners, which name first and last pixels counted from
+    1, become half-open as in `data.voc`.
+
+    The evaluation should have COCO's original JSON, as `annotations`. Without it, annotations are
+    made from what TFDS keeps: boxes to a thousandth of a pixel, and areas, those of the
+    segmentations, without their fractions. An object whose area is within 1 of 32^2 or 96^2 may
+    so change its size class; AP, AP50 and AP75 are not affected. In VOC nothing is lost.
+
+    Args:
+        name: `"coco/2017"`, `"coco/2014"`, `"voc/2007"` or `"voc/2012"`.
+        split: str, such as `"train"`, `"validation[:10%]"` or, as usual in VOC,
+            `"train+validation"`. Splits without annotations have images without objects.
+        data_dir: path where TFDS has its data. Defaults to TFDS's own, which the environment
+            variable `TFDS_DATA_DIR` sets.
+        annotations: path of a JSON in COCO's form. Boxes, classes and sizes are then its own;
+            TFDS gives the images. They are found by their ids or, in VOC, by file name.
+        skip_bad: bool, whether bad boxes and files are dropped and counted instead of raising.
+
+    Returns:
+        `DetectionData`.
+
+    Raises:
+        ImportError: if TensorFlow Datasets is not installed.
+        FileNotFoundError: if the data are not prepared. The message says how to do it.
+        ValueError: if the name or the split is none, if `annotations` has not all images, or if
+            something is wrong with the data and `skip_bad` is false.
+
+    Example:
+
+    >>> from libra_keras import data
+    >>> try:
+    ...     data.tfds("coco", "train")
+    ... except ValueError as error:
+    ...     print(error)
+    `name` must be one of ['coco/2014', 'coco/2017', 'voc/2007', 'voc/2012']. Received: 'coco'
+    """
+    splits_with_annotations(name)
+    builder = import_tfds().builder(name, data_dir=data_dir)
+    images, rows, fetch = [], [], {}
+    for record, get_record in _records(builder, split):
+        image = _image(record)
+        images.append(image)
+        rows += _rows(record, image)
+        fetch[image["id"]] = get_record
+    images.sort(key=lambda image: image["id"])
+    file = f"tfds:{name}/{split}"
+    if annotations is None:
+        categories = COCO_CATEGORIES if name.startswith("coco") else VOC_CATEGORIES
+        categories = [{"id": number, "name": category} for number, category in categories.items()]
+        content = {"images": images, "annotations": rows, "categories": categories}
+    else:
+        file = Path(annotations)
+        content, fetch = _joined(load(file), images, fetch, by_id=name.startswith("coco"))
+    found = from_content(content, file, Path(name, split), f"{name}/{split}", skip_bad, False)
+    return dataclasses.replace(
+        found, reader=lambda example: read_image(fetch[example.image_id]()["image"])
+    )
+
+
+def splits_with_annotations(name):
+    """Returns the names of the splits that `tfds` reads with objects.
+
+    Raises:
+        ValueError: if the name is not one that `tfds` knows.
+
+    Example:
+
+    >>> from libra_keras.data.tfds import splits_with_annotations
+    >>> splits_with_annotations("coco/2017")
+    ('train', 'validation')
+    """
+    if name not in SPLITS:
+        raise ValueError(f"`name` must be one of {list(SPLITS)}. Received: {name!r}")
+    return SPLITS[name]
+
+
+def import_tfds():
+    """Returns the module `tensorflow_datasets`.
+
+    Raises:
+        ImportError: if it is not installed, with the command that installs it.
+    """
+    try:
+        import tensorflow_datasets
+    except ImportError as error:
+        raise ImportError(
+            "TensorFlow Datasets is not installed: pip install 'libra-keras[tfds]'"
+        ) from error
+    return tensorflow_datasets
+
+
+def _records(builder, split):
+    """Yields every record with its image still encoded, and a function that reads it again."""
+    library = import_tfds()
+    decoders = {"image": library.decode.SkipDecoding()}
+    random_access = library.core.FileFormat.with_random_access()
+    if builder.info.file_format in random_access and builder.is_prepared():
+        source = builder.as_data_source(split, decoders=decoders)
+        for i in range(len(source)):
+            yield source[i], functools.partial(source.__getitem__, i)
+        return
+    config = library.ReadConfig(add_tfds_id=True, try_autocache=False)
+    try:
+        dataset = builder.as_dataset(split=split, decoders=decoders, read_config=config)
+    except AssertionError as error:  # what TFDS raises where there are no data
+        name = f"{builder.name}/{builder.builder_config.name}"
+        where = builder.data_dir_root
+        raise FileNotFoundError(
+            f"{name} is not prepared in {where}. Once, with network and disk space: "
+            f"tfds build {name} --data_dir={where}"
+        ) from error
+    shards = TFRecords(builder.data_path)
+    parse = functools.partial(builder.info.features.deserialize_example_np, decoders=decoders)
+    for record in dataset.as_numpy_iterator():
+        place = record.pop("tfds_id", None)  # b"<file>__<number>"
+        if place is None:
+            yield record, functools.partial(dict, image=record["image"])
+        else:
+            file, _, number = place.decode().rpartition("__")
+            yield record, functools.partial(_read, shards, file, int(number), parse)
+
+
+def _read(shards, file, number, parse):
+    return parse(shards.read(file, number))
+
+
+def _image(record):
+    """The image's entry of COCO's JSON; the size is that in its header."""
+    file_name = record["image/filename"].decode()
+    number = record.get("image/id")
+    if number is None:
+        number = "".join(filter(str.isdigit, file_name))
+    try:
+        with Image.open(io.BytesIO(record["image"])) as image:
+            width, height = image.size
+    except OSError as error:
+        raise ValueError(f"{file_name}: no image: {error}") from error
+    return {"id": int(number), "file_name": file_name, "height": height, "width": width}
+
+
+def _rows(record, image):
+    """The objects of an image as entries of COCO's JSON."""
+    objects = record["objects"]
+    height, width = image["height"], image["width"]
+    corners = np.asarray(objects["bbox"], "float64").reshape(-1, 4)[:, [1, 0, 3, 2]]
+    corners = np.round(corners * [width, height, width, height], DECIMALS)
+    if "is_difficult" in objects:
+        corners[:, :2] -= 1
+        return [_voc_row(*row, image["id"]) for row in _columns(objects, corners, "is_difficult")]
+    keys = "is_crowd", "area", "id"
+    return [_coco_row(*row, image["id"]) for row in _columns(objects, corners, *keys)]
+
+
+def _columns(objects, corners, *keys):
+    columns = [np.asarray(objects[key]).tolist() for key in ("label", *keys)]
+    return zip(corners.tolist(), *columns, strict=True)
+
+
+def _voc_row(corners, label, is_difficult, image_id):
+    bbox = _bbox(corners)
+    row = {"image_id": image_id, "category_id": label + 1, "bbox": bbox, "area": bbox[2] * bbox[3]}
+    return {**row, "iscrowd": 0, "ignore": int(is_difficult)}
+
+
+def _coco_row(corners, label, is_crowd, area, number, image_id):
+    row = {"id": number, "image_id": image_id, "category_id": list(COCO_CATEGORIES)[label]}
+    return {**row, "bbox": _bbox(corners), "area": area, "iscrowd": int(is_crowd)}
+
+
+def _bbox(corners):
+    x1, y1, x2, y2 = corners
+    return [x1, y1, round(x2 - x1, DECIMALS), round(y2 - y1, DECIMALS)]
+
+
+def _joined(content, images, fetch, by_id):
+    """Restricts a JSON to the images of the split: its content, and where each image is read."""
+
+    def key(image):
+        return image["id"] if by_id else Path(image["file_name"]).stem
+
+    listed = {key(image): image for image in content["images"]}
+    missing = [image["file_name"] for image in images if key(image) not in listed]
+    if missing:
+        raise ValueError(
+            f"Expected annotations of all images. {len(missing)} are not in the JSON: {missing[:5]}"
+        )
+    kept = [listed[key(image)] for image in images]
+    fetch = {own["id"]: fetch[image["id"]] for own, image in zip(kept, images, strict=True)}
+    rows = [row for row in content["annotations"] if row.get("image_id") in fetch]
+    return {**content, "images": kept, "annotations": rows}, fetch
