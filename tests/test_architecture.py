@@ -26,8 +26,11 @@ ALLOWED = {
     "training": {"training", "functional.native", "atomic"},
     "export": {"export", "functional.native", "models", "atomic"},
 }  # fmt: skip
-# TensorFlow may be imported here; the backbones' block has two functions with a fused twin.
-TENSORFLOW = {"data/pipeline.py", "functional/native.py", "backbones/conv_batch_norm.py"}
+# TensorFlow may be imported here; the backbones' block has functions with a faster twin.
+TENSORFLOW = {
+    "data/pipeline.py", "functional/native.py", "backbones/conv_batch_norm.py",
+    "backbones/grouped_conv.py",
+}  # fmt: skip
 TENSORFLOW_FOLDERS = {"export", "training"}
 AT_TOP = {"data/pipeline.py"}  # everywhere else the import waits inside a function
 FORBIDDEN_NAMES = {"utils.py", "util.py", "misc.py", "common.py", "helpers.py"}

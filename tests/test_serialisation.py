@@ -32,6 +32,23 @@ BOX_HEAD = models.BoxHeadSettings(
     max_candidates=50,
     max_detections=7,
 )
+RETINA_HEAD = models.RetinaHeadSettings(
+    channels=8,
+    num_convs=1,
+    strides=(8, 16),
+    base_scale=2.0,
+    scales_per_octave=2,
+    ratios=(1.0,),
+    positive_iou=0.6,
+    negative_iou=0.3,
+    min_positive_iou=0.1,
+    prior_probability=0.05,
+    pre_nms=20,
+    score_threshold=0.01,
+    nms_iou=0.6,
+    max_detections=7,
+    pad_multiple=16,
+)
 IOU_BALANCED = samplers.IoUBalancedSampler.preset("paper_text", num=16, positive_fraction=0.5)
 INSTANCE_BALANCED = samplers.InstanceBalancedSampler(16, 0.5, max_negatives_per_positive=3)
 ALIGN = layers.MultilevelROIAlign(
@@ -44,6 +61,7 @@ NON_LOCAL = layers.NonLocalBlock(
 OBJECTS = {
     "rpn_settings": RPN,
     "box_head_settings": BOX_HEAD,
+    "retina_head_settings": RETINA_HEAD,
     "input_policy": data.InputPolicy(64, 96, pad_multiple=16),
     "random": samplers.RandomSampler(16, 0.3, max_negatives_per_positive=2),
     "iou_balanced": IOU_BALANCED,
@@ -52,6 +70,7 @@ OBJECTS = {
     "balanced_l1": losses.BalancedL1Loss(
         alpha=0.2, gamma=1.0, beta=0.11, form="continuous", reduction="sum", name="loss"
     ),
+    "focal": losses.FocalLoss(alpha=0.3, gamma=1.5, reduction="sum", name="class_loss"),
     "smooth_l1": losses.SmoothL1Loss(beta=0.3, reduction="sum", name="smooth"),
     "schedule": training.WarmupMultiStep(
         0.3, warmup_steps=7, warmup_factor=0.2, drops=(9, 12), drop_factor=0.5
@@ -59,11 +78,19 @@ OBJECTS = {
     "sgd": training.SGD(0.3, momentum=0.5, weight_decay=0.1, global_clipnorm=2.0),
     "adamw": training.AdamW(0.3, weight_decay=0.1, beta_1=0.8, global_clipnorm=2.0),
     "conv": backbones.ConvBatchNorm(
-        4, 3, 2, relu=False, batch_norm="trainable", train_kernel=False, train_affine=False
+        4,
+        3,
+        2,
+        relu=False,
+        batch_norm="trainable",
+        train_kernel=False,
+        train_affine=False,
+        groups=2,
     ),
     "resnet": backbones.ResNet(
         34, 8, "caffe", batch_norm="trainable", train_affine=False, frozen_stages=2, name="body"
     ),
+    "resnext": backbones.ResNet(50, 8, groups=2, base_width=3, name="resnext"),
     "fpn": layers.FeaturePyramid(
         channels=8, num_levels=4, start_level=1, extra_levels="on_input", name="fpn"
     ),
@@ -76,9 +103,16 @@ OBJECTS = {
     "box_head": models.BoxHead(
         3, BOX_HEAD, IOU_BALANCED, losses.BalancedL1Loss(beta=0.5), ALIGN, name="head"
     ),
+    "retina_head": models.RetinaHead(
+        3,
+        RETINA_HEAD,
+        class_loss=losses.FocalLoss(gamma=1.0),
+        box_loss=losses.BalancedL1Loss(beta=0.11),
+        name="retina_head",
+    ),
 }
 # What these classes leave to Keras' own tests.
-COMPOSED = {"FasterRCNN"}  # tests/models/test_faster_rcnn.py saves one with weights
+COMPOSED = {"FasterRCNN", "RetinaNet"}  # their own tests save them with weights
 
 FRESH = """
 import json, keras

@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from libra_keras.backbones.grouped_conv import grouped_conv
+
 EPSILON = 1e-5  # torch's; keras.applications uses 1.001e-5, Keras' layer 1e-3
 MOMENTUM = 0.9  # share of the old moving average; torch writes the same as 0.1
 BATCH_NORMS = ("frozen", "trainable", "synchronized")
@@ -32,6 +34,8 @@ class ConvBatchNorm(keras.layers.Layer):
             images for batch statistics.
         train_kernel: bool, whether the kernel is trainable. Defaults to `True`.
         train_affine: bool, whether `gamma` and `beta` are trainable. Defaults to `True`.
+        groups: int, in how many groups of channels the convolution is split; it must divide both
+            the channels of `x` and `filters`. Defaults to 1.
 
     Call arguments:
         x: `(B, H, W, C)`. H and W may be unknown.
@@ -42,7 +46,8 @@ class ConvBatchNorm(keras.layers.Layer):
         `(B, ceil(H / strides), ceil(W / strides), filters)`.
 
     Raises:
-        ValueError: if `batch_norm` is not one of the three, or `kernel_size` is even.
+        ValueError: if `batch_norm` is not one of the three, `kernel_size` is even, or `groups` do
+            not divide the channels.
 
     Example:
 
@@ -65,6 +70,7 @@ class ConvBatchNorm(keras.layers.Layer):
         batch_norm="frozen",
         train_kernel=True,
         train_affine=True,
+        groups=1,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -77,6 +83,7 @@ class ConvBatchNorm(keras.layers.Layer):
                 "`kernel_size` must be odd, so that padding can be symmetric. "
                 f"Received: kernel_size={kernel_size}"
             )
+        check_groups(groups, "filters", filters)
         self.filters = filters
         self.kernel_size = kernel_size
         self.strides = strides
@@ -84,6 +91,7 @@ class ConvBatchNorm(keras.layers.Layer):
         self.batch_norm = batch_norm
         self.train_kernel = train_kernel
         self.train_affine = train_affine
+        self.groups = groups
         self.initial_values = {}
 
     def build(self, input_shape):
@@ -92,9 +100,10 @@ class ConvBatchNorm(keras.layers.Layer):
             raise ValueError(
                 f"The number of channels must be known. Received: input_shape={input_shape}"
             )
+        check_groups(self.groups, "channels", channels)
         # He et al., 2015: keeps the variance of gradients through ReLU, as the reference does.
         normal = keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
-        shape = (size, size, channels, self.filters)
+        shape = (size, size, channels // self.groups, self.filters)
         vector = (self.filters,)
         self.kernel = self._add("kernel", shape, normal, self.train_kernel)
         self.gamma = self._add("gamma", vector, "ones", self.train_affine)
@@ -128,6 +137,8 @@ class ConvBatchNorm(keras.layers.Layer):
             padding = "valid"
             x = ops.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0))) if pad else x
         kernel = ops.cast(kernel, x.dtype)
+        if self.groups > 1:
+            return grouped_conv(x, kernel, self.strides, padding)
         return ops.conv(x, kernel, self.strides, padding, data_format="channels_last")
 
     def _normalise_with_batch(self, x):
@@ -158,7 +169,16 @@ class ConvBatchNorm(keras.layers.Layer):
             "batch_norm": self.batch_norm,
             "train_kernel": self.train_kernel,
             "train_affine": self.train_affine,
+            "groups": self.groups,
         }
+
+
+def check_groups(groups, name, value):
+    """Raises a ValueError unless `groups` divides the number of channels called `name`."""
+    if groups < 1 or value % groups:
+        raise ValueError(
+            f"`groups` must divide the number of {name}. Received: groups={groups}, {name}={value}"
+        )
 
 
 def divide_up(size, divisor):

@@ -19,6 +19,9 @@ class ResNet(keras.layers.Layer):
     those of a detector that is fine-tuned with few images at a time: batch normalisation uses
     moving statistics, and the stem and the first stage do not train.
 
+    With `groups` the network is a ResNeXt: `ResNet(101, groups=64, base_width=4)` is
+    ResNeXt-101-64x4d, `ResNet(50, groups=32, base_width=4)` is ResNeXt-50-32x4d.
+
     Args:
         depth: int, 18, 34, 50, 101 or 152. Defaults to 50.
         width: int, channels of the first stage; later stages double them. Defaults to 64.
@@ -36,6 +39,10 @@ class ResNet(keras.layers.Layer):
             `keras.applications.ResNet50/101/152(include_top=False)`; the latter two need
             `style="caffe"`, and BGR images minus the mean. They are read once, when the layer is
             built. A saved model contains its weights, so that `get_config` says `None` here.
+        groups: int, in how many groups of channels the 3x3 convolution of a bottleneck is split; 1
+            is a plain ResNet. Defaults to 1.
+        base_width: int, channels of each group in the first stage, whatever `width` is; later
+            stages double them. Without effect if `groups` is 1. Defaults to 4.
 
     Call arguments:
         images: `(B, H, W, 3)`, normalised as the weights want. H and W may be unknown.
@@ -56,8 +63,10 @@ class ResNet(keras.layers.Layer):
     >>> {name: tuple(level.shape) for name, level in features.items()}
     {'C2': (1, 19, 26, 8), 'C3': (1, 10, 13, 16), 'C4': (1, 5, 7, 32), 'C5': (1, 3, 4, 64)}
 
-    Reference: [He et al., 2016](https://arxiv.org/abs/1512.03385), table 1. Numerics are those of
-    mmdetection's `ResNet`: symmetric padding, epsilon 1e-5, convolutions without bias.
+    Reference: [He et al., 2016](https://arxiv.org/abs/1512.03385), table 1;
+    [Xie et al., 2017](https://arxiv.org/abs/1611.05431), table 1. Numerics are those of
+    mmdetection's `ResNet` and `ResNeXt`: symmetric padding, epsilon 1e-5, convolutions without
+    bias.
     """
 
     def __init__(
@@ -69,6 +78,8 @@ class ResNet(keras.layers.Layer):
         train_affine=True,
         frozen_stages=1,
         weights=None,
+        groups=1,
+        base_width=4,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -76,10 +87,16 @@ class ResNet(keras.layers.Layer):
         check_choice("style", style, STYLES)
         check_choice("batch_norm", batch_norm, BATCH_NORMS)
         check_choice("frozen_stages", frozen_stages, (-1, 0, 1, 2, 3, 4))
-        if weights is not None and (style, width) != ("caffe", 64):
+        if weights is not None and (style, width, groups) != ("caffe", 64, 1):
             raise ValueError(
-                '`weights` of keras.applications need `style="caffe"` and `width=64`. '
-                f"Received: style={style!r}, width={width}"
+                '`weights` of keras.applications need `style="caffe"` and `width=64`, and no '
+                f"`groups`. Received: style={style!r}, width={width}, groups={groups}"
+            )
+        if groups < 1 or base_width < 1 or (groups > 1 and depth < 50):
+            raise ValueError(
+                "`groups` and `base_width` must be at least 1, and groups need the bottlenecks of "
+                "depths from 50 on. "
+                f"Received: groups={groups}, base_width={base_width}, depth={depth}"
             )
         self.depth = depth
         self.width = width
@@ -87,6 +104,8 @@ class ResNet(keras.layers.Layer):
         self.batch_norm = batch_norm
         self.train_affine = train_affine
         self.frozen_stages = frozen_stages
+        self.groups = groups
+        self.base_width = base_width
         self.initial_weights = weights  # Keras has its own property `weights`
         self.stem = self._conv(0, "stem", width, kernel_size=7, strides=2)
         self.blocks = [
@@ -114,7 +133,8 @@ class ResNet(keras.layers.Layer):
             plan = [(3, width, stride), (3, width, 1)]  # kernel size, filters, stride
         else:
             strides = (1, stride) if self.style == "pytorch" else (stride, 1)
-            plan = [(1, width, strides[0]), (3, width, strides[1]), (1, 4 * width, 1)]
+            inner = self._inner_width(width)
+            plan = [(1, inner, strides[0]), (3, inner, strides[1]), (1, 4 * width, 1)]
         filters = plan[-1][1]
         convs = [
             self._conv(
@@ -124,6 +144,7 @@ class ResNet(keras.layers.Layer):
                 kernel_size=size,
                 strides=step,
                 relu=i < len(plan),  # the last ReLU comes after the addition
+                groups=self.groups if size == 3 else 1,
             )
             for i, (size, channels, step) in enumerate(plan, start=1)
         ]
@@ -132,6 +153,10 @@ class ResNet(keras.layers.Layer):
             downsample = self._conv(stage, "downsample", filters, strides=stride, relu=False)
         name = f"stage{stage}_block{index}"
         return ResidualBlock(convs, downsample, dtype=self.dtype_policy, name=name)
+
+    def _inner_width(self, width):
+        """Channels of the 3x3 convolution of a bottleneck in a stage of this width."""
+        return width if self.groups == 1 else width * self.base_width // self.width * self.groups
 
     @property
     def stages(self):
@@ -197,6 +222,8 @@ class ResNet(keras.layers.Layer):
             "train_affine": self.train_affine,
             "frozen_stages": self.frozen_stages,
             "weights": None,  # else loading a saved model would need the file again
+            "groups": self.groups,
+            "base_width": self.base_width,
         }
 
 
