@@ -4,10 +4,10 @@ import os
 
 import numpy as np
 
-from libra_keras.data.images import read_image
+from libra_keras.data.images import read_image, scale_boxes
 
 
-def detect(model, images, score_threshold=0.05, batch_size=1, exif_rotation=False):
+def detect(model, images, score_threshold=0.05, batch_size=1, exif_rotation=False, proposals=None):
     """Runs a detector on images of any kind and size.
 
     Args:
@@ -18,6 +18,8 @@ def detect(model, images, score_threshold=0.05, batch_size=1, exif_rotation=Fals
         exif_rotation: bool, whether images are turned as their EXIF orientation says, as viewers
             show them. Boxes are then in the turned image; otherwise in the pixels as stored, to
             which the annotations of data sets refer.
+        proposals: boxes `(n, 4)` in pixels of the image, or a list of such arrays for a list of
+            images: for detectors that do not propose boxes themselves.
 
     Returns:
         Dict with the keys `"boxes"` (float32 `(n, 4)`, pixels of the original image), `"scores"`,
@@ -25,7 +27,7 @@ def detect(model, images, score_threshold=0.05, batch_size=1, exif_rotation=Fals
 
     Raises:
         ValueError: if an image cannot be read. The message names it, by its path or its position
-            in the list, and what is wrong.
+            in the list, and what is wrong. Also if there are not as many proposals as images.
 
     Example:
 
@@ -39,12 +41,28 @@ def detect(model, images, score_threshold=0.05, batch_size=1, exif_rotation=Fals
     """
     single = not isinstance(images, (list, tuple))
     sources = [images] if single else list(images)
+    given = None if proposals is None else _per_image(proposals, len(sources), single)
     results = [None] * len(sources)
     for positions in _batches(sources, batch_size):
         arrays = [_read(sources[i], None if single else i, exif_rotation) for i in positions]
-        for position, found in zip(positions, _detect_batch(model, arrays), strict=True):
+        boxes = None if given is None else [given[i] for i in positions]
+        for position, found in zip(positions, _detect_batch(model, arrays, boxes), strict=True):
             results[position] = _named(found, score_threshold, model.class_names)
     return results[0] if single else results
+
+
+def _per_image(proposals, count, single):
+    """The proposals as a list of arrays `(n, 4)`, one an image."""
+    arrays = [np.asarray(boxes, "float32") for boxes in ([proposals] if single else proposals)]
+    if len(arrays) != count:
+        raise ValueError(
+            "`proposals` must be a list of arrays, one for each image. "
+            f"Received: {len(arrays)} arrays for {count} images"
+        )
+    for i, boxes in enumerate(arrays):
+        if boxes.size and (boxes.ndim != 2 or boxes.shape[1] != 4):
+            raise ValueError(f"Proposals must have the shape (n, 4). Received: {boxes.shape} ({i})")
+    return [boxes.reshape(-1, 4) for boxes in arrays]
 
 
 def _batches(sources, batch_size):
@@ -67,20 +85,42 @@ def _read(source, position, exif_rotation):
         raise ValueError(message) from error
 
 
-def _detect_batch(model, arrays):
+def _detect_batch(model, arrays, proposals=None):
     results = [None] * len(arrays)
     shapes = [model.input_policy.bucket_size(*array.shape[:2]) for array in arrays]
     for shape in sorted(set(shapes)):  # landscape and portrait images are padded differently
         members = [i for i, own in enumerate(shapes) if own == shape]
         prepared = [model.input_policy.prepare(arrays[i]) for i in members]
+        sizes = [size for _, size in prepared]
         batch = {
             "images": np.stack([image for image, _ in prepared]),
-            "image_sizes": np.array([size for _, size in prepared], "int32"),
+            "image_sizes": np.array(sizes, "int32"),
         }
-        found = {key: np.asarray(value) for key, value in model.predict_on_batch(batch).items()}
+        if proposals is not None:
+            originals = [arrays[i].shape[:2] for i in members]
+            batch["proposals"] = _padded([proposals[i] for i in members], originals, sizes)
+        found = _as_detections(model.predict_on_batch(batch))
         for row, member in enumerate(members):
-            results[member] = _unscaled(found, row, prepared[row][1], arrays[member].shape[:2])
+            results[member] = _unscaled(found, row, sizes[row], arrays[member].shape[:2])
     return results
+
+
+def _as_detections(found):
+    """What a model predicts, as arrays; proposals become detections of one class."""
+    found = {key: np.asarray(value) for key, value in found.items()}
+    if "mask" in found:
+        found["labels"] = np.zeros(found["mask"].shape, "int32")
+        found["num_detections"] = found["mask"].sum(axis=1)
+    return found
+
+
+def _padded(proposals, originals, sizes):
+    """Boxes `(B, P, 4)` in pixels of the resized images; P a power of 2, so few are compiled."""
+    most = max([16, *(len(boxes) for boxes in proposals)])
+    padded = np.zeros((len(proposals), 2 ** int(np.ceil(np.log2(most))), 4), "float32")
+    for row, (boxes, *change) in enumerate(zip(proposals, originals, sizes, strict=True)):
+        padded[row, : len(boxes)] = scale_boxes(boxes, *change)
+    return padded
 
 
 def _unscaled(found, row, size, original_size):

@@ -1,0 +1,157 @@
+"""First stages with the papers' numbers.
+
+A Libra constructor and its plain twin differ in the lines marked (*).
+"""
+
+from libra_keras.backbones import ResNet
+from libra_keras.layers import BalancedFeaturePyramid, FeaturePyramid
+from libra_keras.models.constructors.faster_rcnn import SMALL_CHANNELS, SMALL_RPN
+from libra_keras.models.constructors.parts import small_backbone, with_policy
+from libra_keras.models.region_proposal_network import RegionProposalNetwork
+from libra_keras.models.rpn_head import RPNHead
+from libra_keras.models.settings import RPNSettings
+from libra_keras.samplers import IoUBalancedSampler, RandomSampler
+
+# Proposals are all that comes out: twice as many anchors enter NMS as in a two-stage detector.
+SETTINGS = RPNSettings(pre_nms_test=2000)
+
+
+def rpn_resnet50(backbone=None, **options):
+    """Region proposal network with ResNet-50 and a feature pyramid.
+
+    Args:
+        backbone: as in `faster_rcnn_resnet50`.
+        **options: `normalization`, `input_policy`, `seed`, `name` and `dtype` of
+            `RegionProposalNetwork`.
+
+    Returns:
+        `RegionProposalNetwork`.
+
+    Example:
+
+    >>> from libra_keras.backbones import ResNet
+    >>> from libra_keras.models import rpn_resnet50
+    >>> model = rpn_resnet50(backbone=ResNet(50, width=8))
+    >>> len(model.neck), model.rpn.settings.post_nms
+    (1, 1000)
+
+    Reference: [Lin et al., 2017](https://arxiv.org/abs/1612.03144); numbers as in mmdetection's
+    `rpn_r50_fpn_1x_coco`.
+    """
+    return RegionProposalNetwork(
+        backbone=backbone or ResNet(50),
+        neck=[FeaturePyramid(256)],
+        rpn=RPNHead(SETTINGS, sampler=RandomSampler(num=256, positive_fraction=0.5)),
+        **with_policy(options, 800, 1333),
+    )
+
+
+def libra_rpn_resnet50(backbone=None, **options):
+    """Libra RPN with ResNet-50: balanced negatives and a balanced pyramid.
+
+    The negatives' bins end at 0.3, above which an anchor is no negative. Bins up to 1, as those
+    of the box head, would put all negatives into the first: uniform sampling. There is no
+    balanced L1: no version of the reference has it in this stage.
+
+    Args:
+        backbone: as in `faster_rcnn_resnet50`.
+        **options: as in `rpn_resnet50`.
+
+    Returns:
+        `RegionProposalNetwork`.
+
+    Example:
+
+    >>> from libra_keras.backbones import ResNet
+    >>> from libra_keras.models import libra_rpn_resnet50
+    >>> model = libra_rpn_resnet50(backbone=ResNet(50, width=8))
+    >>> type(model.neck[1]).__name__, model.rpn.sampler.upper
+    ('BalancedFeaturePyramid', 0.3)
+
+    Reference: [Pang et al., 2019](https://arxiv.org/abs/1904.02701), table 3, which gives no
+    more than the name and AR: no code of it was published. The limit of 5 negatives a positive is
+    that of the reference's Libra Faster R-CNN.
+    """
+    return RegionProposalNetwork(
+        backbone=backbone or ResNet(50),
+        neck=[FeaturePyramid(256), BalancedFeaturePyramid(2, refiner="non_local")],  # (*)
+        rpn=RPNHead(SETTINGS, sampler=_balanced(SETTINGS, num=256)),  # (*)
+        **with_policy(options, 800, 1333),
+    )
+
+
+def rpn_resnet101(backbone=None, **options):
+    """Region proposal network with ResNet-101; otherwise `rpn_resnet50`, argument by argument.
+
+    Example:
+
+    >>> from libra_keras.backbones import ResNet
+    >>> from libra_keras.models import rpn_resnet101
+    >>> rpn_resnet101(backbone=ResNet(101, width=8)).num_classes
+    1
+    """
+    return rpn_resnet50(backbone or ResNet(101), **options)
+
+
+def rpn_small(backbone=None, **options):
+    """Small region proposal network: the first stage of `faster_rcnn_small`.
+
+    Args:
+        backbone: as in `faster_rcnn_small`.
+        **options: as in `rpn_resnet50`.
+
+    Returns:
+        `RegionProposalNetwork`.
+
+    Example:
+
+    >>> from libra_keras.models import rpn_small
+    >>> rpn_small().rpn.settings.post_nms
+    200
+    """
+    return RegionProposalNetwork(
+        backbone=backbone or small_backbone(),
+        neck=[FeaturePyramid(SMALL_CHANNELS)],
+        rpn=RPNHead(SMALL_RPN, sampler=RandomSampler(num=128, positive_fraction=0.5)),
+        **with_policy(options, 320, 320),
+    )
+
+
+def libra_rpn_small(backbone=None, **options):
+    """Small Libra RPN: `rpn_small` with the balances of `libra_rpn_resnet50`.
+
+    Args:
+        backbone: as in `faster_rcnn_small`.
+        **options: as in `rpn_resnet50`.
+
+    Returns:
+        `RegionProposalNetwork`.
+
+    Example:
+
+    >>> from libra_keras.models import libra_rpn_small
+    >>> len(libra_rpn_small().neck)
+    2
+
+    Reference: [Pang et al., 2019](https://arxiv.org/abs/1904.02701), with sizes of our own.
+    """
+    return RegionProposalNetwork(
+        backbone=backbone or small_backbone(),
+        neck=[  # (*)
+            FeaturePyramid(SMALL_CHANNELS),
+            BalancedFeaturePyramid(2, refiner="non_local"),
+        ],
+        rpn=RPNHead(SMALL_RPN, sampler=_balanced(SMALL_RPN, num=128)),  # (*)
+        **with_policy(options, 320, 320),
+    )
+
+
+def _balanced(settings, num):
+    """Negatives spread over all overlaps that a negative anchor can have."""
+    return IoUBalancedSampler(
+        num,
+        positive_fraction=0.5,
+        max_negatives_per_positive=5,
+        upper=settings.negative_iou,
+        include_zero=True,
+    )

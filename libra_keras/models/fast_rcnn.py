@@ -1,0 +1,153 @@
+"""The second stage as a detector of its own, on proposals that come with the images."""
+
+import keras
+from keras import ops
+
+from libra_keras.models.detect import detect
+from libra_keras.models.detector import Detector
+from libra_keras.models.inputs import images_and_sizes
+from libra_keras.models.proposals import Proposals
+
+
+@keras.saving.register_keras_serializable(package="libra_keras")
+class FastRCNN(Detector):
+    """Classifies and refines given proposals: a backbone, a pyramid, and a box head.
+
+    This is the set-up of the paper's ablations: all variants see the same proposals, so nothing
+    but the second stage differs. `libra_keras.data.with_proposals` puts those of a file beside
+    the examples of a data set, and every batch of it then holds them.
+
+    Args:
+        backbone: layer or model from normalised images to a dict or list of feature maps.
+        neck: layer, or list of layers applied one after the other, from the backbone's outputs to
+            a dict or list of pyramid levels, finest first.
+        box_head: `BoxHead`; reads the finest levels, as many as its RoIAlign has strides.
+        normalization: layer `(images, image_sizes)` that scales pixels. Defaults to
+            `ImageNormalization()`, RGB as torchvision's weights expect it.
+        input_policy: `InputPolicy`, how `detect` and the data pipeline size images.
+        class_names: list of K strings, or `None`.
+        seed: int; with the count of steps it determines which proposals are sampled.
+
+    Call arguments:
+        x: dict of `"images"` `(B, H, W, 3)`, RGB in 0..255, padded at the right and the bottom to
+            multiples of 32; `"image_sizes"` `(B, 2)`, height and width before padding, which may
+            be missing where none is padded; `"proposals"` `(B, P, 4)` in pixels of the padded
+            image; and, if you like, `"proposal_mask"` bool `(B, P)`, false in padding. Without
+            it, boxes without an area, such as rows of zeros, are padding.
+        training: bool.
+
+    Returns:
+        Dict of the raw output `"pyramid"`, and, unless training, the detections `"boxes"`
+        `(B, D, 4)` in pixels of the padded image, `"scores"` `(B, D)`, `"labels"` `(B, D)` (-1 is
+        padding) and `"num_detections"` `(B,)`. `predict` returns the detections alone.
+
+    Raises:
+        ValueError: if `class_names` has not one name a class, or a batch has no proposals.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from libra_keras.models import libra_fast_rcnn_small
+    >>> model = libra_fast_rcnn_small(num_classes=6)
+    >>> x = {"images": np.zeros((1, 64, 96, 3), "uint8")}
+    >>> x["proposals"] = np.array([[[8, 8, 40, 40], [0, 0, 0, 0]]], "float32")
+    >>> model.predict(x, verbose=0)["boxes"].shape
+    (1, 50, 4)
+
+    Reference: [Girshick, 2015](https://arxiv.org/abs/1504.08083);
+    [Pang et al., 2019](https://arxiv.org/abs/1904.02701), tables 2 and 4 to 6.
+    """
+
+    LOSSES = ("class_loss", "box_loss")
+    PARTS = ("box_head",)
+
+    def __init__(
+        self,
+        backbone,
+        neck,
+        box_head,
+        normalization=None,
+        input_policy=None,
+        class_names=None,
+        seed=0,
+        **kwargs,
+    ):
+        super().__init__(backbone, neck, normalization, input_policy, class_names, seed, **kwargs)
+        self.box_head = box_head
+        self.build((None, None, None, 3))
+
+    @property
+    def num_classes(self):
+        """Number of classes without the background."""
+        return self.box_head.num_classes
+
+    def heads(self):
+        """Returns the layers that read the pyramid."""
+        return [self.box_head]
+
+    def call(self, x, training=False):
+        proposals = given_proposals(x)
+        images, image_sizes = images_and_sizes(x)
+        outputs = {"pyramid": self.pyramid(images, image_sizes, training)}
+        if training:
+            return outputs
+        return {**outputs, **self.box_head.detect(outputs["pyramid"], proposals, image_sizes)}
+
+    def compute_losses(self, x, truth, y_pred, training):
+        """Returns the class and box losses of the sampled proposals and objects."""
+        make_keys = self.key_maker(ops.shape(truth.labels)[0], stage=0)
+        return self.box_head.compute_losses(y_pred["pyramid"], given_proposals(x), truth, make_keys)
+
+    def detect(
+        self, images, score_threshold=0.05, batch_size=1, exif_rotation=False, proposals=None
+    ):
+        """Finds objects in images of any kind and size; boxes are in each image's own pixels.
+
+        Args:
+            images, score_threshold, batch_size, exif_rotation: as in `Detector.detect`.
+            proposals: boxes `(n, 4)` in pixels of the image, or for a list of images a list of
+                such arrays.
+
+        Returns:
+            As `Detector.detect`.
+
+        Raises:
+            ValueError: if there are no proposals, or not as many arrays as images.
+        """
+        if proposals is None:
+            raise ValueError(
+                "`FastRCNN.detect` needs `proposals=`: boxes (n, 4) in pixels of the image, or a "
+                "list of such arrays for a list of images. Received: None"
+            )
+        return detect(self, images, score_threshold, batch_size, exif_rotation, proposals)
+
+
+def given_proposals(x):
+    """Returns the `Proposals` that come with a batch, all with the score 1.
+
+    Args:
+        x: dict as in the call of `FastRCNN`.
+
+    Raises:
+        ValueError: if the batch holds none.
+
+    Example:
+
+    >>> from libra_keras.models.fast_rcnn import given_proposals
+    >>> x = {"images": None, "proposals": [[[0.0, 0.0, 8.0, 8.0], [0.0, 0.0, 0.0, 0.0]]]}
+    >>> given_proposals(x).mask.numpy().tolist()
+    [[True, False]]
+    """
+    if not isinstance(x, dict) or "proposals" not in x:
+        received = sorted(x) if isinstance(x, dict) else "images alone"
+        raise ValueError(
+            "`FastRCNN` needs x['proposals'], boxes (B, P, 4) in pixels of the padded images; "
+            f"`libra_keras.data.with_proposals` adds those of a file. Received: {received}"
+        )
+    boxes = ops.cast(ops.convert_to_tensor(x["proposals"]), "float32")
+    mask = ops.all(boxes[..., 2:] > boxes[..., :2], axis=-1)
+    if "proposal_mask" in x:
+        mask = ops.logical_and(mask, ops.cast(x["proposal_mask"], "bool"))
+    # Whatever stands in padding must not reach a loss: NaN times 0 is NaN.
+    boxes = ops.stop_gradient(ops.where(mask[..., None], boxes, 0.0))
+    return Proposals(boxes, ops.cast(mask, "float32"), mask)
