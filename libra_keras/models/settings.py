@@ -129,3 +129,72 @@ class BoxHeadSettings(_Settings):
     nms_iou: float = 0.5
     max_candidates: int = 2000
     max_detections: int = 100
+
+
+@keras.saving.register_keras_serializable(package="libra_keras")
+@dataclasses.dataclass(frozen=True)
+class RetinaHeadSettings(_Settings):
+    """Sizes and thresholds of a one-stage detector's head; defaults as in mmdetection 3.3.
+
+    Attributes:
+        channels: filters of the 3x3 convolutions of both branches.
+        num_convs: 3x3 convolutions in each branch before the last one.
+        strides: pixels between neighbouring cells of each pyramid level, finest first.
+        base_scale: side of a level's smallest square anchor in strides.
+        scales_per_octave: number of anchor sizes from `base_scale` to below its double.
+        ratios: height divided by width of the anchors.
+        positive_iou, negative_iou, min_positive_iou: thresholds of `functional.matching.match`.
+        prior_probability: score of every class of every anchor at the start of training.
+        pre_nms: best-scored (anchor, class) pairs of each level that enter NMS.
+        score_threshold: detections must score more than this, in 0..1.
+        nms_iou: overlap above which the lower-scored of two boxes of one class is dropped.
+        max_detections: detections of one image that leave it.
+        pad_multiple: anchors centred outside the image, its sides rounded up to this many pixels,
+            are not trained.
+
+    Raises:
+        ValueError: if an overlap, the threshold or the prior probability lies outside 0..1, or
+            another value is not positive.
+
+    Example:
+
+    >>> from libra_keras.models import RetinaHeadSettings
+    >>> settings = RetinaHeadSettings(ratios=(1.0,))
+    >>> settings.num_anchors, [round(scale, 2) for scale in settings.scales]
+    (3, [4.0, 5.04, 6.35])
+
+    Source: [Lin et al., 2017](https://arxiv.org/abs/1708.02002), section 4; spec of the
+    reference's `bbox_head`, `train_cfg` and `test_cfg` of `retinanet_r50_fpn`.
+    """
+
+    channels: int = 256
+    num_convs: int = 4
+    strides: tuple = (8, 16, 32, 64, 128)
+    base_scale: float = 4.0
+    scales_per_octave: int = 3
+    ratios: tuple = (0.5, 1.0, 2.0)
+    positive_iou: float = 0.5
+    negative_iou: float = 0.4
+    min_positive_iou: float = 0.0
+    prior_probability: float = 0.01
+    pre_nms: int = 1000
+    score_threshold: float = 0.05
+    nms_iou: float = 0.5
+    max_detections: int = 100
+    pad_multiple: int = 32
+
+    def _check(self, name, value):
+        super()._check(name, value)
+        if name == "prior_probability" and not value < 1:
+            raise ValueError(f"`{name}` must be less than 1. Received: {name}={value}")
+
+    @property
+    def scales(self):
+        """Sides of the square anchors of one cell in strides."""
+        steps = range(self.scales_per_octave)
+        return tuple(self.base_scale * 2 ** (i / self.scales_per_octave) for i in steps)
+
+    @property
+    def num_anchors(self):
+        """Anchors of one cell."""
+        return self.scales_per_octave * len(self.ratios)

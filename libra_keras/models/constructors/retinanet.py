@@ -1,0 +1,181 @@
+"""One-stage detectors with the papers' numbers.
+
+A Libra constructor and its plain twin differ in the lines marked (*).
+"""
+
+from libra_keras.backbones import ResNet
+from libra_keras.layers import BalancedFeaturePyramid, FeaturePyramid
+from libra_keras.losses import BalancedL1Loss
+from libra_keras.models.constructors.parts import small_backbone, with_policy
+from libra_keras.models.retina_head import RetinaHead
+from libra_keras.models.retinanet import RetinaNet
+from libra_keras.models.settings import RetinaHeadSettings
+
+
+def retinanet_resnet50(num_classes=80, backbone=None, **options):
+    """RetinaNet with ResNet-50.
+
+    Args:
+        num_classes: int, classes without the background.
+        backbone: layer from normalised images to `{"C2": …, "C5": …}`. Defaults to `ResNet(50)`
+            without weights; pass `ResNet(50, style="caffe", weights="imagenet")` and
+            `normalization=ImageNormalization.caffe_style()` to start from ImageNet.
+        **options: `normalization`, `input_policy`, `class_names`, `seed`, `name` and `dtype` of
+            `RetinaNet`.
+
+    Returns:
+        `RetinaNet`.
+
+    Example:
+
+    >>> from libra_keras.backbones import ResNet
+    >>> from libra_keras.models import retinanet_resnet50
+    >>> model = retinanet_resnet50(num_classes=3, backbone=ResNet(50, width=8))
+    >>> model.num_classes, len(model.neck)
+    (3, 1)
+
+    Reference: [Lin et al., 2017](https://arxiv.org/abs/1708.02002); numbers as in mmdetection's
+    `retinanet_r50_fpn_1x_coco`.
+    """
+    return RetinaNet(
+        backbone=backbone or ResNet(50),
+        neck=[FeaturePyramid(256, start_level=1, extra_levels="on_input")],
+        head=RetinaHead(num_classes),
+        **with_policy(options, 800, 1333),
+    )
+
+
+def libra_retinanet_resnet50(num_classes=80, backbone=None, **options):
+    """Libra RetinaNet with ResNet-50: balanced pyramid and box loss.
+
+    Args:
+        num_classes: int, classes without the background.
+        backbone: as in `retinanet_resnet50`.
+        **options: as in `retinanet_resnet50`.
+
+    Returns:
+        `RetinaNet`.
+
+    Example:
+
+    >>> from libra_keras.backbones import ResNet
+    >>> from libra_keras.models import libra_retinanet_resnet50
+    >>> model = libra_retinanet_resnet50(num_classes=3, backbone=ResNet(50, width=8))
+    >>> type(model.neck[1]).__name__, model.head.box_loss.beta
+    ('BalancedFeaturePyramid', 0.11)
+
+    Reference: [Pang et al., 2019](https://arxiv.org/abs/1904.02701); numbers as in mmdetection's
+    `libra-retinanet_r50_fpn_1x_coco`.
+    """
+    return RetinaNet(
+        backbone=backbone or ResNet(50),
+        neck=[
+            FeaturePyramid(256, start_level=1, extra_levels="on_input"),
+            BalancedFeaturePyramid(1, refiner="non_local"),  # (*)
+        ],
+        head=RetinaHead(
+            num_classes,
+            box_loss=BalancedL1Loss(alpha=0.5, gamma=1.5, beta=0.11),  # (*)
+        ),
+        **with_policy(options, 800, 1333),
+    )
+
+
+def retinanet_resnet101(num_classes=80, backbone=None, **options):
+    """RetinaNet with ResNet-101; otherwise `retinanet_resnet50`, argument by argument.
+
+    Example:
+
+    >>> from libra_keras.backbones import ResNet
+    >>> from libra_keras.models import retinanet_resnet101
+    >>> retinanet_resnet101(num_classes=3, backbone=ResNet(101, width=8)).num_classes
+    3
+    """
+    return retinanet_resnet50(num_classes, backbone or ResNet(101), **options)
+
+
+def libra_retinanet_resnet101(num_classes=80, backbone=None, **options):
+    """Libra RetinaNet with ResNet-101; otherwise `libra_retinanet_resnet50`.
+
+    Example:
+
+    >>> from libra_keras.backbones import ResNet
+    >>> from libra_keras.models import libra_retinanet_resnet101
+    >>> libra_retinanet_resnet101(num_classes=3, backbone=ResNet(101, width=8)).num_classes
+    3
+    """
+    return libra_retinanet_resnet50(num_classes, backbone or ResNet(101), **options)
+
+
+def retinanet_small(num_classes=6, backbone=None, **options):
+    """Small RetinaNet for images of about 320 pixels; learns from nothing on a laptop's CPU.
+
+    Args:
+        num_classes: int, classes without the background.
+        backbone: as in `retinanet_resnet50`. Defaults to a narrow ResNet-18 with trained batch
+            normalisation.
+        **options: as in `retinanet_resnet50`.
+
+    Returns:
+        `RetinaNet`.
+
+    Example:
+
+    >>> from libra_keras.models import retinanet_small
+    >>> retinanet_small(num_classes=6).num_classes
+    6
+    """
+    return RetinaNet(
+        backbone=backbone or small_backbone(),
+        neck=[_small_pyramid()],
+        head=RetinaHead(num_classes, SMALL_HEAD),
+        **with_policy(options, 320, 320),
+    )
+
+
+def libra_retinanet_small(num_classes=6, backbone=None, **options):
+    """Small Libra RetinaNet for images of about 320 pixels; learns from nothing on a laptop's CPU.
+
+    Args:
+        num_classes: int, classes without the background.
+        backbone: as in `retinanet_small`.
+        **options: as in `retinanet_resnet50`.
+
+    Returns:
+        `RetinaNet`.
+
+    Example:
+
+    >>> from libra_keras.models import libra_retinanet_small
+    >>> len(libra_retinanet_small(num_classes=6).neck)
+    2
+
+    Reference: [Pang et al., 2019](https://arxiv.org/abs/1904.02701), with sizes of our own.
+    """
+    return RetinaNet(
+        backbone=backbone or small_backbone(),
+        neck=[_small_pyramid(), BalancedFeaturePyramid(1, refiner="non_local")],  # (*)
+        head=RetinaHead(
+            num_classes,
+            SMALL_HEAD,
+            box_loss=BalancedL1Loss(alpha=0.5, gamma=1.5, beta=0.11),  # (*)
+        ),
+        **with_policy(options, 320, 320),
+    )
+
+
+# The small pair: square anchors from 16 to 203 pixels, three an octave, fewer levels and layers.
+SMALL_CHANNELS = 48
+SMALL_HEAD = RetinaHeadSettings(
+    channels=SMALL_CHANNELS,
+    num_convs=2,
+    strides=(8, 16, 32, 64),
+    base_scale=2.0,
+    ratios=(1.0,),
+    pre_nms=200,
+    max_detections=50,
+)
+
+
+def _small_pyramid():
+    return FeaturePyramid(SMALL_CHANNELS, num_levels=4, start_level=1, extra_levels="on_input")

@@ -1,0 +1,228 @@
+"""The one stage of a one-stage detector: what is at each anchor, and where exactly?"""
+
+import math
+
+import keras
+from keras import ops
+
+from libra_keras.functional import native
+from libra_keras.functional.anchors import pyramid_anchors
+from libra_keras.functional.boxes import encode
+from libra_keras.losses import FocalLoss, SmoothL1Loss
+from libra_keras.models.dense_detections import select_dense_detections
+from libra_keras.models.settings import RetinaHeadSettings, live_parts
+from libra_keras.models.targets import Targets, match_anchors
+
+
+@keras.saving.register_keras_serializable(package="libra_keras")
+class RetinaHead(keras.layers.Layer):
+    """Classifies and shifts the anchors of every pyramid level with two small networks.
+
+    The two branches have equal shapes and share nothing; each serves all levels. All anchors are
+    trained: the focal loss, not a sampler, keeps the background from prevailing.
+
+    Args:
+        num_classes: int K, classes without the background.
+        settings: `RetinaHeadSettings`, sizes and thresholds.
+        class_loss: element-wise loss of logits whose `call` sums the last axis. Defaults to
+            `FocalLoss()`. On TensorFlow it is compiled by XLA.
+        box_loss: element-wise box loss whose `call` sums the last axis. Defaults to L1; Libra
+            RetinaNet uses `BalancedL1Loss(beta=0.11)`.
+
+    Call arguments:
+        pyramid: list of L tensors `(B, H_l, W_l, C)`, finest first.
+
+    Returns:
+        Dict of lists with one entry a level: `"logits"` `(B, N_l, K)`, `"deltas"` `(B, N_l, 4)`
+        and `"anchors"` `(N_l, 4)` in pixels; N_l counts rows, then columns, then anchors of a
+        cell.
+
+    Raises:
+        ValueError: if `num_classes` is not positive.
+
+    Example:
+
+    >>> import keras
+    >>> from libra_keras.models import RetinaHead, RetinaHeadSettings
+    >>> head = RetinaHead(6, RetinaHeadSettings(channels=8, num_convs=1, strides=(8, 16)))
+    >>> outputs = head([keras.ops.ones((1, 4, 6, 8)), keras.ops.ones((1, 2, 3, 8))])
+    >>> [tuple(logits.shape) for logits in outputs["logits"]]
+    [(1, 216, 6), (1, 54, 6)]
+
+    Reference: [Lin et al., 2017](https://arxiv.org/abs/1708.02002), section 4.
+    """
+
+    def __init__(self, num_classes, settings=None, class_loss=None, box_loss=None, **kwargs):
+        super().__init__(**kwargs)
+        if num_classes < 1:
+            raise ValueError(f"`num_classes` must be at least 1. Received: {num_classes}")
+        self.num_classes = num_classes
+        self.settings = settings or RetinaHeadSettings()
+        self.class_loss = class_loss or FocalLoss()
+        self.box_loss = box_loss or SmoothL1Loss(beta=0.0)
+        prior, num_anchors = self.settings.prior_probability, self.settings.num_anchors
+        self.class_convs = self._branch("class_conv")
+        self.box_convs = self._branch("box_conv")
+        self.class_logits = self._conv(
+            num_anchors * num_classes,
+            "class_logits",
+            bias_initializer=keras.initializers.Constant(math.log(prior / (1.0 - prior))),
+        )
+        self.box_deltas = self._conv(4 * num_anchors, "box_deltas")
+
+    def _branch(self, name):
+        settings = self.settings
+        return [
+            self._conv(settings.channels, f"{name}_{i}", activation="relu")
+            for i in range(settings.num_convs)
+        ]
+
+    def _conv(self, filters, name, **options):
+        return keras.layers.Conv2D(
+            filters,
+            3,
+            padding="same",
+            kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
+            dtype=self.dtype_policy,
+            name=name,
+            **options,
+        )
+
+    def build(self, input_shape):
+        first, inner = input_shape[0][-1], self.settings.channels
+        if not self.class_logits.built:  # a reloaded layer comes back built
+            for convs in (self.class_convs, self.box_convs):
+                for i, conv in enumerate(convs):
+                    conv.build((None, None, None, inner if i else first))
+            self.class_logits.build((None, None, None, inner))
+            self.box_deltas.build((None, None, None, inner))
+        self.built = True
+
+    def call(self, pyramid):
+        sizes = [ops.shape(level)[1:3] for level in pyramid]
+        settings = self.settings
+        return {
+            "logits": self._answers(pyramid, self.class_convs, self.class_logits, self.num_classes),
+            "deltas": self._answers(pyramid, self.box_convs, self.box_deltas, 4),
+            "anchors": pyramid_anchors(sizes, settings.strides, settings.scales, settings.ratios),
+        }
+
+    def _answers(self, pyramid, convs, last, length):
+        """What a branch says of each anchor: a list of `(B, N_l, length)`."""
+        batch = ops.shape(pyramid[0])[0]
+        answers = []
+        for hidden in pyramid:
+            for conv in convs:
+                hidden = conv(hidden)
+            answers.append(ops.reshape(last(hidden), (batch, -1, length)))
+        return answers
+
+    def detect(self, outputs, image_sizes):
+        """Returns a batch's detections: a dict of padded arrays, see `select_dense_detections`.
+
+        Args:
+            outputs: what `call` returned.
+            image_sizes: int tensor `(B, 2)`, height and width before padding.
+        """
+        return select_dense_detections(
+            outputs["logits"], outputs["deltas"], outputs["anchors"], image_sizes, self.settings
+        )
+
+    def compute_losses(self, outputs, truth, image_sizes):
+        """Returns the classification and box losses of all anchors of the batch.
+
+        Both are sums over the global batch, divided by its number of positive anchors (counting
+        at least one an image, as mmdetection does).
+
+        Args:
+            outputs: what `call` returned.
+            truth: `GroundTruth`.
+            image_sizes: int tensor `(B, 2)`, height and width before padding.
+        """
+        anchors = ops.concatenate(outputs["anchors"], axis=0)
+        # One kernel: the overlaps are never written to memory.
+        find = native.compiled(find_dense_targets, settings=self.settings)
+        targets = find(anchors, truth.boxes, truth.labels, truth.mask, image_sizes)
+        normaliser = native.sum_over_replicas(_positive_count(targets))
+        class_loss = native.compiled(_sum_of_class_losses, loss=self.class_loss)
+        labels = ops.where(targets.is_positive, targets.labels, -1)
+        return (
+            class_loss(labels, targets.weights, *outputs["logits"]) / normaliser,
+            self._sum_of_box_losses(outputs["deltas"], anchors, targets) / normaliser,
+        )
+
+    def _sum_of_box_losses(self, level_deltas, anchors, targets):
+        deltas = ops.cast(ops.concatenate(level_deltas, axis=1), "float32")
+        # The others have no box: equal zeros on both sides keep their loss and gradient at 0.
+        mask = targets.is_positive[..., None]
+        goal = ops.where(mask, encode(targets.boxes, anchors), 0.0)
+        return ops.sum(self.box_loss.call(goal, ops.where(mask, deltas, 0.0)))
+
+    def get_config(self):
+        serialize = keras.saving.serialize_keras_object
+        return {
+            **super().get_config(),
+            "num_classes": self.num_classes,
+            "settings": serialize(self.settings),
+            "class_loss": serialize(self.class_loss),
+            "box_loss": serialize(self.box_loss),
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        parts = ("settings", "class_loss", "box_loss")
+        return cls(**{**config, **live_parts(config, parts)})
+
+
+def find_dense_targets(anchors, gt_boxes, gt_labels, gt_mask, image_sizes, settings):
+    """Looks up what every anchor should answer.
+
+    Args:
+        anchors: float tensor `(N, 4)` in pixels.
+        gt_boxes: float tensor `(B, M, 4)`.
+        gt_labels: int tensor `(B, M)`.
+        gt_mask: bool tensor `(B, M)`, false for padding.
+        image_sizes: int tensor `(B, 2)`, height and width before padding.
+        settings: `RetinaHeadSettings`.
+
+    Returns:
+        `Targets` of shape `(B, N)`; weights are 0 for anchors between the two overlaps, and for
+        those centred in the padding of their image.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from libra_keras.models import RetinaHeadSettings
+    >>> from libra_keras.models.retina_head import find_dense_targets
+    >>> anchors = np.array([[0, 0, 32, 32], [0, 0, 32, 14], [64, 0, 96, 32]], "float32")
+    >>> boxes, labels = np.array([[[0, 0, 32, 32]]], "float32"), np.array([[5]])
+    >>> targets = find_dense_targets(anchors, boxes, labels, np.array([[True]]),
+    ...                              np.array([[64, 128]]), RetinaHeadSettings())
+    >>> targets.is_positive.numpy().tolist(), targets.weights.numpy().tolist()
+    ([[True, False, False]], [[1.0, 0.0, 1.0]])
+    """
+    found = match_anchors(anchors, gt_boxes, gt_mask, image_sizes, settings)
+    labels = ops.take_along_axis(gt_labels, found.matched_gt, axis=1)
+    boxes = ops.take_along_axis(gt_boxes, found.matched_gt[..., None], axis=1)
+    trained = ops.logical_or(found.is_positive, found.is_negative)
+    return Targets(labels, boxes, found.is_positive, ops.cast(trained, "float32"))
+
+
+def _sum_of_class_losses(labels, weights, *level_logits, loss):
+    """Sum over all levels of logits `(B, N_l, K)`; labels and weights are `(B, sum of N_l)`.
+
+    The levels are not joined, since that would copy the largest tensor of a step.
+    """
+    total, start = 0.0, 0
+    for logits in level_logits:
+        stop = start + ops.shape(logits)[1]
+        classes = ops.arange(logits.shape[-1], dtype="int32")
+        is_present = labels[:, start:stop, None] == classes
+        total += ops.sum(loss.call(is_present, logits) * weights[:, start:stop])
+        start = stop
+    return total
+
+
+def _positive_count(targets):
+    positives = ops.sum(ops.cast(targets.is_positive, "float32"), axis=1)
+    return ops.sum(ops.maximum(positives, 1.0))
