@@ -66,6 +66,7 @@ OBJECTS = {
     "random": samplers.RandomSampler(16, 0.3, max_negatives_per_positive=2),
     "iou_balanced": IOU_BALANCED,
     "instance_balanced": INSTANCE_BALANCED,
+    "ohem": samplers.OHEMSampler(16, 0.3, max_negatives_per_positive=2),
     "combined": samplers.CombinedSampler(INSTANCE_BALANCED, IOU_BALANCED, 16, 0.4, 5),
     "balanced_l1": losses.BalancedL1Loss(
         alpha=0.2, gamma=1.0, beta=0.11, form="continuous", reduction="sum", name="loss"
@@ -93,6 +94,9 @@ OBJECTS = {
     "resnext": backbones.ResNet(50, 8, groups=2, base_width=3, name="resnext"),
     "fpn": layers.FeaturePyramid(
         channels=8, num_levels=4, start_level=1, extra_levels="on_input", name="fpn"
+    ),
+    "pafpn": layers.PathAggregationPyramid(
+        channels=8, num_levels=4, start_level=1, extra_levels="on_input", name="pafpn"
     ),
     "bfp": layers.BalancedFeaturePyramid(refine_level=1, refiner=NON_LOCAL, name="bfp"),
     "bfp_conv": layers.BalancedFeaturePyramid(refine_level=1, refiner="conv", name="bfp_conv"),

@@ -3,6 +3,7 @@
 from libra_keras.functional import (
     anchors,
     boxes,
+    hard_examples,
     matching,
     native,
     nms,
@@ -17,6 +18,7 @@ from libra_keras.functional import (
 __all__ = [
     "anchors",
     "boxes",
+    "hard_examples",
     "matching",
     "native",
     "nms",

@@ -5,6 +5,7 @@ from libra_keras.layers.feature_pyramid import FeaturePyramid
 from libra_keras.layers.image_normalization import ImageNormalization
 from libra_keras.layers.multilevel_roi_align import MultilevelROIAlign
 from libra_keras.layers.non_local_block import NonLocalBlock
+from libra_keras.layers.path_aggregation_pyramid import PathAggregationPyramid
 
 __all__ = [
     "BalancedFeaturePyramid",
@@ -12,4 +13,5 @@ __all__ = [
     "ImageNormalization",
     "MultilevelROIAlign",
     "NonLocalBlock",
+    "PathAggregationPyramid",
 ]

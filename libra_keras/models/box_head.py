@@ -21,7 +21,8 @@ class BoxHead(keras.layers.Layer):
         num_classes: int K, classes without the background.
         settings: `BoxHeadSettings`, sizes and thresholds.
         sampler: sampler that draws the proposals to train on. Defaults to 512 random ones, at most
-            a quarter of them positive. Libra R-CNN draws balanced ones.
+            a quarter of them positive. Libra R-CNN draws balanced ones. For one that needs losses
+            (`OHEMSampler`) the head runs on all proposals first, without gradient.
         box_loss: element-wise box loss whose `call` sums the last axis. Defaults to L1; Libra
             R-CNN uses `BalancedL1Loss`.
         roi_align: layer that cuts fixed-size features out of a pyramid. Defaults to
@@ -122,7 +123,10 @@ class BoxHead(keras.layers.Layer):
         """
         candidates, found = match_proposals(proposals, truth, self.settings.positive_iou)
         keys = make_keys(ops.shape(candidates)[1])
-        indices, targets = sample_targets(found, truth, self.sampler, keys)
+        losses = None
+        if getattr(self.sampler, "needs_losses", False):
+            losses = self._losses_of_all(pyramid, candidates, found, truth)
+        indices, targets = sample_targets(found, truth, self.sampler, keys, losses)
         sampled = ops.take_along_axis(candidates, indices[..., None], axis=1)
         sampled = ops.stop_gradient(sampled)
         logits, deltas = self(pyramid, sampled)
@@ -133,10 +137,20 @@ class BoxHead(keras.layers.Layer):
             self._box_loss(deltas, sampled, targets) / normaliser,
         )
 
-    def _class_loss(self, logits, targets):
-        labels = ops.where(targets.is_positive, targets.labels, self.num_classes)
+    def _losses_of_all(self, pyramid, candidates, found, truth):
+        """Classification loss of every candidate `(B, N)`, without gradient."""
+        pyramid = [ops.stop_gradient(level) for level in pyramid]
+        logits, _ = self(pyramid, ops.stop_gradient(candidates))
+        labels = ops.take_along_axis(truth.labels, found.matched_gt, axis=1)
+        return ops.stop_gradient(self._cross_entropy(logits, labels, found.is_positive))
+
+    def _cross_entropy(self, logits, labels, is_positive):
+        labels = ops.where(is_positive, labels, self.num_classes)
         logits = ops.cast(logits, "float32")
-        loss = ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+        return ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+
+    def _class_loss(self, logits, targets):
+        loss = self._cross_entropy(logits, targets.labels, targets.is_positive)
         return ops.sum(loss * targets.weights)
 
     def _box_loss(self, deltas, sampled, targets):

@@ -118,7 +118,7 @@ def match_proposals(proposals, truth, positive_iou):
     return candidates, Match(*both)
 
 
-def sample_targets(found, truth, sampler, keys):
+def sample_targets(found, truth, sampler, keys, losses=None):
     """Draws the candidates that are trained and looks up their objects.
 
     Args:
@@ -126,6 +126,7 @@ def sample_targets(found, truth, sampler, keys):
         truth: `GroundTruth` of B images.
         sampler: a sampler of `libra_keras.samplers`.
         keys: float tensor `(B, N)`, uniform in [0, 1).
+        losses: float tensor `(B, N)` for a sampler that needs losses, else `None`.
 
     Returns:
         Tuple of indices int32 `(B, num)` into the candidates and their `Targets`.
@@ -145,7 +146,8 @@ def sample_targets(found, truth, sampler, keys):
     >>> targets.weights.numpy().tolist()
     [[1.0, 1.0, 0.0, 0.0]]
     """
-    indices, is_positive, weights = sampler(*_in_sampler_order(found), keys)
+    losses = [] if losses is None else [losses]
+    indices, is_positive, weights = sampler(*_in_sampler_order(found), keys, *losses)
     matched = ops.take_along_axis(found.matched_gt, indices, axis=1)
     labels = ops.take_along_axis(truth.labels, matched, axis=1)
     boxes = ops.take_along_axis(truth.boxes, matched[..., None], axis=1)

@@ -3,6 +3,13 @@
 from libra_keras.samplers.combined_sampler import CombinedSampler
 from libra_keras.samplers.instance_balanced_sampler import InstanceBalancedSampler
 from libra_keras.samplers.iou_balanced_sampler import IoUBalancedSampler
+from libra_keras.samplers.ohem_sampler import OHEMSampler
 from libra_keras.samplers.random_sampler import RandomSampler
 
-__all__ = ["CombinedSampler", "InstanceBalancedSampler", "IoUBalancedSampler", "RandomSampler"]
+__all__ = [
+    "CombinedSampler",
+    "InstanceBalancedSampler",
+    "IoUBalancedSampler",
+    "OHEMSampler",
+    "RandomSampler",
+]

@@ -26,7 +26,7 @@ class CombinedSampler(RandomSampler):
 
     Raises:
         ValueError: if an argument is out of range, or a sampler has another `num`.
-        TypeError: if `positives` or `negatives` is not a sampler.
+        TypeError: if `positives` or `negatives` is not a sampler, or one that needs losses.
 
     Example:
 
@@ -53,6 +53,11 @@ class CombinedSampler(RandomSampler):
         for name, part in (("positives", positives), ("negatives", negatives)):
             if not isinstance(part, RandomSampler):
                 raise TypeError(f"`{name}` must be a sampler. Received: {name}={part!r}")
+            if getattr(part, "needs_losses", False):
+                raise TypeError(
+                    f"`{name}` must not need losses, which a combination does not pass on. "
+                    f"Received: {name}={type(part).__name__}"
+                )
             if part.num != self.num:
                 raise ValueError(
                     f"`{name}` must have the same `num` as the combination. "
