@@ -42,8 +42,8 @@ def select_detections(logits, deltas, proposals, image_sizes, settings):
     scores = ops.softmax(ops.cast(logits, "float32"), axis=-1)[..., :num_classes]
     eligible = ops.logical_and(scores > settings.score_threshold, proposals.mask[..., None])
     scores = ops.where(eligible, scores, 0.0)
-    count = min(settings.max_candidates, scores.shape[1] * num_classes)
-    scores, pairs = top_k(ops.reshape(scores, (ops.shape(scores)[0], -1)), count)
+    scores, pairs = _best_pairs(scores, settings.max_candidates)
+    count = scores.shape[1]
     boxes = _decode_pairs(deltas, proposals.boxes, pairs, image_sizes, settings.stds)
     labels = pairs % num_classes
     most = min(settings.max_detections, count)
@@ -54,6 +54,18 @@ def select_detections(logits, deltas, proposals, image_sizes, settings):
         ops.where(kept, ops.take_along_axis(labels, indices, axis=1), -1),
         settings.max_detections - most,
     )
+
+
+def _best_pairs(scores, most):
+    """The best scores `(B, n)` of (proposal, class) pairs; these as proposal * K + class."""
+    _, num_proposals, num_classes = scores.shape
+    flat = ops.reshape(scores, (ops.shape(scores)[0], -1))
+    if num_proposals is not None:
+        return top_k(flat, min(most, num_proposals * num_classes))
+    # The number of given proposals may be unknown; that of candidates is not: filled with nothing.
+    nothing = ops.zeros((ops.shape(scores)[0], most), dtype=flat.dtype)
+    best, pairs = top_k(ops.concatenate([flat, nothing], axis=1), most)
+    return best, ops.minimum(pairs, ops.shape(flat)[1] - 1)
 
 
 def _decode_pairs(deltas, proposal_boxes, pairs, image_sizes, stds):
