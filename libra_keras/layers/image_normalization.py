@@ -77,6 +77,25 @@ class ImageNormalization(keras.layers.Layer):
         """
         return cls((103.939, 116.779, 123.68), None, "bgr", **kwargs)
 
+    @classmethod
+    def tf_style(cls, **kwargs):
+        """Returns the layer that maps 0..255 to -1..1, RGB, as MobileNetV2 and ResNetV2 want it.
+
+        They are the ones of `keras.applications`; it calls this mode "tf".
+        """
+        return cls((127.5, 127.5, 127.5), (127.5, 127.5, 127.5), "rgb", **kwargs)
+
+    @classmethod
+    def none(cls, **kwargs):
+        """Returns the layer that leaves RGB in 0..255, for networks that scale pixels themselves.
+
+        Of `keras.applications` these are EfficientNet, EfficientNetV2, ConvNeXt and MobileNetV3
+        (`BackboneAdapter.rescales` tells). Padding still becomes 0, which is black to such a
+        network, not the mean colour as elsewhere: it sees an edge where a padded image ends. That
+        is the same in training and in inference.
+        """
+        return cls((0.0, 0.0, 0.0), None, "rgb", **kwargs)
+
     def build(self, images_shape):
         if len(images_shape) != 4 or images_shape[-1] != len(self.mean):
             raise ValueError(

@@ -5,6 +5,7 @@ import functools
 import keras
 from keras import ops
 
+from libra_keras.backbones.adapter import check_feature_maps
 from libra_keras.data.images import InputPolicy
 from libra_keras.functional import native
 from libra_keras.functional.random_keys import random_keys
@@ -26,12 +27,15 @@ class Detector(keras.Model):
         neck: layer, or list of layers applied one after the other, from the backbone's outputs to
             a dict or list of pyramid levels, finest first.
         normalization: layer `(images, image_sizes)` that scales pixels. Defaults to
-            `ImageNormalization()`, RGB as torchvision's weights expect it.
+            `ImageNormalization()`, RGB as torchvision's weights expect it, or to
+            `ImageNormalization.none()` if the backbone is a `BackboneAdapter` of a network that
+            scales pixels itself.
         input_policy: `InputPolicy`, how `detect` and the data pipeline size images.
         class_names: list of K strings, or `None`.
         seed: int; with the count of steps it determines which boxes are sampled.
 
     Raises:
+        TypeError: if the backbone has a single output, as an unwrapped `keras.applications` model.
         ValueError: if `class_names` has not one name a class.
 
     Example:
@@ -60,7 +64,7 @@ class Detector(keras.Model):
         super().__init__(autocast=False, **kwargs)
         self.backbone = backbone
         self.neck = list(neck) if isinstance(neck, (list, tuple)) else [neck]
-        self.normalization = normalization or ImageNormalization(dtype=self.dtype_policy)
+        self.normalization = normalization or self._default_normalization()
         self.input_policy = input_policy or InputPolicy(short_side=800, long_side=1333)
         self.class_names = None if class_names is None else list(class_names)
         self.seed = seed
@@ -87,12 +91,18 @@ class Detector(keras.Model):
         _ensure_built(self.normalization, images)
         _ensure_built(self.backbone, images)
         shapes = self.backbone.compute_output_shape(images)
+        check_feature_maps(self.backbone, shapes)
         for layer in self.neck:
             _ensure_built(layer, shapes)
             shapes = layer.compute_output_shape(shapes)
         for head in self.heads():
             _ensure_built(head, _levels(shapes))
         self.built = True
+
+    def _default_normalization(self):
+        rescales = getattr(self.backbone, "rescales", False)  # of a `BackboneAdapter`
+        style = ImageNormalization.none if rescales else ImageNormalization.torch_style
+        return style(dtype=self.dtype_policy)
 
     def _check_names(self):
         names = self.class_names

@@ -23,6 +23,23 @@ def test_caffe_style_by_hand():
     np.testing.assert_allclose(ImageNormalization.caffe_style()(pixel)[0, 0, 0], expected, 1e-6)
 
 
+@pytest.mark.portable
+def test_tf_style_and_none_by_hand():
+    # 0, 51 and 255 over 127.5, minus 1; and untouched, but for padding.
+    pixel = np.array([0, 51, 255], "uint8").reshape(1, 1, 1, 3)
+    np.testing.assert_allclose(ImageNormalization.tf_style()(pixel)[0, 0, 0], [-1, -0.6, 1], 1e-6)
+    np.testing.assert_array_equal(ImageNormalization.none()(pixel), pixel)
+    padded = ImageNormalization.none()(np.full((1, 1, 2, 3), 7, "uint8"), image_sizes=[[1, 1]])
+    np.testing.assert_array_equal(ops.convert_to_numpy(padded)[0, 0, :, 0], [7, 0])
+
+
+def test_none_keeps_every_pixel_value_in_half_precision():
+    values = np.arange(256, dtype="uint8").reshape(1, 16, 16, 1).repeat(3, -1)
+    for dtype in ("mixed_bfloat16", "mixed_float16"):
+        output = ImageNormalization.none(dtype=dtype)(values)
+        np.testing.assert_array_equal(ops.cast(output, "float32"), values)
+
+
 def test_equals_keras_caffe_preprocessing(rng):
     images = rng.integers(0, 256, (2, 4, 5, 3)).astype("float32")
     expected = keras.applications.imagenet_utils.preprocess_input(images.copy(), mode="caffe")
@@ -93,7 +110,8 @@ def test_save_and_load(rng, tmp_path):
 
 
 def test_config_round_trip_of_presets():
-    for layer in (ImageNormalization.torch_style(name="a"), ImageNormalization.caffe_style()):
+    presets = "torch_style", "caffe_style", "tf_style", "none"
+    for layer in (getattr(ImageNormalization, preset)(name="a") for preset in presets):
         copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
         assert copy.get_config() == layer.get_config()
 
