@@ -1,8 +1,7 @@
 """Data sets: readers of COCO, Pascal VOC, TFDS and drawn scenes, checks, and batches of them."""
 
-import importlib
-
 from libra_keras.data.batch_plan import BatchPlan
+from libra_keras.data.batches import evaluation_batches, training_batches
 from libra_keras.data.checks import Finding, check_annotations, check_data
 from libra_keras.data.coco import coco
 from libra_keras.data.examples import DetectionData, Example
@@ -12,7 +11,6 @@ from libra_keras.data.shapes import shapes
 from libra_keras.data.tfds import tfds
 from libra_keras.data.voc import voc
 
-_TENSORFLOW = ("evaluation_batches", "training_batches")
 __all__ = [
     "BatchPlan",
     "DetectionData",
@@ -22,20 +20,14 @@ __all__ = [
     "check_annotations",
     "check_data",
     "coco",
+    "evaluation_batches",
     "read_image",
     "read_proposals",
     "scale_boxes",
     "shapes",
     "tfds",
+    "training_batches",
     "voc",
     "with_proposals",
     "write_proposals",
-    *_TENSORFLOW,
 ]
-
-
-def __getattr__(name):
-    """Imports the pipeline, and TensorFlow with it, when it is first used."""
-    if name in _TENSORFLOW:
-        return getattr(importlib.import_module(f"{__name__}.pipeline"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

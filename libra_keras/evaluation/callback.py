@@ -99,7 +99,7 @@ class COCOEvaluation(keras.callbacks.Callback):
 
     def _get_batches(self):
         if self._batches is None:
-            from libra_keras.data import evaluation_batches  # imports TensorFlow
+            from libra_keras.data import evaluation_batches
 
             policy = self.policy or self.model.input_policy
             self._batches = evaluation_batches(self.data, policy, self.batch_size)

@@ -1,0 +1,141 @@
+"""Batches for `model.fit` and `model.predict` as a `keras.utils.PyDataset`, on any backend."""
+
+import concurrent.futures
+import os
+import threading
+
+import keras
+import numpy as np
+
+MAX_THREADS = 8
+
+
+class Batches(keras.utils.PyDataset):
+    """Batches of a source by their number, loaded ahead by threads.
+
+    Batch `i` is the same whenever and in whatever order it is asked for. Whoever asks for batch
+    `i` is likely to want those behind it next, so threads load them meanwhile; decoding and
+    resizing run beside the training step, in `fit` as in a `for` loop.
+
+    Keras is told of a single worker, itself. Its own queue of workers starts a finite data set
+    anew in every epoch of `fit(steps_per_epoch=...)`, so that later epochs would not be those of
+    the plan; and workers in other processes could not report damaged images.
+
+    Args:
+        source: `TrainingSource` or `EvaluationSource`.
+        numbers: callable from the number of a batch to those of its samples.
+        num_batches: int, or `None` for an endless data set.
+        threads: int >= 1. Defaults to the number of CPU cores, at most 8.
+        max_queue_size: int >= 0, batches that are loaded ahead. Defaults to 4.
+
+    Attributes:
+        source: the source: `damaged`, and of a training run `steps_per_epoch` and `batch_files`.
+
+    Raises:
+        ValueError: if `threads` or `max_queue_size` is out of its range.
+        IndexError: if a batch behind the last one is asked for.
+
+    Example:
+
+    >>> from libra_keras import data
+    >>> from libra_keras.data.loading import TrainingSource
+    >>> from libra_keras.data.py_dataset import Batches
+    >>> source = TrainingSource(data.shapes(4), data.InputPolicy(160, 160), batch_size=2)
+    >>> batches = Batches(source, lambda i: [2 * i, 2 * i + 1], num_batches=2)
+    >>> x, y = batches[1]
+    >>> len(batches), x["images"].shape, y["boxes"].dtype
+    (2, (2, 160, 160, 3), dtype('float32'))
+    """
+
+    def __init__(self, source, numbers, num_batches, threads=None, max_queue_size=4):
+        super().__init__(workers=1, use_multiprocessing=False, max_queue_size=max_queue_size)
+        threads = min(os.cpu_count() or 1, MAX_THREADS) if threads is None else threads
+        if threads < 1 or max_queue_size < 0:
+            raise ValueError(
+                "`threads` must be at least 1 and `max_queue_size` at least 0. "
+                f"Received: threads={threads}, max_queue_size={max_queue_size}"
+            )
+        self.source = source
+        self.threads = threads
+        self._numbers = numbers
+        self._num_batches = num_batches
+        self._pool = None
+        self._pending = {}  # from the number of a batch to the futures of its samples
+        self._lock = threading.Lock()
+
+    @property
+    def num_batches(self):
+        """Number of batches; `None` if there is no end."""
+        return self._num_batches
+
+    def __len__(self):
+        if self._num_batches is None:
+            raise TypeError("An endless data set has no length; see `source.steps_per_epoch`")
+        return self._num_batches
+
+    def __getitem__(self, index):
+        last = index + self.max_queue_size + 1
+        last = last if self._num_batches is None else min(last, self._num_batches)
+        if not 0 <= index < last:
+            raise IndexError(f"There are batches 0 to {self._num_batches - 1}. Received: {index}")
+        with self._lock:
+            self._forget(outside=range(index, last))
+            for batch in range(index, last):
+                if batch not in self._pending:
+                    self._pending[batch] = [self._submit(n) for n in self._numbers(batch)]
+            futures = self._pending.pop(index)
+        return arranged(self.source.inputs, [future.result() for future in futures])
+
+    def _submit(self, number):
+        if self._pool is None:  # only now: not every data set that is made is used
+            self._pool = concurrent.futures.ThreadPoolExecutor(self.threads, "libra_keras-batches")
+        return self._pool.submit(self.source.sample, number)
+
+    def _forget(self, outside):
+        for batch in [number for number in self._pending if number not in outside]:
+            for future in self._pending.pop(batch):
+                future.cancel()
+
+
+def arranged(names, samples):
+    """Joins samples into a batch.
+
+    Args:
+        names: names of the model's inputs, the first arrays of a sample.
+        samples: list of tuples of arrays; after the inputs come boxes and labels, or nothing.
+
+    Returns:
+        Dict `x`, or `(x, y)` where there are boxes and labels.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from libra_keras.data.py_dataset import arranged
+    >>> x, y = arranged(["ids"], [(np.int64(7), np.zeros((1, 4)), np.array([3]))])
+    >>> x["ids"].tolist(), y["labels"].tolist()
+    ([7], [[3]])
+    """
+    columns = [np.stack(column) for column in zip(*samples, strict=True)]
+    x, rest = dict(zip(names, columns, strict=False)), columns[len(names) :]
+    return (x, dict(zip(("boxes", "labels"), rest, strict=True))) if rest else x
+
+
+def training(source, epochs, start_epoch, threads=None):
+    """Returns the `Batches` of a training run; arguments as for `data.training_batches`."""
+    size, steps = source.plan.batch_size, source.steps_per_epoch
+
+    def numbers(index):
+        first = (start_epoch * steps + index) * size
+        return range(first, first + size)
+
+    return Batches(source, numbers, None if epochs is None else epochs * steps, threads)
+
+
+def evaluation(source, batch_size, threads=None):
+    """Returns the `Batches` that show every image once; see `data.evaluation_batches`."""
+    batches = [
+        group[start : start + batch_size]
+        for group in source.groups
+        for start in range(0, len(group), batch_size)
+    ]
+    return Batches(source, batches.__getitem__, len(batches), threads)
