@@ -1,4 +1,7 @@
-"""COCO and VOC from TensorFlow Datasets: mocked, and truly prepared in a temporary folder."""
+"""COCO and VOC from TensorFlow Datasets: mocked, and truly prepared in a temporary folder.
+
+Tests that need the package count as slow ones: only for those it is installed.
+"""
 
 import importlib.resources.abc
 import io
@@ -187,6 +190,7 @@ def test_package_that_is_missing(monkeypatch):
         data.tfds("coco/2017", "train")
 
 
+@pytest.mark.slow
 def test_coco(mocked, folder):
     with mocked(coco_records):
         read = data.tfds("coco/2017", "validation")
@@ -207,6 +211,7 @@ def test_coco(mocked, folder):
     assert_same_metrics(read, expected)
 
 
+@pytest.mark.slow
 def test_original_annotations(mocked, folder):
     with mocked(coco_records):
         read = data.tfds("coco/2017", "validation", annotations=folder / "instances_val.json")
@@ -216,6 +221,7 @@ def test_original_annotations(mocked, folder):
     assert_same_metrics(read, expected)
 
 
+@pytest.mark.slow
 def test_annotations_without_the_images(mocked, folder):
     file = folder / "instances_val.json"
     content = json.loads(file.read_text())
@@ -225,6 +231,7 @@ def test_annotations_without_the_images(mocked, folder):
         data.tfds("coco/2017", "validation", annotations=file)
 
 
+@pytest.mark.slow
 def test_voc(mocked, tmp_path):
     with mocked(voc_records):
         read = data.tfds("voc/2007", "test")
@@ -245,6 +252,7 @@ def test_voc(mocked, tmp_path):
     assert_same_metrics(read, expected)
 
 
+@pytest.mark.slow
 def test_not_prepared(tensorflow_datasets, tmp_path):
     with pytest.raises(FileNotFoundError, match=f"tfds build voc/2007 --data_dir={tmp_path}"):
         data.tfds("voc/2007", "test", data_dir=tmp_path)
@@ -272,6 +280,7 @@ def with_open_images(record):
     return {**record, "image": io.BytesIO(record["image"]), "objects": rows}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file_format", ["tfrecord", "array_record"])
 def test_prepared_data(tensorflow_datasets, monkeypatch, folder, tmp_path, file_format):
     where = tmp_path / "tfds"
