@@ -9,6 +9,7 @@ from libra_keras.evaluation.coco_metrics import (
     evaluate_detections,
     rescale_detections,
 )
+from libra_keras.evaluation.proposal_callback import ProposalEvaluation
 from libra_keras.evaluation.proposal_recall import collect_proposals, proposal_recall
 from libra_keras.evaluation.voc_metrics import VOC_METRICS, voc_ap
 
@@ -16,6 +17,7 @@ __all__ = [
     "METRICS",
     "VOC_METRICS",
     "COCOEvaluation",
+    "ProposalEvaluation",
     "collect_detections",
     "collect_proposals",
     "detections_to_coco",

@@ -1,15 +1,10 @@
 """COCO metrics during training, and the weights that did best."""
 
-import math
-from pathlib import Path
-
-import keras
-
-from libra_keras.atomic import save_weights
 from libra_keras.evaluation.coco_metrics import METRICS, collect_detections, evaluate_detections
+from libra_keras.evaluation.epoch_evaluation import EpochEvaluation
 
 
-class COCOEvaluation(keras.callbacks.Callback):
+class COCOEvaluation(EpochEvaluation):
     """Evaluates at the end of epochs: adds `val_AP`, `val_AP50`, ... to the logs.
 
     Put it *before* the callbacks that read the logs (`CSVLogger`, `TensorBoard`, `EarlyStopping`):
@@ -54,53 +49,9 @@ class COCOEvaluation(keras.callbacks.Callback):
         monitor="val_AP",
         verbose=0,
     ):
-        super().__init__()
-        if int(every) != every or every < 1:
-            raise ValueError(f"`every` must be a positive integer. Received: every={every}")
-        names = [f"val_{name}" for name in METRICS]
-        if monitor not in names:
-            raise ValueError(f"`monitor` must be one of {names}. Received: {monitor!r}")
-        if best_weights is not None and not str(best_weights).endswith(".weights.h5"):
-            raise ValueError(f"`best_weights` must end in '.weights.h5'. Received: {best_weights}")
-        self.data = data
-        self.policy = policy
-        self.batch_size = batch_size
-        self.every = int(every)
-        self.best_weights = None if best_weights is None else Path(best_weights)
-        self.monitor = monitor
-        self.verbose = verbose
-        self.metrics = {}
-        self.detections = []
-        self.best = -math.inf
-        self._batches = None
+        super().__init__(METRICS, data, policy, batch_size, every, best_weights, monitor, verbose)
 
-    def on_epoch_end(self, epoch, logs=None):
-        logs = {} if logs is None else logs
-        if not self.is_due(epoch):
-            logs.update({f"val_{name}": math.nan for name in METRICS})
-            return
-        self.detections = collect_detections(self.model, self._get_batches(), self.verbose)
-        self.metrics = evaluate_detections(self.data, self.detections)
-        logs.update({f"val_{name}": self.metrics[name] for name in METRICS})
-        if logs[self.monitor] > self.best:
-            self.best = logs[self.monitor]
-            if self.best_weights is not None:
-                save_weights(self.model, self.best_weights)
-
-    def is_due(self, epoch):
-        """Whether `epoch`, counted from 0, is evaluated; subclasses may have more to say."""
-        is_last = epoch + 1 == (self.params or {}).get("epochs")
-        return (epoch + 1) % self.every == 0 or is_last
-
-    @property
-    def damaged(self):
-        """Dict of the damaged images, which were shown blank, and what was wrong with each."""
-        return {} if self._batches is None else self._batches.source.damaged
-
-    def _get_batches(self):
-        if self._batches is None:
-            from libra_keras.data import evaluation_batches
-
-            policy = self.policy or self.model.input_policy
-            self._batches = evaluation_batches(self.data, policy, self.batch_size)
-        return self._batches
+    def measure(self, batches):
+        """Returns what `collect_detections` and `evaluate_detections` do."""
+        found = collect_detections(self.model, batches, self.verbose)
+        return found, evaluate_detections(self.data, found)

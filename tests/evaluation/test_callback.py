@@ -7,7 +7,7 @@ import pytest
 from evaluation.cases import Oracle
 
 from libra_keras.data import InputPolicy, shapes
-from libra_keras.evaluation import METRICS, COCOEvaluation
+from libra_keras.evaluation import METRICS, COCOEvaluation, ProposalEvaluation
 
 
 @keras.saving.register_keras_serializable(package="test")
@@ -79,3 +79,25 @@ def test_every_second_epoch_and_the_last(scenes):
 def test_errors(scenes, wrong, message):
     with pytest.raises(ValueError, match=message):
         COCOEvaluation(scenes, **wrong)
+
+
+def test_recall_of_proposals_reaches_the_logs(scenes, tmp_path):
+    class Proposer(Detector):
+        def propose(self, x):
+            found = self.predict_on_batch(x)
+            return {
+                "boxes": found["boxes"],
+                "scores": found["scores"],
+                "mask": found["labels"] >= 0,
+            }
+
+    model = Proposer(scenes)
+    model.compile(keras.optimizers.SGD(1.0), loss=lambda y, y_pred: -y_pred, jit_compile=False)
+    best = tmp_path / "best.weights.h5"
+    evaluation = ProposalEvaluation(scenes, counts=(1, 50), best_weights=best)
+    zeros = np.zeros((1, 1), "float32")
+    history = model.fit(zeros, zeros, epochs=3, callbacks=[evaluation], verbose=0).history
+    np.testing.assert_allclose(history["val_AR@50"], [1, 1, 0])
+    assert 0 < history["val_AR@1"][0] < 1  # one box of each scene
+    assert evaluation.monitor == "val_AR@1" and best.exists()
+    assert set(evaluation.metrics) == set(evaluation.names)
