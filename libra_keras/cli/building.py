@@ -1,5 +1,7 @@
 """From the options of `libra-keras train` to a model and its optimizer."""
 
+import inspect
+
 from libra_keras import models
 from libra_keras.backbones import ResNet
 from libra_keras.cli.defaults import drop_fractions
@@ -15,8 +17,8 @@ def build_model(options, data):
         ValueError: if options of the backbone are given for a small model, whose constructor
             chooses its own.
     """
+    constructor = getattr(models, options.model)
     arguments = {
-        "class_names": list(data.class_names),
         "input_policy": InputPolicy(options.short_side, options.long_side),
         "seed": options.seed,
     }
@@ -27,7 +29,11 @@ def build_model(options, data):
             f"{options.model} has a backbone of its own; {', '.join(_backbone_options(options))} "
             "need a model of the resnet family"
         )
-    return getattr(models, options.model)(data.num_classes, **arguments)
+    if (
+        "num_classes" in inspect.signature(constructor).parameters
+    ):  # a region proposal network knows no classes
+        arguments |= {"num_classes": data.num_classes, "class_names": list(data.class_names)}
+    return constructor(**arguments)
 
 
 def _backbone_options(options):
@@ -57,11 +63,10 @@ def _backbone(options):
     )
     caffe = style == "caffe"
     normalization = ImageNormalization.caffe_style if caffe else ImageNormalization.torch_style
-    return {
-        "backbone": backbone,
-        "normalization": normalization(),
-        "roi_align": MultilevelROIAlign(sampling_ratio=options.sampling_ratio),
-    }
+    parts = {"backbone": backbone, "normalization": normalization()}
+    if "rcnn" in options.model:  # others have no second stage
+        parts["roi_align"] = MultilevelROIAlign(sampling_ratio=options.sampling_ratio)
+    return parts
 
 
 def build_optimizer(options, steps_per_epoch):

@@ -74,6 +74,15 @@ DEFAULTS = {
     "faster_rcnn_resnet50": RESNET,
     "libra_faster_rcnn_resnet101": RESNET,
     "faster_rcnn_resnet101": RESNET,
+    "libra_fast_rcnn_small": SMALL,
+    "fast_rcnn_small": SMALL,
+    "libra_fast_rcnn_resnet50": RESNET,
+    "fast_rcnn_resnet50": RESNET,
+    "libra_rpn_small": SMALL,
+    "rpn_small": SMALL,
+    "libra_rpn_resnet50": RESNET,
+    "rpn_resnet50": RESNET,
+    "rpn_resnet101": RESNET,
 }
 
 

@@ -37,8 +37,7 @@ def write_proposals(path, proposals):
     >>> read_proposals(path)[0]["boxes"].tolist()
     [[1.0, 2.0, 3.0, 9.0], [0.0, 0.0, 8.0, 4.0]]
     """
-    path = Path(path)
-    suffix = _suffix(path)
+    suffix = file_format(path)
     proposals = [_checked(image, str(path)) for image in proposals]
     if suffix == ".json":
         with atomic.replacing(path) as unfinished:
@@ -80,7 +79,7 @@ def read_proposals(path):
     [[1.0, 2.0, 4.0, 6.0]]
     """
     path = Path(path)
-    read = {".npz": _read_npz, ".json": _read_json}[_suffix(path)]
+    read = {".npz": _read_npz, ".json": _read_json}[file_format(path)]
     try:
         proposals = read(path)
     except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
@@ -141,10 +140,22 @@ def with_proposals(data, proposals, most=2000):
     return dataclasses.replace(data, examples=examples)
 
 
-def _suffix(path):
-    if path.suffix not in (".npz", ".json"):
+def file_format(path):
+    """Returns `".npz"` or `".json"`.
+
+    Raises:
+        ValueError: if the name ends in neither.
+
+    Example:
+
+    >>> from libra_keras.data.proposals import file_format
+    >>> file_format("runs/proposals.npz")
+    '.npz'
+    """
+    suffix = Path(path).suffix
+    if suffix not in (".npz", ".json"):
         raise ValueError(f"A file of proposals must end in .npz or .json. Received: {path}")
-    return path.suffix
+    return suffix
 
 
 def _checked(image, source):
