@@ -29,9 +29,8 @@ def build_model(options, data):
             f"{options.model} has a backbone of its own; {', '.join(_backbone_options(options))} "
             "need a model of the resnet family"
         )
-    if (
-        "num_classes" in inspect.signature(constructor).parameters
-    ):  # a region proposal network knows no classes
+    takes = inspect.signature(constructor).parameters
+    if "num_classes" in takes:  # region proposal networks know no classes
         arguments |= {"num_classes": data.num_classes, "class_names": list(data.class_names)}
     return constructor(**arguments)
 
