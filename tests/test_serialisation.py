@@ -58,6 +58,10 @@ NON_LOCAL = layers.NonLocalBlock(
     reduction=1, mode="dot_product", use_scale=False, sub_sample=True, start="xavier", name="block"
 )
 
+images = keras.Input((None, None, 3), name="images")
+maps = [keras.layers.MaxPooling2D(s, padding="same", name=f"by{s}")(images) for s in (4, 8, 16, 32)]
+NETWORK = keras.Model(images, maps, name="network")
+
 OBJECTS = {
     "rpn_settings": RPN,
     "box_head_settings": BOX_HEAD,
@@ -87,6 +91,9 @@ OBJECTS = {
         train_kernel=False,
         train_affine=False,
         groups=2,
+    ),
+    "adapter": backbones.BackboneAdapter(
+        NETWORK, batch_norm="trainable", frozen_stages=2, trainable=False, name="network"
     ),
     "resnet": backbones.ResNet(
         34, 8, "caffe", batch_norm="trainable", train_affine=False, frozen_stages=2, name="body"
