@@ -3,6 +3,39 @@
 from libra_keras.backbones import ResNet
 from libra_keras.data.images import InputPolicy
 
+# What `ResNet` takes for the networks that detectors are named after.
+NETWORKS = {
+    "resnet50": {"depth": 50},
+    "resnet101": {"depth": 101},
+    "resnext50_32x4d": {"depth": 50, "groups": 32, "base_width": 4},
+    "resnext101_32x4d": {"depth": 101, "groups": 32, "base_width": 4},
+    "resnext101_64x4d": {"depth": 101, "groups": 64, "base_width": 4},
+}
+
+
+def network_of(name):
+    """Returns the network in the name of a detector, or `None` if it has one of its own.
+
+    Example:
+
+    >>> from libra_keras.models.constructors.parts import network_of
+    >>> network_of("libra_faster_rcnn_resnext101_64x4d"), network_of("faster_rcnn_small")
+    ('resnext101_64x4d', None)
+    """
+    return next((network for network in NETWORKS if name.endswith(network)), None)
+
+
+def resnet(network, **options):
+    """Returns the `ResNet` that is called `network` in `NETWORKS`.
+
+    Example:
+
+    >>> from libra_keras.models.constructors.parts import resnet
+    >>> resnet("resnext50_32x4d", width=8).groups
+    32
+    """
+    return ResNet(**NETWORKS[network], **options)
+
 
 def with_policy(options, short_side, long_side):
     """Returns the options of a detector with an `InputPolicy`, unless they have one.

@@ -6,7 +6,7 @@ A Libra constructor and its plain twin differ in the lines marked (*).
 from libra_keras.backbones import ResNet
 from libra_keras.layers import BalancedFeaturePyramid, FeaturePyramid
 from libra_keras.losses import BalancedL1Loss
-from libra_keras.models.constructors.parts import small_backbone, with_policy
+from libra_keras.models.constructors.parts import resnet, small_backbone, with_policy
 from libra_keras.models.retina_head import RetinaHead
 from libra_keras.models.retinanet import RetinaNet
 from libra_keras.models.settings import RetinaHeadSettings
@@ -105,6 +105,19 @@ def libra_retinanet_resnet101(num_classes=80, backbone=None, **options):
     3
     """
     return libra_retinanet_resnet50(num_classes, backbone or ResNet(101), **options)
+
+
+def retinanet_resnext101_64x4d(num_classes=80, backbone=None, **options):
+    """RetinaNet with ResNeXt-101-64x4d; otherwise `retinanet_resnet50`, argument by argument.
+
+    Example:
+
+    >>> from libra_keras.backbones import ResNet
+    >>> from libra_keras.models import retinanet_resnext101_64x4d
+    >>> retinanet_resnext101_64x4d(3, backbone=ResNet(50, width=8, groups=64)).num_classes
+    3
+    """
+    return retinanet_resnet50(num_classes, backbone or resnet("resnext101_64x4d"), **options)
 
 
 def retinanet_small(num_classes=6, backbone=None, **options):

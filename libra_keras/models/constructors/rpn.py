@@ -6,7 +6,7 @@ A Libra constructor and its plain twin differ in the lines marked (*).
 from libra_keras.backbones import ResNet
 from libra_keras.layers import BalancedFeaturePyramid, FeaturePyramid
 from libra_keras.models.constructors.faster_rcnn import SMALL_CHANNELS, SMALL_RPN
-from libra_keras.models.constructors.parts import small_backbone, with_policy
+from libra_keras.models.constructors.parts import resnet, small_backbone, with_policy
 from libra_keras.models.region_proposal_network import RegionProposalNetwork
 from libra_keras.models.rpn_head import RPNHead
 from libra_keras.models.settings import RPNSettings
@@ -91,6 +91,19 @@ def rpn_resnet101(backbone=None, **options):
     1
     """
     return rpn_resnet50(backbone or ResNet(101), **options)
+
+
+def rpn_resnext101_64x4d(backbone=None, **options):
+    """Region proposal network with ResNeXt-101-64x4d; otherwise `rpn_resnet50`.
+
+    Example:
+
+    >>> from libra_keras.backbones import ResNet
+    >>> from libra_keras.models import rpn_resnext101_64x4d
+    >>> rpn_resnext101_64x4d(backbone=ResNet(50, width=8, groups=64)).num_classes
+    1
+    """
+    return rpn_resnet50(backbone or resnet("resnext101_64x4d"), **options)
 
 
 def rpn_small(backbone=None, **options):

@@ -1,0 +1,107 @@
+"""Every detector that the paper measures can be built by name, and has the reference's size."""
+
+import inspect
+import math
+
+import pytest
+from conftest import REFERENCE
+
+from libra_keras import models
+from libra_keras.backbones import ResNet
+from libra_keras.models.constructors.parts import NETWORKS, network_of, resnet
+
+# The rows of the paper's table 1 that were trained with the authors' code; 1x and 2x differ in
+# the schedule alone.
+TABLE_1 = {
+    "Faster R-CNN* R50": "faster_rcnn_resnet50",
+    "Faster R-CNN* R101": "faster_rcnn_resnet101",
+    "Faster R-CNN* X101-64x4d": "faster_rcnn_resnext101_64x4d",
+    "RetinaNet* R50": "retinanet_resnet50",
+    "Libra R-CNN R50": "libra_faster_rcnn_resnet50",
+    "Libra R-CNN R101": "libra_faster_rcnn_resnet101",
+    "Libra R-CNN X101-64x4d": "libra_faster_rcnn_resnext101_64x4d",
+    "Libra RetinaNet R50": "libra_retinanet_resnet50",
+}
+NARROW = {
+    **{f"resnet{depth}": {"depth": 18, "width": 8} for depth in (50, 101)},
+    **{name: {"depth": 50, "width": 8, "groups": 4} for name in NETWORKS if "resnext" in name},
+}
+# Their parts have no twin among the others.
+IN_DEFAULT_SUITE = {"libra_faster_rcnn_pafpn_resnet50", "faster_rcnn_ohem_resnet50"}
+
+
+def test_table_1_is_complete():
+    assert set(TABLE_1.values()) <= set(models.list())
+
+
+def test_names_lead_to_functions():
+    names = models.list()
+    assert names == sorted(set(names))
+    assert all(inspect.isfunction(getattr(models, name)) for name in names)
+    assert set(names) < set(models.__all__) and "list" not in models.__all__
+
+
+def test_patterns():
+    assert models.list("rpn_resnet*") == ["rpn_resnet101", "rpn_resnet50"]
+    assert "faster_rcnn_small" in models.list("*_small") and "rpn_resnet50" not in models.list(
+        "*_small"
+    )
+    assert models.list("nothing") == []
+
+
+def test_every_libra_detector_has_a_plain_twin():
+    for name in models.list("libra_*"):
+        assert name.removeprefix("libra_") in models.list()
+
+
+def test_names_tell_the_network():
+    assert network_of("faster_rcnn_pafpn_resnet50") == "resnet50"
+    assert network_of("faster_rcnn_resnext101_32x4d") == "resnext101_32x4d"
+    assert network_of("retinanet_small") is None
+    network = resnet("resnext101_64x4d", style="caffe")
+    parts = network.depth, network.groups, network.base_width, network.style
+    assert parts == (101, 64, 4, "caffe")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in IN_DEFAULT_SUITE else pytest.mark.slow)
+        for name in models.list()
+    ],
+)
+def test_each_builds_on_a_narrow_backbone(name):
+    build, network = getattr(models, name), network_of(name)
+    arguments = {"backbone": ResNet(**NARROW[network])} if network else {}
+    if "num_classes" in inspect.signature(build).parameters:
+        arguments["num_classes"] = 2
+    model = build(**arguments, seed=3)
+    assert model.built and model.seed == 3 and model.count_params() > 0
+    assert model.num_classes == arguments.get("num_classes", 1)
+    assert (len(model.neck) == 2) == name.startswith("libra_")
+
+
+def reference_sizes(name):
+    """The size of every array of a detector of the reference, without the counts of batches."""
+    path = REFERENCE / f"keys_{name}.txt"
+    if not path.exists():
+        pytest.skip(f"reference data not found: {path} (set LIBRA_KERAS_REFERENCE)")
+    rows = [line.split("\t") for line in path.read_text().splitlines() if not line.startswith("#")]
+    shapes = [row[1] for row in rows if not row[0].endswith("num_batches_tracked")]
+    return [math.prod(map(int, shape.split("x"))) for shape in shapes]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "theirs"),
+    [
+        ("libra_faster_rcnn_resnet50", "libra-faster-rcnn_r50"),
+        ("libra_faster_rcnn_resnext101_64x4d", "libra-faster-rcnn_x101-64x4d"),
+        ("libra_retinanet_resnet50", "libra-retinanet_r50"),
+    ],
+)
+def test_as_many_parameters_as_the_reference(name, theirs):
+    expected = reference_sizes(theirs)
+    model = getattr(models, name)()
+    sizes = [math.prod(v.shape) for v in model.weights if v is not model.trained_steps]
+    assert sorted(sizes) == sorted(expected)
