@@ -1,4 +1,4 @@
-"""From the DATA argument of a verb to a `DetectionData`: drawn shapes, a COCO or a VOC folder."""
+"""From the DATA argument of a verb to a `DetectionData`: shapes, a COCO or VOC folder, TFDS."""
 
 from pathlib import Path
 
@@ -8,6 +8,8 @@ USUAL = {
     "train": ("train", "trainval", "train2017", "train2014", "training"),
     "val": ("val", "test", "val2017", "val2014", "valid", "validation"),
 }
+TFDS = "tfds:"  # before a name of TensorFlow Datasets
+USUAL_TFDS = {"train": ("train",), "val": ("validation",)}
 
 
 def add_data_arguments(parser, default=None):
@@ -17,7 +19,8 @@ def add_data_arguments(parser, default=None):
         metavar="DATA",
         nargs="?" if default else None,
         default=default,
-        help="'shapes' (drawn scenes), or a folder in COCO's or Pascal VOC's form",
+        help="'shapes' (drawn scenes), a folder in COCO's or Pascal VOC's form, or data that "
+        "TensorFlow Datasets has prepared: tfds:coco/2017, tfds:voc/2007, tfds:voc/2012",
     )
     parser.add_argument("--format", choices=FORMATS, default="auto", help="of a folder")
 
@@ -26,7 +29,8 @@ def load_data(options, split, role):
     """Reads one split.
 
     Args:
-        options: namespace with `data`, `format` and `skip_bad`.
+        options: namespace with `data`, `format` and `skip_bad`; `annotations`, a JSON for data of
+            TFDS, is optional.
         split: str, or `None` for the folder's split that is usually called so.
         role: `"train"` or `"val"`, which usual names are looked for.
 
@@ -38,9 +42,15 @@ def load_data(options, split, role):
     """
     from libra_keras import data
 
+    annotations = getattr(options, "annotations", None)
+    if annotations and not options.data.startswith(TFDS):
+        raise ValueError(f"--annotations is for data of TFDS. Received: DATA {options.data!r}")
     split = split or usual_split(options.data, options.format, role)
     if options.data == "shapes":
         return data.shapes(int(split) if split.isdigit() else split)
+    if options.data.startswith(TFDS):
+        name = options.data.removeprefix(TFDS)
+        return data.tfds(name, split, annotations=annotations, skip_bad=options.skip_bad)
     read = {"coco": data.coco, "voc": data.voc}[find_format(options.data, options.format)]
     return read(options.data, split, skip_bad=options.skip_bad)
 
@@ -48,7 +58,8 @@ def load_data(options, split, role):
 def usual_split(where, form, role):
     """Returns the first split of a data set whose name is usual for its role."""
     found = find_splits(where, form)
-    for name in USUAL[role]:
+    usual = USUAL_TFDS if str(where).startswith(TFDS) else USUAL
+    for name in usual[role]:
         if name in found:
             return name
     option = "--train-split or --split" if role == "train" else "--val-split or --split"
@@ -66,6 +77,10 @@ def find_splits(where, form="auto"):
     """
     if where == "shapes":
         return ["train", "val"]
+    if str(where).startswith(TFDS):
+        from libra_keras.data.tfds import splits_with_annotations
+
+        return list(splits_with_annotations(where.removeprefix(TFDS)))
     folder = Path(where)
     if find_format(where, form) == "coco":
         return sorted({file.stem.removeprefix("instances_") for file in _coco_files(folder)})
@@ -80,7 +95,9 @@ def find_format(where, form="auto"):
     """
     folder = Path(where)
     if not folder.is_dir():
-        raise ValueError(f"DATA must be 'shapes' or an existing folder. Received: {str(where)!r}")
+        raise ValueError(
+            f"DATA must be 'shapes', an existing folder, or tfds:<name>. Received: {str(where)!r}"
+        )
     if form != "auto":
         return form
     if _coco_files(folder):
@@ -92,6 +109,44 @@ def find_format(where, form="auto"):
         "instances_<split>.json, and images in <split>/ or images/<split>/) nor a Pascal VOC "
         "folder (Annotations/*.xml, JPEGImages/* and ImageSets/Main/<split>.txt, or <split>/*.xml "
         "beside their images)"
+    )
+
+
+def short_name(where):
+    """Returns a name for folders of runs.
+
+    Example:
+
+    >>> from libra_keras.cli.datasets import short_name
+    >>> short_name("tfds:coco/2017"), short_name("data/my_photos")
+    ('coco-2017', 'my_photos')
+    """
+    if where.startswith(TFDS):
+        return where.removeprefix(TFDS).replace("/", "-")
+    return Path(where).resolve().name
+
+
+def wants_voc(options):
+    """Whether Pascal VOC's AP is to be measured too: if the data are VOC's, or --voc asks for it.
+
+    Example:
+
+    >>> import argparse
+    >>> from libra_keras.cli.datasets import wants_voc
+    >>> wants_voc(argparse.Namespace(data="tfds:voc/2007", format="auto", voc=False))
+    True
+    """
+    if options.voc or options.data == "shapes":
+        return options.voc
+    if options.data.startswith(TFDS):
+        return options.data.startswith(f"{TFDS}voc/")
+    return find_format(options.data, options.format) == "voc"
+
+
+def add_voc_argument(parser):
+    """Adds --voc."""
+    parser.add_argument(
+        "--voc", action="store_true", help="also Pascal VOC's AP; data in its form have it anyway"
     )
 
 

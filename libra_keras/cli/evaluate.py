@@ -4,7 +4,8 @@ import sys
 
 from libra_keras import atomic
 from libra_keras.cli import damage
-from libra_keras.cli.datasets import add_data_arguments, load_data
+from libra_keras.cli.datasets import add_data_arguments, add_voc_argument, load_data, wants_voc
+from libra_keras.cli.given_proposals import add_given, add_proposal_file
 from libra_keras.cli.runs import add_run_arguments, load_detector
 
 EXAMPLES = """examples:
@@ -14,6 +15,10 @@ EXAMPLES = """examples:
       the same on a folder of yours, also as JSON
   libra-keras evaluate runs/mine my_photos --split test --proposals
       also the recall of the first stage: AR@100, AR@300, AR@1000
+  libra-keras evaluate runs/rpn shapes
+      a region proposal network: its recall
+  libra-keras evaluate runs/coco tfds:coco/2017 --annotations instances_val2017.json
+      COCO as TensorFlow Datasets has prepared it, measured on the original annotations
 """
 
 
@@ -25,6 +30,9 @@ def add_arguments(parser):
     parser.add_argument("--skip-bad", action="store_true", help="drop and count bad boxes, files")
     parser.add_argument("--batch", type=int, default=4, metavar="N", help="default: 4")
     parser.add_argument("--proposals", action="store_true", help="also recall of proposals")
+    add_voc_argument(parser)
+    parser.add_argument("--annotations", metavar="JSON", help="of tfds: data, the original ones")
+    add_proposal_file(parser)
     parser.add_argument("--to", metavar="FILE", help="write the numbers as JSON")
 
 
@@ -36,16 +44,10 @@ def run(options):
     from libra_keras.cli.report import finite, metric_lines
 
     model = load_detector(options.run_folder, options.weights)
-    if model.class_names is not None and tuple(model.class_names) != tuple(data.class_names):
-        raise ValueError(
-            f"The detector finds {model.class_names}, but the classes of {data.name} are "
-            f"{list(data.class_names)}"
-        )
+    data = add_given(data, options.proposals_file, model)
+    _check_classes(model, data)
     metrics = _measure(model, data, options)
     print(metric_lines(metrics))
-    recalls = {name: value for name, value in metrics.items() if "@" in name}
-    for name, value in recalls.items():
-        print(f"{name} {value:.3f}")
     if options.to:
         measured = {"run": options.run_folder, "weights": options.weights}
         measured |= {"data": data.name, "images": len(data), "metrics": finite(metrics)}
@@ -53,8 +55,19 @@ def run(options):
     return 0
 
 
+def _check_classes(model, data):
+    from libra_keras.models import RegionProposalNetwork
+
+    if isinstance(model, RegionProposalNetwork) or model.class_names is None:
+        return
+    if tuple(model.class_names) != tuple(data.class_names):
+        raise ValueError(
+            f"The detector finds {model.class_names}, but the classes of {data.name} are "
+            f"{list(data.class_names)}"
+        )
+
+
 def _measure(model, data, options):
-    from libra_keras import evaluation
     from libra_keras.data import evaluation_batches
 
     verbose = int(sys.stdout.isatty())
@@ -64,10 +77,23 @@ def _measure(model, data, options):
         return {"evaluation": batches.source.damaged}
 
     with damage.explained(find):
-        detections = evaluation.collect_detections(model, batches, verbose)
-        metrics = evaluation.evaluate_detections(data, detections)
-        if options.proposals:
-            found = evaluation.collect_proposals(model, batches, verbose)
-            metrics |= evaluation.proposal_recall(data, found)
+        metrics = _measured(model, data, batches, options, verbose)
     damage.tell(find())
+    return metrics
+
+
+def _measured(model, data, batches, options, verbose):
+    from libra_keras import evaluation
+    from libra_keras.models import RegionProposalNetwork
+
+    metrics = {}
+    if not isinstance(model, RegionProposalNetwork):
+        detections = evaluation.collect_detections(model, batches, verbose)
+        metrics |= evaluation.evaluate_detections(data, detections)
+        if wants_voc(options):
+            metrics |= evaluation.voc_ap(data, detections)
+    if options.proposals or not metrics:
+        first = RegionProposalNetwork.of(model)  # in one piece, which runs faster
+        found = evaluation.collect_proposals(first, batches, verbose)
+        metrics |= evaluation.proposal_recall(data, found)
     return metrics

@@ -9,8 +9,10 @@ import numpy as np
 
 from libra_keras import atomic
 from libra_keras.cli import damage
+from libra_keras.cli.datasets import wants_voc
 from libra_keras.cli.report import finite, headline, metric_lines
-from libra_keras.evaluation import COCOEvaluation
+from libra_keras.evaluation import COCOEvaluation, ProposalEvaluation, voc_ap
+from libra_keras.models import RegionProposalNetwork
 from libra_keras.training import StopOnNonFinite
 
 EXIT_INTERRUPTED = 130
@@ -26,7 +28,8 @@ def fit_and_report(model, batches, steps, val, folder, options):
     """
     verbose = 1 if sys.stdout.isatty() else 2  # a bar in a log file is thousands of lines
     guard = StopOnNonFinite(_namer(batches.source, steps))
-    evaluation = GuardedEvaluation(
+    proposes = isinstance(model, RegionProposalNetwork)
+    evaluation = (GuardedProposalEvaluation if proposes else GuardedEvaluation)(
         guard,
         val,
         batch_size=options.batch,
@@ -52,18 +55,32 @@ def fit_and_report(model, batches, steps, val, folder, options):
     if guard.failure:
         print(f"The weights are in {folder.last_weights}", file=sys.stderr)
         return 1
+    if wants_voc(options) and not proposes:
+        evaluation.metrics |= voc_ap(val, evaluation.detections)
     record = _measurement(model, val, evaluation, time.monotonic() - start)
     record["damaged_images"] = {
         purpose: {"count": len(files), "files": files} for purpose, files in find().items()
     }
     folder.save_model(model)  # first: numbers can be measured again
     folder.write_json("metrics.json", record)
-    _draw(folder, val, evaluation.detections)
+    _draw(folder, val, evaluation.detections, model.class_names)
     _print_result(folder, record, evaluation.metrics)
     return 0
 
 
-class GuardedEvaluation(COCOEvaluation):
+class _Guarded:
+    """Leaves out the epoch in which training stopped over a number."""
+
+    def __init__(self, guard, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.guard = guard
+
+    def is_due(self, epoch):
+        """As in `COCOEvaluation`, unless the guard has stopped the training."""
+        return self.guard.failure is None and super().is_due(epoch)
+
+
+class GuardedEvaluation(_Guarded, COCOEvaluation):
     """`COCOEvaluation` that leaves out the epoch in which training stopped over a number.
 
     Args:
@@ -83,17 +100,22 @@ class GuardedEvaluation(COCOEvaluation):
     False
     """
 
-    def __init__(self, guard, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        self.guard = guard
 
-    def is_due(self, epoch):
-        """As in `COCOEvaluation`, unless the guard has stopped the training."""
-        return self.guard.failure is None and super().is_due(epoch)
+class GuardedProposalEvaluation(_Guarded, ProposalEvaluation):
+    """`ProposalEvaluation` with the guard of `GuardedEvaluation`.
+
+    Example:
+
+    >>> from libra_keras.cli.fitting import GuardedProposalEvaluation
+    >>> from libra_keras.data import shapes
+    >>> from libra_keras.training import StopOnNonFinite
+    >>> GuardedProposalEvaluation(StopOnNonFinite(), shapes(1)).monitor
+    'val_AR@100'
+    """
 
 
 class PrintAP(keras.callbacks.Callback):
-    """Prints AP after every evaluation; belongs behind `COCOEvaluation`.
+    """Prints AP, or recall, after every evaluation; belongs behind it.
 
     Example:
 
@@ -104,7 +126,7 @@ class PrintAP(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         measured = {name.removeprefix("val_"): value for name, value in (logs or {}).items()}
-        if not math.isnan(measured.get("AP", math.nan)):
+        if not math.isnan(measured.get("AP", measured.get("AR@100", math.nan))):
             print(headline(measured), flush=True)
 
 
@@ -135,7 +157,8 @@ def _interrupted(model, folder):
 
 def _measurement(model, val, evaluation, seconds):
     """What `metrics.json` holds: the numbers, and how they were measured."""
-    settings = model.box_head.settings
+    settings = model.heads()[-1].settings  # of the stage that has the last word
+    limits = ("score_threshold", "max_detections", "post_nms")
     return {
         "weights": "last",
         "trained_steps": int(np.asarray(model.trained_steps)),
@@ -143,14 +166,13 @@ def _measurement(model, val, evaluation, seconds):
         "data": val.name,
         "images": len(val),
         "measured_by": "pycocotools on the original annotations and image sizes",
-        "score_threshold": settings.score_threshold,
-        "max_detections": settings.max_detections,
-        **finite({"best_val_AP": evaluation.best}),
+        **{name: getattr(settings, name) for name in limits if hasattr(settings, name)},
+        **finite({f"best_{evaluation.monitor}": evaluation.best}),
         "metrics": finite(evaluation.metrics),
     }
 
 
-def _draw(folder, val, detections):
+def _draw(folder, val, detections, names):
     """Writes the pictures: detections on images spread over the whole set, and curves."""
     from libra_keras import visualization
 
@@ -159,7 +181,7 @@ def _draw(folder, val, detections):
     pictures = []
     for i in dict.fromkeys(chosen.tolist()):
         own = found[val.examples[i].image_id]
-        boxes = own["boxes"], own["labels"], own["scores"], val.class_names
+        boxes = own["boxes"], own["labels"], own["scores"], names
         try:
             image = val.read_image(i)
         except (OSError, ValueError):  # evaluated as blank, and already named

@@ -2,7 +2,7 @@
 
 import math
 
-from libra_keras.evaluation import METRICS
+from libra_keras.evaluation import METRICS, VOC_METRICS
 
 
 def finite(values):
@@ -18,7 +18,8 @@ def finite(values):
 
 
 def metric_lines(metrics):
-    """Returns COCO's numbers in two rows of six, then one line per class.
+    """Returns COCO's numbers in two rows of six, recall of proposals in a third, then Pascal
+    VOC's, then one line per class.
 
     Example:
 
@@ -28,10 +29,15 @@ def metric_lines(metrics):
       AP of cat  -
     """
     named = [f"{name} {_number(metrics[name])}" for name in METRICS if name in metrics]
+    named += [f"{name} {_number(value)}" for name, value in metrics.items() if "@" in name]
     rows = ["  ".join(named[start : start + 6]) for start in range(0, len(named), 6)]
-    classes = {name[3:]: value for name, value in metrics.items() if name.startswith("AP/")}
+    voc = [name for name in VOC_METRICS if name in metrics]
+    rows += ["  ".join(f"{name} {_number(metrics[name])}" for name in voc)] if voc else []
+    classes = [name[3:] for name in metrics if name.startswith("AP/")]
     width = max([len(name) for name in classes], default=0)
-    rows += [f"  AP of {name:<{width}}  {_number(value)}" for name, value in classes.items()]
+    for name in classes:
+        line = f"  AP of {name:<{width}}  {_number(metrics[f'AP/{name}'])}"
+        rows.append("  ".join([line, *(f"{v} {_number(metrics[f'{v}/{name}'])}" for v in voc)]))
     return "\n".join(rows)
 
 
@@ -40,5 +46,14 @@ def _number(value):
 
 
 def headline(metrics):
-    """The three numbers that a training run ends with."""
-    return "  ".join(f"{name} {_number(metrics[name])}" for name in ("AP", "AP50", "AP_small"))
+    """The few numbers that a training run ends with: AP, or the recall of proposals.
+
+    Example:
+
+    >>> from libra_keras.cli.report import headline
+    >>> headline({"AR@100": 0.5, "AR@300": 0.625, "AR_small@300": 0.25})
+    'AR@100 0.500  AR@300 0.625'
+    """
+    recalls = [name for name in metrics if name.startswith("AR@")]
+    names = ("AP", "AP50", "AP_small") if "AP" in metrics else recalls
+    return "  ".join(f"{name} {_number(metrics[name])}" for name in names)

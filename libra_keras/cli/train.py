@@ -4,8 +4,9 @@ import argparse
 import dataclasses
 import sys
 
-from libra_keras.cli.datasets import add_data_arguments, load_data
+from libra_keras.cli.datasets import add_data_arguments, add_voc_argument, load_data, short_name
 from libra_keras.cli.defaults import DEFAULTS, drop_fractions
+from libra_keras.cli.given_proposals import add_given, add_proposal_file
 
 EXAMPLES = """examples:
   libra-keras train
@@ -17,7 +18,11 @@ EXAMPLES = """examples:
       your COCO or VOC folder, from ImageNet weights
   libra-keras train my_photos --steps 10 --epochs 1 --to runs/trial
       ten steps, to see that everything works
+  libra-keras train --model libra_fast_rcnn_small --proposals-file train.npz \\
+      --val-proposals-file val.npz
+      a second stage on proposals that libra-keras propose has written
 """
+VAL_PROPOSALS = "--val-proposals-file"
 DEFAULT_MODEL = "libra_faster_rcnn_small"
 
 
@@ -27,6 +32,9 @@ def add_arguments(parser):
     parser.add_argument("--train-split", help="what to learn from (default: train, or trainval)")
     parser.add_argument("--val-split", help="what to measure on (default: val, or test)")
     parser.add_argument("--skip-bad", action="store_true", help="drop and count bad boxes, files")
+    add_voc_argument(parser)
+    add_proposal_file(parser, what="the images to learn from")
+    add_proposal_file(parser, VAL_PROPOSALS, what="those to measure on")
     parser.add_argument("--to", metavar="FOLDER", help="default: runs/<model>-<data>-<number>")
     parser.add_argument("--overwrite", action="store_true", help="replace a run in --to")
     _add_model_arguments(parser.add_argument_group("model"))
@@ -132,6 +140,8 @@ def run(options):
 
     keras.utils.set_random_seed(options.seed)
     model = build_model(options, train)
+    train = add_given(train, options.proposals_file, model)
+    val = add_given(val, options.val_proposals_file, model, VAL_PROPOSALS)
     batches = training_batches(
         train, model.input_policy, options.batch, flip=options.flip, seed=options.seed
     )
@@ -166,7 +176,7 @@ def _load_both(options):
 def _next_folder(options):
     from pathlib import Path
 
-    stem = f"{options.model}-{Path(options.data).resolve().name}"
+    stem = f"{options.model}-{short_name(options.data)}"
     number = 1
     while (folder := Path("runs") / f"{stem}-{number}").exists():
         number += 1
