@@ -7,7 +7,16 @@ import numpy as np
 from libra_keras.backbones import ResNet
 from libra_keras.layers import BalancedFeaturePyramid, FeaturePyramid, MultilevelROIAlign
 from libra_keras.losses import BalancedL1Loss
-from libra_keras.models import BoxHead, BoxHeadSettings, FasterRCNN, RPNHead, RPNSettings
+from libra_keras.models import (
+    BoxHead,
+    BoxHeadSettings,
+    FasterRCNN,
+    RetinaHead,
+    RetinaHeadSettings,
+    RetinaNet,
+    RPNHead,
+    RPNSettings,
+)
 
 
 def small_libra_faster_rcnn(depth, width, **parts):
@@ -23,6 +32,22 @@ def small_libra_faster_rcnn(depth, width, **parts):
             sampler=parts.get("box_sampler"),
             box_loss=BalancedL1Loss(),
             roi_align=MultilevelROIAlign(sampling_ratio=0),
+        ),
+    )
+
+
+def small_libra_retinanet():
+    """The architecture of `libra_retina_r50b8`."""
+    return RetinaNet(
+        backbone=ResNet(50, width=8),
+        neck=[
+            FeaturePyramid(32, start_level=1, extra_levels="on_input"),
+            BalancedFeaturePyramid(1, refiner="non_local"),
+        ],
+        head=RetinaHead(
+            20,
+            RetinaHeadSettings(channels=32, pre_nms=300),
+            box_loss=BalancedL1Loss(beta=0.11),
         ),
     )
 
@@ -49,14 +74,25 @@ def in_our_layout(name, array):
 
 def named_variables(model):
     """Our variables by the reference's names."""
-    fpn, bfp = model.neck
-    layers = {
+    heads = _retina_layers if isinstance(model, RetinaNet) else _two_stage_layers
+    found = {}
+    for name, layer in {**_neck_layers(*model.neck), **heads(model)}.items():
+        found[f"{name}.weight"], found[f"{name}.bias"] = layer.kernel, layer.bias
+    return {**found, **backbone_variables(model.backbone)}
+
+
+def _neck_layers(fpn, bfp):
+    output_convs = [*fpn.output_convs, *fpn.extra_convs]
+    parts = ("g", "theta", "phi", "conv_out")
+    return {
         **{f"neck.0.lateral_convs.{i}.conv": conv for i, conv in enumerate(fpn.lateral_convs)},
-        **{f"neck.0.fpn_convs.{i}.conv": conv for i, conv in enumerate(fpn.output_convs)},
-        **{
-            f"neck.1.refine.{part}.conv": getattr(bfp.refiner, part)
-            for part in ("g", "theta", "phi", "conv_out")
-        },
+        **{f"neck.0.fpn_convs.{i}.conv": conv for i, conv in enumerate(output_convs)},
+        **{f"neck.1.refine.{part}.conv": getattr(bfp.refiner, part) for part in parts},
+    }
+
+
+def _two_stage_layers(model):
+    return {
         "rpn_head.rpn_conv": model.rpn.shared_conv,
         "rpn_head.rpn_cls": model.rpn.logits_conv,
         "rpn_head.rpn_reg": model.rpn.deltas_conv,
@@ -65,10 +101,16 @@ def named_variables(model):
         "roi_head.bbox_head.fc_cls": model.box_head.class_logits,
         "roi_head.bbox_head.fc_reg": model.box_head.box_deltas,
     }
-    found = {}
-    for name, layer in layers.items():
-        found[f"{name}.weight"], found[f"{name}.bias"] = layer.kernel, layer.bias
-    return {**found, **backbone_variables(model.backbone)}
+
+
+def _retina_layers(model):
+    head = model.head
+    return {
+        **{f"bbox_head.cls_convs.{i}.conv": conv for i, conv in enumerate(head.class_convs)},
+        **{f"bbox_head.reg_convs.{i}.conv": conv for i, conv in enumerate(head.box_convs)},
+        "bbox_head.retina_cls": head.class_logits,
+        "bbox_head.retina_reg": head.box_deltas,
+    }
 
 
 def backbone_variables(backbone):
@@ -89,3 +131,22 @@ def backbone_variables(backbone):
         found[f"backbone.{norm}.running_mean"] = layer.moving_mean
         found[f"backbone.{norm}.running_var"] = layer.moving_variance
     return found
+
+
+def rgb_batch(images, height, width):
+    """BGR images, padded to one size, as our models take them."""
+    batch = np.zeros((len(images), height, width, 3), "uint8")
+    for row, image in zip(batch, images, strict=True):
+        row[: image.shape[0], : image.shape[1]] = image[..., ::-1]
+    return {"images": batch, "image_sizes": np.array([i.shape[:2] for i in images], "int32")}
+
+
+def training_batch(golden, case):
+    """The two images of a case of a `_train` file, and their objects."""
+    x = rgb_batch([golden[f"{case}/image{i}_bgr_u8"] for i in (0, 1)], 128, 160)
+    boxes, labels = np.zeros((2, 6, 4), "float32"), np.full((2, 6), -1, "int32")
+    for i in (0, 1):
+        count = len(golden[f"{case}/gt_labels{i}"])
+        boxes[i, :count] = golden[f"{case}/gt_bboxes{i}"]
+        labels[i, :count] = golden[f"{case}/gt_labels{i}"]
+    return x, {"boxes": boxes, "labels": labels}

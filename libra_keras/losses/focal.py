@@ -40,9 +40,9 @@ def focal(y_true, y_pred, alpha=0.25, gamma=2.0):
     logits = ops.cast(y_pred, "float32")
     evidence = ops.where(is_present, logits, -logits)  # p = sigmoid(evidence)
     cross_entropy = ops.softplus(-evidence)  # -log(p)
-    # log(1 - p) = log(p) - evidence: a second logarithm is not needed, and no power either.
-    easiness = ops.exp(-gamma * (cross_entropy + evidence))
-    return ops.where(is_present, alpha, 1.0 - alpha) * easiness * cross_entropy
+    # A power of p itself has no finite slope at 0 if gamma < 1.
+    doubt = ops.exp(-gamma * ops.softplus(evidence))  # (1 - p) ** gamma
+    return ops.where(is_present, alpha, 1.0 - alpha) * doubt * cross_entropy
 
 
 def _check(alpha, gamma):

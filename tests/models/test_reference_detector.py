@@ -8,7 +8,9 @@ from reference_detector import (
     in_our_layout,
     load_reference_weights,
     named_variables,
+    rgb_batch,
     small_libra_faster_rcnn,
+    training_batch,
 )
 
 from libra_keras.samplers import RandomSampler
@@ -20,14 +22,6 @@ def detector(reference, name, **parts):
     model = small_libra_faster_rcnn(*CASES[name], **parts)
     load_reference_weights(model, reference(f"{name}_weights.npz"))
     return model
-
-
-def rgb_batch(images, height, width):
-    """BGR images, padded to one size, as our model takes them."""
-    batch = np.zeros((len(images), height, width, 3), "uint8")
-    for row, image in zip(batch, images, strict=True):
-        row[: image.shape[0], : image.shape[1]] = image[..., ::-1]
-    return {"images": batch, "image_sizes": np.array([i.shape[:2] for i in images], "int32")}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -47,16 +41,6 @@ def test_inference_equals_the_reference(reference, name):
     np.testing.assert_array_equal(found["labels"], heads["det_labels"])
     np.testing.assert_allclose(found["boxes"], heads["det_bboxes"], atol=0.01)
     np.testing.assert_allclose(found["scores"], heads["det_scores"], atol=1e-5)
-
-
-def training_batch(golden, case):
-    x = rgb_batch([golden[f"{case}/image{i}_bgr_u8"] for i in (0, 1)], 128, 160)
-    boxes, labels = np.zeros((2, 6, 4), "float32"), np.full((2, 6), -1, "int32")
-    for i in (0, 1):
-        count = len(golden[f"{case}/gt_labels{i}"])
-        boxes[i, :count] = golden[f"{case}/gt_bboxes{i}"]
-        labels[i, :count] = golden[f"{case}/gt_labels{i}"]
-    return x, {"boxes": boxes, "labels": labels}
 
 
 def trained_detector(reference):
