@@ -66,6 +66,10 @@ RESNET = TrainDefaults(
     epochs=12,
     learning_rate=0.0025,
 )
+RESNEXT = dataclasses.replace(RESNET, backbone_weights="none")  # Keras has no weights of these
+
+# One stage has half the rate: 0.01 for 16 images.
+RETINANET = dataclasses.replace(RESNET, learning_rate=0.00125)
 
 DEFAULTS = {
     "libra_faster_rcnn_small": SMALL,
@@ -74,6 +78,19 @@ DEFAULTS = {
     "faster_rcnn_resnet50": RESNET,
     "libra_faster_rcnn_resnet101": RESNET,
     "faster_rcnn_resnet101": RESNET,
+    "libra_faster_rcnn_resnext101_32x4d": RESNEXT,
+    "faster_rcnn_resnext101_32x4d": RESNEXT,
+    "libra_faster_rcnn_resnext101_64x4d": RESNEXT,
+    "faster_rcnn_resnext101_64x4d": RESNEXT,
+    "libra_faster_rcnn_pafpn_resnet50": RESNET,
+    "faster_rcnn_pafpn_resnet50": RESNET,
+    "faster_rcnn_ohem_resnet50": RESNET,
+    "libra_retinanet_small": SMALL,
+    "retinanet_small": SMALL,
+    "libra_retinanet_resnet50": RETINANET,
+    "retinanet_resnet50": RETINANET,
+    "libra_retinanet_resnet101": RETINANET,
+    "retinanet_resnet101": RETINANET,
     "libra_fast_rcnn_small": SMALL,
     "fast_rcnn_small": SMALL,
     "libra_fast_rcnn_resnet50": RESNET,
@@ -83,6 +100,7 @@ DEFAULTS = {
     "libra_rpn_resnet50": RESNET,
     "rpn_resnet50": RESNET,
     "rpn_resnet101": RESNET,
+    "rpn_resnext101_64x4d": RESNEXT,
 }
 
 
