@@ -3,10 +3,10 @@
 import inspect
 
 from libra_keras import models
-from libra_keras.backbones import ResNet
 from libra_keras.cli.defaults import drop_fractions
 from libra_keras.data import InputPolicy
 from libra_keras.layers import ImageNormalization, MultilevelROIAlign
+from libra_keras.models.constructors.parts import network_of, resnet
 from libra_keras.training import SGD, AdamW, WarmupMultiStep
 
 
@@ -22,7 +22,7 @@ def build_model(options, data):
         "input_policy": InputPolicy(options.short_side, options.long_side),
         "seed": options.seed,
     }
-    if "resnet" in options.model:
+    if network_of(options.model):
         arguments |= _backbone(options)
     elif _backbone_options(options):
         raise ValueError(
@@ -46,14 +46,14 @@ def _backbone_options(options):
 
 
 def _backbone(options):
-    """A ResNet and the normalisation that its weights were trained with."""
+    """A ResNet or ResNeXt and the normalisation that its weights were trained with."""
     weights = None if options.backbone_weights == "none" else options.backbone_weights
     style = options.backbone_style or ("caffe" if weights else "pytorch")
     frozen_stages = options.frozen_stages
     if frozen_stages is None:
         frozen_stages = 1 if weights else -1  # random features must not be frozen
-    backbone = ResNet(
-        int(options.model.rpartition("resnet")[2]),
+    backbone = resnet(
+        network_of(options.model),
         style=style,
         batch_norm="frozen" if weights else "trainable",
         train_affine=options.train_affine is not False,

@@ -129,7 +129,9 @@ def test_the_head_trains_on_the_hardest(rng):
     ]
     first = [max(loss[0][:4]), *sorted(loss[0][4:])[-2:]]
     second = sorted(loss[1][2:6])[-3:]
-    np.testing.assert_allclose(float(class_loss), (sum(first) + sum(second)) / 6, rtol=1e-5)
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(class_loss), (sum(first) + sum(second)) / 6, rtol=1e-5
+    )
 
 
 def test_the_extra_pass_has_no_gradient(rng):
