@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from libra_keras.data import scale_boxes
+from libra_keras.data import evaluation_batches, scale_boxes
 from libra_keras.evaluation.comparison import check_images, compare, mean_present
 
 METRICS = (
@@ -92,19 +92,33 @@ def collect_detections(model, batches, verbose=1):
 
 
 def collect(predict, batches, verbose=1):
-    """`collect_detections` for any function from a batch of inputs to a batch of detections."""
+    """`collect_detections` for any function from a batch of inputs to a batch of detections.
+
+    A batch that is smaller than the first one of its shape is filled up: what is compiled for one
+    shape is not compiled again for the rest of a data set.
+    """
     bar = keras.utils.Progbar(_length(batches), verbose=verbose, unit_name="batch")
-    found = []
+    found, full = [], {}
     for step, x in enumerate(batches, 1):
         x = {key: np.asarray(value) for key, value in x.items()}
         rows = len(x["image_ids"])
-        # Under MirroredStrategy every replica predicts the whole batch, and Keras joins them.
-        detections = {key: value[:rows] for key, value in predict(x).items()}
+        size = full.setdefault(tuple(value.shape[1:] for value in x.values()), rows)
+        # What filled the batch goes; and under MirroredStrategy every replica predicts the whole
+        # batch, and Keras joins them.
+        detections = {key: value[:rows] for key, value in predict(_filled(x, size)).items()}
         images = rescale_detections(detections, x["image_sizes"], x["original_sizes"])
         ids = x["image_ids"].tolist()
         found += [{"image_id": i, **image} for i, image in zip(ids, images, strict=True)]
         bar.update(step)
     return found
+
+
+def _filled(x, rows):
+    """Repeats the last image of a batch until there are `rows`."""
+    missing = rows - len(x["image_ids"])
+    if missing <= 0:
+        return x
+    return {k: np.concatenate([v, np.repeat(v[-1:], missing, axis=0)]) for k, v in x.items()}
 
 
 def _length(batches):
@@ -243,7 +257,5 @@ def evaluate(model, data, policy=None, batch_size=8, verbose=1):
     >>> evaluation.evaluate(Blind(), data.shapes(4), verbose=0)["AP"]
     0.0
     """
-    from libra_keras.data import evaluation_batches  # imports TensorFlow
-
     batches = evaluation_batches(data, policy or model.input_policy, batch_size)
     return evaluate_detections(data, collect_detections(model, batches, verbose))

@@ -8,7 +8,7 @@ from evaluation.cases import Oracle, found, make_data, random_case
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from libra_keras.data import InputPolicy, shapes
+from libra_keras.data import InputPolicy, evaluation_batches, shapes
 from libra_keras.evaluation import (
     METRICS,
     collect_detections,
@@ -156,3 +156,18 @@ def test_batches_of_unknown_number():
     images = collect_detections(Oracle(data, None), iter([x]), verbose=0)
     assert [image["image_id"] for image in images] == [data.examples[1].image_id]
     np.testing.assert_allclose(images[0]["boxes"], data.examples[1].boxes, rtol=1e-6)
+
+
+def test_smaller_batches_are_filled_up_to_one_shape():
+    """XLA and JAX compile for every shape; of 5 scenes in twos the last batch has but one."""
+    data, shapes_seen = shapes(5, seed=1), []
+
+    class Watched(Oracle):
+        def predict_on_batch(self, x):
+            shapes_seen.append({key: value.shape for key, value in x.items()})
+            return super().predict_on_batch(x)
+
+    policy = InputPolicy(short_side=200, long_side=200)
+    found = collect_detections(Watched(data, policy), evaluation_batches(data, policy, 2), 0)
+    assert [len(image["boxes"]) for image in found] == [e.num_boxes for e in data.examples]
+    assert len(shapes_seen) == 3 and shapes_seen[2] == shapes_seen[0]
