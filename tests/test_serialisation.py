@@ -71,6 +71,15 @@ OBJECTS = {
     "iou_balanced": IOU_BALANCED,
     "instance_balanced": INSTANCE_BALANCED,
     "ohem": samplers.OHEMSampler(16, 0.3, max_negatives_per_positive=2),
+    "sampled_matcher": samplers.SampledBoxMatcher(
+        keras.layers.Identity(name="inner"),  # stands for a BoxMatcher
+        IOU_BALANCED,
+        seed=3,
+        positive_value=5,
+        negative_value=0,
+        ignored_value=-1,
+        name="sampled",
+    ),
     "combined": samplers.CombinedSampler(INSTANCE_BALANCED, IOU_BALANCED, 16, 0.4, 5),
     "balanced_l1": losses.BalancedL1Loss(
         alpha=0.2, gamma=1.0, beta=0.11, form="continuous", reduction="sum", name="loss"

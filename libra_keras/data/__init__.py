@@ -1,5 +1,6 @@
 """Data sets: readers of COCO, Pascal VOC, TFDS and drawn scenes, checks, and batches of them."""
 
+from libra_keras.data import dialects
 from libra_keras.data.batch_plan import BatchPlan
 from libra_keras.data.batches import evaluation_batches, training_batches
 from libra_keras.data.checks import Finding, check_annotations, check_data
@@ -20,6 +21,7 @@ __all__ = [
     "check_annotations",
     "check_data",
     "coco",
+    "dialects",
     "evaluation_batches",
     "read_image",
     "read_proposals",

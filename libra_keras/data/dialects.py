@@ -96,13 +96,13 @@ def from_sample(sample, bounding_box_format, max_boxes=None, min_side=1.0):
             "A sample must have the keys 'images' and 'bounding_boxes'. "
             f"Received the keys: {sorted(sample)}"
         )
-    images = sample["images"]
-    if hasattr(images, "to_tensor"):
+    if hasattr(sample["images"], "to_tensor"):
         raise ValueError(
             "Images must be dense. Ragged ones need a layer that brings them to one size first, "
             "such as Resizing or JitteredResize."
         )
-    xp = operations(images)
+    xp = operations(sample["images"])
+    images = xp.convert_to_tensor(sample["images"])
     shape = xp.shape(images)
     size = xp.stack([xp.cast(shape[-3], "int32"), xp.cast(shape[-2], "int32")])
     if len(images.shape) == 4:
@@ -141,6 +141,7 @@ def to_sample(x, y, bounding_box_format, label_key="labels"):
     """
     _check_key(label_key)
     xp = operations(x["images"], y["boxes"])
+    x = {key: xp.convert_to_tensor(value) for key, value in x.items()}  # KerasCV: all or none
     shape = xp.shape(x["images"])
     labels = xp.cast(xp.convert_to_tensor(y["labels"]), "float32")  # what KerasCV's layers have
     boxes = from_xyxy(y["boxes"], bounding_box_format, (shape[-3], shape[-2]))

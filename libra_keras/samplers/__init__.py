@@ -1,5 +1,6 @@
 """Samplers: which anchors or regions of interest a loss is computed on."""
 
+from libra_keras.samplers.box_matcher import SampledBoxMatcher, from_box_matcher
 from libra_keras.samplers.combined_sampler import CombinedSampler
 from libra_keras.samplers.instance_balanced_sampler import InstanceBalancedSampler
 from libra_keras.samplers.iou_balanced_sampler import IoUBalancedSampler
@@ -12,4 +13,6 @@ __all__ = [
     "IoUBalancedSampler",
     "OHEMSampler",
     "RandomSampler",
+    "SampledBoxMatcher",
+    "from_box_matcher",
 ]
