@@ -30,6 +30,7 @@ def run(options):
     names = picture_names(files)
     _check_outputs(files, [folder / name for name in (*names, NUMBERS)])
     model = load_detector(options.run_folder, options.weights)
+    _check_model(model)
     rows = []
     try:
         for file, name in zip(files, names, strict=True):
@@ -37,6 +38,16 @@ def run(options):
     finally:  # after Ctrl-C, what was found so far
         atomic.write_json(folder / NUMBERS, rows)
     return int(len(rows) < len(files))
+
+
+def _check_model(model):
+    from libra_keras.models import FastRCNN
+
+    if isinstance(model, FastRCNN):
+        raise ValueError(
+            "a FastRCNN proposes no boxes itself; in Python, `model.detect(image, proposals=...)` "
+            "takes some"
+        )
 
 
 def _check_outputs(files, outputs):

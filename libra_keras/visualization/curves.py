@@ -86,7 +86,7 @@ def _axis(columns):
 
 def _panels(columns):
     """Sorts the columns into panels; those without a single number are left out."""
-    panels = {"loss": {}, "learning rate": {}, "average precision": {}}
+    panels = {"loss": {}, "learning rate": {}, "average precision": {}, "recall of proposals": {}}
     for name, values in columns.items():
         if name in ("epoch", "first_step", "last_step") or not any(map(math.isfinite, values)):
             continue
@@ -94,6 +94,8 @@ def _panels(columns):
             panels["learning rate"][name] = values
         elif name.startswith("val_AP"):
             panels["average precision"][name.removeprefix("val_")] = values
+        elif name.startswith("val_AR@"):
+            panels["recall of proposals"][name.removeprefix("val_")] = values
         elif not name.startswith("val_AR"):
             panels["loss"][name] = values
     return panels

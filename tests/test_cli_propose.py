@@ -1,0 +1,132 @@
+"""Proposals by the command: written, trained on, evaluated; refused where they do not belong."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from libra_keras import data, models
+from libra_keras.cli import main, propose
+from libra_keras.cli.building import build_model
+from libra_keras.cli.given_proposals import add_given
+from libra_keras.cli.report import headline, metric_lines
+from libra_keras.cli.train import resolve
+from libra_keras.models.constructors.parts import small_backbone
+
+TINY = "--batch 2 --steps 2 --epochs 1 --short-side 64 --long-side 64".split()
+SHAPES = "shapes --train-split 4 --val-split 2".split()
+
+
+def parsed(*arguments):
+    from libra_keras.cli import parser
+
+    return resolve(parser().parse_args(["train", *arguments]))
+
+
+def proposals_of(scenes):
+    return [
+        {"image_id": e.image_id, "boxes": e.boxes, "scores": np.ones(len(e.boxes))}
+        for e in scenes.examples
+    ]
+
+
+def test_help_has_an_example(capsys):
+    with pytest.raises(SystemExit):
+        main(["propose", "--help"])
+    assert "libra-keras propose runs/rpn" in capsys.readouterr().out.split("examples:")[1]
+
+
+@pytest.fixture
+def first_stage(tmp_path):
+    """A saved network that was not trained, for images of 64 pixels."""
+    policy = data.InputPolicy(64, 64)
+    path = tmp_path / "rpn.keras"
+    models.rpn_small(small_backbone(), input_policy=policy).save(path)
+    return path
+
+
+def test_propose_writes_a_file_for_the_split_and_tells_its_recall(first_stage, tmp_path, capsys):
+    to = tmp_path / "found" / "train.npz"
+    arguments = ["propose", str(first_stage), "shapes", "--split", "3", "--to", str(to)]
+    assert main([*arguments, "--num", "30", "--batch", "3"]) == 0
+    found = data.read_proposals(to)
+    scenes = data.shapes(3)
+    assert {image["image_id"] for image in found} == {e.image_id for e in scenes.examples}
+    assert all(0 < len(image["boxes"]) <= 30 for image in found)
+    # Boxes are in the pixels of the file, 320, not of the resized image.
+    assert max(image["boxes"].max() for image in found) > 100
+    out = capsys.readouterr().out
+    assert "3 images" in out and str(to) in out
+    assert all(f"AR@{count} " in out for count in (100, 300, 1000))
+
+
+def test_propose_refuses_a_wrong_name_before_the_work(first_stage, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(propose, "load_detector", None)
+    arguments = ["propose", str(first_stage), "shapes", "--split", "1", "--to", "boxes.txt"]
+    assert main(arguments) == 1
+    assert "must end in .npz or .json" in capsys.readouterr().err
+
+
+def test_a_region_proposal_network_is_built_without_classes():
+    options = parsed("--model", "libra_rpn_small")
+    model = build_model(options, data.shapes(1))
+    assert isinstance(model, models.RegionProposalNetwork) and model.class_names == ["object"]
+
+
+def test_proposals_go_to_fast_rcnn_only(tmp_path):
+    scenes = data.shapes(1)
+    data.write_proposals(tmp_path / "a.npz", proposals_of(scenes))
+    fast, other = models.fast_rcnn_small(6), keras.Sequential()
+    given = add_given(scenes, tmp_path / "a.npz", fast)
+    assert given.max_proposals == scenes.max_boxes
+    assert add_given(scenes, None, other) is scenes
+    with pytest.raises(ValueError, match="needs --val FILE.*shapes/train.*libra-keras propose"):
+        add_given(scenes, None, fast, "--val")
+    with pytest.raises(ValueError, match="--val is for fast_rcnn models; a Sequential"):
+        add_given(scenes, tmp_path / "a.npz", other, "--val")
+
+
+def test_a_run_without_proposals_does_not_start(tmp_path, capsys):
+    to = tmp_path / "run"
+    arguments = ["train", *SHAPES, *TINY, "--model", "fast_rcnn_small", "--to", str(to)]
+    assert main(arguments) == 1
+    assert "it needs --proposals-file FILE" in capsys.readouterr().err and not to.exists()
+
+
+def test_recall_is_reported_where_there_is_no_ap():
+    metrics = {"AR@100": 0.5, "AR@300": 0.75, "AR_small@300": float("nan")}
+    assert headline(metrics) == "AR@100 0.500  AR@300 0.750"
+    assert metric_lines(metrics) == "AR@100 0.500  AR@300 0.750  AR_small@300 -"
+    assert headline({"AP": 1, "AP50": 1, "AP_small": 1, **metrics}).startswith("AP 1.000")
+
+
+@pytest.mark.slow
+def test_from_images_to_a_second_stage_and_its_numbers(tmp_path, capsys):
+    """The whole way: train a first stage, write its proposals, train and measure a second."""
+    rpn, fast = tmp_path / "rpn", tmp_path / "fast"
+    assert main(["train", *SHAPES, *TINY, "--model", "libra_rpn_small", "--to", str(rpn)]) == 0
+    assert "AR@100 0." in capsys.readouterr().out
+    record = json.loads((rpn / "metrics.json").read_text())
+    assert record["post_nms"] == 200 and "best_val_AR@100" in record
+    assert {"AR@100", "AR@1000", "AR_small@1000"} <= set(record["metrics"])
+    for name in ("best.weights.h5", "detections.png", "model.keras", "log.csv"):
+        assert (rpn / name).exists(), name
+    assert main(["evaluate", str(rpn), "shapes", "--split", "2", "--weights", "best"]) == 0
+    assert f"AR@100 {record['metrics']['AR@100']:.3f}" in capsys.readouterr().out
+
+    files = {}
+    for role, split in {"train": "4", "val": "2"}.items():
+        files[role] = str(tmp_path / f"{role}.npz")
+        arguments = ["propose", str(rpn), "shapes", "--split", split, "--to", files[role]]
+        assert main(arguments) == 0
+    given = ["--proposals-file", files["train"], "--val-proposals-file", files["val"]]
+    arguments = ["train", *SHAPES, *TINY, "--model", "libra_fast_rcnn_small", *given]
+    assert main([*arguments, "--to", str(fast)]) == 0
+    assert json.loads((fast / "metrics.json").read_text())["score_threshold"] == 0.05
+    arguments = ["evaluate", str(fast), "shapes", "--split", "2"]
+    assert main([*arguments, "--proposals-file", files["val"]]) == 0
+    capsys.readouterr()
+    assert main([*arguments, "--proposals-file", files["train"]]) == 1  # of other images
+    assert "train.npz does not belong to" in capsys.readouterr().err
+    assert main(["predict", str(fast), "a.png", "--to", str(tmp_path / "found")]) == 1
