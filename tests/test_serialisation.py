@@ -132,7 +132,7 @@ OBJECTS = {
     ),
 }
 # What these classes leave to Keras' own tests.
-COMPOSED = {"FasterRCNN", "RetinaNet"}  # their own tests save them with weights
+COMPOSED = {"FasterRCNN", "FastRCNN", "RegionProposalNetwork", "RetinaNet"}  # their own tests save them with weights
 
 FRESH = """
 import json, keras
