@@ -131,8 +131,8 @@ OBJECTS = {
         name="retina_head",
     ),
 }
-# What these classes leave to Keras' own tests.
-COMPOSED = {"FasterRCNN", "FastRCNN", "RegionProposalNetwork", "RetinaNet"}  # their own tests save them with weights
+# Their own tests save them with weights.
+COMPOSED = {"FasterRCNN", "FastRCNN", "RegionProposalNetwork", "RetinaNet"}
 
 FRESH = """
 import json, keras

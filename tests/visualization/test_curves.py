@@ -22,6 +22,12 @@ def test_panels_of_a_csv_log(tmp_path):
         assert picture.size == (1500, 400)
 
 
+def test_recall_of_proposals_has_a_panel(tmp_path):
+    (tmp_path / "log.csv").write_text("epoch,val_AR@100,val_AR_small@1000\n0,0.3,0.1\n")
+    panels = plot_curves(tmp_path / "log.csv", tmp_path / "curves.png")
+    assert panels == {"recall of proposals": ["AR@100"]}
+
+
 def test_table_of_steps(tmp_path):
     (tmp_path / "steps.tsv").write_text(
         "epoch\tfirst_step\tlast_step\tlearning_rate\tloss\n1\t1\t20\t0.1\t2\n1\t21\t40\t0.1\t1\n"
