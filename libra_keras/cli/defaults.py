@@ -70,6 +70,7 @@ RESNEXT = dataclasses.replace(RESNET, backbone_weights="none")  # Keras has no w
 
 # One stage has half the rate: 0.01 for 16 images.
 RETINANET = dataclasses.replace(RESNET, learning_rate=0.00125)
+RETINANET_RESNEXT = dataclasses.replace(RETINANET, backbone_weights="none")
 
 DEFAULTS = {
     "libra_faster_rcnn_small": SMALL,
@@ -91,6 +92,7 @@ DEFAULTS = {
     "retinanet_resnet50": RETINANET,
     "libra_retinanet_resnet101": RETINANET,
     "retinanet_resnet101": RETINANET,
+    "retinanet_resnext101_64x4d": RETINANET_RESNEXT,
     "libra_fast_rcnn_small": SMALL,
     "fast_rcnn_small": SMALL,
     "libra_fast_rcnn_resnet50": RESNET,
