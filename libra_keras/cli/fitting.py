@@ -9,7 +9,6 @@ import numpy as np
 
 from libra_keras import atomic
 from libra_keras.cli import damage
-from libra_keras.cli.datasets import wants_voc
 from libra_keras.cli.report import finite, headline, metric_lines
 from libra_keras.evaluation import COCOEvaluation, ProposalEvaluation, voc_ap
 from libra_keras.models import RegionProposalNetwork
@@ -20,8 +19,18 @@ GALLERY = 12  # pictures in detections.png
 GALLERY_SCORE = 0.3
 
 
-def fit_and_report(model, batches, steps, val, folder, options):
+def fit_and_report(model, batches, val, folder, steps, epochs, eval_every=1, with_voc=False):
     """Trains, evaluates, and fills the run folder.
+
+    Args:
+        model: compiled detector.
+        batches: what `data.training_batches` returned.
+        val: `DetectionData` to measure on.
+        folder: `RunFolder`.
+        steps: int, steps of an epoch.
+        epochs: int.
+        eval_every: int, epochs between evaluations; 0 evaluates at the end only.
+        with_voc: bool, whether Pascal VOC's AP is measured at the end as well.
 
     Returns:
         The exit status: 0, 1 if the loss was not finite, 130 after Ctrl-C.
@@ -32,8 +41,8 @@ def fit_and_report(model, batches, steps, val, folder, options):
     evaluation = (GuardedProposalEvaluation if proposes else GuardedEvaluation)(
         guard,
         val,
-        batch_size=options.batch,
-        every=options.eval_every or options.epochs,
+        batch_size=batches.source.plan.batch_size,
+        every=eval_every or epochs,
         best_weights=folder.best_weights,
         verbose=int(verbose == 1),
     )
@@ -46,7 +55,7 @@ def fit_and_report(model, batches, steps, val, folder, options):
     start = time.monotonic()
     try:
         with damage.explained(find):
-            _fit(model, batches, steps, options.epochs, [*shown, *folder.loggers()], verbose)
+            _fit(model, batches, steps, epochs, [*shown, *folder.loggers()], verbose)
     except KeyboardInterrupt:
         _interrupted(model, folder)
         damage.tell(find())
@@ -55,17 +64,21 @@ def fit_and_report(model, batches, steps, val, folder, options):
     if guard.failure:
         print(f"The weights are in {folder.last_weights}", file=sys.stderr)
         return 1
-    if wants_voc(options) and not proposes:
+    if with_voc and not proposes:
         evaluation.metrics |= voc_ap(val, evaluation.detections)
-    record = _measurement(model, val, evaluation, time.monotonic() - start)
+    _report(model, val, folder, evaluation, find(), time.monotonic() - start)
+    return 0
+
+
+def _report(model, val, folder, evaluation, damaged, seconds):
+    record = _measurement(model, val, evaluation, seconds)
     record["damaged_images"] = {
-        purpose: {"count": len(files), "files": files} for purpose, files in find().items()
+        purpose: {"count": len(files), "files": files} for purpose, files in damaged.items()
     }
     folder.save_model(model)  # first: numbers can be measured again
     folder.write_json("metrics.json", record)
     _draw(folder, val, evaluation.detections, model.class_names)
     _print_result(folder, record, evaluation.metrics)
-    return 0
 
 
 class _Guarded:

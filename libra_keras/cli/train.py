@@ -4,7 +4,13 @@ import argparse
 import dataclasses
 import sys
 
-from libra_keras.cli.datasets import add_data_arguments, add_voc_argument, load_data, short_name
+from libra_keras.cli.datasets import (
+    add_data_arguments,
+    add_voc_argument,
+    load_data,
+    short_name,
+    wants_voc,
+)
 from libra_keras.cli.defaults import DEFAULTS, drop_fractions
 from libra_keras.cli.given_proposals import add_given, add_proposal_file
 
@@ -153,7 +159,16 @@ def run(options):
     folder.write_config(record)
     folder.write_architecture(model)
     _announce(options, steps, folder)
-    return fit_and_report(model, batches, steps, val, folder, options)
+    return fit_and_report(
+        model,
+        batches,
+        val,
+        folder,
+        steps,
+        options.epochs,
+        eval_every=options.eval_every,
+        with_voc=wants_voc(options),
+    )
 
 
 def _load_both(options):

@@ -1,0 +1,45 @@
+"""RetinaNet with ResNet-50 on COCO, schedule 1x: the baseline.
+
+Paper: Pang et al., Libra R-CNN (CVPR 2019), table 1: AP 35.8 on test-dev ("RetinaNet*").
+mmdetection's model zoo (retinanet_r50_fpn_1x_coco): AP 36.5 on val2017.
+Not trained here: COCO was not at hand.
+
+    python recipes/coco/retinanet_r50_1x.py path/to/coco --to runs/retinanet_r50_1x
+
+With 2 images a GPU on 8 GPUs `--batch 16` is the published setting; the learning rate follows
+`--batch` in proportion.
+"""
+
+import sys
+
+import experiment
+
+from libra_keras.data import InputPolicy
+from libra_keras.layers import FeaturePyramid
+from libra_keras.models import RetinaHead, RetinaNet
+
+SCHEDULE = experiment.Schedule(epochs=12, drops=(8, 11), learning_rate=0.01)
+
+
+def trunk(weights):
+    """Returns the backbone, and the normalisation of images that its weights want."""
+    return experiment.imagenet_resnet(50, weights)
+
+
+def build(num_classes, backbone, **options):
+    """Returns the detector for `num_classes` classes on top of `backbone`."""
+    return RetinaNet(
+        backbone=backbone,
+        neck=[
+            FeaturePyramid(256, start_level=1, extra_levels="on_input"),
+        ],
+        head=RetinaHead(
+            num_classes,
+        ),
+        input_policy=InputPolicy(short_side=800, long_side=1333),
+        **options,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(experiment.main(build, trunk, SCHEDULE, __doc__))
