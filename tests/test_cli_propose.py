@@ -46,6 +46,7 @@ def first_stage(tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_propose_writes_a_file_for_the_split_and_tells_its_recall(first_stage, tmp_path, capsys):
     to = tmp_path / "found" / "train.npz"
     arguments = ["propose", str(first_stage), "shapes", "--split", "3", "--to", str(to)]

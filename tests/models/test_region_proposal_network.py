@@ -56,6 +56,7 @@ def test_predict_gives_proposals_inside_their_image(model, rng):
     np.testing.assert_array_equal(proposed["boxes"], found["boxes"])
 
 
+@pytest.mark.slow
 def test_classes_do_not_matter(model, rng):
     x, y = batch(rng)
     outputs = model(x, training=True)
@@ -103,6 +104,7 @@ def test_libra_draws_its_negatives_evenly_over_their_range(rng):
     assert sum(negatives(RandomSampler(128, 0.5))[1:]) < 20
 
 
+@pytest.mark.slow
 def test_first_stage_of_a_detector(model, rng):
     box_head = BoxHead(3, BoxHeadSettings(channels=8))
     detector = FasterRCNN(model.backbone, model.neck, model.rpn, box_head)
@@ -123,6 +125,7 @@ def test_a_detector_without_first_stage_is_refused():
         RegionProposalNetwork.of(fast_rcnn_small(3))
 
 
+@pytest.mark.slow
 def test_detect_gives_objects_of_no_class_in_pixels_of_the_image(model, rng, monkeypatch):
     monkeypatch.setattr(model, "input_policy", data.InputPolicy(64, 64))
     found = model.detect(rng.integers(0, 255, (200, 150, 3), "uint8"))
