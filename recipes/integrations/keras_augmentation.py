@@ -9,7 +9,8 @@ What to know of Keras 3.15, and what to do about it:
 * Padding rows are moved like boxes, to [97, 0, 97, 0] say: `from_sample` looks at labels alone.
 * What is cropped away keeps an empty or outside box: `from_sample` clips boxes and drops these.
 * `RandomCrop` moves x by the offset of y, and the reverse: boxes are wrong, use another layer.
-  `RandomShear` is wrong by some pixels. `CutMix` takes no boxes, `MixUp` breaks their labels.
+  `RandomRotation` is right in "xyxy" alone, `RandomShear` wrong by some pixels. `CutMix` takes no
+  boxes, `MixUp` breaks their labels.
 * `Resizing(pad_to_aspect_ratio=True)` puts the content in the middle: `from_sample` calls the whole
   image content.
 """

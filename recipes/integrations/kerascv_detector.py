@@ -2,6 +2,7 @@
 
 What to know of KerasCV 0.9: presets are downloaded, also those without weights, so the backbone is
 made from arguments. Anchors need the height and width of a batch as numbers, not as unknowns.
+Its Faster R-CNN cannot be called in this version, so the recipes have RetinaNet alone.
 """
 
 import keras

@@ -24,7 +24,6 @@ KERAS = {
     "RandomFlip": (["horizontal_and_vertical"], {}),
     "RandomTranslation": ([0.2, 0.2], BLACK),
     "RandomZoom": ([0.2], BLACK),
-    "RandomRotation": ([0.05], BLACK),
     "CenterCrop": ([64, 96], {}),
     "Resizing": ([64, 64], PADDED),
 }
@@ -93,10 +92,20 @@ def test_boxes_follow_keras(layer, in_tf_data):
     follow(layer, "rel_yxyx", "labels", in_tf_data)
 
 
+def test_boxes_follow_rotation_of_keras_in_xyxy():
+    layer = keras.layers.RandomRotation(0.05, bounding_box_format="xyxy", **BLACK)
+    follow(layer, "xyxy", "labels", in_tf_data=False)
+
+
+@pytest.mark.xfail(reason="Keras 3.15 turns boxes of any format as if they were xyxy")
+def test_boxes_follow_rotation_of_keras_in_other_formats():
+    layer = keras.layers.RandomRotation(0.05, bounding_box_format="rel_yxyx", **BLACK)
+    follow(layer, "rel_yxyx", "labels", in_tf_data=False)
+
+
 @pytest.mark.xfail(reason="Keras 3.15 moves x by the vertical offset, y by the horizontal one")
 def test_boxes_follow_random_crop_of_keras():
-    keras.utils.set_random_seed(0)
-    layer = keras.layers.RandomCrop(64, 96, bounding_box_format="xyxy")
+    layer = keras.layers.RandomCrop(64, 96, bounding_box_format="xyxy", seed=0)
     follow(layer, "xyxy", "labels", in_tf_data=False)
 
 
