@@ -200,10 +200,20 @@ def test_the_default_normalization_is_what_the_network_wants():
         assert (normalization.mean, normalization.std) == (expected.mean, expected.std)
 
 
-def test_a_float32_network_in_a_detector_of_half_precision(rng):
-    model = small_detector(BackboneAdapter(residual_network()), dtype="mixed_bfloat16")
-    assert model.backbone.model.get_layer("conv2").compute_dtype == "float32"
+@pytest.fixture
+def half_precision():
+    before = keras.config.dtype_policy()
+    yield lambda: keras.config.set_dtype_policy("mixed_bfloat16")
+    keras.config.set_dtype_policy(before)
+
+
+def test_a_float32_network_in_a_detector_of_half_precision(rng, half_precision):
+    network = residual_network()
+    half_precision()
+    model = small_detector(BackboneAdapter(network))
     images = rng.integers(0, 255, (1, 64, 64, 3), "uint8")
+    features = model.backbone(model.normalization(images))
+    assert keras.backend.standardize_dtype(features["C2"].dtype) == "float32"
     pyramid = model.pyramid(images, np.array([[64, 64]], "int32"))
     assert keras.backend.standardize_dtype(pyramid[0].dtype) == "bfloat16"
     assert np.isfinite(numpy_of(ops.cast(pyramid[0], "float32"))).all()
