@@ -75,6 +75,7 @@ def test_half_precision_losses():
     assert ops.convert_to_numpy(indices)[0].tolist() == [1, 2, 0]
 
 
+@pytest.mark.slow
 def test_unknown_shapes_in_a_graph(rng):
     if keras.backend.backend() != "tensorflow":
         pytest.skip("unknown shapes are TensorFlow's")

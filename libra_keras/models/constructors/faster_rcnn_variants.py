@@ -24,7 +24,7 @@ def faster_rcnn_resnext101_32x4d(num_classes=80, backbone=None, **options):
 
     >>> from libra_keras.backbones import ResNet
     >>> from libra_keras.models import faster_rcnn_resnext101_32x4d
-    >>> backbone = ResNet(50, width=8, groups=32)
+    >>> backbone = ResNet(18, width=8)
     >>> faster_rcnn_resnext101_32x4d(3, backbone).num_classes
     3
     """
@@ -39,7 +39,7 @@ def faster_rcnn_resnext101_64x4d(num_classes=80, backbone=None, **options):
 
     >>> from libra_keras.backbones import ResNet
     >>> from libra_keras.models import faster_rcnn_resnext101_64x4d
-    >>> backbone = ResNet(50, width=8, groups=64)
+    >>> backbone = ResNet(18, width=8)
     >>> faster_rcnn_resnext101_64x4d(3, backbone).num_classes
     3
     """
@@ -54,7 +54,7 @@ def libra_faster_rcnn_resnext101_32x4d(num_classes=80, backbone=None, **options)
 
     >>> from libra_keras.backbones import ResNet
     >>> from libra_keras.models import libra_faster_rcnn_resnext101_32x4d
-    >>> backbone = ResNet(50, width=8, groups=32)
+    >>> backbone = ResNet(18, width=8)
     >>> libra_faster_rcnn_resnext101_32x4d(3, backbone).num_classes
     3
     """
@@ -69,7 +69,7 @@ def libra_faster_rcnn_resnext101_64x4d(num_classes=80, backbone=None, **options)
 
     >>> from libra_keras.backbones import ResNet
     >>> from libra_keras.models import libra_faster_rcnn_resnext101_64x4d
-    >>> backbone = ResNet(50, width=8, groups=64)
+    >>> backbone = ResNet(18, width=8)
     >>> libra_faster_rcnn_resnext101_64x4d(3, backbone).num_classes
     3
     """

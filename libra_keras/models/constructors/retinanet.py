@@ -114,7 +114,7 @@ def retinanet_resnext101_64x4d(num_classes=80, backbone=None, **options):
 
     >>> from libra_keras.backbones import ResNet
     >>> from libra_keras.models import retinanet_resnext101_64x4d
-    >>> retinanet_resnext101_64x4d(3, backbone=ResNet(50, width=8, groups=64)).num_classes
+    >>> retinanet_resnext101_64x4d(3, backbone=ResNet(18, width=8)).num_classes
     3
     """
     return retinanet_resnet50(num_classes, backbone or resnet("resnext101_64x4d"), **options)

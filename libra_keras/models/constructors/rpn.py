@@ -100,7 +100,7 @@ def rpn_resnext101_64x4d(backbone=None, **options):
 
     >>> from libra_keras.backbones import ResNet
     >>> from libra_keras.models import rpn_resnext101_64x4d
-    >>> rpn_resnext101_64x4d(backbone=ResNet(50, width=8, groups=64)).num_classes
+    >>> rpn_resnext101_64x4d(backbone=ResNet(18, width=8)).num_classes
     1
     """
     return rpn_resnet50(backbone or resnet("resnext101_64x4d"), **options)
