@@ -35,7 +35,8 @@ class BackboneAdapter(keras.layers.Layer):
         batch_norm: `"frozen"`, the network runs as in inference while it trains: moving
             statistics, no dropout, no stochastic depth; scales and offsets of batch normalisation
             do train. Detectors see too few images at a time for statistics of their own.
-            `"trainable"`: the network trains as it would by itself. Defaults to `"frozen"`.
+            `"trainable"`: the network trains as it would by itself; needed for random weights,
+            whose moving statistics normalise nothing. Defaults to `"frozen"`.
         frozen_stages: int, 0 (all trains) or 1..4: the layers up to C2..C5 do not train, nor
             does their batch normalisation move. `ResNet` has 1 by default; here random weights
             are as likely as trained ones. Defaults to 0.
@@ -71,6 +72,7 @@ class BackboneAdapter(keras.layers.Layer):
     A detector with this backbone is saved with the graph of the network. Loading it needs the
     packages of layers that are not Keras' own: those of KerasHub and KerasCV are imported then,
     others must be before. `get_config` holds the graph that is used, with `levels=None`.
+    KerasHub's `MiTBackbone` cannot be built for images of any size, and is no backbone here.
     """
 
     def __init__(self, model, levels=None, batch_norm="frozen", frozen_stages=0, **kwargs):
