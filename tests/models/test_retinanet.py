@@ -202,6 +202,6 @@ def test_plain_and_libra_differ_in_pyramid_and_box_loss_alone(plain, libra):
     assert {**pyramids[0], "name": ""} == {**pyramids[1], "name": ""}
     assert pyramids[0]["num_levels"] == len(plain.head.settings.strides)
     assert len(plain.neck) == 1 and type(libra.neck[1]).__name__ == "BalancedFeaturePyramid"
-    assert libra.neck[1].refine_level == 1
+    assert libra.head.settings.strides[libra.neck[1].refine_level] == 16
     assert isinstance(plain.head.box_loss, SmoothL1Loss) and plain.head.box_loss.beta == 0
     assert isinstance(libra.head.box_loss, BalancedL1Loss) and libra.head.box_loss.beta == 0.11
