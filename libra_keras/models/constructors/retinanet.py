@@ -177,8 +177,8 @@ def libra_retinanet_small(num_classes=6, backbone=None, **options):
     )
 
 
-# The small pair: square anchors from 8 to 203 pixels, three an octave. The pyramid starts at C2, for
-# a quarter of the objects is smaller than 17 pixels, and the branches have one layer instead of four.
+# The small pair: square anchors from 8 to 203 pixels, three an octave. The pyramid starts at C2:
+# a quarter of the drawn objects is smaller than 17 pixels. To pay for it, each branch is short.
 SMALL_CHANNELS = 48
 SMALL_HEAD = RetinaHeadSettings(
     channels=SMALL_CHANNELS,
