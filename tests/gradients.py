@@ -36,15 +36,18 @@ def layer_gradients(layer, inputs, cotangents):
 
         def total_of(inputs, weights):
             frozen = layer.non_trainable_variables
-            return _dot(layer.stateless_call(weights, frozen, inputs)[0], cotangents)
+            outputs, _ = layer.stateless_call(weights, frozen, inputs)
+            return _dot(outputs, cotangents), outputs
 
         weights = [v.value for v in variables]
-        of_inputs, of_weights = jax.jit(jax.grad(total_of, (0, 1)))(inputs, weights)
+        slopes = jax.jit(jax.grad(total_of, (0, 1), has_aux=True))
+        (of_inputs, of_weights), outputs = slopes(inputs, weights)
     elif keras.backend.backend() == "torch":
         inputs = keras.tree.map_structure(_leaf, inputs)
         leaves = keras.tree.flatten(inputs)
         sources = [*leaves, *(v.value for v in variables)]
-        found = _torch_gradients(_dot(layer(inputs), cotangents), sources)
+        outputs = layer(inputs)
+        found = _torch_gradients(_dot(outputs, cotangents), sources)
         of_inputs = keras.tree.pack_sequence_as(inputs, found[: len(leaves)])
         of_weights = found[len(leaves) :]
     else:
@@ -52,10 +55,11 @@ def layer_gradients(layer, inputs, cotangents):
 
         with tf.GradientTape() as tape:
             tape.watch(inputs)
-            total = _dot(layer(inputs), cotangents)
+            outputs = layer(inputs)
+            total = _dot(outputs, cotangents)
         of_inputs, of_weights = tape.gradient(total, (inputs, [v.value for v in variables]))
     by_path = {v.path: to_numpy(g) for v, g in zip(variables, of_weights, strict=True)}
-    return to_numpy(layer(inputs)), to_numpy(of_inputs), by_path
+    return to_numpy(outputs), to_numpy(of_inputs), by_path
 
 
 def _dot(outputs, cotangents):

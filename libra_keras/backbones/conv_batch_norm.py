@@ -213,11 +213,14 @@ def normalise(x, gamma, beta, synchronized=False):
     Returns:
         The normalised `x`, the mean (C,) and the biased variance (C,) of the batch in float32.
     """
+    values = ops.cast(x, "float32")
     # JAX sees one global batch: its statistics are synchronized without being asked. With PyTorch
     # a batch is on one device.
-    synchronized = synchronized and keras.backend.backend() == "tensorflow"
-    values = ops.cast(x, "float32")
-    mean, variance = ops.moments(values, (0, 1, 2), synchronized=synchronized)
+    if synchronized and keras.backend.backend() == "tensorflow":
+        mean, variance = ops.moments(values, (0, 1, 2), synchronized=True)
+    else:  # in two passes: the difference of two means that `moments` takes loses digits
+        mean = ops.mean(values, axis=(0, 1, 2))
+        variance = ops.mean(ops.square(values - mean), axis=(0, 1, 2))
     scale = gamma * ops.rsqrt(variance + EPSILON)
     return ops.cast(values * scale + (beta - mean * scale), x.dtype), mean, variance
 

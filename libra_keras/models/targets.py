@@ -56,6 +56,7 @@ def match_anchors(anchors, gt_boxes, gt_mask, image_sizes, settings):
 
     Differs from mmdetection: an image's own size counts, not that of the batch's padding.
     """
+    anchors = ops.cast(anchors, "float32")
     iou = box_ops.iou(anchors[None], gt_boxes)
     multiple = settings.pad_multiple
     limits = -(-ops.cast(image_sizes, "int32") // multiple) * multiple  # (B, 2), rounded up

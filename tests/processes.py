@@ -1,0 +1,32 @@
+"""Runs programs of the tests in processes of their own, each on a Keras backend of its choice."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+PACKAGES = {"tensorflow": "tensorflow", "jax": "JAX", "torch": "PyTorch"}
+
+
+def need(backend):
+    """Skips the test if the package of `backend` is not installed; .ci/run looks for the words."""
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{PACKAGES[backend]} is not installed")
+
+
+def run_on(backend, program, *arguments):
+    """Runs a file of `tests` with `KERAS_BACKEND`; fails with its last words if it fails."""
+    paths = os.pathsep.join([str(TESTS.parent), str(TESTS), os.environ.get("PYTHONPATH", "")])
+    environment = {
+        **os.environ,
+        "KERAS_BACKEND": backend,
+        "PYTHONPATH": paths,
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    }
+    command = [sys.executable, TESTS / program, *arguments]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, f"on {backend}: {done.stderr[-3000:]}"
