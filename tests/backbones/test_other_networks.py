@@ -107,7 +107,7 @@ def first_kernel(model):
 def train(model, num_steps, num_images=2):
     """Returns the batch and the loss of each step."""
     x, y = drawn_batch(num_images, model.input_policy)
-    model.compile(SGD(0.01, global_clipnorm=10.0))
+    model.compile(SGD(0.02, global_clipnorm=10.0))
     steps = range(num_steps)
     return x, [float(model.train_on_batch(x, y, return_dict=True)["loss"]) for _ in steps]
 
@@ -131,17 +131,17 @@ def assert_same_in_a_fresh_process(model, x, folder):
     [
         (hub_resnet, 8),
         (cv_resnet, 8),
-        (lambda: application("EfficientNetB0"), 5),
+        (lambda: application("EfficientNetB0"), 6),
         (lambda: application("ConvNeXtTiny"), 5),
     ],
     ids=["hub_resnet", "cv_resnet", "efficientnet", "convnext"],
 )
 def test_a_detector_learns_and_survives_saving(make, num_steps, tmp_path):
     keras.utils.set_random_seed(0)
-    model = detector(make())
+    model = detector(make(), batch_norm="trainable")  # weights are random
     kernel = numpy_of(first_kernel(model))
     x, losses = train(model, num_steps)
-    assert losses[-1] < 0.9 * losses[0], losses
+    assert losses[-1] < 0.8 * losses[0], losses
     assert np.abs(numpy_of(first_kernel(model)) - kernel).max() > 0
     assert_same_in_a_fresh_process(model, x, tmp_path)
 
