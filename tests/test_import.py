@@ -1,8 +1,12 @@
 """`import libra_keras` is cheap, and asks for no optional package."""
 
 import json
+import os
 import subprocess
 import sys
+
+import pytest
+from processes import need
 
 PROBE = """
 import json, sys, time
@@ -22,13 +26,16 @@ for name in libra_keras.__all__:
     importlib.import_module(f"libra_keras.{name}")
 from libra_keras.cli import parser
 parser()
-optional = ("tensorflow_datasets", "keras_cv", "keras_hub", "matplotlib")
+optional = ["tensorflow_datasets", "keras_cv", "keras_hub", "matplotlib"]
+if keras.backend.backend() != "tensorflow":
+    optional.append("tensorflow")
 print(json.dumps([name for name in optional if name in set(sys.modules) - before]))
 """
 
 
-def in_new_process(code):
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+def in_new_process(code, **environment):
+    command, environment = [sys.executable, "-c", code], {**os.environ, **environment}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
@@ -43,9 +50,13 @@ def test_all_subpackages_import_without_optional_packages():
     assert in_new_process(IMPORT_ALL) == []
 
 
-def test_unknown_attribute_is_an_attribute_error():
-    import pytest
+@pytest.mark.parametrize("backend", ["jax", pytest.param("torch", marks=pytest.mark.slow)])
+def test_other_backends_import_no_tensorflow(backend):
+    need(backend)
+    assert in_new_process(IMPORT_ALL, KERAS_BACKEND=backend) == []
 
+
+def test_unknown_attribute_is_an_attribute_error():
     import libra_keras
 
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):

@@ -33,8 +33,18 @@ def main(arguments=None):
         print("\nInterrupted.", file=sys.stderr)
         return EXIT_INTERRUPTED
     except (ValueError, OSError, ImportError) as error:  # what a user can mend, without traceback
-        print(f"libra-keras {options.verb}: {error}", file=sys.stderr)
+        print(f"libra-keras {options.verb}: {error}{_advice(error)}", file=sys.stderr)
         return 1
+
+
+def _advice(error):
+    """What to do about Keras' default backend where it is not installed."""
+    if getattr(error, "name", None) != "tensorflow":
+        return ""
+    return (
+        ". TensorFlow is not installed: install it, or choose another backend with "
+        "KERAS_BACKEND=jax or KERAS_BACKEND=torch"
+    )
 
 
 def parser():

@@ -17,10 +17,10 @@ def add_arguments(parser):
 
 def run(options):
     """Exports as the options say; returns the exit status."""
+    from libra_keras.export.saved_model import check_export, export_saved_model
+
+    check_export(options.to, options.overwrite)  # before a model is loaded for nothing
     model = load_detector(options.run_folder, options.weights)
-
-    from libra_keras.export import export_saved_model
-
     export_saved_model(model, options.to, overwrite=options.overwrite)
     print(
         f"{options.to}: SavedModel. Signature serving_default: images uint8 (B, H, W, 3) and "

@@ -113,8 +113,10 @@ def _module(kind):
     if kind is None:
         kind = "tf" if keras.backend.backend() == "tensorflow" else "py"
     if kind == "tf":
-        from libra_keras.data import pipeline
-
+        try:
+            from libra_keras.data import pipeline
+        except ImportError as error:
+            raise ImportError('Batches of kind="tf" need TensorFlow; kind="py" do not') from error
         return pipeline
     if kind == "py":
         from libra_keras.data import py_dataset

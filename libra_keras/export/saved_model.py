@@ -46,18 +46,40 @@ def export_saved_model(model, path, overwrite=False):
     found = detect(images=tf.constant(image[None]), image_sizes=tf.constant([size]))
     ```
     """
-    if keras.backend.backend() != "tensorflow":
-        raise ValueError(
-            "A SavedModel is written with KERAS_BACKEND=tensorflow. "
-            f"Received: backend {keras.backend.backend()!r}"
-        )
     path = Path(path)
-    _check_room(path, overwrite)
+    check_export(path, overwrite)
     policy = model.input_policy.get_config()
     with atomic.replacing(path) as unfinished:
         _archive(model).write_out(str(unfinished), verbose=False)
         note = {"class_names": model.class_names, "input_policy": policy}
         atomic.write_json(unfinished / NOTE, note)
+
+
+def check_export(path, overwrite=False):
+    """Raises what `export_saved_model` would, before anything is computed.
+
+    Raises:
+        ValueError: as `export_saved_model` does.
+
+    Example:
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from libra_keras.export.saved_model import check_export
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> _ = (folder / "photo.jpg").write_text("precious")
+    >>> try:
+    ...     check_export(folder, overwrite=True)
+    ... except ValueError as error:
+    ...     print(str(error).replace(str(folder), "FOLDER").split(".")[0])
+    FOLDER holds something that is no SavedModel
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            "A SavedModel is written with KERAS_BACKEND=tensorflow. "
+            f"Received: backend {keras.backend.backend()!r}"
+        )
+    _check_room(Path(path), overwrite)
 
 
 def _archive(model):

@@ -172,7 +172,7 @@ def versions():
     True
     """
     found = {"libra_keras": libra_keras.__version__, "python": platform.python_version()}
-    for name in ("keras", "tensorflow", "jax", "numpy", "pillow", "pycocotools"):
+    for name in ("keras", "tensorflow", "jax", "torch", "numpy", "pillow", "pycocotools"):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
