@@ -1,11 +1,5 @@
 """The keys are pinned bit by bit, and tested as random numbers are."""
 
-import importlib.util
-import json
-import os
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
@@ -70,45 +64,6 @@ def test_renewed_keys_equal_a_twin_in_plain_python():
         b = mix((b + a) % LIMIT)
     expected = [(mix(int(key * 2**24) ^ a, b) >> 8) / 2**24 for key in keys[0]]
     np.testing.assert_array_equal(ops.convert_to_numpy(renew(keys, 9))[0], expected)
-
-
-BOTH_BACKENDS = """
-import json, sys
-import keras
-import numpy as np
-from keras import ops
-from libra_keras.functional.random_keys import random_keys, renew
-from libra_keras.samplers import CombinedSampler
-
-def sample(iou):
-    keys = random_keys(2**40 + 1, 12, ops.arange(3), 700)
-    sampler = CombinedSampler.preset("mmdet", 128, 0.25)
-    out = sampler(iou, ops.cast(iou * 8, "int32"), iou >= 0.5, iou < 0.5, keys)
-    return keys, renew(keys, 4), *out
-
-if keras.backend.backend() == "jax":
-    import jax
-    sample = jax.jit(sample)
-iou = ops.convert_to_tensor(np.random.default_rng(0).beta(0.4, 2, (3, 700)).astype("float32"))
-out = [ops.convert_to_numpy(part).astype("float64").tolist() for part in sample(iou)]
-json.dump(out, sys.stdout)
-"""
-
-
-@pytest.mark.portable
-@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed")
-def test_backends_give_the_same_bits(capsys):
-    other = "jax" if keras.backend.backend() != "jax" else "tensorflow"
-    environment = {**os.environ, "KERAS_BACKEND": other, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    done = subprocess.run(
-        [sys.executable, "-c", BOTH_BACKENDS], env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    exec(BOTH_BACKENDS, {})
-    for ours, theirs in zip(
-        json.loads(capsys.readouterr().out), json.loads(done.stdout), strict=True
-    ):
-        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_range_and_dtype():

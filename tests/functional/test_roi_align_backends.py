@@ -1,8 +1,6 @@
 """RoIAlign and NMS give the same numbers on every way through a backend."""
 
 import contextlib
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -62,51 +60,3 @@ def test_traces_with_unknown_sizes(rng, portable, ratio):
         eager = roi_align(features, boxes, 4, sampling_ratio=ratio, max_sampling_ratio=3)
         np.testing.assert_allclose(pooled, ops.convert_to_numpy(eager), atol=1e-6)
         assert slope.shape == features.shape
-
-
-JAX = """
-import sys
-import jax
-import numpy as np
-from libra_keras.functional.nms import nms
-from libra_keras.functional.roi_align import multilevel_roi_align
-
-data = np.load(sys.argv[1])
-levels = [data["level0"], data["level1"]]
-
-def total(levels):
-    pooled = multilevel_roi_align(levels, data["boxes"], (4, 8), 3, 0, max_sampling_ratio=4)
-    return (pooled * data["weights"]).sum(), pooled
-
-(_, pooled), slopes = jax.jit(jax.value_and_grad(total, has_aux=True))(levels)
-indices, kept = jax.jit(lambda b, s: nms(b, s, 0.3, 20))(data["boxes"], data["scores"])
-np.savez(sys.argv[2], pooled, slopes[0], slopes[1], indices, kept)
-"""
-
-
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="compares TensorFlow with JAX")
-def test_jax_computes_the_same(rng, tmp_path, monkeypatch):
-    pytest.importorskip("jax")
-    from libra_keras.functional.nms import nms
-
-    levels = [rng.normal(size=(2, 24 // s, 32 // s, 3)).astype("float32") for s in (1, 2)]
-    boxes = random_boxes(rng, 2, 30, height=96, width=128)
-    weights = rng.normal(size=(2, 30, 3, 3, 3)).astype("float32")
-    scores = rng.uniform(size=(2, 30)).astype("float32")
-    data = {"level0": levels[0], "level1": levels[1], "boxes": boxes, "weights": weights}
-    np.savez(tmp_path / "in.npz", scores=scores, **data)
-    monkeypatch.setenv("KERAS_BACKEND", "jax")
-    command = [sys.executable, "-c", JAX, tmp_path / "in.npz", tmp_path / "out.npz"]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-
-    def pool(*levels):
-        return multilevel_roi_align(levels, boxes, (4, 8), 3, 0, max_sampling_ratio=4)
-
-    slopes = [
-        gradient(lambda x: pool(x, levels[1]) * weights, levels[0]),
-        gradient(lambda x: pool(levels[0], x) * weights, levels[1]),
-    ]
-    expected = [pool(*levels), *slopes, *nms(boxes, scores, 0.3, 20)]
-    for found, array in zip(np.load(tmp_path / "out.npz").values(), expected, strict=True):
-        np.testing.assert_allclose(found, ops.convert_to_numpy(array), atol=1e-5)
