@@ -23,10 +23,10 @@ from libra_keras import evaluation
 from libra_keras.data import dialects
 from libra_keras.models import faster_rcnn_small
 
-FORMAT, STEPS, MAX_BOXES = "rel_xyxy", 120, 4
+FORMAT, STEPS, MAX_BOXES = "rel_xyxy", 200, 4
 LAYERS = [
     keras.layers.RandomFlip("horizontal", bounding_box_format=FORMAT, seed=1),
-    keras.layers.RandomZoom(0.2, fill_mode="constant", bounding_box_format=FORMAT, seed=2),
+    keras.layers.RandomZoom(0.1, fill_mode="constant", bounding_box_format=FORMAT, seed=2),
     keras.layers.Resizing(SIZE, SIZE, pad_to_aspect_ratio=True, bounding_box_format=FORMAT),
 ]
 

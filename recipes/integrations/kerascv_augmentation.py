@@ -19,11 +19,11 @@ from libra_keras import evaluation
 from libra_keras.data import dialects
 from libra_keras.models import faster_rcnn_small
 
-FORMAT, STEPS, MAX_BOXES = "xywh", 120, 4
+FORMAT, STEPS, MAX_BOXES = "xywh", 200, 4
 LAYERS = [
     keras_cv.layers.RandomFlip("horizontal", bounding_box_format=FORMAT, seed=1),
     keras_cv.layers.JitteredResize(
-        target_size=(SIZE, SIZE), scale_factor=(0.8, 1.25), bounding_box_format=FORMAT, seed=2
+        target_size=(SIZE, SIZE), scale_factor=(0.9, 1.1), bounding_box_format=FORMAT, seed=2
     ),
 ]
 
