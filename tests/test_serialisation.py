@@ -42,6 +42,7 @@ RETINA_HEAD = models.RetinaHeadSettings(
     positive_iou=0.6,
     negative_iou=0.3,
     min_positive_iou=0.1,
+    stds=(0.1, 0.1, 0.2, 0.2),
     prior_probability=0.05,
     pre_nms=20,
     score_threshold=0.01,

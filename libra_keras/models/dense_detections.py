@@ -66,7 +66,8 @@ def _best_of_level(logits, deltas, anchors, image_sizes, settings):
     logits, pairs = top_k(ops.reshape(logits, (-1, count * num_classes)), count)
     rows = ops.take_along_axis(rows, pairs // num_classes, axis=1)
     deltas = ops.take_along_axis(deltas, rows[..., None], axis=1)
-    boxes = box_ops.clip(box_ops.decode(deltas, ops.take(anchors, rows, axis=0)), image_sizes)
+    boxes = box_ops.decode(deltas, ops.take(anchors, rows, axis=0), settings.stds)
+    boxes = box_ops.clip(boxes, image_sizes)
     scores = ops.sigmoid(ops.cast(logits, "float32"))
     # Comparing sides, not areas: the product of two tiny sides can round to 0.
     has_sides = ops.all(boxes[..., 2:] > boxes[..., :2], axis=-1)

@@ -155,7 +155,7 @@ class RetinaHead(keras.layers.Layer):
         deltas = ops.cast(ops.concatenate(level_deltas, axis=1), "float32")
         # The others have no box: equal zeros on both sides keep their loss and gradient at 0.
         mask = targets.is_positive[..., None]
-        goal = ops.where(mask, encode(targets.boxes, anchors), 0.0)
+        goal = ops.where(mask, encode(targets.boxes, anchors, self.settings.stds), 0.0)
         return ops.sum(self.box_loss.call(goal, ops.where(mask, deltas, 0.0)))
 
     def get_config(self):

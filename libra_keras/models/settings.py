@@ -144,6 +144,7 @@ class RetinaHeadSettings(_Settings):
         scales_per_octave: number of anchor sizes from `base_scale` to below its double.
         ratios: height divided by width of the anchors.
         positive_iou, negative_iou, min_positive_iou: thresholds of `functional.matching.match`.
+        stds: four floats that the box deltas are divided by.
         prior_probability: score of every class of every anchor at the start of training.
         pre_nms: best-scored (anchor, class) pairs of each level that enter NMS.
         score_threshold: detections must score more than this, in 0..1.
@@ -176,6 +177,7 @@ class RetinaHeadSettings(_Settings):
     positive_iou: float = 0.5
     negative_iou: float = 0.4
     min_positive_iou: float = 0.0
+    stds: tuple = (1.0, 1.0, 1.0, 1.0)
     prior_probability: float = 0.01
     pre_nms: int = 1000
     score_threshold: float = 0.05

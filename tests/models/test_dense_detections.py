@@ -64,6 +64,9 @@ def test_deltas_move_the_anchors():
     deltas[0, 0] = [0.5, 0, np.log(2), 0]  # half a width to the right, and twice as wide
     found = select([([[0.9]], [[20, 20, 30, 40]])], [deltas])
     np.testing.assert_allclose(found["boxes"][0], [20, 20, 40, 40], atol=1e-4)
+    deltas = [deltas / np.array([0.1, 0.1, 0.2, 0.2], "float32")]
+    found = select([([[0.9]], [[20, 20, 30, 40]])], deltas, stds=(0.1, 0.1, 0.2, 0.2))
+    np.testing.assert_allclose(found["boxes"][0], [20, 20, 40, 40], atol=1e-4)
 
 
 def test_nothing_is_detected_beside_the_image_or_below_the_threshold():

@@ -1,3 +1,5 @@
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -118,6 +120,19 @@ def test_losses_are_those_of_numpy(rng):
     terms = BalancedL1Loss(beta=0.11).call(goal, deltas[0][positive[0]])
     expected = ops.convert_to_numpy(terms).sum() / count
     assert float(box_loss) == pytest.approx(expected, rel=1e-5)
+
+
+def test_deltas_are_divided_by_the_stds(rng):
+    objects = truth([[[2, 1, 17, 18]]], [[1]])
+    stds = (0.1, 0.1, 0.2, 0.2)
+    head, divided = small_head(), RetinaHead(3, dataclasses.replace(SETTINGS, stds=stds))
+    outputs = outputs_of(head, rng)
+    outputs["deltas"] = [ops.zeros_like(deltas) for deltas in outputs["deltas"]]
+    # answers of 0: the terms of the goals grow by 10 (shifts) and by 5 (sizes)
+    plain, larger = (
+        float(own.compute_losses(outputs, objects, SIZES)[1]) for own in (head, divided)
+    )
+    assert 5 * plain < larger < 10 * plain
 
 
 def test_islands_do_not_change_the_losses(rng):
