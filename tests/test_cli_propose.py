@@ -46,22 +46,6 @@ def first_stage(tmp_path):
     return path
 
 
-@pytest.mark.slow
-def test_propose_writes_a_file_for_the_split_and_tells_its_recall(first_stage, tmp_path, capsys):
-    to = tmp_path / "found" / "train.npz"
-    arguments = ["propose", str(first_stage), "shapes", "--split", "3", "--to", str(to)]
-    assert main([*arguments, "--num", "30", "--batch", "3"]) == 0
-    found = data.read_proposals(to)
-    scenes = data.shapes(3)
-    assert {image["image_id"] for image in found} == {e.image_id for e in scenes.examples}
-    assert all(0 < len(image["boxes"]) <= 30 for image in found)
-    # Boxes are in the pixels of the file, 320, not of the resized image.
-    assert max(image["boxes"].max() for image in found) > 100
-    out = capsys.readouterr().out
-    assert "3 images" in out and str(to) in out
-    assert all(f"AR@{count} " in out for count in (100, 300, 1000))
-
-
 def test_propose_refuses_a_wrong_name_before_the_work(first_stage, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(propose, "load_detector", None)
     arguments = ["propose", str(first_stage), "shapes", "--split", "1", "--to", "boxes.txt"]
@@ -105,29 +89,39 @@ def test_recall_is_reported_where_there_is_no_ap():
 @pytest.mark.slow
 def test_from_images_to_a_second_stage_and_its_numbers(tmp_path, capsys):
     """The whole way: train a first stage, write its proposals, train and measure a second."""
-    rpn, fast = tmp_path / "rpn", tmp_path / "fast"
-    assert main(["train", *SHAPES, *TINY, "--model", "libra_rpn_small", "--to", str(rpn)]) == 0
+    rpn, fast, file = (str(tmp_path / name) for name in ("rpn", "fast", "found.npz"))
+    train = ["train", *"shapes --train-split 4 --val-split 4".split(), *TINY]
+    assert main([*train, "--model", "libra_rpn_small", "--to", rpn]) == 0
     assert "AR@100 0." in capsys.readouterr().out
-    record = json.loads((rpn / "metrics.json").read_text())
+    record = json.loads((tmp_path / "rpn" / "metrics.json").read_text())
     assert record["post_nms"] == 200 and "best_val_AR@100" in record
     assert {"AR@100", "AR@1000", "AR_small@1000"} <= set(record["metrics"])
-    for name in ("best.weights.h5", "detections.png", "model.keras", "log.csv"):
-        assert (rpn / name).exists(), name
-    assert main(["evaluate", str(rpn), "shapes", "--split", "2", "--weights", "best"]) == 0
-    assert f"AR@100 {record['metrics']['AR@100']:.3f}" in capsys.readouterr().out
+    written = {path.name for path in (tmp_path / "rpn").iterdir()}
+    assert {"best.weights.h5", "detections.png", "model.keras", "log.csv"} <= written
 
-    files = {}
-    for role, split in {"train": "4", "val": "2"}.items():
-        files[role] = str(tmp_path / f"{role}.npz")
-        arguments = ["propose", str(rpn), "shapes", "--split", split, "--to", files[role]]
-        assert main(arguments) == 0
-    given = ["--proposals-file", files["train"], "--val-proposals-file", files["val"]]
-    arguments = ["train", *SHAPES, *TINY, "--model", "libra_fast_rcnn_small", *given]
-    assert main([*arguments, "--to", str(fast)]) == 0
-    assert json.loads((fast / "metrics.json").read_text())["score_threshold"] == 0.05
-    arguments = ["evaluate", str(fast), "shapes", "--split", "2"]
-    assert main([*arguments, "--proposals-file", files["val"]]) == 0
+    assert main(["evaluate", rpn, "shapes", "--split", "4", "--weights", "best"]) == 0
+    assert f"AR@100 {record['metrics']['AR@100']:.3f}" in capsys.readouterr().out
+    propose = ["propose", rpn, "shapes", "--split", "4", "--num", "30", "--to", file]
+    assert main(propose) == 0
+    out = capsys.readouterr().out
+    assert "4 images" in out and all(f"AR@{count} " in out for count in (100, 300, 1000))
+    found = data.read_proposals(file)
+    assert {i["image_id"] for i in found} == {e.image_id for e in data.shapes(4).examples}
+    assert all(0 < len(image["boxes"]) <= 30 for image in found)
+    # Boxes are in the pixels of the file, 320, not of the resized image.
+    assert max(image["boxes"].max() for image in found) > 100
+
+    given = ["--proposals-file", file, "--val-proposals-file", file]
+    assert main([*train, "--model", "libra_fast_rcnn_small", *given, "--to", fast]) == 0
+    record = json.loads((tmp_path / "fast" / "metrics.json").read_text())
+    assert record["score_threshold"] == 0.05
     capsys.readouterr()
-    assert main([*arguments, "--proposals-file", files["train"]]) == 1  # of other images
-    assert "train.npz does not belong to" in capsys.readouterr().err
-    assert main(["predict", str(fast), "a.png", "--to", str(tmp_path / "found")]) == 1
+    arguments = ["evaluate", fast, "shapes", "--proposals-file", file, "--split"]
+    assert main([*arguments, "4"]) == 0
+    assert f"AP {record['metrics']['AP']:.3f}" in capsys.readouterr().out
+    assert main([*arguments, "val"]) == 1  # of other images
+    assert "found.npz does not belong to" in capsys.readouterr().err
+    photo = tmp_path / "photo.png"
+    photo.write_bytes(b"")
+    assert main(["predict", fast, str(photo), "--to", str(tmp_path / "boxes")]) == 1
+    assert "proposes no boxes itself" in capsys.readouterr().err

@@ -13,7 +13,6 @@ from libra_keras.models import (
     RegionProposalNetwork,
     fast_rcnn_small,
     libra_rpn_small,
-    rpn_small,
 )
 from libra_keras.samplers import RandomSampler
 from libra_keras.training import SGD, WarmupMultiStep
@@ -146,17 +145,16 @@ def test_a_saved_model_is_the_same(rng, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("constructor", [rpn_small, libra_rpn_small])
-def test_one_drawn_scene_is_learnt_by_heart(constructor):
+def test_one_drawn_scene_is_learnt_by_heart():
     keras.utils.set_random_seed(0)
     scene = data.shapes("train", num=20)
     scene = scene.subset([int(np.argmax([example.num_boxes for example in scene.examples]))])
-    model = constructor()
+    model = libra_rpn_small()
     batches = data.training_batches(scene, model.input_policy, batch_size=1, flip=0.0)
-    rate = WarmupMultiStep(0.01, warmup_steps=20, drops=(120,))
+    rate = WarmupMultiStep(0.01, warmup_steps=20, drops=(90,))
     model.compile(SGD(rate, global_clipnorm=10.0))
-    model.fit(batches, steps_per_epoch=150, epochs=1, verbose=0, shuffle=False)
+    model.fit(batches, steps_per_epoch=120, epochs=1, verbose=0, shuffle=False)
     batches = data.evaluation_batches(scene, model.input_policy, 1)
     found = evaluation.collect_proposals(model, batches, verbose=0)
     recall = evaluation.proposal_recall(scene, found, counts=(20, 100))
-    assert recall["AR@20"] > 0.8, recall
+    assert recall["AR@20"] > 0.7, recall
