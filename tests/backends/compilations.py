@@ -1,4 +1,4 @@
-"""Program: counts what JAX compiles while a detector learns from images of two forms, and evaluates.
+"""Program: counts what JAX compiles while a detector learns from images of two forms.
 
 Writes `counts.json` into a folder: for each step, how often Keras had it traced. JAX compiles each
 trace once. Nine landscape and four portrait images make batches of two: all six of an epoch are
