@@ -3,8 +3,8 @@
 from keras import ops
 
 from libra_keras.functional import boxes as box_ops
-from libra_keras.functional.nms import nms
 from libra_keras.functional.ranking import top_k
+from libra_keras.models.detections import suppress
 
 
 def select_dense_detections(level_logits, level_deltas, level_anchors, image_sizes, settings):
@@ -41,16 +41,7 @@ def select_dense_detections(level_logits, level_deltas, level_anchors, image_siz
         for logits, deltas, anchors in zip(level_logits, level_deltas, level_anchors, strict=True)
     ]
     boxes, scores, labels = (ops.concatenate(parts, axis=1) for parts in zip(*best, strict=True))
-    indices, kept = nms(
-        boxes, scores, settings.nms_iou, settings.max_detections, groups=labels, mask=scores > 0
-    )
-    boxes = ops.take_along_axis(boxes, indices[..., None], axis=1)
-    return {
-        "boxes": ops.where(kept[..., None], boxes, 0.0),
-        "scores": ops.where(kept, ops.take_along_axis(scores, indices, axis=1), 0.0),
-        "labels": ops.where(kept, ops.take_along_axis(labels, indices, axis=1), -1),
-        "num_detections": ops.sum(ops.cast(kept, "int32"), axis=1),
-    }
+    return suppress(boxes, scores, labels, settings)
 
 
 def _best_of_level(logits, deltas, anchors, image_sizes, settings):

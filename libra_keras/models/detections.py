@@ -1,4 +1,4 @@
-"""From the second stage's raw outputs to detections: a pure function."""
+"""From the second stage's raw outputs to detections: pure functions."""
 
 from keras import ops
 
@@ -43,17 +43,42 @@ def select_detections(logits, deltas, proposals, image_sizes, settings):
     eligible = ops.logical_and(scores > settings.score_threshold, proposals.mask[..., None])
     scores = ops.where(eligible, scores, 0.0)
     scores, pairs = _best_pairs(scores, settings.max_candidates)
-    count = scores.shape[1]
     boxes = _decode_pairs(deltas, proposals.boxes, pairs, image_sizes, settings.stds)
-    labels = pairs % num_classes
-    most = min(settings.max_detections, count)
+    return suppress(boxes, scores, pairs % num_classes, settings)
+
+
+def suppress(boxes, scores, labels, settings):
+    """Leaves the best of the boxes of one class that overlap.
+
+    Args:
+        boxes: float32 tensor `(B, N, 4)`; N must be known.
+        scores: float32 tensor `(B, N)`; rows that score 0 are padding.
+        labels: int tensor `(B, N)`.
+        settings: `BoxHeadSettings` or `RetinaHeadSettings`.
+
+    Returns:
+        Dict as of `select_detections`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from libra_keras.models import BoxHeadSettings
+    >>> from libra_keras.models.detections import suppress
+    >>> boxes = np.array([[[0, 0, 9, 9], [0, 0, 9, 8], [0, 0, 9, 8]]], "float32")
+    >>> scores, labels = np.array([[0.5, 0.9, 0.7]], "float32"), np.array([[2, 2, 1]])
+    >>> found = suppress(boxes, scores, labels, BoxHeadSettings(max_detections=4))
+    >>> found["labels"].numpy().tolist()
+    [[2, 1, -1, -1]]
+    """
+    most = settings.max_detections
     indices, kept = nms(boxes, scores, settings.nms_iou, most, groups=labels, mask=scores > 0)
-    return _padded(
-        ops.where(kept[..., None], ops.take_along_axis(boxes, indices[..., None], axis=1), 0.0),
-        ops.where(kept, ops.take_along_axis(scores, indices, axis=1), 0.0),
-        ops.where(kept, ops.take_along_axis(labels, indices, axis=1), -1),
-        settings.max_detections - most,
-    )
+    boxes = ops.take_along_axis(boxes, indices[..., None], axis=1)
+    return {
+        "boxes": ops.where(kept[..., None], boxes, 0.0),
+        "scores": ops.where(kept, ops.take_along_axis(scores, indices, axis=1), 0.0),
+        "labels": ops.where(kept, ops.take_along_axis(labels, indices, axis=1), -1),
+        "num_detections": ops.sum(ops.cast(kept, "int32"), axis=1),
+    }
 
 
 def _best_pairs(scores, most):
@@ -75,12 +100,3 @@ def _decode_pairs(deltas, proposal_boxes, pairs, image_sizes, stds):
     own = ops.take_along_axis(flat, pairs[..., None], axis=1)
     proposals = ops.take_along_axis(proposal_boxes, (pairs // num_classes)[..., None], axis=1)
     return clip(decode(own, proposals, stds), image_sizes)
-
-
-def _padded(boxes, scores, labels, missing):
-    return {
-        "boxes": ops.pad(boxes, [[0, 0], [0, missing], [0, 0]]),
-        "scores": ops.pad(scores, [[0, 0], [0, missing]]),
-        "labels": ops.pad(labels, [[0, 0], [0, missing]], constant_values=-1),
-        "num_detections": ops.sum(ops.cast(labels >= 0, "int32"), axis=1),
-    }
