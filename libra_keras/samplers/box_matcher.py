@@ -95,7 +95,8 @@ class SampledBoxMatcher(keras.layers.Layer):
         ignored_value=IGNORED,
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        # In mixed precision the automatic cast would round overlaps across thresholds.
+        super().__init__(autocast=False, **kwargs)
         self.matcher = matcher
         self.sampler = sampler
         self.seed = seed

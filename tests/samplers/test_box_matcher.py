@@ -85,6 +85,14 @@ def test_balances_negatives(rng):
     assert values[0, [10, 20, 30]].tolist() == [-1, -1, -1] and np.sum(values == -1) == 12
 
 
+def test_overlaps_are_not_rounded_in_mixed_precision():
+    # 0.49995 is neither positive nor negative, but 0.5 in float16.
+    matcher = Matcher(dtype="float32")
+    layer = SampledBoxMatcher(matcher, RandomSampler(4, 0.5), dtype="mixed_float16")
+    _, values = matched(layer, np.array([[[0.49995]]], "float32"))
+    assert values.tolist() == [[-2]]
+
+
 def test_other_values():
     layer = SampledBoxMatcher(
         Matcher(), RandomSampler(1, 1.0), positive_value=-1, negative_value=1, ignored_value=9
