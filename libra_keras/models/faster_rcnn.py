@@ -5,6 +5,7 @@ from keras import ops
 
 from libra_keras.models.detector import Detector
 from libra_keras.models.inputs import images_and_sizes
+from libra_keras.models.proposals import Proposals
 
 
 @keras.saving.register_keras_serializable(package="libra_keras")
@@ -22,7 +23,9 @@ class FasterRCNN(Detector):
         rpn: `RPNHead`; reads all levels.
         box_head: `BoxHead`; reads the finest levels, as many as its RoIAlign has strides.
         normalization: layer `(images, image_sizes)` that scales pixels. Defaults to
-            `ImageNormalization()`, RGB as torchvision's weights expect it.
+            `ImageNormalization()`, RGB as torchvision's weights expect it, or to
+            `ImageNormalization.none()` if the backbone is a `BackboneAdapter` of a network that
+            scales pixels itself.
         input_policy: `InputPolicy`, how `detect` and the data pipeline size images.
         class_names: list of K strings, or `None`.
         seed: int; with the count of steps it determines which boxes are sampled.
@@ -102,7 +105,10 @@ class FasterRCNN(Detector):
             self.key_maker(ops.shape(truth.labels)[0], stage) for stage in (0, 1)
         )
         rpn_losses = self.rpn.compute_losses(y_pred["rpn"], truth, image_sizes, make_rpn_keys)
-        proposals = self.rpn.propose(y_pred["rpn"], image_sizes, training=training)
+        if training or "proposals" not in y_pred:
+            proposals = self.rpn.propose(y_pred["rpn"], image_sizes, training=training)
+        else:
+            proposals = Proposals(**y_pred["proposals"])
         box_losses = self.box_head.compute_losses(
             y_pred["pyramid"], proposals, truth, make_box_keys
         )

@@ -75,6 +75,18 @@ def test_backbone_runs_once_in_a_training_step(rng, monkeypatch):
     assert len(calls) == 1
 
 
+@pytest.mark.slow
+def test_losses_of_an_evaluation_find_no_proposals_again(rng, monkeypatch):
+    model = small_model()
+    x, y = batch(rng)
+    outputs = model(x)
+    raw = {key: outputs[key] for key in ("pyramid", "rpn")}
+    expected = float(model.compute_loss(x, y, raw, training=False))
+    monkeypatch.setattr(RPNHead, "propose", None)
+    found = float(model.compute_loss(x, y, outputs, training=False))
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
 def test_total_is_the_sum_of_the_four_losses(rng):
     model = small_model()
     x, y = batch(rng)
