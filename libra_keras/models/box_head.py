@@ -165,7 +165,7 @@ class BoxHead(keras.layers.Layer):
     def get_config(self):
         serialize = keras.saving.serialize_keras_object
         return {
-            **{k: v for k, v in super().get_config().items() if k != "autocast"},
+            **super().get_config(),
             "num_classes": self.num_classes,
             "settings": serialize(self.settings),
             "sampler": serialize(self.sampler),

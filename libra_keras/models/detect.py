@@ -61,7 +61,10 @@ def _per_image(proposals, count, single):
         )
     for i, boxes in enumerate(arrays):
         if boxes.size and (boxes.ndim != 2 or boxes.shape[1] != 4):
-            raise ValueError(f"Proposals must have the shape (n, 4). Received: {boxes.shape} ({i})")
+            raise ValueError(
+                "`proposals` must have the shape (n, 4) for each image. "
+                f"Received: shape {boxes.shape} for image {i}"
+            )
     return [boxes.reshape(-1, 4) for boxes in arrays]
 
 

@@ -25,7 +25,9 @@ class RegionProposalNetwork(Detector):
             a dict or list of pyramid levels, finest first.
         rpn: `RPNHead`; reads all levels.
         normalization: layer `(images, image_sizes)` that scales pixels. Defaults to
-            `ImageNormalization()`, RGB as torchvision's weights expect it.
+            `ImageNormalization()`, RGB as torchvision's weights expect it, or to
+            `ImageNormalization.none()` if the backbone is a `BackboneAdapter` of a network that
+            scales pixels itself.
         input_policy: `InputPolicy`, how `detect` and the data pipeline size images.
         seed: int; with the count of steps it determines which anchors are sampled.
 

@@ -20,7 +20,9 @@ class RetinaNet(Detector):
             a dict or list of pyramid levels, finest first, one for each of the head's strides.
         head: `RetinaHead`.
         normalization: layer `(images, image_sizes)` that scales pixels. Defaults to
-            `ImageNormalization()`, RGB as torchvision's weights expect it.
+            `ImageNormalization()`, RGB as torchvision's weights expect it, or to
+            `ImageNormalization.none()` if the backbone is a `BackboneAdapter` of a network that
+            scales pixels itself.
         input_policy: `InputPolicy`, how `detect` and the data pipeline size images.
         class_names: list of K strings, or `None`.
         seed: int, kept like that of the other detectors; nothing is drawn here.

@@ -1,4 +1,4 @@
-"""Sizes and thresholds of a detector's two stages, as frozen values that save with the model."""
+"""Sizes and thresholds of detectors' heads, as frozen values that save with the model."""
 
 import dataclasses
 
@@ -72,7 +72,7 @@ class RPNSettings(_Settings):
     >>> RPNSettings(scales=(4.0, 8.0)).num_anchors
     6
 
-    Source: spec of the reference's `rpn_head`, `train_cfg.rpn` and `rpn_proposal`.
+    Source: mmdetection's `faster-rcnn_r50_fpn`, its `rpn_head`, `train_cfg` and `test_cfg.rpn`.
     """
 
     channels: int = 256
@@ -119,7 +119,7 @@ class BoxHeadSettings(_Settings):
     >>> BoxHeadSettings(score_threshold=0.3).max_detections
     100
 
-    Source: spec of the reference's `roi_head` and `test_cfg.rcnn`.
+    Source: mmdetection's `faster-rcnn_r50_fpn`, its `roi_head` and `test_cfg.rcnn`.
     """
 
     channels: int = 1024
@@ -164,8 +164,8 @@ class RetinaHeadSettings(_Settings):
     >>> settings.num_anchors, [round(scale, 2) for scale in settings.scales]
     (3, [4.0, 5.04, 6.35])
 
-    Source: [Lin et al., 2017](https://arxiv.org/abs/1708.02002), section 4; spec of the
-    reference's `bbox_head`, `train_cfg` and `test_cfg` of `retinanet_r50_fpn`.
+    Source: [Lin et al., 2017](https://arxiv.org/abs/1708.02002), section 4; mmdetection's
+    `retinanet_r50_fpn`, its `bbox_head`, `train_cfg` and `test_cfg`.
     """
 
     channels: int = 256

@@ -9,13 +9,13 @@ from libra_keras.functional.matching import Match, match
 
 
 class Targets(NamedTuple):
-    """What a sample of N candidates should be classified as and regressed to.
+    """What N candidates should be classified as and regressed to.
 
     Attributes:
         labels: int32 `(B, N)`; class of the matched object, meaningful where `is_positive`.
         boxes: float32 `(B, N, 4)`, the matched object's box, meaningful where `is_positive`.
         is_positive: bool `(B, N)`.
-        weights: float32 `(B, N)`; 1 for a sampled candidate, 0 for padding.
+        weights: float32 `(B, N)`; 1 for a candidate that is trained, 0 for others and padding.
 
     Example:
 
@@ -38,7 +38,7 @@ def match_anchors(anchors, gt_boxes, gt_mask, image_sizes, settings):
         gt_boxes: float tensor `(B, M, 4)`.
         gt_mask: bool tensor `(B, M)`, false for padding.
         image_sizes: int tensor `(B, 2)`, height and width before padding.
-        settings: `RPNSettings`.
+        settings: `RPNSettings` or `RetinaHeadSettings`.
 
     Returns:
         `Match` of shape `(B, N)`. Anchors centred in the padding of an image are ignored.
