@@ -176,7 +176,9 @@ class Detector(keras.Model):
             tracker.update_state(loss * native.num_replicas())
         if training:
             self.trained_steps.assign(self.trained_steps + 1)
-        return _poisoned(sum([*losses, *self.losses]))
+        # Replicas' gradients are added up, and each replica has all of the weights.
+        others = [loss / native.num_replicas() for loss in self.losses]
+        return _poisoned(sum([*losses, *others]))
 
     def key_maker(self, batch_size, stage):
         """Returns a function of N that gives the keys `(B, N)` of this step.

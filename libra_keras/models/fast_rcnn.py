@@ -23,7 +23,9 @@ class FastRCNN(Detector):
             a dict or list of pyramid levels, finest first.
         box_head: `BoxHead`; reads the finest levels, as many as its RoIAlign has strides.
         normalization: layer `(images, image_sizes)` that scales pixels. Defaults to
-            `ImageNormalization()`, RGB as torchvision's weights expect it.
+            `ImageNormalization()`, RGB as torchvision's weights expect it, or to
+            `ImageNormalization.none()` if the backbone is a `BackboneAdapter` of a network that
+            scales pixels itself.
         input_policy: `InputPolicy`, how `detect` and the data pipeline size images.
         class_names: list of K strings, or `None`.
         seed: int; with the count of steps it determines which proposals are sampled.
@@ -148,6 +150,8 @@ def given_proposals(x):
     mask = ops.all(boxes[..., 2:] > boxes[..., :2], axis=-1)
     if "proposal_mask" in x:
         mask = ops.logical_and(mask, ops.cast(x["proposal_mask"], "bool"))
+    if boxes.shape[1] == 0:  # what gathers rows later needs one, be it of padding
+        boxes, mask = ops.pad(boxes, ((0, 0), (0, 1), (0, 0))), ops.pad(mask, ((0, 0), (0, 1)))
     # Whatever stands in padding must not reach a loss: NaN times 0 is NaN.
     boxes = ops.stop_gradient(ops.where(mask[..., None], boxes, 0.0))
     return Proposals(boxes, ops.cast(mask, "float32"), mask)

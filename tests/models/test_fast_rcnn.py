@@ -93,6 +93,12 @@ def test_objects_are_candidates_even_without_proposals(model, rng):
     assert loss(model, x, y) == 0  # nothing at all to learn from, and no division by 0
 
 
+def test_no_row_of_proposals_is_a_row_of_padding():
+    found = given_proposals({"proposals": np.zeros((2, 0, 4), "float32")})
+    assert tuple(found.boxes.shape) == (2, 1, 4) and tuple(found.scores.shape) == (2, 1)
+    assert not ops.convert_to_numpy(found.mask).any()
+
+
 @pytest.mark.slow
 def test_it_is_faster_rcnn_with_the_proposals_of_its_first_stage(model, rng):
     rpn = RPNHead(RPNSettings(channels=8, pre_nms_test=20, post_nms=40))

@@ -8,6 +8,7 @@ from keras import ops
 
 from libra_keras.backbones import ResNet
 from libra_keras.data import InputPolicy
+from libra_keras.functional import native
 from libra_keras.layers import FeaturePyramid, ImageNormalization
 from libra_keras.losses import BalancedL1Loss, SmoothL1Loss
 from libra_keras.models import (
@@ -79,6 +80,15 @@ def test_total_is_the_sum_of_the_two_losses(rng, model):
     losses = {metric.name: float(metric.result()) for metric in model.loss_means}
     assert sorted(losses) == ["box_loss", "class_loss"] and min(losses.values()) > 0
     assert float(total) == pytest.approx(sum(losses.values()), rel=1e-6)
+
+
+def test_replicas_share_the_losses_of_layers(rng, model, monkeypatch):
+    # Gradients of two replicas are added: a weight's penalty of 3 must count once, not twice.
+    ours = ops.convert_to_tensor(1.0), ops.convert_to_tensor(2.0)
+    monkeypatch.setattr(RetinaNet, "compute_losses", lambda *_: ours)
+    monkeypatch.setattr(RetinaNet, "losses", [ops.convert_to_tensor(3.0)])
+    monkeypatch.setattr(native, "num_replicas", lambda: 2)
+    assert float(model.compute_loss(*batch(rng), y_pred={}, training=False)) == 1 + 2 + 3 / 2
 
 
 def test_images_without_objects_have_no_box_loss(rng, model):
