@@ -167,9 +167,10 @@ def test_a_saved_model_is_the_same(rng, tmp_path):
 def test_evaluation_of_data_that_carry_proposals(model):
     scene = data.shapes(1)
     truth = scene.examples[0]
-    found = {"image_id": truth.image_id, "boxes": truth.boxes, "scores": truth.labels}
+    found = {"image_id": truth.image_id, "boxes": truth.boxes, "scores": np.ones(truth.num_boxes)}
     scene = data.with_proposals(scene, [found])
-    assert 0 <= evaluation.evaluate(model, scene, data.InputPolicy(64, 64), 1, 0)["AR100"] <= 1
+    metrics = evaluation.evaluate(model, scene, data.InputPolicy(64, 64), 1, 0)
+    assert metrics["AR100"] > 0.1  # heads start with all classes, and deltas near 0
 
 
 @pytest.mark.slow
