@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parent
-# Compiling is nearly all that JAX does here.
-QUICK_XLA = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 PACKAGES = {"tensorflow": "tensorflow", "jax": "JAX", "torch": "PyTorch"}
 
 
@@ -28,7 +26,6 @@ def run_on(backend, program, *arguments):
         "KERAS_BACKEND": backend,
         "PYTHONPATH": paths,
         "TF_CPP_MIN_LOG_LEVEL": "3",
-        "XLA_FLAGS": os.environ.get("XLA_FLAGS", QUICK_XLA if backend == "jax" else ""),
     }
     command = [sys.executable, TESTS / program, *arguments]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment)
