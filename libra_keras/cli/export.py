@@ -17,13 +17,14 @@ def add_arguments(parser):
 
 def run(options):
     """Exports as the options say; returns the exit status."""
-    from libra_keras.export.saved_model import check_export, export_saved_model
+    from libra_keras.export.saved_model import SPECS, check_export, export_saved_model
 
     check_export(options.to, options.overwrite)  # before a model is loaded for nothing
     model = load_detector(options.run_folder, options.weights)
     export_saved_model(model, options.to, overwrite=options.overwrite)
+    takes = ", ".join(f"{name} {SPECS[name][1]}" for name in model.INPUTS)
     print(
-        f"{options.to}: SavedModel. Signature serving_default: images uint8 (B, H, W, 3) and "
-        "image_sizes int32 (B, 2) -> boxes, scores, labels, num_detections"
+        f"{options.to}: SavedModel. Signature serving_default: {takes} -> "
+        f"{', '.join(model.OUTPUTS)}"
     )
     return 0

@@ -7,7 +7,11 @@ import keras
 from libra_keras import atomic
 from libra_keras.functional import native
 
-OUTPUTS = ("boxes", "scores", "labels", "num_detections")
+SPECS = {  # of what detectors take, by name: shape and dtype
+    "images": ((None, None, None, 3), "uint8"),
+    "image_sizes": ((None, 2), "int32"),
+    "proposals": ((None, None, 4), "float32"),
+}
 NOTE = "detector.json"
 
 
@@ -18,7 +22,9 @@ def export_saved_model(model, path, overwrite=False):
     `images` uint8 `(B, H, W, 3)`, RGB, resized and padded at the right and the bottom to multiples
     of 32, and `image_sizes` int32 `(B, 2)`, height and width before padding. It returns `boxes`
     float32 `(B, D, 4)` in pixels of the padded image, `scores` float32 `(B, D)`, `labels` int32
-    `(B, D)` (-1 is padding) and `num_detections` int32 `(B,)`. B, H and W are free.
+    `(B, D)` (-1 is padding) and `num_detections` int32 `(B,)`. B, H and W are free. A `FastRCNN`
+    also takes `proposals` float32 `(B, P, 4)` in pixels of the padded image, zeros in padding; a
+    `RegionProposalNetwork` returns `boxes`, `scores` and `mask` bool `(B, P)`, false in padding.
 
     Resizing is left to the caller on purpose: the training's kernel is Pillow's, and TensorFlow's
     own differs by a few grey levels, which moves boxes. The sizes and the class names lie in
@@ -28,7 +34,7 @@ def export_saved_model(model, path, overwrite=False):
     TensorFlow can load it.
 
     Args:
-        model: `FasterRCNN`.
+        model: detector.
         path: folder of the SavedModel.
         overwrite: bool, whether an earlier SavedModel in it is replaced; it stays if the export
             fails.
@@ -85,18 +91,15 @@ def check_export(path, overwrite=False):
 def _archive(model):
     import tensorflow as tf
 
-    def serve(images, image_sizes):
+    def serve(x):
         with native.portable():  # while the graph is made
-            outputs = model({"images": images, "image_sizes": image_sizes}, training=False)
-        return {name: outputs[name] for name in OUTPUTS}
+            outputs = model(x, training=False)
+        return {name: outputs[name] for name in model.OUTPUTS}
 
+    # Not `track`ed: that would trace and save a call with images alone, in its compiled form.
     archive = keras.export.ExportArchive()
-    archive.track(model)
-    signature = [
-        tf.TensorSpec((None, None, None, 3), tf.uint8, name="images"),
-        tf.TensorSpec((None, 2), tf.int32, name="image_sizes"),
-    ]
-    archive.add_endpoint("serving_default", serve, input_signature=signature)
+    signature = {name: tf.TensorSpec(*SPECS[name], name=name) for name in model.INPUTS}
+    archive.add_endpoint("serving_default", serve, input_signature=[signature])
     return archive
 
 

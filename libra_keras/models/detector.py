@@ -47,6 +47,7 @@ class Detector(keras.Model):
     """
 
     LOSSES = ()  # names of the losses, in the order of `compute_losses`; metrics have these names
+    INPUTS = ("images", "image_sizes")  # what an exported model takes
     OUTPUTS = ("boxes", "scores", "labels", "num_detections")  # what `predict` returns
     PARTS = ()  # arguments of the constructor, beside the neck, that are objects
 

@@ -61,6 +61,7 @@ class FastRCNN(Detector):
     """
 
     LOSSES = ("class_loss", "box_loss")
+    INPUTS = (*Detector.INPUTS, "proposals")
     PARTS = ("box_head",)
 
     def __init__(

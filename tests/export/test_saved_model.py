@@ -7,8 +7,10 @@ import sys
 import numpy as np
 import pytest
 
+from libra_keras import models
 from libra_keras.cli import main
 from libra_keras.cli.runs import load_detector
+from libra_keras.data import InputPolicy
 from libra_keras.export import export_saved_model, saved_model
 
 # No libra_keras here: what a server has is TensorFlow alone.
@@ -98,3 +100,27 @@ def test_an_export_that_fails_keeps_the_old_one(model, tmp_path, monkeypatch):
         export_saved_model(model, tmp_path / "detector", overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["detector"]
     assert (tmp_path / "detector" / "saved_model.pb").read_text() == "old"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["rpn_small", "fast_rcnn_small", "retinanet_small"])
+def test_every_kind_of_detector(name, tmp_path, batches):
+    import tensorflow as tf
+
+    options = {} if name == "rpn_small" else {"num_classes": 2}
+    model = getattr(models, name)(input_policy=InputPolicy(64, 96), **options)
+    if name == "retinanet_small":
+        bias = model.head.class_logits.bias  # untrained, it would find nothing
+        bias.assign(np.zeros(bias.shape))
+    export_saved_model(model, tmp_path / "detector")
+    detect = tf.saved_model.load(str(tmp_path / "detector")).signatures["serving_default"]
+    x = {"images": batches["first_images"], "image_sizes": batches["first_sizes"]}
+    if name == "fast_rcnn_small":
+        boxes = [[[4, 4, 40, 30], [50, 10, 90, 60]], [[8, 8, 60, 40], [0, 0, 0, 0]]]
+        x["proposals"] = np.array(boxes, "float32")
+    served = detect(**{key: tf.constant(value) for key, value in x.items()})
+    expected = model.predict_on_batch(x)
+    assert set(served) == set(expected) == set(model.OUTPUTS)
+    assert expected["boxes"].any()
+    for key, values in expected.items():
+        np.testing.assert_allclose(served[key], values, rtol=1e-4, atol=1e-2, err_msg=key)
