@@ -1,13 +1,14 @@
 """Proposals by the command: written, trained on, evaluated; refused where they do not belong."""
 
 import json
+import re
 
 import keras
 import numpy as np
 import pytest
 
 from libra_keras import data, models
-from libra_keras.cli import main, propose
+from libra_keras.cli import evaluate, main, propose
 from libra_keras.cli.building import build_model
 from libra_keras.cli.given_proposals import add_given
 from libra_keras.cli.report import headline, metric_lines
@@ -57,6 +58,28 @@ def test_a_region_proposal_network_is_built_without_classes():
     options = parsed("--model", "libra_rpn_small")
     model = build_model(options, data.shapes(1))
     assert isinstance(model, models.RegionProposalNetwork) and model.class_names == ["object"]
+
+
+@pytest.mark.parametrize("name", ["retinanet_resnet50", "libra_rpn_resnet50"])
+def test_roi_align_is_not_for_models_without_a_second_stage(name):
+    options = parsed("--model", name, "--backbone-weights", "none", "--sampling-ratio", "0")
+    with pytest.raises(ValueError, match=f"--sampling-ratio.* {name} has not"):
+        build_model(options, data.shapes(1))
+
+
+def test_what_a_detector_cannot_do_is_said_before_the_work(tmp_path, capsys, monkeypatch):
+    policy = data.InputPolicy(64, 64)
+    network = models.rpn_small(small_backbone(), input_policy=policy)
+    dense = models.retinanet_small(6, input_policy=policy)
+    monkeypatch.setattr("libra_keras.data.evaluation_batches", lambda *_: iter(()))
+    for model, option, message in (
+        (network, "--voc", "--voc is for detectors of classes"),
+        (dense, "--proposals", "Only a detector with a first stage.*Received: RetinaNet"),
+    ):
+        monkeypatch.setattr(evaluate, "load_detector", lambda *_, model=model: model)
+        monkeypatch.setattr(model, "predict_on_batch", None)
+        assert main(["evaluate", "run", "shapes", "--split", "1", option]) == 1
+        assert re.search(message, capsys.readouterr().err)
 
 
 def test_proposals_go_to_fast_rcnn_only(tmp_path):

@@ -15,7 +15,7 @@ def build_model(options, data):
 
     Raises:
         ValueError: if options of the backbone are given for a small model, whose constructor
-            chooses its own.
+            chooses its own, or those of RoIAlign for a model without a second stage.
     """
     constructor = getattr(models, options.model)
     arguments = {
@@ -41,6 +41,7 @@ def _backbone_options(options):
         "--backbone-style": options.backbone_style is not None,
         "--train-affine": options.train_affine is not None,
         "--frozen-stages": options.frozen_stages is not None,
+        "--sampling-ratio": options.sampling_ratio is not None,
     }
     return [name for name, is_given in given.items() if is_given]
 
@@ -63,8 +64,11 @@ def _backbone(options):
     caffe = style == "caffe"
     normalization = ImageNormalization.caffe_style if caffe else ImageNormalization.torch_style
     parts = {"backbone": backbone, "normalization": normalization()}
-    if "rcnn" in options.model:  # others have no second stage
-        parts["roi_align"] = MultilevelROIAlign(sampling_ratio=options.sampling_ratio)
+    ratio = options.sampling_ratio
+    if "rcnn" in options.model:
+        parts["roi_align"] = MultilevelROIAlign(sampling_ratio=2 if ratio is None else ratio)
+    elif ratio is not None:
+        raise ValueError(f"--sampling-ratio is of the second stage, which {options.model} has not")
     return parts
 
 

@@ -143,6 +143,18 @@ def wants_voc(options):
     return find_format(options.data, options.format) == "voc"
 
 
+def check_voc(options, model):
+    """Refuses --voc for a model that knows no classes.
+
+    Raises:
+        ValueError: if the option was given for a `RegionProposalNetwork`.
+    """
+    from libra_keras.models import RegionProposalNetwork
+
+    if options.voc and isinstance(model, RegionProposalNetwork):
+        raise ValueError("--voc is for detectors of classes; a RegionProposalNetwork has a recall")
+
+
 def add_voc_argument(parser):
     """Adds --voc."""
     parser.add_argument(

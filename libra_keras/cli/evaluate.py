@@ -4,7 +4,13 @@ import sys
 
 from libra_keras import atomic
 from libra_keras.cli import damage
-from libra_keras.cli.datasets import add_data_arguments, add_voc_argument, load_data, wants_voc
+from libra_keras.cli.datasets import (
+    add_data_arguments,
+    add_voc_argument,
+    check_voc,
+    load_data,
+    wants_voc,
+)
 from libra_keras.cli.given_proposals import add_given, add_proposal_file
 from libra_keras.cli.runs import add_run_arguments, load_detector
 
@@ -44,6 +50,7 @@ def run(options):
     from libra_keras.cli.report import finite, metric_lines
 
     model = load_detector(options.run_folder, options.weights)
+    check_voc(options, model)
     data = add_given(data, options.proposals_file, model)
     _check_classes(model, data)
     metrics = _measure(model, data, options)
@@ -86,14 +93,16 @@ def _measured(model, data, batches, options, verbose):
     from libra_keras import evaluation
     from libra_keras.models import RegionProposalNetwork
 
+    proposes = isinstance(model, RegionProposalNetwork)
+    # In one piece it runs faster. Before all else: not every detector has a first stage.
+    first = RegionProposalNetwork.of(model) if proposes or options.proposals else None
     metrics = {}
-    if not isinstance(model, RegionProposalNetwork):
+    if not proposes:
         detections = evaluation.collect_detections(model, batches, verbose)
         metrics |= evaluation.evaluate_detections(data, detections)
         if wants_voc(options):
             metrics |= evaluation.voc_ap(data, detections)
-    if options.proposals or not metrics:
-        first = RegionProposalNetwork.of(model)  # in one piece, which runs faster
+    if first is not None:
         found = evaluation.collect_proposals(first, batches, verbose)
         metrics |= evaluation.proposal_recall(data, found)
     return metrics

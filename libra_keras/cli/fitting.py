@@ -178,7 +178,7 @@ def _measurement(model, val, evaluation, seconds):
         "seconds": round(seconds, 1),
         "data": val.name,
         "images": len(val),
-        "measured_by": "pycocotools on the original annotations and image sizes",
+        "measured_by": "pycocotools on the annotations and image sizes of the data set",
         **{name: getattr(settings, name) for name in limits if hasattr(settings, name)},
         **finite({f"best_{evaluation.monitor}": evaluation.best}),
         "metrics": finite(evaluation.metrics),

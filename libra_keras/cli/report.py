@@ -29,7 +29,7 @@ def metric_lines(metrics):
       AP of cat  -
     """
     named = [f"{name} {_number(metrics[name])}" for name in METRICS if name in metrics]
-    named += [f"{name} {_number(value)}" for name, value in metrics.items() if "@" in name]
+    named += [f"{name} {_number(value)}" for name, value in metrics.items() if _is_recall(name)]
     rows = ["  ".join(named[start : start + 6]) for start in range(0, len(named), 6)]
     voc = [name for name in VOC_METRICS if name in metrics]
     rows += ["  ".join(f"{name} {_number(metrics[name])}" for name in voc)] if voc else []
@@ -39,6 +39,10 @@ def metric_lines(metrics):
         line = f"  AP of {name:<{width}}  {_number(metrics[f'AP/{name}'])}"
         rows.append("  ".join([line, *(f"{v} {_number(metrics[f'{v}/{name}'])}" for v in voc)]))
     return "\n".join(rows)
+
+
+def _is_recall(name):
+    return name.startswith("AR") and "@" in name
 
 
 def _number(value):

@@ -10,7 +10,7 @@ def add_run_arguments(parser):
         "--weights",
         choices=("last", "best"),
         default="last",
-        help="of a run folder: those of the last step (default), or of the best val_AP",
+        help="of a run folder: those of the last step (default), or those that did best",
     )
 
 
@@ -22,7 +22,7 @@ def load_detector(path, weights="last"):
         weights: `"last"` or `"best"`, of a run folder.
 
     Returns:
-        `FasterRCNN`.
+        The detector that was saved, such as a `FasterRCNN`.
 
     Raises:
         ValueError: if there is no such run or file, or the best weights of a `.keras` file, which

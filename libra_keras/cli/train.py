@@ -7,6 +7,7 @@ import sys
 from libra_keras.cli.datasets import (
     add_data_arguments,
     add_voc_argument,
+    check_voc,
     load_data,
     short_name,
     wants_voc,
@@ -79,9 +80,9 @@ def _add_model_arguments(group):
     group.add_argument(
         "--sampling-ratio",
         type=int,
-        default=2,
         metavar="N",
-        help="RoIAlign's samples per bin and axis; 0: one a cell, as mmdetection; resnets only",
+        help="RoIAlign's samples per bin and axis; 0: one a cell, as mmdetection; for "
+        "rcnn models of the resnet family; default: 2",
     )
     group.add_argument("--short-side", type=int, metavar="PIXELS", help=_default_text("short_side"))
     group.add_argument("--long-side", type=int, metavar="PIXELS", help=_default_text("long_side"))
@@ -146,6 +147,7 @@ def run(options):
 
     keras.utils.set_random_seed(options.seed)
     model = build_model(options, train)
+    check_voc(options, model)
     train = add_given(train, options.proposals_file, model)
     val = add_given(val, options.val_proposals_file, model, VAL_PROPOSALS)
     batches = training_batches(

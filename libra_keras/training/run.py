@@ -23,7 +23,7 @@ class RunFolder:
     - `steps.csv`: the means of the losses over every 20 steps.
     - `tensorboard/`: the same for TensorBoard, if it is installed.
     - `last.weights.h5`: weights and optimizer after the last epoch; `best.weights.h5`: those with
-      the best `val_AP`.
+      the best `val_AP`, or `val_AR@100` of a region proposal network.
     - `model.keras`: the trained detector of the last step, for `keras.saving.load_model`.
     - `metrics.json`, `detections.png`, `curves.png`: the results.
 
