@@ -91,7 +91,8 @@ def evaluation_batches(data, policy, batch_size, kind=None, threads=None):
         Data set of `x` as in `training_batches`; `x["image_ids"]` tells which is which.
 
     Raises:
-        ValueError: if there is no image, or `kind` is none that is known.
+        ValueError: if there is no image, `batch_size` is not positive, or `kind` is none that is
+            known.
 
     Example:
 
@@ -102,6 +103,8 @@ def evaluation_batches(data, policy, batch_size, kind=None, threads=None):
     [2, 2, 1]
     """
     module = _module(kind)
+    if batch_size < 1:
+        raise ValueError(f"`batch_size` must be at least 1. Received: batch_size={batch_size}")
     source = EvaluationSource(data, policy)
     if not source.groups:
         raise ValueError(f"Expected a data set with images. Received: {data.name} without any")

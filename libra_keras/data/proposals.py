@@ -82,7 +82,7 @@ def read_proposals(path):
     read = {".npz": _read_npz, ".json": _read_json}[file_format(path)]
     try:
         proposals = read(path)
-    except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+    except (EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"{path} is no file of proposals: {type(error).__name__}: {error}"
         ) from error

@@ -77,7 +77,8 @@ class Batches(keras.utils.PyDataset):
         last = index + self.max_queue_size + 1
         last = last if self._num_batches is None else min(last, self._num_batches)
         if not 0 <= index < last:
-            raise IndexError(f"There are batches 0 to {self._num_batches - 1}. Received: {index}")
+            end = "and on" if self._num_batches is None else f"to {self._num_batches - 1}"
+            raise IndexError(f"There are batches 0 {end}. Received: {index}")
         with self._lock:
             self._forget(outside=range(index, last))
             for batch in range(index, last):

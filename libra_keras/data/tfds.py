@@ -50,7 +50,7 @@ def tfds(name, split, data_dir=None, annotations=None, skip_bad=False):
             variable `TFDS_DATA_DIR` sets.
         annotations: path of a JSON in COCO's form. Boxes, classes and sizes are then its own;
             TFDS gives the images. They are found by their ids or, in VOC, by file name.
-        skip_bad: bool, whether bad boxes and files are dropped and counted instead of raising.
+        skip_bad: bool, whether bad boxes are dropped and counted instead of raising.
 
     Returns:
         `DetectionData`.
@@ -59,7 +59,8 @@ def tfds(name, split, data_dir=None, annotations=None, skip_bad=False):
         ImportError: if TensorFlow Datasets is not installed.
         FileNotFoundError: if the data are not prepared. The message says how to do it.
         ValueError: if the name or the split is none, if `annotations` has not all images, or if
-            something is wrong with the data and `skip_bad` is false.
+            something is wrong with the data and `skip_bad` is false. A record whose bytes are
+            no image raises in any case.
 
     Example:
 

@@ -71,6 +71,7 @@ def test_bad_files_are_refused_by_name(tmp_path):
 
     for name, content in {
         "text.npz": b"no archive",
+        "empty.npz": b"",
         "half.json": b"[{",
         "dict.json": b"{}",
         "short.json": b'[{"image_id": 1, "bbox": [1, 2, 3], "score": 1}]',

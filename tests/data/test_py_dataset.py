@@ -89,11 +89,15 @@ def test_length_and_end(files):
     assert endless.num_batches is None and endless.source.steps_per_epoch == 2
     with pytest.raises(TypeError, match="steps_per_epoch"):
         len(endless)
+    with pytest.raises(IndexError, match="0 and on. Received: -1"):
+        endless[-1]
     finite = py_batches(read, POLICY, 2, epochs=2)
     with pytest.raises(IndexError, match="0 to 3. Received: 4"):
         finite[4]
     with pytest.raises(ValueError, match="threads=0"):
         py_batches(read, POLICY, 2, threads=0)
+    with pytest.raises(ValueError, match="batch_size=0"):
+        data.evaluation_batches(read, POLICY, 0, kind="py")
 
 
 def test_damage_keeps_the_number_of_steps_and_too_much_stops(files):
