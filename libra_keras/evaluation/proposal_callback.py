@@ -1,7 +1,7 @@
 """Recall of proposals during training, and the weights that did best."""
 
 from libra_keras.evaluation.epoch_evaluation import EpochEvaluation
-from libra_keras.evaluation.proposal_recall import collect_proposals, proposal_recall
+from libra_keras.evaluation.proposal_recall import check_counts, collect_proposals, proposal_recall
 
 
 class ProposalEvaluation(EpochEvaluation):
@@ -23,7 +23,8 @@ class ProposalEvaluation(EpochEvaluation):
         best: float, the best value of `monitor` so far; set it to continue an earlier run.
 
     Raises:
-        ValueError: if `every`, `monitor` or the name of `best_weights` is not as described.
+        ValueError: if `counts`, `every`, `monitor` or the name of `best_weights` is not as
+            described.
 
     Example:
 
@@ -45,6 +46,7 @@ class ProposalEvaluation(EpochEvaluation):
         monitor=None,
         verbose=0,
     ):
+        check_counts(counts)
         sizes = [f"AR_{size}@{counts[-1]}" for size in ("small", "medium", "large")]
         names = [*(f"AR@{count}" for count in counts), *sizes]
         super().__init__(names, data, policy, batch_size, every, best_weights, monitor, verbose)

@@ -80,8 +80,7 @@ def proposal_recall(data, proposals, counts=(100, 300, 1000)):
     >>> recall["AR@1"], recall["AR@2"], recall["AR_medium@2"]
     (0.0, 1.0, 1.0)
     """
-    if list(counts) != sorted(set(counts)) or counts[0] < 1:
-        raise ValueError(f"`counts` must be increasing and positive. Received: {counts}")
+    check_counts(counts)
     check_images(data, proposals)
     one_class = [{**image, "labels": np.zeros(len(image["scores"]), int)} for image in proposals]
     rows = detections_to_coco(one_class, data.category_ids[:1])
@@ -90,3 +89,9 @@ def proposal_recall(data, proposals, counts=(100, 300, 1000)):
     for size, name in enumerate(("small", "medium", "large"), 1):
         metrics[f"AR_{name}@{counts[-1]}"] = mean_present(recall[:, 0, size, -1])
     return metrics
+
+
+def check_counts(counts):
+    """Raises a `ValueError` unless `counts` are increasing and positive, at least one."""
+    if not len(counts) or list(counts) != sorted(set(counts)) or counts[0] < 1:
+        raise ValueError(f"`counts` must be increasing and positive. Received: {counts}")

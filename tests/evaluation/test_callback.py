@@ -81,6 +81,12 @@ def test_errors(scenes, wrong, message):
         COCOEvaluation(scenes, **wrong)
 
 
+@pytest.mark.parametrize("counts", [(), (0, 10), (100, 10), (10, 10)])
+def test_counts_of_proposals_are_checked_before_the_training(scenes, counts):
+    with pytest.raises(ValueError, match="`counts` must be increasing and positive. Received"):
+        ProposalEvaluation(scenes, counts=counts)
+
+
 def test_recall_of_proposals_reaches_the_logs(scenes, tmp_path):
     class Proposer(Detector):
         def propose(self, x):
