@@ -22,7 +22,8 @@ class BatchPlan:
         flip: float in [0, 1], the probability that an image is mirrored. Defaults to 0.5.
 
     Raises:
-        ValueError: if there is not one full batch of either orientation.
+        ValueError: if there is not one full batch of either orientation, or `batch_size` or `flip`
+            is out of its range.
 
     Example:
 
@@ -33,6 +34,11 @@ class BatchPlan:
     """
 
     def __init__(self, is_portrait, batch_size, seed=0, flip=0.5):
+        if batch_size < 1 or not 0 <= flip <= 1:
+            raise ValueError(
+                "`batch_size` must be at least 1 and `flip` in 0..1. "
+                f"Received: batch_size={batch_size}, flip={flip}"
+            )
         self.is_portrait = np.asarray(is_portrait, bool)
         self.batch_size = batch_size
         self.seed = seed

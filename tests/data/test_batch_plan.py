@@ -47,3 +47,6 @@ def test_an_orientation_that_fills_no_batch():
         assert BatchPlan([False] * 4 + [True], 4).steps_per_epoch == 1
     with pytest.raises(ValueError, match="3 landscape and 0 portrait"):
         BatchPlan([False] * 3, 4)
+    for wrong in ({"batch_size": 0}, {"batch_size": 1, "flip": 1.5}):
+        with pytest.raises(ValueError, match="at least 1 and `flip` in 0..1. Received"):
+            BatchPlan([False] * 3, **wrong)
