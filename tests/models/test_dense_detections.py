@@ -4,6 +4,7 @@ import pytest
 from conftest import random_boxes
 from keras import ops
 
+from libra_keras.functional import native
 from libra_keras.models import RetinaHeadSettings
 from libra_keras.models.dense_detections import select_dense_detections
 
@@ -16,8 +17,9 @@ def select(levels, deltas=None, sizes=SIZES, **settings):
     anchors = [np.asarray(anchors, "float32") for _, anchors in levels]
     logits = [np.log(p / (1 - p)).astype("float32")[None] for p in scores]
     deltas = deltas or [np.zeros((1, len(a), 4), "float32") for a in anchors]
-    settings = RetinaHeadSettings(**settings)
-    found = select_dense_detections(logits, deltas, anchors, sizes, settings)
+    settings = RetinaHeadSettings(**{"pre_nms": 20, "max_detections": 10, **settings})
+    with native.portable():  # compilation would take a second for every new shape
+        found = select_dense_detections(logits, deltas, anchors, sizes, settings)
     return {key: ops.convert_to_numpy(value)[0] for key, value in found.items()}
 
 
@@ -51,7 +53,7 @@ def test_pairs_of_anchor_and_class_compete_within_their_level():
 def test_the_best_pairs_are_those_of_all_pairs(rng):
     scores = rng.uniform(0.06, 0.95, (40, 5))
     anchors = np.array([[6 * i, 0, 6 * i + 5, 5] for i in range(40)], "float32")
-    found = select([(scores, anchors)], sizes=np.array([[64, 300]]), pre_nms=30)
+    found = select([(scores, anchors)], sizes=np.array([[64, 300]]), pre_nms=30, max_detections=40)
     best = np.argsort(-scores, axis=None)[:30]
     assert found["num_detections"] == 30
     np.testing.assert_allclose(found["scores"][:30], scores.ravel()[best], atol=1e-6)
@@ -97,6 +99,8 @@ def test_result_does_not_depend_on_unknown_sizes(rng):
         assert found["boxes"].shape[1:] == (10, 4)
         return found
 
-    expected = select_dense_detections(*([a] for a in arrays), SIZES, settings)
-    for key, value in traced(*arrays).items():
+    with native.portable():
+        expected = select_dense_detections(*([a] for a in arrays), SIZES, settings)
+        found = traced(*arrays)
+    for key, value in found.items():
         np.testing.assert_allclose(value, expected[key], atol=1e-4)

@@ -149,9 +149,8 @@ def test_a_saved_model_detects_the_same_in_a_fresh_process(rng, tmp_path, model)
         np.testing.assert_allclose(loaded[key], found[key], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "policy", ["mixed_bfloat16", pytest.param("mixed_float16", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_losses_and_boxes_stay_float32_in_mixed_precision(rng, policy):
     keras.config.set_dtype_policy(policy)
     try:
