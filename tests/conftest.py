@@ -77,3 +77,13 @@ def random_boxes(rng, *shape, height=100.0, width=150.0, smallest=2.0):
     corner = rng.uniform(0, 1, (*shape, 2)) * (width - smallest, height - smallest)
     side = smallest + rng.uniform(0, 1, (*shape, 2)) * ((width, height) - corner - smallest)
     return np.concatenate([corner, corner + side], -1).astype("float32")
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Shows what tests recorded as "difference": how far the backends were apart."""
+    reports = [r for kind in ("passed", "failed") for r in terminalreporter.stats.get(kind, [])]
+    lines = {v for r in reports for name, v in r.user_properties if name == "difference"}
+    if lines:
+        terminalreporter.section("largest differences from TensorFlow")
+        for line in sorted(lines):
+            terminalreporter.write_line(line)

@@ -46,7 +46,7 @@ def box_operations(rng):
             "clip": boxes.clip(some, np.array([[40, 50], [96, 128]])),
             "encode": boxes.encode(some[:, :7], others, stds),
             "decode": boxes.decode(deltas, some, stds),
-            "match": matching.match(overlaps, present, 0.5, 0.3, min_positive_iou=0.2),
+            "match": matching.match(overlaps, present, 0.5, 0.3, min_positive_iou=0.2)._asdict(),
             "anchors": anchors.pyramid_anchors([(24, 32), (12, 16)], STRIDES),
         }
 
@@ -149,8 +149,8 @@ def main(path):
     results = {}
     for part in (box_operations, choices, features, loss_values, layer_values):
         for name, values in part(np.random.default_rng(0)):
-            for path, value in keras.tree.flatten_with_path(values):
-                key = "/".join(map(str, (part.__name__, name, *path)))
+            for place, value in keras.tree.flatten_with_path(values):
+                key = "/".join(map(str, (part.__name__, name, *place)))
                 results[key] = ops.convert_to_numpy(value)
     np.savez(path, **results)
 

@@ -9,7 +9,12 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow compares"),
 ]
-LIMIT = 1e-5
+LIMITS = {
+    "box_operations/": 1e-5,
+    "features/": 1e-5,
+    "loss_values/": 1e-5,
+    "layer_values/": 1e-4,  # gradients of weights among them, sums of thousands of terms
+}
 # The softmax of attention ignores what all keys have in common: this gradient is 0 up to rounding.
 WITHOUT_EFFECT = "phi/bias"
 
@@ -30,7 +35,7 @@ def results(tmp_path_factory):
 
 
 @pytest.mark.parametrize("other", ["jax", "torch"])
-def test_equals_tensorflow(other, results, capsys):
+def test_equals_tensorflow(other, results, record_property):
     need(other)
     expected, found = results("tensorflow"), results(other)
     assert expected.keys() == found.keys() and len(expected) > 100
@@ -42,9 +47,9 @@ def test_equals_tensorflow(other, results, capsys):
         elif WITHOUT_EFFECT not in name:
             apart = np.linalg.norm((found[name] - array).astype("float64"))
             differences[name] = apart / np.linalg.norm(array.astype("float64"))
-    worst = max(differences, key=differences.get)
-    with capsys.disabled():
-        print(
-            f"\n{other:6} largest of {len(differences)}: {differences[worst]:.1e} {worst}", end=" "
-        )
-    assert differences[worst] < LIMIT
+    for part, limit in LIMITS.items():
+        own = {name: value for name, value in differences.items() if name.startswith(part)}
+        worst = max(own, key=own.get)
+        row = f"{part:18} {other:6} {own[worst]:.1e} {worst.removeprefix(part)}"
+        record_property("difference", row)
+        assert own[worst] < limit, row
