@@ -140,7 +140,10 @@ class Detector(keras.Model):
 
     def compile_from_config(self, config):
         """Compiles a reloaded model as it was compiled when it was saved."""
-        self.compile(**keras.saving.deserialize_keras_object(config))
+        config = dict(keras.saving.deserialize_keras_object(config))
+        if config.get("jit_compile"):  # the default of the backend that saved; this one has its own
+            config["jit_compile"] = None
+        self.compile(**config)
 
     def pyramid(self, images, image_sizes, training=False):
         """Returns the list of pyramid levels of a batch, finest first.
