@@ -12,13 +12,6 @@ REFERENCE = Path(os.environ.get("LIBRA_KERAS_REFERENCE", ROOT.parent / "shared" 
 DATA = Path(os.environ.get("LIBRA_KERAS_DATA", ROOT.parent / "shared" / "data"))
 
 
-def pytest_collection_modifyitems(items):
-    """Has one process run what shares fixtures: the tests of a file, and all that need a run."""
-    for item in items:
-        group = "run_folder" if "run_folder" in item.fixturenames else item.path.as_posix()
-        item.add_marker(pytest.mark.xdist_group(group))
-
-
 @pytest.fixture(scope="session")
 def reference():
     """Returns a function that loads a file of mmdetection's outputs, or skips with the reason."""
