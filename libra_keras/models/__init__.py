@@ -38,6 +38,7 @@ from libra_keras.models.fast_rcnn import FastRCNN
 from libra_keras.models.faster_rcnn import FasterRCNN
 from libra_keras.models.ground_truth import GroundTruth
 from libra_keras.models.region_proposal_network import RegionProposalNetwork
+from libra_keras.models.reheading import with_classes
 from libra_keras.models.retina_head import RetinaHead
 from libra_keras.models.retinanet import RetinaNet
 from libra_keras.models.rpn_head import RPNHead
@@ -86,4 +87,5 @@ __all__ = [
     "rpn_resnet101",
     "rpn_resnext101_64x4d",
     "rpn_small",
+    "with_classes",
 ]

@@ -1,0 +1,125 @@
+"""A trained detector for other classes: what is kept, what starts anew, and what is refused."""
+
+import numpy as np
+import pytest
+from keras import ops
+
+from libra_keras import models
+from libra_keras.backbones import ResNet
+from libra_keras.data import InputPolicy
+from libra_keras.layers import ImageNormalization
+from libra_keras.models import with_classes
+from libra_keras.models.reheading import config_with_classes, rebuilt, reheaded_layers
+
+NAMES = ["cat", "dog", "cow"]
+KINDS = {
+    "libra_faster_rcnn_small": ["class_logits", "box_deltas"],
+    "fast_rcnn_small": ["class_logits", "box_deltas"],
+    "retinanet_small": ["class_logits"],
+}
+
+
+def build(name="retinanet_small", names=NAMES, **options):
+    backbone = ResNet(18, width=8, frozen_stages=1)
+    if names is not None:
+        options["class_names"] = names
+    return getattr(models, name)(3, backbone, **options)
+
+
+def scrambled(detector):
+    """Gives every variable values that no initialiser gives."""
+    rng = np.random.default_rng(0)
+    for variable in detector.weights:
+        variable.assign(rng.uniform(2, 3, variable.shape).astype(variable.dtype))
+    return detector
+
+
+def started_anew(before, after):
+    """The paths of the variables of `after` that have not the values of `before`."""
+    pairs = zip(before.weights, after.weights, strict=True)
+    return [
+        new for old, new in pairs
+        if old.shape != new.shape
+        or not np.array_equal(ops.convert_to_numpy(old), ops.convert_to_numpy(new))
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_the_last_layers_start_anew_and_nothing_else(name):
+    before = scrambled(build(name))
+    after = with_classes(before, ["horse", "cat"])
+    head = after.heads()[-1]
+    layers = [getattr(head, layer) for layer in KINDS[name]]
+    expected = {id(variable) for layer in layers for variable in layer.weights}
+    assert {id(variable) for variable in started_anew(before, after)} == expected
+    assert reheaded_layers(before, ["horse", "cat"]) == KINDS[name]
+    assert (after.num_classes, after.class_names) == (2, ["horse", "cat"])
+    assert (before.num_classes, before.class_names) == (3, NAMES)
+    assert after.trainable_weights[0].shape == before.trainable_weights[0].shape
+
+
+def test_fresh_layers_are_those_of_a_new_detector():
+    after = with_classes(scrambled(build()), ["horse", "cat"])
+    bias = ops.convert_to_numpy(after.head.class_logits.bias)
+    np.testing.assert_allclose(bias, np.log(0.01 / 0.99), rtol=1e-6)  # the focal loss's prior
+    kernel = ops.convert_to_numpy(after.head.class_logits.kernel)
+    assert abs(kernel.std() - 0.01) < 0.001 and abs(kernel.mean()) < 0.001
+
+
+def test_the_same_number_of_other_classes_starts_anew_too():
+    before = scrambled(build())
+    assert len(started_anew(before, with_classes(before, ["dog", "cat", "cow"]))) == 2
+
+
+def test_the_same_names_keep_everything():
+    before = scrambled(build())
+    after = with_classes(before, tuple(NAMES))
+    assert reheaded_layers(before, tuple(NAMES)) == [] and after is not before
+    assert started_anew(before, after) == []
+
+
+def test_classes_without_names_start_anew():
+    before = scrambled(build(names=None))
+    assert len(started_anew(before, with_classes(before, NAMES))) == 2
+
+
+def test_a_region_proposal_network_is_copied_whole():
+    before = scrambled(models.rpn_small(ResNet(18, width=8)))
+    after = with_classes(before, ["horse"])
+    assert started_anew(before, after) == [] and after.class_names == ["object"]
+    assert reheaded_layers(before, ["horse"]) == []
+
+
+def test_settings_are_those_of_the_detector():
+    before = build(
+        "libra_faster_rcnn_small",
+        normalization=ImageNormalization.caffe_style(),
+        input_policy=InputPolicy(48, 96),
+        seed=5,
+    )
+    after = with_classes(before, ["horse"]).get_config()
+    for part in ("normalization", "input_policy", "seed", "neck", "backbone", "rpn"):
+        assert after[part] == before.get_config()[part]
+    theirs, ours = (c["box_head"]["config"] for c in (before.get_config(), after))
+    assert {**theirs, "num_classes": 1} == ours
+
+
+def test_a_change_of_shapes_is_refused():
+    before = build()
+    config = config_with_classes(before, NAMES)
+    config["backbone"]["config"]["width"] = 16
+    with pytest.raises(ValueError, match="must have"):
+        rebuilt(before, config)
+
+
+@pytest.mark.parametrize(
+    ("names", "error", "message"),
+    [
+        ("cat", TypeError, "a list of strings"),
+        ([], ValueError, "at least one name"),
+        (["cat", "cat"], ValueError, "each once"),
+    ],
+)
+def test_wrong_names_are_refused(names, error, message):
+    with pytest.raises(error, match=message):
+        config_with_classes(build(), names)
