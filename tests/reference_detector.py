@@ -1,10 +1,10 @@
 """Puts the weights of the reference's small detectors into ours, name by name."""
 
-import json
-
 import numpy as np
 
 from libra_keras.backbones import ResNet
+from libra_keras.convert.canonical import Canonical
+from libra_keras.convert.placement import in_our_layout, named_variables, place
 from libra_keras.layers import BalancedFeaturePyramid, FeaturePyramid, MultilevelROIAlign
 from libra_keras.losses import BalancedL1Loss
 from libra_keras.models import (
@@ -17,6 +17,8 @@ from libra_keras.models import (
     RPNHead,
     RPNSettings,
 )
+
+__all__ = ["in_our_layout", "named_variables"]  # for the tests that import from here
 
 
 def small_libra_faster_rcnn(depth, width, **parts):
@@ -54,83 +56,8 @@ def small_libra_retinanet():
 
 def load_reference_weights(model, arrays):
     """Assigns every torch array to its variable; raises if one side has more than the other."""
-    variables = named_variables(model)
     arrays = {key: value for key, value in arrays.items() if "num_batches" not in key}
-    if set(variables) != set(arrays):
-        raise ValueError(json.dumps(sorted(set(variables) ^ set(arrays)), indent=1))
-    for name, variable in variables.items():
-        variable.assign(in_our_layout(name, arrays[name]))
-
-
-def in_our_layout(name, array):
-    """Torch's layout of an array as ours: HWIO convolutions, (in, out) matrices."""
-    if array.ndim == 4:
-        return np.transpose(array, (2, 3, 1, 0))
-    if name.endswith("shared_fcs.0.weight"):  # flattened channels, rows, columns there
-        out = array.shape[0]
-        return np.transpose(array.reshape(out, -1, 7, 7), (2, 3, 1, 0)).reshape(-1, out)
-    return array.T
-
-
-def named_variables(model):
-    """Our variables by the reference's names."""
-    heads = _retina_layers if isinstance(model, RetinaNet) else _two_stage_layers
-    found = {}
-    for name, layer in {**_neck_layers(*model.neck), **heads(model)}.items():
-        found[f"{name}.weight"], found[f"{name}.bias"] = layer.kernel, layer.bias
-    return {**found, **backbone_variables(model.backbone)}
-
-
-def _neck_layers(fpn, bfp):
-    output_convs = [*fpn.output_convs, *fpn.extra_convs]
-    parts = ("g", "theta", "phi", "conv_out")
-    return {
-        **{f"neck.0.lateral_convs.{i}.conv": conv for i, conv in enumerate(fpn.lateral_convs)},
-        **{f"neck.0.fpn_convs.{i}.conv": conv for i, conv in enumerate(output_convs)},
-        **{f"neck.1.refine.{part}.conv": getattr(bfp.refiner, part) for part in parts},
-    }
-
-
-def _two_stage_layers(model):
-    return {
-        "rpn_head.rpn_conv": model.rpn.shared_conv,
-        "rpn_head.rpn_cls": model.rpn.logits_conv,
-        "rpn_head.rpn_reg": model.rpn.deltas_conv,
-        "roi_head.bbox_head.shared_fcs.0": model.box_head.hidden[0],
-        "roi_head.bbox_head.shared_fcs.1": model.box_head.hidden[1],
-        "roi_head.bbox_head.fc_cls": model.box_head.class_logits,
-        "roi_head.bbox_head.fc_reg": model.box_head.box_deltas,
-    }
-
-
-def _retina_layers(model):
-    head = model.head
-    return {
-        **{f"bbox_head.cls_convs.{i}.conv": conv for i, conv in enumerate(head.class_convs)},
-        **{f"bbox_head.reg_convs.{i}.conv": conv for i, conv in enumerate(head.box_convs)},
-        "bbox_head.retina_cls": head.class_logits,
-        "bbox_head.retina_reg": head.box_deltas,
-    }
-
-
-def backbone_variables(backbone):
-    """The backbone's part of `named_variables`."""
-    convs = {("conv1", "bn1"): backbone.stem}
-    for stage, blocks in enumerate(backbone.stages, start=1):
-        for index, block in enumerate(blocks):
-            prefix = f"layer{stage}.{index}"
-            for number, conv in enumerate(block.convs, start=1):
-                convs[f"{prefix}.conv{number}", f"{prefix}.bn{number}"] = conv
-            if block.downsample is not None:
-                convs[f"{prefix}.downsample.0", f"{prefix}.downsample.1"] = block.downsample
-    found = {}
-    for (conv, norm), layer in convs.items():
-        found[f"backbone.{conv}.weight"] = layer.kernel
-        found[f"backbone.{norm}.weight"] = layer.gamma
-        found[f"backbone.{norm}.bias"] = layer.beta
-        found[f"backbone.{norm}.running_mean"] = layer.moving_mean
-        found[f"backbone.{norm}.running_var"] = layer.moving_variance
-    return found
+    place(named_variables(model), Canonical(arrays, {}, {}, "mmdetection"))
 
 
 def rgb_batch(images, height, width):

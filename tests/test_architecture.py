@@ -20,6 +20,10 @@ ALLOWED = {
     "models": {
         "models", "functional", "layers", "losses", "samplers", "backbones", "data.images",
     },
+    "convert": {
+        "convert", "models", "backbones", "layers", "losses", "samplers", "data.images",
+        "data.known_classes", "atomic",
+    },
     "data": {"data", "functional", "atomic"},
     "evaluation": {"evaluation", "data", "atomic"},
     "visualization": {"visualization", "data"},

@@ -3,10 +3,11 @@ import numpy as np
 import pytest
 from gradients import gradient
 from keras import ops
-from reference_detector import backbone_variables, in_our_layout
 
 from libra_keras.backbones import ConvBatchNorm, ResNet, grouped_conv
 from libra_keras.backbones.grouped_conv import convolve_each_group
+from libra_keras.convert.canonical import Canonical
+from libra_keras.convert.placement import backbone_variables, place
 
 numpy_of = ops.convert_to_numpy
 on_tensorflow = pytest.mark.skipif(
@@ -17,13 +18,10 @@ on_tensorflow = pytest.mark.skipif(
 def test_equals_mmdetection(reference):
     arrays = reference("backbones.npz")
     state = reference("backbone_x50_b8_4x2d_weights.npz")
-    state = {f"backbone.{k}": v for k, v in state.items() if "num_batches" not in k}
+    state = {name: value for name, value in state.items() if "num_batches" not in name}
     backbone = ResNet(50, width=8, groups=4, base_width=4)
     backbone.build((None, None, None, 3))
-    variables = backbone_variables(backbone)
-    assert set(variables) == set(state)
-    for name, value in state.items():
-        variables[name].assign(in_our_layout(name, value))
+    place(backbone_variables(backbone), Canonical(state, {}, {}, "mmdetection"))
     for level, outputs in backbone(arrays["x"]).items():  # odd height and width
         expected = arrays[f"x50_b8_4x2d/{level.lower()}"]
         error = np.abs(numpy_of(outputs) - expected).max() / np.abs(expected).max()

@@ -1,0 +1,1 @@
+"""Checkpoints of mmdetection, torchvision, timm and keras.applications, as detectors of ours."""

@@ -1,0 +1,276 @@
+"""From a checkpoint file to a detector or a backbone of ours, and to files that keep it."""
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import keras
+
+import libra_keras
+from libra_keras import atomic
+from libra_keras.convert.architecture import (
+    build_backbone,
+    build_detector,
+    model_name,
+    network_name,
+)
+from libra_keras.convert.backbones import from_keras_applications, from_torch_backbone, is_backbone
+from libra_keras.convert.checkpoint import Checkpoint, file_hash, read_checkpoint
+from libra_keras.convert.mmdetection import from_mmdetection, is_mmdetection
+from libra_keras.convert.placement import backbone_variables, named_variables, place
+from libra_keras.convert.torchvision import from_torchvision, is_torchvision
+
+RECORD = "conversion.json"
+_KERAS_SUFFIXES = (".h5", ".keras")
+
+
+@dataclasses.dataclass(frozen=True)
+class Conversion:
+    """A converted network, and where it came from.
+
+    Attributes:
+        model: `FasterRCNN`, `FastRCNN`, `RetinaNet` or `RegionProposalNetwork`, or for a backbone
+            a `keras.Model` from images to its features.
+        record: dict that JSON can hold: `"source"`, the file's name; `"sha256"`; `"taken_for"`,
+            what wrote it; `"kind"`, `"detector"` or `"backbone"`; `"model"` or `"network"`, the name
+            of the ready-made one that it is, or `None`; `"class_names"`; `"preprocessing"`;
+            `"parameters"`; `"unused"`, a dict from tensors that were not needed to the reason;
+            `"notes"`; and `"libra_keras"`, the version that converted.
+
+    Example:
+
+    >>> from libra_keras.convert import Conversion
+    >>> [field for field in Conversion.__dataclass_fields__]
+    ['model', 'record']
+    """
+
+    model: keras.Model
+    record: dict
+
+    def summary(self):
+        """Returns a few lines for people: what was converted, and what was left out."""
+        record = self.record
+        what = record.get("model") or record.get("network") or type(self.model).__name__
+        lines = [f"{record['source']}: {what} of {record['taken_for']}"]
+        lines.append(f"  {record['parameters']:,} parameters, sha256 {record['sha256'][:16]}...")
+        names = record.get("class_names")
+        if names:
+            shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+            lines.append(f"  {len(names)} classes: {shown}")
+        reasons = {}
+        for name, why in record["unused"].items():
+            reasons.setdefault(why, []).append(name)
+        for why, left in reasons.items():
+            lines.append(f"  not needed: {len(left)} tensor(s) like {left[0]}: {why}")
+        return "\n".join([*lines, *(f"  {note}" for note in record["notes"])])
+
+
+def convert(source, to, overwrite=False, **options):
+    """Converts a checkpoint and writes what `predict`, `evaluate`, `export` and `train` read.
+
+    A detector becomes a folder with `model.json`, `last.weights.h5` and `conversion.json`; it is
+    used like the folder of a training run. A backbone becomes a file whose name ends in
+    `.weights.h5`, and a `.json` beside it.
+
+    Args:
+        source, **options: as of `load`.
+        to: path of the folder, or of the file.
+        overwrite: bool, whether an earlier conversion there is replaced.
+
+    Returns:
+        `Conversion`.
+
+    Raises:
+        ValueError: as `load` does, or if there is something at `to` already, or the name does not
+            suit. Nothing is written then.
+        ImportError: if PyTorch or safetensors is needed and not installed.
+
+    Example:
+
+    ```python
+    from libra_keras.convert import convert
+    detector = convert("libra_faster_rcnn_r50_fpn_1x_coco.pth", "runs/libra_r50").model
+    print(detector.detect("street.jpg")["names"])
+    ```
+    """
+    _check_free(Path(to), overwrite)
+    conversion = load(source, **options)
+    if conversion.record["kind"] == "backbone":
+        _write_backbone(conversion, Path(to))
+    else:
+        _write_detector(conversion, Path(to))
+    return conversion
+
+
+def load(source, class_names=None, era=None, backbone_style=None, epsilon=None):
+    """Converts a checkpoint in memory.
+
+    What can be converted: of mmdetection, all eras, Faster R-CNN (FPN, PAFPN, Libra), Fast R-CNN,
+    RetinaNet (plain and Libra) and region proposal networks with ResNets and ResNeXts; of
+    torchvision `fasterrcnn_resnet50_fpn` and `retinanet_resnet50_fpn`; ResNets and ResNeXts alone,
+    of torchvision and timm; and the ResNets of keras.applications. Nothing in a file is executed.
+
+    Args:
+        source: path of a `.pth`, `.pt`, `.safetensors`, `.h5` or `.keras` file, or a `Checkpoint`.
+        class_names: list of strings, the classes without background. Defaults to those in the
+            file, or those of COCO if there are 80 (of VOC: 20).
+        era: `"1.x"` or `"2.x"`, of mmdetection; `None` finds it out where the file shows it.
+        backbone_style: `"pytorch"` or `"caffe"`, as of `ResNet`; by default what the file says, or
+            `"pytorch"`.
+        epsilon: float, of batch normalisation. Defaults to 1e-5, or 0 for the detectors that
+            torchvision has published.
+
+    Returns:
+        `Conversion`.
+
+    Raises:
+        ValueError: if the file is no checkpoint, is of another architecture, or a tensor is
+            missing, surplus or misshaped; all are listed.
+        ImportError: if PyTorch or safetensors is needed and not installed.
+
+    Example:
+
+    >>> from pathlib import Path
+    >>> from libra_keras.convert import load
+    >>> from libra_keras.convert.checkpoint import Checkpoint
+    >>> load(Checkpoint(Path("other.pth"), {"blocks.0.attn": None}, {}, ""))
+    Traceback (most recent call last):
+    ValueError: other.pth cannot be converted: it is no detector of mmdetection or torchvision and \
+no ResNet; its tensors are called blocks.0.attn
+    """
+    if not isinstance(source, Checkpoint) and Path(source).suffix in _KERAS_SUFFIXES:
+        path, sha256 = Path(source), file_hash(source)
+        backbone, canonical = from_keras_applications(path)
+        return _backbone_conversion(backbone, canonical, path, sha256)
+    checkpoint = source if isinstance(source, Checkpoint) else read_checkpoint(source)
+    try:
+        canonical = _canonical(checkpoint, class_names, era, backbone_style, epsilon)
+        canonical.notes += _note_of_hash(checkpoint)
+        if is_backbone(checkpoint.tensors):
+            backbone = build_backbone(canonical)
+            backbone.build((None, None, None, 3))
+            place(backbone_variables(backbone), canonical)
+            return _backbone_conversion(backbone, canonical, checkpoint.path, checkpoint.sha256)
+        model = build_detector(canonical)
+        place(named_variables(model), canonical)
+    except ValueError as error:
+        raise ValueError(f"{checkpoint.path} cannot be converted: {error}") from error
+    return Conversion(model, _detector_record(model, canonical, checkpoint))
+
+
+def _canonical(checkpoint, class_names, era, backbone_style, epsilon):
+    tensors = checkpoint.tensors
+    if is_torchvision(tensors):
+        canonical = from_torchvision(checkpoint, class_names, epsilon)
+    elif is_mmdetection(tensors):
+        canonical = from_mmdetection(checkpoint, era, backbone_style)
+    elif is_backbone(tensors):
+        canonical = from_torch_backbone(checkpoint, backbone_style)
+    else:
+        raise ValueError(
+            "it is no detector of mmdetection or torchvision and no ResNet; its tensors are "
+            f"called {', '.join(list(tensors)[:3])}"
+        )
+    if epsilon is not None:
+        canonical.epsilon = epsilon
+    if class_names is not None:
+        canonical.class_names = list(class_names)
+    return canonical
+
+
+def _note_of_hash(checkpoint):
+    """Published files end in the first digits of their own hash."""
+    digits = re.search(r"-([0-9a-f]{8})\.pth$", checkpoint.path.name)
+    if digits is None or checkpoint.sha256.startswith(digits[1]):
+        return []
+    return [
+        f"The file's name ends in the hash {digits[1]}, but its hash is {checkpoint.sha256[:8]}: it "
+        "was changed, or is another file."
+    ]
+
+
+def _detector_record(model, canonical, checkpoint):
+    return {
+        **_record("detector", model, canonical, checkpoint.path, checkpoint.sha256),
+        "model": model_name(model),
+        "class_names": model.class_names,
+        "preprocessing": {
+            "input_policy": model.input_policy.get_config(),
+            "normalization": _plain(model.normalization.get_config()),
+            "geometry": canonical.geometry,
+        },
+    }
+
+
+def _plain(config):
+    return {key: config[key] for key in ("mean", "std", "channel_order")}
+
+
+def _record(kind, model, canonical, path, sha256):
+    return {
+        "source": path.name,
+        "sha256": sha256,
+        "taken_for": canonical.source,
+        "kind": kind,
+        "parameters": model.count_params(),
+        "unused": canonical.unused,
+        "notes": canonical.notes,
+        "libra_keras": libra_keras.__version__,
+    }
+
+
+def _backbone_conversion(backbone, canonical, path, sha256):
+    images = keras.Input((None, None, 3))
+    model = keras.Model(images, backbone(images))
+    record = {
+        **_record("backbone", model, canonical, path, sha256),
+        "network": network_name(backbone),
+        "style": backbone.style,
+        "normalization": "torch" if backbone.style == "pytorch" else "caffe",
+        "epsilon": backbone.epsilon,
+    }
+    return Conversion(model, record)
+
+
+def _check_free(to, overwrite):
+    if to.is_file() and not overwrite:
+        raise ValueError(f"{to} exists already; overwrite it (--overwrite) or choose another name")
+    if not to.is_dir() or not any(to.iterdir()):
+        return
+    if not overwrite:
+        raise ValueError(f"{to} is not empty; overwrite it (--overwrite) or choose another folder")
+    if not (to / RECORD).is_file():
+        raise ValueError(f"{to} holds no conversion (no {RECORD}), and is not overwritten")
+
+
+def _write_detector(conversion, folder):
+    if folder.is_file() or folder.name.endswith((".h5", ".keras")):
+        raise ValueError(f"a detector is written to a folder. Received: {folder}")
+    with atomic.replacing(folder) as unfinished:
+        unfinished.mkdir()
+        (unfinished / "model.json").write_text(conversion.model.to_json())
+        conversion.model.save_weights(unfinished / "last.weights.h5")
+        atomic.write_json(unfinished / RECORD, conversion.record)
+
+
+def _write_backbone(conversion, file):
+    if not file.name.endswith(".weights.h5") or file.is_dir():
+        raise ValueError(f"a backbone is written to a file NAME.weights.h5. Received: {file}")
+    atomic.save_weights(conversion.model, file)
+    record = file.with_name(file.name.removesuffix(".weights.h5") + ".json")
+    atomic.write_json(record, conversion.record)
+
+
+def read_record(folder):
+    """Returns the record of a converted detector's folder, or `None` if it is none.
+
+    Example:
+
+    >>> import tempfile
+    >>> from libra_keras.convert import read_record
+    >>> print(read_record(tempfile.mkdtemp()))
+    None
+    """
+    file = Path(folder) / RECORD
+    return json.loads(file.read_text()) if file.is_file() else None

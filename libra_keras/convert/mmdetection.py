@@ -1,0 +1,140 @@
+"""Checkpoints of mmdetection: 3.x and 2.x as they are, 1.x with the background moved."""
+
+import re
+
+import numpy as np
+
+from libra_keras.convert.canonical import COUNTER, COUNTER_REASON, Canonical, renamed
+from libra_keras.data.known_classes import COCO_CATEGORIES, VOC_NAMES
+
+ERAS = ("1.x", "2.x")
+MODERN, LEGACY = "mmdetection 2.x or 3.x", "mmdetection 1.x"
+# Names of older releases, turned into today's.
+_RULES = [
+    (r"^neck\.(?!\d)", "neck.0."),  # a neck alone, not a list of two
+    (r"\.conv_mask\.", ".conv_out."),  # of the non-local block, in the first files of Libra R-CNN
+    # Before 0.6 convolutions were not wrapped.
+    (r"^(neck\.0\.\w+_convs\.\d+|bbox_head\.(?:cls|reg)_convs\.\d+)\.(weight|bias)$", r"\1.conv.\2"),
+    (r"^bbox_head\.(shared_fcs|fc_cls|fc_reg)", r"roi_head.bbox_head.\1"),
+]  # fmt: skip
+_UNUSED = [
+    (COUNTER, COUNTER_REASON),
+    (r"ema_.*", "a second, averaged copy of the weights"),
+]
+_COCO_NAMES = list(COCO_CATEGORIES.values())
+_NOTE_OF_ERA = (
+    "Nothing in the file says of which version of mmdetection it is; 2.x or 3.x is assumed. "
+    "For a file of 1.x, give the era (`--era 1.x`)."
+)
+
+
+def is_mmdetection(tensors):
+    """Whether the names are those of a detector of mmdetection.
+
+    Example:
+
+    >>> from libra_keras.convert.mmdetection import is_mmdetection
+    >>> is_mmdetection({"backbone.conv1.weight": None, "rpn_head.rpn_conv.weight": None})
+    True
+    """
+    heads = ("rpn_head.", "roi_head.bbox_head.", "bbox_head.")
+    return "backbone.conv1.weight" in tensors and any(n.startswith(heads) for n in tensors)
+
+
+def from_mmdetection(checkpoint, era=None, style=None):
+    """Brings a checkpoint of any era of mmdetection to the names and the class order of 3.x.
+
+    Files of 1.x have the background as class 0: its row of the classifier becomes the last one, and
+    its four rows of the box regression go, of the weight and of the bias.
+
+    Args:
+        checkpoint: `Checkpoint`.
+        era: `"1.x"`, `"2.x"` (also for 3.x), or `None` to find out.
+        style: `"pytorch"`, `"caffe"`, or `None` to read it from the configuration in the file.
+
+    Returns:
+        `Canonical`.
+
+    Raises:
+        ValueError: if two tensors have one name, or the class layers do not fit together.
+
+    Example:
+
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> from libra_keras.convert.checkpoint import Checkpoint
+    >>> from libra_keras.convert.mmdetection import from_mmdetection
+    >>> tensors = {"bbox_head.fc_cls.bias": np.arange(3.0)}  # background first
+    >>> canonical = from_mmdetection(Checkpoint(Path("a.pth"), tensors, {}, ""))
+    >>> canonical.tensors["roi_head.bbox_head.fc_cls.bias"].tolist(), canonical.geometry
+    ([1.0, 2.0, 0.0], 'legacy')
+
+    Differs from mmdetection's own upgrade script, which takes the first four values off the
+    weight of the regression but the last four off its bias.
+    """
+    if era not in (None, *ERAS):
+        raise ValueError(f"`era` must be one of {ERAS}. Received: {era!r}")
+    config = _config_text(checkpoint.meta)
+    tensors, origin, unused = renamed(checkpoint.tensors, _RULES, _UNUSED)
+    result = Canonical(tensors, origin, unused, MODERN)
+    result.style = style or ("caffe" if re.search(r"style\s*=\s*['\"]caffe", config) else "pytorch")
+    found = era or _era_of(checkpoint)
+    if found is None and not result.has("roi_head."):  # only two-stage detectors show it
+        result.notes.append(_NOTE_OF_ERA)
+    if found == "1.x":
+        result.source, result.geometry = LEGACY, "legacy"
+        _move_background(result)
+    result.class_names = _class_names(checkpoint.meta, _num_classes(result))
+    return result
+
+
+def _era_of(checkpoint):
+    names = checkpoint.tensors
+    if any(re.match(r"bbox_head\.(shared_fcs|fc_)", name) for name in names):
+        return "1.x"
+    if any(name.startswith("roi_head.") for name in names):
+        return "2.x"
+    if any(".conv_mask." in name or re.search(r"_convs\.\d+\.weight$", name) for name in names):
+        return "1.x"
+    version = str(checkpoint.meta.get("mmdet_version", ""))
+    if re.match(r"[01]\.", version):
+        return "1.x"
+    return "2.x" if re.match(r"[23]\.", version) else None
+
+
+def _move_background(result):
+    head = "roi_head.bbox_head"
+    for kind in ("weight", "bias"):
+        result.replace(f"{head}.fc_cls.{kind}", lambda x: np.concatenate([x[1:], x[:1]]))
+        result.replace(f"{head}.fc_reg.{kind}", lambda x: x[4:])
+    if result.has(head):
+        result.notes.append(
+            "Background first: its row of fc_cls is now the last one, its four rows of fc_reg "
+            "are dropped."
+        )
+
+
+def _num_classes(result):
+    """Number of classes without the background, or `None` where there are none."""
+    bias = result.tensors.get("roi_head.bbox_head.fc_cls.bias")
+    if bias is not None:
+        return len(bias) - 1
+    logits = result.tensors.get("bbox_head.retina_cls.bias")
+    deltas = result.tensors.get("bbox_head.retina_reg.bias")
+    if logits is None or deltas is None:
+        return None
+    return len(logits) // max(1, len(deltas) // 4)
+
+
+def _class_names(meta, num_classes):
+    """Names from the file, or those of COCO or VOC where the number says it."""
+    data = meta.get("dataset_meta") or {}
+    names = data.get("classes") or data.get("CLASSES") or meta.get("CLASSES")
+    if names and len(names) == num_classes:
+        return [str(name) for name in names]
+    known = {80: _COCO_NAMES, 20: list(VOC_NAMES)}
+    return known.get(num_classes)
+
+
+def _config_text(meta):
+    return str(meta.get("cfg") or meta.get("config") or "")
