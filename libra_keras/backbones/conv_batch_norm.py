@@ -7,6 +7,7 @@ from libra_keras.backbones.grouped_conv import grouped_conv
 
 EPSILON = 1e-5  # torch's; keras.applications uses 1.001e-5, Keras' layer 1e-3
 MOMENTUM = 0.9  # share of the old moving average; torch writes the same as 0.1
+SMALLEST = 1.2e-38  # the smallest normal float32; compiled code takes less for 0
 BATCH_NORMS = ("frozen", "trainable", "synchronized")
 
 
@@ -16,9 +17,9 @@ class ConvBatchNorm(keras.layers.Layer):
 
     Whenever moving statistics are used, the normalisation is folded into the convolution:
     `conv(x, kernel * scale) + (beta - moving_mean * scale)` with
-    `scale = gamma / sqrt(moving_variance + 1e-5)`. That costs one multiplication per weight instead
-    of several passes over the activations, forwards and backwards. The folding is computed in
-    float32, also under mixed precision.
+    `scale = gamma / sqrt(moving_variance + epsilon)`. That costs one multiplication per weight
+    instead of several passes over the activations, forwards and backwards. The folding is computed
+    in float32, also under mixed precision.
 
     Padding is symmetric, `kernel_size // 2` on each side, as in torch; Keras' `"same"` pads
     strided convolutions on the bottom and right only.
@@ -36,6 +37,8 @@ class ConvBatchNorm(keras.layers.Layer):
         train_affine: bool, whether `gamma` and `beta` are trainable. Defaults to `True`.
         groups: int, in how many groups of channels the convolution is split; it must divide both
             the channels of `x` and `filters`. Defaults to 1.
+        epsilon: float, what is added to variances before their square root is taken. With 0, a
+            channel of variance 0 gives `beta`. Defaults to 1e-5.
 
     Call arguments:
         x: `(B, H, W, C)`. H and W may be unknown.
@@ -46,8 +49,8 @@ class ConvBatchNorm(keras.layers.Layer):
         `(B, ceil(H / strides), ceil(W / strides), filters)`.
 
     Raises:
-        ValueError: if `batch_norm` is not one of the three, `kernel_size` is even, or `groups` do
-            not divide the channels.
+        ValueError: if `batch_norm` is not one of the three, `kernel_size` is even, `groups` do not
+            divide the channels, or `epsilon` is negative.
 
     Example:
 
@@ -71,6 +74,7 @@ class ConvBatchNorm(keras.layers.Layer):
         train_kernel=True,
         train_affine=True,
         groups=1,
+        epsilon=EPSILON,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -84,6 +88,7 @@ class ConvBatchNorm(keras.layers.Layer):
                 f"Received: kernel_size={kernel_size}"
             )
         check_groups(groups, "filters", filters)
+        check_epsilon(epsilon)
         self.filters = filters
         self.kernel_size = kernel_size
         self.strides = strides
@@ -92,6 +97,7 @@ class ConvBatchNorm(keras.layers.Layer):
         self.train_kernel = train_kernel
         self.train_affine = train_affine
         self.groups = groups
+        self.epsilon = epsilon
         self.initial_values = {}
 
     def build(self, input_shape):
@@ -124,7 +130,7 @@ class ConvBatchNorm(keras.layers.Layer):
         if training and self.batch_norm != "frozen":
             x = self._normalise_with_batch(self._convolve(x, self.kernel))
         else:
-            scale = self.gamma * ops.rsqrt(self.moving_variance + EPSILON)
+            scale = self.gamma * inverse_deviation(self.moving_variance, self.epsilon)
             shift = self.beta - self.moving_mean * scale
             x = add_bias(self._convolve(x, self.kernel * scale), ops.cast(shift, x.dtype))
         return ops.relu(x) if self.relu else x
@@ -143,9 +149,9 @@ class ConvBatchNorm(keras.layers.Layer):
 
     def _normalise_with_batch(self, x):
         if self.batch_norm == "synchronized":
-            x, mean, variance = normalise(x, self.gamma, self.beta, synchronized=True)
+            x, mean, variance = normalise(x, self.gamma, self.beta, self.epsilon, synchronized=True)
         else:
-            x, mean, variance = normalise_fused(x, self.gamma, self.beta)
+            x, mean, variance = normalise_fused(x, self.gamma, self.beta, self.epsilon)
         for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
             value = ops.stop_gradient(value)
             # An overflow must not outlive its batch: the optimizer skips such an update, and an
@@ -170,6 +176,7 @@ class ConvBatchNorm(keras.layers.Layer):
             "train_kernel": self.train_kernel,
             "train_affine": self.train_affine,
             "groups": self.groups,
+            "epsilon": self.epsilon,
         }
 
 
@@ -179,6 +186,21 @@ def check_groups(groups, name, value):
         raise ValueError(
             f"`groups` must divide the number of {name}. Received: groups={groups}, {name}={value}"
         )
+
+
+def check_epsilon(epsilon):
+    """Raises a ValueError if `epsilon` is negative (or no number)."""
+    if not epsilon >= 0:
+        raise ValueError(f"`epsilon` must not be negative. Received: epsilon={epsilon}")
+
+
+def inverse_deviation(variance, epsilon):
+    """`1 / sqrt(variance + epsilon)`; 0 where that would divide by 0."""
+    if epsilon > 0:
+        return ops.rsqrt(variance + epsilon)
+    # Such a channel is constant: what is left of it, whatever its scale, is `beta`.
+    positive = variance > SMALLEST
+    return ops.where(positive, ops.rsqrt(ops.where(positive, variance, 1.0)), 0.0)
 
 
 def divide_up(size, divisor):
@@ -207,7 +229,7 @@ def add_bias(x, bias):
     return tf.nn.bias_add(x, bias)
 
 
-def normalise(x, gamma, beta, synchronized=False):
+def normalise(x, gamma, beta, epsilon=EPSILON, synchronized=False):
     """Normalises `x` (B, H, W, C) with its own statistics, in portable operations.
 
     Returns:
@@ -221,19 +243,20 @@ def normalise(x, gamma, beta, synchronized=False):
     else:  # in two passes: the difference of two means that `moments` takes loses digits
         mean = ops.mean(values, axis=(0, 1, 2))
         variance = ops.mean(ops.square(values - mean), axis=(0, 1, 2))
-    scale = gamma * ops.rsqrt(variance + EPSILON)
+    scale = gamma * inverse_deviation(variance, epsilon)
     return ops.cast(values * scale + (beta - mean * scale), x.dtype), mean, variance
 
 
-def normalise_fused(x, gamma, beta):
+def normalise_fused(x, gamma, beta, epsilon=EPSILON):
     """The same as `normalise` on one replica, with TensorFlow's fused kernel where there is one."""
-    if keras.backend.backend() != "tensorflow":
-        return normalise(x, gamma, beta)
+    # The kernel takes no smaller epsilon; it would raise it and not say so.
+    if keras.backend.backend() != "tensorflow" or epsilon < EPSILON:
+        return normalise(x, gamma, beta, epsilon)
     import tensorflow as tf
 
     gamma, beta = ops.convert_to_tensor(gamma), ops.convert_to_tensor(beta)
     y, mean, variance = tf.compat.v1.nn.fused_batch_norm(
-        x, gamma, beta, epsilon=EPSILON, is_training=True
+        x, gamma, beta, epsilon=epsilon, is_training=True
     )
     num = ops.cast(tf.size(x) // tf.shape(x)[-1], "float32")
     return y, mean, variance * (num - 1.0) / num  # the kernel returns the unbiased variance

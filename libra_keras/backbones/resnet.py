@@ -3,7 +3,13 @@
 import keras
 from keras import ops
 
-from libra_keras.backbones.conv_batch_norm import BATCH_NORMS, ConvBatchNorm, divide_up
+from libra_keras.backbones.conv_batch_norm import (
+    BATCH_NORMS,
+    EPSILON,
+    ConvBatchNorm,
+    check_epsilon,
+    divide_up,
+)
 from libra_keras.backbones.imagenet import imagenet_values
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
@@ -43,6 +49,8 @@ class ResNet(keras.layers.Layer):
             is a plain ResNet. Defaults to 1.
         base_width: int, channels of each group in the first stage, whatever `width` is; later
             stages double them. Without effect if `groups` is 1. Defaults to 4.
+        epsilon: float, what batch normalisation adds to variances. Weights belong to one: torch's
+            have 1e-5, the detectors that torchvision publishes 0. Defaults to 1e-5.
 
     Call arguments:
         images: `(B, H, W, 3)`, normalised as the weights want. H and W may be unknown.
@@ -65,8 +73,7 @@ class ResNet(keras.layers.Layer):
 
     Reference: [He et al., 2016](https://arxiv.org/abs/1512.03385), table 1;
     [Xie et al., 2017](https://arxiv.org/abs/1611.05431), table 1. Numerics are those of
-    mmdetection's `ResNet` and `ResNeXt`: symmetric padding, epsilon 1e-5, convolutions without
-    bias.
+    mmdetection's `ResNet` and `ResNeXt`: symmetric padding, convolutions without bias.
     """
 
     def __init__(
@@ -80,6 +87,7 @@ class ResNet(keras.layers.Layer):
         weights=None,
         groups=1,
         base_width=4,
+        epsilon=EPSILON,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -87,6 +95,7 @@ class ResNet(keras.layers.Layer):
         check_choice("style", style, STYLES)
         check_choice("batch_norm", batch_norm, BATCH_NORMS)
         check_choice("frozen_stages", frozen_stages, (-1, 0, 1, 2, 3, 4))
+        check_epsilon(epsilon)
         if weights is not None and (style, width, groups) != ("caffe", 64, 1):
             raise ValueError(
                 '`weights` of keras.applications need `style="caffe"` and `width=64`, and no '
@@ -106,6 +115,7 @@ class ResNet(keras.layers.Layer):
         self.frozen_stages = frozen_stages
         self.groups = groups
         self.base_width = base_width
+        self.epsilon = epsilon
         self.initial_weights = weights  # Keras has its own property `weights`
         self.stem = self._conv(0, "stem", width, kernel_size=7, strides=2)
         self.blocks = [
@@ -121,6 +131,7 @@ class ResNet(keras.layers.Layer):
             batch_norm="frozen" if frozen else self.batch_norm,
             train_kernel=not frozen,
             train_affine=self.train_affine and not frozen,
+            epsilon=self.epsilon,
             dtype=self.dtype_policy,
             name=name,
             **kwargs,
@@ -224,6 +235,7 @@ class ResNet(keras.layers.Layer):
             "weights": None,  # else loading a saved model would need the file again
             "groups": self.groups,
             "base_width": self.base_width,
+            "epsilon": self.epsilon,
         }
 
 

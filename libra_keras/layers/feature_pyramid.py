@@ -27,6 +27,9 @@ class FeaturePyramid(keras.layers.Layer):
             (Faster R-CNN). `"on_input"`, `"on_lateral"`, `"on_output"`: a 3x3 convolution of
             stride 2 on the coarsest stage (RetinaNet), its 1x1 convolution, or its output level;
             further levels are convolved from the one before.
+        extra_relu: bool, whether a ReLU stands between two extra convolutions: P7 is then made from
+            `relu(P6)`, and P6 itself is left as it is. Without effect for `"max_pool"`. Defaults to
+            `False`.
 
     Call arguments:
         pyramid: dict `{"C2": ..., "C5": ...}` or list, finest first, of tensors
@@ -50,12 +53,18 @@ class FeaturePyramid(keras.layers.Layer):
     (2, 3, 16)
 
     Source: [Lin et al., 2017](https://arxiv.org/abs/1612.03144), section 3; extra levels of
-    RetinaNet: [Lin et al., 2017](https://arxiv.org/abs/1708.02002), section 4. As in
-    mmdetection, and unlike the RetinaNet paper, no ReLU stands between two extra levels.
+    RetinaNet: [Lin et al., 2017](https://arxiv.org/abs/1708.02002), section 4. The
+    RetinaNet paper and torchvision have the ReLU between two extra levels, mmdetection has none.
     """
 
     def __init__(
-        self, channels=256, num_levels=5, start_level=0, extra_levels="max_pool", **kwargs
+        self,
+        channels=256,
+        num_levels=5,
+        start_level=0,
+        extra_levels="max_pool",
+        extra_relu=False,
+        **kwargs,
     ):
         super().__init__(**kwargs)
         if channels < 1 or num_levels < 1 or start_level < 0:
@@ -72,6 +81,7 @@ class FeaturePyramid(keras.layers.Layer):
         self.num_levels = num_levels
         self.start_level = start_level
         self.extra_levels = extra_levels
+        self.extra_relu = extra_relu
 
     def build(self, input_shape):
         stages = self._stages(unpack(input_shape)[1])
@@ -124,7 +134,8 @@ class FeaturePyramid(keras.layers.Layer):
             return outputs
         source = {"on_input": stages, "on_lateral": laterals, "on_output": outputs}
         level = source[self.extra_levels][-1]
-        for conv in self.extra_convs:
+        for i, conv in enumerate(self.extra_convs):
+            level = ops.relu(level) if i and self.extra_relu else level
             # Padding of one pixel on every side: "same" pads even sizes at the bottom right only.
             level = conv(ops.pad(level, ((0, 0), (1, 1), (1, 1), (0, 0))))
             outputs.append(level)
@@ -152,6 +163,7 @@ class FeaturePyramid(keras.layers.Layer):
             "num_levels": self.num_levels,
             "start_level": self.start_level,
             "extra_levels": self.extra_levels,
+            "extra_relu": self.extra_relu,
         }
 
 

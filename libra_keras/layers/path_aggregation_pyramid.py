@@ -20,8 +20,9 @@ class PathAggregationPyramid(FeaturePyramid):
     Followed by a `BalancedFeaturePyramid` it is the balanced PAFPN of Libra R-CNN's table 5.
 
     Args:
-        channels, num_levels, start_level, extra_levels: as of `FeaturePyramid`. Extra levels by
-            `"max_pool"` and `"on_output"` are made from the coarsest level that comes out here.
+        channels, num_levels, start_level, extra_levels, extra_relu: as of `FeaturePyramid`. Extra
+            levels by `"max_pool"` and `"on_output"` are made from the coarsest level that comes out
+            here.
 
     Call arguments:
         pyramid: dict `{"C2": ..., "C5": ...}` or list, finest first, of tensors

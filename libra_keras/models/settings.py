@@ -4,6 +4,8 @@ import dataclasses
 
 import keras
 
+from libra_keras.functional.geometry import check_geometry
+
 
 def live_parts(config, names):
     """Returns the named entries of a config as objects, whether they are serialised or live.
@@ -32,7 +34,9 @@ class _Settings:
             self._check(field.name, value)
 
     def _check(self, name, value):
-        if name.endswith(("_iou", "_threshold")):
+        if name == "geometry":
+            check_geometry(value)
+        elif name.endswith(("_iou", "_threshold")):
             if not 0 <= value <= 1:
                 raise ValueError(f"`{name}` must lie in 0..1. Received: {name}={value}")
         elif not (value and min(value) > 0 if isinstance(value, tuple) else value > 0):
@@ -62,9 +66,13 @@ class RPNSettings(_Settings):
         nms_iou: overlap above which the lower-scored of two proposals of a level is dropped.
         pad_multiple: anchors centred outside the image, its sides rounded up to this many pixels,
             are not trained.
+        geometry: how anchors and boxes are computed: `"continuous"` (mmdetection 2.x and 3.x),
+            `"torchvision"`, or `"legacy"` (mmdetection 1.x). Weights belong to one of them; see
+            `functional.anchors` and `functional.boxes`.
 
     Raises:
-        ValueError: if an overlap lies outside 0..1, or another value is not positive.
+        ValueError: if an overlap lies outside 0..1, another value is not positive, or the
+            geometry is none of the three.
 
     Example:
 
@@ -87,6 +95,7 @@ class RPNSettings(_Settings):
     post_nms: int = 1000
     nms_iou: float = 0.7
     pad_multiple: int = 32
+    geometry: str = "continuous"
 
     @property
     def num_anchors(self):
@@ -108,10 +117,13 @@ class BoxHeadSettings(_Settings):
         max_candidates: best-scored (box, class) pairs of an image that enter NMS. The result is
             that of all pairs whenever `max_detections` survive, or fewer pairs pass the threshold.
         max_detections: detections of one image that leave it.
+        geometry: how boxes are computed: `"continuous"` (mmdetection 2.x and 3.x),
+            `"torchvision"`, or `"legacy"` (mmdetection 1.x). Weights belong to one of them; see
+            `functional.boxes`.
 
     Raises:
-        ValueError: if an overlap or the threshold lies outside 0..1, or another value is not
-            positive.
+        ValueError: if an overlap or the threshold lies outside 0..1, another value is not
+            positive, or the geometry is none of the three.
 
     Example:
 
@@ -129,6 +141,7 @@ class BoxHeadSettings(_Settings):
     nms_iou: float = 0.5
     max_candidates: int = 2000
     max_detections: int = 100
+    geometry: str = "continuous"
 
 
 @keras.saving.register_keras_serializable(package="libra_keras")
@@ -152,10 +165,13 @@ class RetinaHeadSettings(_Settings):
         max_detections: detections of one image that leave it.
         pad_multiple: anchors centred outside the image, its sides rounded up to this many pixels,
             are not trained.
+        geometry: how anchors and boxes are computed: `"continuous"` (mmdetection 2.x and 3.x),
+            `"torchvision"`, or `"legacy"` (mmdetection 1.x). Weights belong to one of them; see
+            `functional.anchors` and `functional.boxes`.
 
     Raises:
-        ValueError: if an overlap, the threshold or the prior probability lies outside 0..1, or
-            another value is not positive.
+        ValueError: if an overlap, the threshold or the prior probability lies outside 0..1,
+            another value is not positive, or the geometry is none of the three.
 
     Example:
 
@@ -184,6 +200,7 @@ class RetinaHeadSettings(_Settings):
     nms_iou: float = 0.5
     max_detections: int = 100
     pad_multiple: int = 32
+    geometry: str = "continuous"
 
     def _check(self, name, value):
         super()._check(name, value)

@@ -1,0 +1,20 @@
+"""How toolboxes place anchors and describe boxes; trained weights belong to one of the ways."""
+
+# "continuous": mmdetection 2.x and 3.x. A box covers x1..x2; nothing is rounded.
+# "torchvision": torchvision.models.detection 0.16. As above, but anchors have whole sides, lie as
+#     far apart as the padded image has pixels a cell, and shrink without limit.
+# "legacy": mmdetection 1.x. A box covers the pixels x1..x2, both included, so that its width is
+#     x2 - x1 + 1; anchors have whole corners and are centred on cells' middles.
+GEOMETRIES = ("continuous", "torchvision", "legacy")
+
+
+def check_geometry(geometry):
+    """Raises a ValueError unless `geometry` is one of the three.
+
+    Example:
+
+    >>> from libra_keras.functional.geometry import check_geometry
+    >>> check_geometry("legacy")
+    """
+    if geometry not in GEOMETRIES:
+        raise ValueError(f"`geometry` must be one of {GEOMETRIES}. Received: geometry={geometry!r}")
