@@ -1,11 +1,15 @@
-"""Loads the detector of a run folder or of a `.keras` file."""
+"""Loads the detector of a run folder, of a converted checkpoint, or of a `.keras` file."""
 
 from pathlib import Path
+
+CHECKPOINTS = (".pth", ".pt", ".bin", ".safetensors")
 
 
 def add_run_arguments(parser):
     """Adds RUN and --weights."""
-    parser.add_argument("run_folder", metavar="RUN", help="a run folder, or a .keras file")
+    parser.add_argument(
+        "run_folder", metavar="RUN", help="a run folder, a converted folder, or a .keras file"
+    )
     parser.add_argument(
         "--weights",
         choices=("last", "best"),
@@ -18,32 +22,43 @@ def load_detector(path, weights="last"):
     """Loads a detector.
 
     Args:
-        path: a run folder, or a `.keras` file.
+        path: a run folder, what `libra-keras convert` has written, or a `.keras` file.
         weights: `"last"` or `"best"`, of a run folder.
 
     Returns:
         The detector that was saved, such as a `FasterRCNN`.
 
     Raises:
-        ValueError: if there is no such run or file, or the best weights of a `.keras` file, which
-            has one set of weights, are asked for.
+        ValueError: if there is no such run or file, or the best weights are asked for where there
+            is one set of weights: of a `.keras` file or a converted checkpoint.
     """
     import keras
 
     import libra_keras.models  # noqa: F401  registers what the file names
 
     path = Path(path)
-    if path.is_file() and path.suffix == ".keras":
-        if weights != "last":
-            raise ValueError(
-                f"{path} holds one set of weights. Leave --weights {weights} away, or name the "
-                "run folder"
-            )
+    is_file = path.is_file() and path.suffix == ".keras"
+    if weights != "last" and (is_file or (path / "conversion.json").is_file()):
+        raise ValueError(
+            f"{path} holds one set of weights. Leave --weights {weights} away, or name a run folder"
+        )
+    if is_file:
         return keras.saving.load_model(path, compile=False)
-    architecture, values = path / "model.json", path / f"{weights}.weights.h5"
-    for needed in (architecture, values):
-        if not needed.is_file():
-            raise ValueError(f"RUN must be a run folder or a .keras file; there is no {needed}")
-    model = keras.models.model_from_json(architecture.read_text())
-    model.load_weights(values)
+    _check_folder(path, weights)
+    model = keras.models.model_from_json((path / "model.json").read_text())
+    model.load_weights(path / f"{weights}.weights.h5")
     return model
+
+
+def _check_folder(path, weights):
+    if path.suffix in CHECKPOINTS and path.is_file():
+        raise ValueError(
+            f"{path} looks like a checkpoint of PyTorch; convert it first: libra-keras convert "
+            f"{path} --to FOLDER"
+        )
+    for name in ("model.json", f"{weights}.weights.h5"):
+        if not (path / name).is_file():
+            raise ValueError(
+                "RUN must be a run folder, a converted folder or a .keras file; there is no "
+                f"{path / name}"
+            )

@@ -14,6 +14,7 @@ from libra_keras.cli.datasets import (
 )
 from libra_keras.cli.defaults import DEFAULTS, drop_fractions
 from libra_keras.cli.given_proposals import add_given, add_proposal_file
+from libra_keras.cli.initial import BROUGHT_ALONG, start_defaults
 
 EXAMPLES = """examples:
   libra-keras train
@@ -25,6 +26,8 @@ EXAMPLES = """examples:
       your COCO or VOC folder, from ImageNet weights
   libra-keras train my_photos --steps 10 --epochs 1 --to runs/trial
       ten steps, to see that everything works
+  libra-keras train my_photos --init runs/coco --epochs 4 --to runs/mine
+      from a trained or converted detector, whatever its classes
   libra-keras train --model libra_fast_rcnn_small --proposals-file train.npz \\
       --val-proposals-file val.npz
       a second stage on proposals that libra-keras propose has written
@@ -55,7 +58,13 @@ def add_arguments(parser):
 
 
 def _add_model_arguments(group):
-    group.add_argument("--model", choices=list(DEFAULTS), default=DEFAULT_MODEL)
+    group.add_argument("--model", choices=list(DEFAULTS), help=f"default: {DEFAULT_MODEL}")
+    group.add_argument(
+        "--init",
+        metavar="RUN",
+        help="start from this detector instead: a run folder, a converted folder or a .keras "
+        "file; what counts classes starts anew if they are other ones",
+    )
     group.add_argument(
         "--backbone-weights",
         metavar="PATH|imagenet|none",
@@ -118,11 +127,15 @@ def _default_text(name):
 
 def resolve(options):
     """Fills options that were not given from the defaults of the model's family, in place."""
-    defaults = DEFAULTS[options.model]
+    if options.init:
+        defaults, brought = start_defaults(options), BROUGHT_ALONG
+    else:
+        options.model = options.model or DEFAULT_MODEL
+        defaults, brought = DEFAULTS[options.model], ()
     if options.learning_rate is None and options.batch is not None:
         options.learning_rate = defaults.learning_rate * options.batch / defaults.batch
     for field in dataclasses.fields(defaults):
-        if getattr(options, field.name) is None:
+        if getattr(options, field.name) is None and field.name not in brought:
             setattr(options, field.name, getattr(defaults, field.name))
     if options.batch < 1 or options.epochs < 1 or (options.steps or 1) < 1:
         raise ValueError("--batch, --epochs and --steps must be at least 1")
@@ -141,12 +154,12 @@ def run(options):
 
     import keras
 
-    from libra_keras.cli.building import build_model, build_optimizer
+    from libra_keras.cli.building import build_optimizer
     from libra_keras.cli.fitting import fit_and_report
     from libra_keras.data import training_batches
 
     keras.utils.set_random_seed(options.seed)
-    model = build_model(options, train)
+    model, started_from = _build(options, train)
     check_voc(options, model)
     train = add_given(train, options.proposals_file, model)
     val = add_given(val, options.val_proposals_file, model, VAL_PROPOSALS)
@@ -155,7 +168,7 @@ def run(options):
     )
     steps = min(batches.source.steps_per_epoch, options.steps or sys.maxsize)
     model.compile(build_optimizer(options, steps))
-    record = _record(options, train, val, model, steps)
+    record = {**_record(options, train, val, model, steps), "started_from": started_from}
     # Only here, where data and model are known to be good, may an earlier run go.
     folder = RunFolder.create(options.to or _next_folder(options), options.overwrite)
     folder.write_config(record)
@@ -171,6 +184,14 @@ def run(options):
         eval_every=options.eval_every,
         with_voc=wants_voc(options),
     )
+
+
+def _build(options, train):
+    """The detector, and what the record says about where it started: `None` for nowhere."""
+    from libra_keras.cli.building import build_model
+    from libra_keras.cli.initial import build_initial
+
+    return build_initial(options, train) if options.init else (build_model(options, train), None)
 
 
 def _load_both(options):
@@ -190,10 +211,16 @@ def _load_both(options):
     return train, val
 
 
+def _name(options):
+    from pathlib import Path
+
+    return options.model or Path(options.init).stem
+
+
 def _next_folder(options):
     from pathlib import Path
 
-    stem = f"{options.model}-{short_name(options.data)}"
+    stem = f"{_name(options)}-{short_name(options.data)}"
     number = 1
     while (folder := Path("runs") / f"{stem}-{number}").exists():
         number += 1
@@ -216,7 +243,7 @@ def _record(options, train, val, model, steps):
 
 def _announce(options, steps, folder):
     print(
-        f"{options.model}: {options.epochs} epochs of {steps} steps of {options.batch} images, "
+        f"{_name(options)}: {options.epochs} epochs of {steps} steps of {options.batch} images, "
         f"learning rate {options.learning_rate:g} -> {folder.path}",
         flush=True,
     )

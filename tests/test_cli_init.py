@@ -1,0 +1,183 @@
+"""Training from a detector that is there: what is taken from it, what is said, what is refused."""
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+from keras import ops
+from test_cli_use import GOOD
+from voc_folder import write_voc
+
+from libra_keras import models
+from libra_keras.backbones import ResNet
+from libra_keras.cli import fitting, main, parser
+from libra_keras.cli.defaults import DEFAULTS
+from libra_keras.cli.initial import build_initial, recorded_model
+from libra_keras.cli.runs import load_detector
+from libra_keras.cli.train import resolve
+from libra_keras.data import InputPolicy, shapes
+
+TINY = "--batch 2 --steps 2 --epochs 1 --eval-every 0".split()
+SHAPES = "shapes --train-split 4 --val-split 2".split()
+
+
+def write_converted(folder, detector, **record):
+    """A folder in the form that a conversion has."""
+    folder.mkdir()
+    (folder / "model.json").write_text(detector.to_json())
+    detector.save_weights(folder / "last.weights.h5")
+    (folder / "conversion.json").write_text(json.dumps(record))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A detector of the drawn shapes' classes, in the form that a training run has."""
+    policy, names = InputPolicy(64, 96), list(shapes(1).class_names)
+    detector = models.retinanet_small(
+        6, ResNet(18, width=8), input_policy=policy, class_names=names
+    )
+    folder = write_converted(tmp_path_factory.mktemp("runs") / "shapes", detector)
+    (folder / "conversion.json").unlink()
+    config = {"settings": {"model": "retinanet_small"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    detector.save(folder / "model.keras")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory):
+    """A detector of cats and three other classes, in the form of a converted checkpoint."""
+    detector = models.libra_faster_rcnn_small(
+        4,
+        ResNet(18, width=8, frozen_stages=1),
+        class_names=["cat", "dog", "cow", "pig"],
+        input_policy=InputPolicy(64, 96),
+    )
+    detector.trained_steps.assign(7)
+    folder = tmp_path_factory.mktemp("converted") / "pets"
+    return write_converted(folder, detector, model="libra_faster_rcnn_resnet50")
+
+
+def parsed(init, *arguments):
+    return resolve(parser().parse_args(["train", "--init", str(init), *arguments]))
+
+
+def arrays(layer):
+    return [ops.convert_to_numpy(weight) for weight in layer.weights]
+
+
+def test_the_schedule_is_that_of_the_recorded_model(converted, run):
+    options = parsed(converted, "--batch", "8")
+    assert options.model == "libra_faster_rcnn_resnet50"
+    assert (options.optimizer, options.epochs) == ("sgd", 12)
+    assert options.learning_rate == pytest.approx(0.01)  # 0.02 for 16 images
+    # The sides of images are the detector's, not the default of 800 and 1333.
+    assert (options.short_side, options.backbone_weights) == (None, None)
+    for path in (run, run / "model.keras"):
+        assert recorded_model(path) == "retinanet_small"
+        assert parsed(path).optimizer == DEFAULTS["retinanet_small"].optimizer
+
+
+def test_the_schedule_of_an_unknown_model_is_that_of_its_kind(tmp_path):
+    detector = models.retinanet_small(2, ResNet(18, width=8))
+    detector.save(tmp_path / "mine.keras")
+    for path in (tmp_path / "mine.keras", write_converted(tmp_path / "mine", detector)):
+        options = parsed(path)
+        assert (options.model, options.learning_rate) == (None, 0.00125)
+    (tmp_path / "mine" / "model.json").write_text('{"class_name": "FasterRCNN"}')
+    assert parsed(tmp_path / "mine").learning_rate == 0.0025
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--model retinanet_small", "is a libra_faster_rcnn_resnet50; leave --model"),
+        ("--backbone-weights none", "leave --backbone-weights away"),
+        ("--backbone-style caffe", "leave --backbone-style away"),
+    ],
+)
+def test_options_that_contradict_the_start_are_refused(converted, option, message):
+    assert parsed(converted, "--model", "libra_faster_rcnn_resnet50").model
+    with pytest.raises(ValueError, match=message):
+        parsed(converted, *option.split())
+
+
+def test_other_classes_start_anew_and_options_apply(converted, capsys):
+    options = parsed(
+        converted,
+        *"--frozen-stages 2 --no-train-affine --sampling-ratio 0 --short-side 32 --seed 3".split(),
+    )
+    model, record = build_initial(options, shapes(1))
+    out = capsys.readouterr().out
+    assert out == (
+        f"Started from {converted} (4 classes: cat, dog, cow, ...); re-initialised for 6 classes: "
+        "class_logits, box_deltas\n"
+    )
+    assert model.class_names == list(shapes(1).class_names) and model.seed == 3
+    backbone = model.backbone.get_config()
+    assert (backbone["frozen_stages"], backbone["train_affine"]) == (2, False)
+    assert model.box_head.roi_align.sampling_ratio == 0
+    assert (model.input_policy.short_side, model.input_policy.long_side) == (32, 96)
+    assert (options.short_side, options.long_side) == (32, 96)
+    before = load_detector(converted)
+    for part in ("backbone", "rpn"):
+        pairs = zip(arrays(getattr(model, part)), arrays(getattr(before, part)), strict=True)
+        for ours, theirs in pairs:
+            np.testing.assert_array_equal(ours, theirs)
+    assert (int(before.trained_steps), int(model.trained_steps)) == (7, 0)
+    weights = converted / "last.weights.h5"
+    assert record == {
+        "path": str(converted),
+        "weights": weights.name,
+        "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "class_names": ["cat", "dog", "cow", "pig"],
+        "reinitialised": ["class_logits", "box_deltas"],
+    }
+
+
+def test_options_of_parts_that_are_not_there_are_refused(tmp_path):
+    folder = write_converted(tmp_path / "dense", models.retinanet_small(6, ResNet(18, width=8)))
+    with pytest.raises(ValueError, match="second stage, which a RetinaNet has not"):
+        build_initial(parsed(folder, "--sampling-ratio", "0"), shapes(1))
+
+
+def test_no_detector(tmp_path, capsys):
+    arguments = ["train", *SHAPES, *TINY, "--to", str(tmp_path / "run"), "--init"]
+    (tmp_path / "a.pth").write_bytes(b"")
+    for name, message in {"a.pth": "libra-keras convert", "nothing": "there is no"}.items():
+        assert main([*arguments, str(tmp_path / name)]) == 1
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_records_where_it_started(run, tmp_path, capsys, monkeypatch):
+    """Of the same classes: all weights are those that it starts from."""
+    found = []
+    monkeypatch.setattr(fitting, "fit_and_report", lambda model, *_, **__: found.append(model))
+    to = tmp_path / "run"
+    assert main(["train", *SHAPES, "--init", str(run), *TINY, "--to", str(to)]) == 0
+    names = "6 classes: filled circle, hollow circle, filled square, ..."
+    assert f"Started from {run} ({names}); all weights kept\n" in capsys.readouterr().out
+    config = json.loads((to / "config.json").read_text())
+    assert config["started_from"]["path"] == str(run)
+    assert config["started_from"]["reinitialised"] == []
+    settings = config["settings"]
+    assert (settings["model"], settings["long_side"]) == ("retinanet_small", 96)
+    assert recorded_model(to) == "retinanet_small"  # a chain of runs keeps its family
+    for ours, theirs in zip(arrays(found[0].head), arrays(load_detector(run).head), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.slow
+def test_from_a_converted_detector_to_one_of_other_classes(converted, tmp_path, capsys):
+    to = tmp_path / "run"
+    arguments = ["train", *SHAPES, "--init", str(converted), *TINY, "--warmup-steps", "1"]
+    assert main([*arguments, "--to", str(to)]) == 0
+    assert "re-initialised for 6 classes" in capsys.readouterr().out
+    assert load_detector(to).num_classes == 6
+    assert json.loads((to / "metrics.json").read_text())["trained_steps"] == 2
+    voc = write_voc(tmp_path / "voc", train=GOOD, val=GOOD)
+    assert main(["evaluate", str(converted), str(voc)]) == 0
+    assert "1 of the detector's 4 classes" in capsys.readouterr().out
