@@ -63,14 +63,17 @@ def run(options):
 
 
 def _check_classes(model, data):
+    """Refuses data with classes that the detector does not know, and says if it knows more."""
+    from libra_keras.evaluation.class_matching import check_classes
     from libra_keras.models import RegionProposalNetwork
 
-    if isinstance(model, RegionProposalNetwork) or model.class_names is None:
+    if isinstance(model, RegionProposalNetwork):
         return
-    if tuple(model.class_names) != tuple(data.class_names):
-        raise ValueError(
-            f"The detector finds {model.class_names}, but the classes of {data.name} are "
-            f"{list(data.class_names)}"
+    check_classes(model.class_names, model.num_classes, data)
+    if data.num_classes < model.num_classes:
+        print(
+            f"{data.name} has {data.num_classes} of the detector's {model.num_classes} classes; "
+            "the numbers are about these"
         )
 
 
@@ -91,6 +94,7 @@ def _measure(model, data, options):
 
 def _measured(model, data, batches, options, verbose):
     from libra_keras import evaluation
+    from libra_keras.evaluation.class_matching import relabelled
     from libra_keras.models import RegionProposalNetwork
 
     proposes = isinstance(model, RegionProposalNetwork)
@@ -99,6 +103,7 @@ def _measured(model, data, batches, options, verbose):
     metrics = {}
     if not proposes:
         detections = evaluation.collect_detections(model, batches, verbose)
+        detections = relabelled(detections, model.class_names, data)
         metrics |= evaluation.evaluate_detections(data, detections)
         if wants_voc(options):
             metrics |= evaluation.voc_ap(data, detections)

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 from libra_keras.data import evaluation_batches, scale_boxes
+from libra_keras.evaluation.class_matching import check_classes, relabelled
 from libra_keras.evaluation.comparison import check_images, compare, mean_present
 
 METRICS = (
@@ -231,6 +232,9 @@ def evaluate_detections(data, detections):
 def evaluate(model, data, policy=None, batch_size=8, verbose=1):
     """Computes COCO's metrics of a model on a data set.
 
+    Classes are matched by their names, if the model has some. It may know more of them than the
+    data have; the metrics are about those of the data.
+
     Args:
         model: a detector, such as `libra_keras.models.FasterRCNN`.
         data: `DetectionData`.
@@ -240,6 +244,9 @@ def evaluate(model, data, policy=None, batch_size=8, verbose=1):
 
     Returns:
         Dict as `evaluate_detections` returns it.
+
+    Raises:
+        ValueError: if the data have a class that the model does not know.
 
     Example:
 
@@ -257,5 +264,9 @@ def evaluate(model, data, policy=None, batch_size=8, verbose=1):
     >>> evaluation.evaluate(Blind(), data.shapes(4), verbose=0)["AP"]
     0.0
     """
+    names = getattr(model, "class_names", None)
+    if names is not None:
+        check_classes(names, len(names), data)
     batches = evaluation_batches(data, policy or model.input_policy, batch_size)
-    return evaluate_detections(data, collect_detections(model, batches, verbose))
+    detections = collect_detections(model, batches, verbose)
+    return evaluate_detections(data, relabelled(detections, names, data))
