@@ -1,8 +1,17 @@
-"""Arithmetic on boxes `(x1, y1, x2, y2)`: float32, absolute pixels, no "+1"."""
+"""Arithmetic on boxes `(x1, y1, x2, y2)`: float32, absolute pixels, no "+1".
+
+`encode`, `decode` and `clip` also know the ways of other toolboxes, since weights that were trained
+with one of them need it: `geometry` is `"continuous"` (mmdetection 2.x and 3.x), `"torchvision"`
+(0.16) or `"legacy"` (mmdetection 1.x, where x2 and y2 are the last pixels inside a box, so that it
+is `x2 - x1 + 1` wide). Overlaps are without "+1" in all of them, as in the configurations named
+`legacy_1.x` that mmdetection 2.x and 3.x have for weights of 1.x.
+"""
 
 import math
 
 from keras import ops
+
+from libra_keras.functional.geometry import check_geometry
 
 # A delta may enlarge a side by at most 1000/16: a 16-pixel anchor can grow to 1000 pixels, and
 # `exp` of an untrained regression cannot overflow.
@@ -70,16 +79,44 @@ def iof(boxes, regions):
     return _divide_or_zero(_intersection(boxes, regions), area(boxes)[..., :, None])
 
 
-def clip(boxes, image_sizes):
+def has_sides(boxes, smallest=0.0):
+    """Whether boxes have a width and a height.
+
+    Args:
+        boxes: float tensor `(..., 4)`.
+        smallest: float, shortest side in pixels that counts; 0 stands for any that is not 0.
+
+    Returns:
+        bool tensor `(...)`.
+
+    Example:
+
+    >>> from keras import ops
+    >>> from libra_keras.functional import boxes
+    >>> some = ops.convert_to_tensor([[0.0, 0.0, 2.0, 0.0], [0.0, 0.0, 2.0, 0.5]])
+    >>> ops.convert_to_numpy(boxes.has_sides(some)).tolist()
+    [False, True]
+    """
+    # Comparing sides, not areas: the product of two tiny sides can round to 0.
+    if smallest == 0:
+        return ops.all(boxes[..., 2:] > boxes[..., :2], axis=-1)
+    return ops.all(boxes[..., 2:] - boxes[..., :2] >= smallest, axis=-1)
+
+
+def clip(boxes, image_sizes, geometry="continuous"):
     """Moves the corners of boxes into their images.
 
     Args:
         boxes: float tensor `(B, N, 4)`.
         image_sizes: tensor `(B, 2)`, height and width in pixels.
+        geometry: str; with `"legacy"` the largest x and y are those of the last pixels.
 
     Returns:
-        float32 tensor `(B, N, 4)` with x in 0..width and y in 0..height. A box that lies outside
-        comes back with a side of 0.
+        float32 tensor `(B, N, 4)` with x in 0..width and y in 0..height (legacy: 0..width - 1 and
+        0..height - 1). A box that lies outside comes back with a side of 0 (legacy: of 1 pixel).
+
+    Raises:
+        ValueError: if `geometry` is none of the three.
 
     Example:
 
@@ -90,10 +127,11 @@ def clip(boxes, image_sizes):
     """
     heights, widths = ops.split(ops.cast(image_sizes, "float32")[:, None, :], 2, axis=-1)
     limits = ops.concatenate([widths, heights, widths, heights], axis=-1)  # (B, 1, 4)
+    limits = limits - _last_pixel(geometry)
     return ops.clip(ops.cast(boxes, "float32"), 0.0, limits)
 
 
-def encode(boxes, anchors, stds=(1.0, 1.0, 1.0, 1.0)):
+def encode(boxes, anchors, stds=(1.0, 1.0, 1.0, 1.0), geometry="continuous"):
     """Describes boxes relative to anchors. Law: `decode(encode(b, a), a) == b`.
 
     Args:
@@ -101,9 +139,13 @@ def encode(boxes, anchors, stds=(1.0, 1.0, 1.0, 1.0)):
             wide, so that padding gives finite numbers.
         anchors: float tensor `(..., 4)`, broadcastable to `boxes`.
         stds: four floats that the deltas are divided by; (0.1, 0.1, 0.2, 0.2) in a box head.
+        geometry: str; with `"legacy"` boxes and anchors are wider and higher by 1.
 
     Returns:
         float32 tensor `(..., 4)`: shift of the centre in anchor sizes, log of the size ratios.
+
+    Raises:
+        ValueError: if `geometry` is none of the three.
 
     Example:
 
@@ -114,8 +156,9 @@ def encode(boxes, anchors, stds=(1.0, 1.0, 1.0, 1.0)):
 
     Reference: [Girshick et al., 2014](https://arxiv.org/abs/1311.2524), appendix C.
     """
-    x, y, width, height = _centre_form(boxes)
-    anchor_x, anchor_y, anchor_width, anchor_height = _centre_form(anchors)
+    last_pixel = _last_pixel(geometry)
+    x, y, width, height = _centre_form(boxes, last_pixel)
+    anchor_x, anchor_y, anchor_width, anchor_height = _centre_form(anchors, last_pixel)
     deltas = [
         (x - anchor_x) / anchor_width,
         (y - anchor_y) / anchor_height,
@@ -125,16 +168,21 @@ def encode(boxes, anchors, stds=(1.0, 1.0, 1.0, 1.0)):
     return ops.stack(deltas, axis=-1) / ops.convert_to_tensor(stds, "float32")
 
 
-def decode(deltas, anchors, stds=(1.0, 1.0, 1.0, 1.0)):
+def decode(deltas, anchors, stds=(1.0, 1.0, 1.0, 1.0), geometry="continuous"):
     """Turns deltas relative to anchors into boxes; the inverse of `encode`.
 
     Args:
         deltas: float tensor `(..., 4)`.
         anchors: float tensor `(..., 4)`, broadcastable to `deltas`.
         stds: four floats that `encode` divided by.
+        geometry: str, the same as of `encode`.
 
     Returns:
-        float32 tensor `(..., 4)` of boxes. A side grows or shrinks at most by 1000/16.
+        float32 tensor `(..., 4)` of boxes. A side grows or shrinks at most by 1000/16; with
+        `"torchvision"` it shrinks without limit.
+
+    Raises:
+        ValueError: if `geometry` is none of the three.
 
     Example:
 
@@ -146,14 +194,23 @@ def decode(deltas, anchors, stds=(1.0, 1.0, 1.0, 1.0)):
     Reference: [Girshick et al., 2014](https://arxiv.org/abs/1311.2524), appendix C.
     """
     deltas = ops.cast(deltas, "float32") * ops.convert_to_tensor(stds, "float32")
+    last_pixel = _last_pixel(geometry)
     x1, y1, x2, y2 = _sides(anchors)
-    width, height = x2 - x1, y2 - y1
+    width, height = x2 - x1 + last_pixel, y2 - y1 + last_pixel
     x = (x1 + x2) * 0.5 + deltas[..., 0] * width
     y = (y1 + y2) * 0.5 + deltas[..., 1] * height
-    log_scale = ops.clip(deltas[..., 2:], -MAX_LOG_SCALE, MAX_LOG_SCALE)
-    half_width = 0.5 * width * ops.exp(log_scale[..., 0])
-    half_height = 0.5 * height * ops.exp(log_scale[..., 1])
+    log_scale = ops.minimum(deltas[..., 2:], MAX_LOG_SCALE)
+    if geometry != "torchvision":
+        log_scale = ops.maximum(log_scale, -MAX_LOG_SCALE)
+    half_width = 0.5 * (width * ops.exp(log_scale[..., 0]) - last_pixel)
+    half_height = 0.5 * (height * ops.exp(log_scale[..., 1]) - last_pixel)
     return ops.stack([x - half_width, y - half_height, x + half_width, y + half_height], axis=-1)
+
+
+def _last_pixel(geometry):
+    """How much wider a box is than `x2 - x1`: 1 where x2 is the last pixel inside it."""
+    check_geometry(geometry)
+    return 1.0 if geometry == "legacy" else 0.0
 
 
 def _sides(boxes):
@@ -161,11 +218,12 @@ def _sides(boxes):
     return boxes[..., 0], boxes[..., 1], boxes[..., 2], boxes[..., 3]
 
 
-def _centre_form(boxes):
+def _centre_form(boxes, last_pixel):
     x1, y1, x2, y2 = _sides(boxes)
     # Padding rows are empty: the floor keeps their logarithm and quotient finite. Real boxes have
     # been checked to be wider (data.checks), so it never touches them.
-    width, height = ops.maximum(x2 - x1, 1e-4), ops.maximum(y2 - y1, 1e-4)
+    width = ops.maximum(x2 - x1 + last_pixel, 1e-4)
+    height = ops.maximum(y2 - y1 + last_pixel, 1e-4)
     return (x1 + x2) * 0.5, (y1 + y2) * 0.5, width, height
 
 

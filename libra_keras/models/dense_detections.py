@@ -57,12 +57,13 @@ def _best_of_level(logits, deltas, anchors, image_sizes, settings):
     logits, pairs = top_k(ops.reshape(logits, (-1, count * num_classes)), count)
     rows = ops.take_along_axis(rows, pairs // num_classes, axis=1)
     deltas = ops.take_along_axis(deltas, rows[..., None], axis=1)
-    boxes = box_ops.decode(deltas, ops.take(anchors, rows, axis=0), settings.stds)
-    boxes = box_ops.clip(boxes, image_sizes)
+    anchors = ops.take(anchors, rows, axis=0)
+    boxes = box_ops.decode(deltas, anchors, settings.stds, settings.geometry)
+    boxes = box_ops.clip(boxes, image_sizes, settings.geometry)
     scores = ops.sigmoid(ops.cast(logits, "float32"))
-    # Comparing sides, not areas: the product of two tiny sides can round to 0.
-    has_sides = ops.all(boxes[..., 2:] > boxes[..., :2], axis=-1)
-    eligible = ops.logical_and(scores > settings.score_threshold, has_sides)
+    eligible = scores > settings.score_threshold
+    if settings.geometry == "continuous":  # the others leave boxes without a side
+        eligible = ops.logical_and(eligible, box_ops.has_sides(boxes))
     return boxes, ops.where(eligible, scores, 0.0), pairs % num_classes
 
 

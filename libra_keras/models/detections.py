@@ -2,9 +2,12 @@
 
 from keras import ops
 
-from libra_keras.functional.boxes import clip, decode
+from libra_keras.functional.boxes import clip, decode, has_sides
 from libra_keras.functional.nms import nms
 from libra_keras.functional.ranking import top_k
+
+# Shortest sides of a detection in pixels; the other geometries ask for none.
+_SMALLEST_SIDES = {"torchvision": 1e-2}
 
 
 def select_detections(logits, deltas, proposals, image_sizes, settings):
@@ -43,7 +46,9 @@ def select_detections(logits, deltas, proposals, image_sizes, settings):
     eligible = ops.logical_and(scores > settings.score_threshold, proposals.mask[..., None])
     scores = ops.where(eligible, scores, 0.0)
     scores, pairs = _best_pairs(scores, settings.max_candidates)
-    boxes = _decode_pairs(deltas, proposals.boxes, pairs, image_sizes, settings.stds)
+    boxes = _decode_pairs(deltas, proposals.boxes, pairs, image_sizes, settings)
+    if settings.geometry in _SMALLEST_SIDES:
+        scores = ops.where(has_sides(boxes, _SMALLEST_SIDES[settings.geometry]), scores, 0.0)
     return suppress(boxes, scores, pairs % num_classes, settings)
 
 
@@ -93,10 +98,11 @@ def _best_pairs(scores, most):
     return best, ops.minimum(pairs, ops.shape(flat)[1] - 1)
 
 
-def _decode_pairs(deltas, proposal_boxes, pairs, image_sizes, stds):
+def _decode_pairs(deltas, proposal_boxes, pairs, image_sizes, settings):
     """Boxes `(B, n, 4)` of (proposal, class) pairs, given as proposal * K + class."""
     num_classes = deltas.shape[2]
     flat = ops.reshape(deltas, (ops.shape(deltas)[0], -1, 4))
     own = ops.take_along_axis(flat, pairs[..., None], axis=1)
     proposals = ops.take_along_axis(proposal_boxes, (pairs // num_classes)[..., None], axis=1)
-    return clip(decode(own, proposals, stds), image_sizes)
+    boxes = decode(own, proposals, settings.stds, settings.geometry)
+    return clip(boxes, image_sizes, settings.geometry)

@@ -8,6 +8,10 @@ from libra_keras.functional import boxes as box_ops
 from libra_keras.functional.nms import nms
 from libra_keras.functional.ranking import top_k
 
+# Shortest sides of a proposal in pixels, 0 for any that is not 0. The legacy geometry asks for
+# none: where x2 is the last pixel inside, a box with x2 = x1 is one pixel wide.
+_SMALLEST_SIDES = {"continuous": 0.0, "torchvision": 1e-3}
+
 
 class Proposals(NamedTuple):
     """Boxes that may hold an object, best first.
@@ -58,7 +62,7 @@ def select_proposals(level_logits, level_deltas, level_anchors, image_sizes, set
     Reference: Faster R-CNN section 3.1; per level as in FPN section 4.1.
     """
     best = [
-        _best_of_level(logits, deltas, anchors, image_sizes, pre_nms)
+        _best_of_level(logits, deltas, anchors, image_sizes, settings.geometry, pre_nms)
         for logits, deltas, anchors in zip(level_logits, level_deltas, level_anchors, strict=True)
     ]
     boxes = ops.concatenate([boxes for boxes, _ in best], axis=0)  # (L * B, pre_nms, 4)
@@ -67,7 +71,7 @@ def select_proposals(level_logits, level_deltas, level_anchors, image_sizes, set
     return _merge_levels(kept_boxes, kept_logits, len(best), settings.post_nms)
 
 
-def _best_of_level(logits, deltas, anchors, image_sizes, pre_nms):
+def _best_of_level(logits, deltas, anchors, image_sizes, geometry, pre_nms):
     """The `pre_nms` best boxes `(B, pre_nms, 4)` of a level; logit -inf marks padding."""
     logits = ops.cast(logits, "float32")
     if logits.shape[1] is None or logits.shape[1] < pre_nms:
@@ -77,11 +81,12 @@ def _best_of_level(logits, deltas, anchors, image_sizes, pre_nms):
     best_logits, indices = top_k(logits, pre_nms)
     indices = ops.minimum(indices, ops.shape(anchors)[0] - 1)
     deltas = ops.take_along_axis(deltas, indices[..., None], axis=1)
-    boxes = box_ops.decode(deltas, ops.take(anchors, indices, axis=0))
-    boxes = box_ops.clip(boxes, image_sizes)
-    # Comparing sides, not areas: the product of two tiny sides can round to 0.
-    has_sides = ops.all(boxes[..., 2:] > boxes[..., :2], axis=-1)
-    return boxes, ops.where(has_sides, best_logits, float("-inf"))
+    boxes = box_ops.decode(deltas, ops.take(anchors, indices, axis=0), geometry=geometry)
+    boxes = box_ops.clip(boxes, image_sizes, geometry)
+    if geometry in _SMALLEST_SIDES:
+        has_sides = box_ops.has_sides(boxes, _SMALLEST_SIDES[geometry])
+        best_logits = ops.where(has_sides, best_logits, float("-inf"))
+    return boxes, best_logits
 
 
 def _suppress(boxes, logits, settings):

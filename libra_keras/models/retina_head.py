@@ -99,13 +99,18 @@ class RetinaHead(keras.layers.Layer):
         self.built = True
 
     def call(self, pyramid):
-        sizes = [ops.shape(level)[1:3] for level in pyramid]
-        settings = self.settings
         return {
             "logits": self._answers(pyramid, self.class_convs, self.class_logits, self.num_classes),
             "deltas": self._answers(pyramid, self.box_convs, self.box_deltas, 4),
-            "anchors": pyramid_anchors(sizes, settings.strides, settings.scales, settings.ratios),
+            "anchors": self._anchors(pyramid),
         }
+
+    def _anchors(self, pyramid):
+        sizes = [ops.shape(level)[1:3] for level in pyramid]
+        settings = self.settings
+        return pyramid_anchors(
+            sizes, settings.strides, settings.scales, settings.ratios, settings.geometry
+        )
 
     def _answers(self, pyramid, convs, last, length):
         """What a branch says of each anchor: a list of `(B, N_l, length)`."""
@@ -155,8 +160,9 @@ class RetinaHead(keras.layers.Layer):
         deltas = ops.cast(ops.concatenate(level_deltas, axis=1), "float32")
         # The others have no box: equal zeros on both sides keep their loss and gradient at 0.
         mask = targets.is_positive[..., None]
-        goal = ops.where(mask, encode(targets.boxes, anchors, self.settings.stds), 0.0)
-        return ops.sum(self.box_loss.call(goal, ops.where(mask, deltas, 0.0)))
+        goal = encode(targets.boxes, anchors, self.settings.stds, self.settings.geometry)
+        goal, deltas = ops.where(mask, goal, 0.0), ops.where(mask, deltas, 0.0)
+        return ops.sum(self.box_loss.call(goal, deltas))
 
     def get_config(self):
         serialize = keras.saving.serialize_keras_object

@@ -81,7 +81,9 @@ class RPNHead(keras.layers.Layer):
     def _anchors(self, pyramid):
         sizes = [ops.shape(level)[1:3] for level in pyramid]
         settings = self.settings
-        return pyramid_anchors(sizes, settings.strides, settings.scales, settings.ratios)
+        return pyramid_anchors(
+            sizes, settings.strides, settings.scales, settings.ratios, settings.geometry
+        )
 
     def propose(self, outputs, image_sizes, training=False):
         """Returns the `Proposals` of a batch; no gradient flows through them.
@@ -126,7 +128,8 @@ class RPNHead(keras.layers.Layer):
         class_loss = ops.binary_crossentropy(is_positive, logits, from_logits=True)
         # Negatives have no box: equal zeros on both sides keep their loss and gradient at 0.
         mask = targets.is_positive[..., None]
-        goal = encode(targets.boxes, ops.take(anchors, indices, axis=0))
+        sampled = ops.take(anchors, indices, axis=0)
+        goal = encode(targets.boxes, sampled, geometry=self.settings.geometry)
         box_loss = self.box_loss.call(ops.where(mask, goal, 0.0), ops.where(mask, deltas, 0.0))
         return (
             ops.sum(class_loss * targets.weights) / normaliser,
