@@ -65,6 +65,19 @@ def rng():
     return np.random.default_rng(0)
 
 
+@pytest.fixture
+def record_error(record_property):
+    """Returns a function that checks an error and notes it for the table at the end of the run."""
+    import keras
+
+    def record(component, error, limit):
+        # Plain values: with pytest-xdist they are sent to another process.
+        record_property("parity", [component, keras.backend.backend(), float(error), float(limit)])
+        assert error <= limit, f"{component}: {error}"
+
+    return record
+
+
 def random_boxes(rng, *shape, height=100.0, width=150.0, smallest=2.0):
     """Valid boxes `(*shape, 4)` inside an image: every side is at least `smallest` pixels."""
     corner = rng.uniform(0, 1, (*shape, 2)) * (width - smallest, height - smallest)
@@ -73,10 +86,22 @@ def random_boxes(rng, *shape, height=100.0, width=150.0, smallest=2.0):
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Shows what tests recorded as "difference": how far the backends were apart."""
+    """Shows how far the backends were apart, and how far our numbers from the reference's."""
     reports = [r for kind in ("passed", "failed") for r in terminalreporter.stats.get(kind, [])]
-    lines = {v for r in reports for name, v in r.user_properties if name == "difference"}
+    noted = [pair for r in reports for pair in r.user_properties]
+    lines = sorted({value for name, value in noted if name == "difference"})
+    show(terminalreporter, "largest differences from TensorFlow", lines)
+    largest = {}
+    for component, backend, error, limit in (value for name, value in noted if name == "parity"):
+        key = f"{backend:10} {component:60} limit {limit:7.0e}"
+        # A NaN is larger than anything.
+        largest[key] = max(largest.get(key, 0.0), error if error == error else float("inf"))
+    lines = [f"{key}   largest error {error:.1e}" for key, error in sorted(largest.items())]
+    show(terminalreporter, "largest errors against mmdetection", lines)
+
+
+def show(terminalreporter, title, lines):
     if lines:
-        terminalreporter.section("largest differences from TensorFlow")
-        for line in sorted(lines):
+        terminalreporter.section(title)
+        for line in lines:
             terminalreporter.write_line(line)

@@ -48,3 +48,9 @@ def same_frequencies(mask, reference):
     z = differences(frequency, reference, len(mask))
     # Of 2000 normal deviations 0.13 exceed 4 on average, and four or more do once in 10**5 files.
     return z.size == 0 or (z.max() < 6 and np.sum(z > 4) <= 3 and 0.75 < np.mean(z**2) < 1.25)
+
+
+def standard_errors(counts, expected, rounding, reference_draws=500):
+    """Deviation of the mean of `counts` from mmdetection's mean, in standard errors."""
+    error = counts.std() * np.sqrt(1 / len(counts) + 1 / reference_draws)
+    return max(abs(counts.mean() - expected) - rounding, 0) / max(error, 1e-9)

@@ -1,8 +1,11 @@
 import numpy as np
 import pytest
 from keras import ops
+from parity import different, relative_error
 
 from libra_keras.functional.anchors import base_anchors, pyramid_anchors
+from libra_keras.models import RetinaHeadSettings, RPNSettings
+from libra_keras.models.targets import match_anchors
 
 
 def test_base_anchors_have_the_area_and_ratio_asked_for():
@@ -25,21 +28,35 @@ def test_wrong_number_of_strides_is_refused():
         pyramid_anchors([(2, 2), (1, 1)], strides=(8,))
 
 
-@pytest.mark.parametrize(
-    ("net", "strides", "scales"),
-    [
-        ("rpn", (4, 8, 16, 32, 64), (8.0,)),
-        ("retina", (8, 16, 32, 64, 128), (4.0, 4 * 2 ** (1 / 3), 4 * 2 ** (2 / 3))),
-    ],
-)
-def test_anchors_equal_the_reference(reference, net, strides, scales):
-    golden = reference("anchors.npz")
-    sizes = sorted({key.split("/")[1] for key in golden if key.startswith(net) and "x" in key})
-    assert sizes
-    for size in sizes:
-        height, width = map(int, size.split("x"))
-        cells = [(-(-height // s), -(-width // s)) for s in strides]
-        for i, level in enumerate(pyramid_anchors(cells, strides, scales)):
-            np.testing.assert_allclose(
-                ops.convert_to_numpy(level), golden[f"{net}/{size}/anchors{i}"], atol=2e-4
-            )
+NETWORKS = {"rpn": RPNSettings(pad_multiple=1), "retina": RetinaHeadSettings(pad_multiple=1)}
+
+
+@pytest.mark.portable
+@pytest.mark.parametrize("net", NETWORKS)
+def test_base_anchors_equal_the_reference(reference, record_error, net):
+    golden, settings = reference("anchors.npz"), NETWORKS[net]
+    for i, stride in enumerate(settings.strides):
+        found = np.array(base_anchors(stride, settings.scales, settings.ratios), "float32")
+        error = relative_error(found, golden[f"{net}/base{i}"], floor=1.0)
+        record_error("base anchors", error, 1e-5)
+
+
+@pytest.mark.portable
+@pytest.mark.parametrize("size", ["256x320", "200x304"])
+@pytest.mark.parametrize("net", NETWORKS)
+def test_anchors_equal_the_reference(reference, record_error, net, size):
+    golden, settings = reference("anchors.npz"), NETWORKS[net]
+    height, width = map(int, size.split("x"))
+    cells = [(-(-height // stride), -(-width // stride)) for stride in settings.strides]
+    levels = pyramid_anchors(cells, settings.strides, settings.scales, settings.ratios)
+    # The reference's flags of anchors inside an image that is smaller than its batch: without
+    # objects all of these are negative, and the others ignored.
+    no_object = np.zeros((1, 1, 4), "float32"), np.zeros((1, 1), bool)
+    image_sizes = np.array([[height - 30, width - 50]])
+    for i, level in enumerate(levels):
+        expected = golden[f"{net}/{size}/anchors{i}"]
+        record_error("anchors", relative_error(level, expected, floor=16.0), 1e-5)
+        found = match_anchors(level, *no_object, image_sizes, settings)
+        valid = golden[f"{net}/{size}/valid_pad_minus30x50/{i}"]
+        record_error("anchors inside: differing", different(found.is_negative[0], valid), 0)
+        assert not ops.convert_to_numpy(found.is_positive).any()

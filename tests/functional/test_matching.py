@@ -1,8 +1,10 @@
+import keras
 import numpy as np
 import pytest
 from keras import ops
+from parity import different, relative_error
 
-from libra_keras.functional.boxes import iou
+from libra_keras.functional.boxes import iof, iou
 from libra_keras.functional.matching import match
 
 THRESHOLDS = {"rpn": (0.7, 0.3, 0.3), "rcnn": (0.5, 0.5, None), "retina": (0.5, 0.4, 0.0)}
@@ -72,31 +74,85 @@ def test_crossed_thresholds_are_refused():
         match([[[0.1]]], [[True]], positive_iou=0.5, negative_iou=0.6)
 
 
-@pytest.mark.parametrize("case", ["rpn", "rcnn", "retina", "ties_rpn", "ties_rcnn", "ties_retina"])
-def test_matches_equal_the_reference(reference, case):
-    golden = {
-        key.split("/")[1]: value
-        for key, value in reference("assigner.npz").items()
-        if key.split("/")[0] == case
-    }
-    positive_iou, negative_iou, low = THRESHOLDS[case.removeprefix("ties_")]
-    overlaps = iou(golden["priors"], golden["gt"])[None]
-    mask = np.ones((1, len(golden["gt"])), bool)
-    result = match(overlaps, mask, positive_iou, negative_iou, low)
-    matched, best, positive, negative = (ops.convert_to_numpy(part)[0] for part in result)
-    verdict = np.where(positive, matched + 1, np.where(negative, 0, -1))
-    np.testing.assert_allclose(best, golden["max_overlaps"], rtol=1e-5, atol=1e-6)
-    overlaps = ops.convert_to_numpy(overlaps)[0]
-    base = match(overlaps[None], mask, positive_iou, negative_iou)
-    base = np.where(base.is_positive, base.matched_gt + 1, np.where(base.is_negative, 0, -1))[0]
+CASES = [
+    *(f"{net}{what}" for net in THRESHOLDS for what in ("", "_nogt", "_ign_thr-1")),
+    *(f"{net}_ign_thr.5{way}" for net in THRESHOLDS for way in ("", "_wrtgt")),
+    *(f"ties_{net}" for net in THRESHOLDS),
+]
+
+
+@pytest.mark.portable
+@pytest.mark.parametrize("case", CASES)
+def test_matches_equal_the_reference(reference, record_error, case):
+    golden = case_of(reference, case)
+    positive_iou, negative_iou, low = THRESHOLDS[case.removeprefix("ties_").split("_")[0]]
+    overlaps, mask = overlaps_of(golden)
+    used = not_in_ignored_regions(golden, case)
+    arguments = overlaps[None], mask[None], positive_iou, negative_iou
+    result = match(*arguments, low, candidate_mask=used[None])
+    labels = np.append(golden["gt_labels"], -1)
+    best = np.where(used, ops.convert_to_numpy(result.max_iou)[0], -1)  # the reference's mark
+    error = relative_error(best, golden["max_overlaps"], floor=0.1)
+    record_error("matching: overlaps", error, 1e-5)
+    base = verdict(match(*arguments, candidate_mask=used[None]))
     # The reference lets an object without any overlap claim all that it does not touch; we don't.
-    np.testing.assert_array_equal(claimed(base, overlaps, low, above=-1), golden["gt_inds"])
-    np.testing.assert_array_equal(claimed(base, overlaps, low, above=0), verdict)
+    count = overlaps.shape[1] * bool(mask.any())
+    whole = claimed(base, overlaps[:, :count], used, low, above=-1)
+    record_error("matching: differing", different(whole, golden["gt_inds"]), 0)
+    assert np.array_equal(labels[np.maximum(whole, 0) - 1], golden["labels"])
+    ours = claimed(base, overlaps[:, :count], used, low, above=0)
+    record_error("matching: differing", different(verdict(result), ours), 0)
 
 
-def claimed(verdict, overlaps, low, above):
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="graphs are TensorFlow's")
+@pytest.mark.parametrize("net", THRESHOLDS)
+def test_no_candidates_match_nothing(reference, net):
+    import tensorflow as tf
+
+    golden = case_of(reference, f"{net}_nopriors")
+    overlaps, mask = overlaps_of(golden)
+    # Outside graphs the maximum of nothing is an error of TensorFlow's.
+    result = tf.function(match)(overlaps[None], mask[None], *THRESHOLDS[net])
+    np.testing.assert_array_equal(verdict(result), golden["gt_inds"])
+    np.testing.assert_array_equal(result.max_iou[0], golden["max_overlaps"])
+    assert len(golden["labels"]) == 0
+
+
+def case_of(reference, case):
+    arrays = reference("assigner.npz").items()
+    return {key.split("/")[1]: value for key, value in arrays if key.split("/")[0] == case}
+
+
+def overlaps_of(golden):
+    """Overlaps `(N, M)` with the objects, and which are objects; at least one column."""
+    objects = golden["gt"]
+    if not len(objects):
+        return np.zeros((len(golden["priors"]), 1), "float32"), np.array([False])
+    return ops.convert_to_numpy(iou(golden["priors"], objects)), np.ones(len(objects), bool)
+
+
+def not_in_ignored_regions(golden, case):
+    """What the reference leaves out: more than half inside a region, or half of one inside it."""
+    if "ign_thr.5" not in case:  # with a threshold of -1 the regions have no effect
+        return np.ones(len(golden["priors"]), bool)
+    priors, regions = golden["priors"], golden["ignore"]
+    if case.endswith("wrtgt"):
+        inside = ops.convert_to_numpy(iof(regions, priors)).T
+    else:
+        inside = ops.convert_to_numpy(iof(priors, regions))
+    return ~np.any(inside > 0.5, axis=1)
+
+
+def verdict(result):
+    """As in the reference: 0 for a negative, i + 1 for the object i, -1 for ignored."""
+    matched, _, positive, negative = (ops.convert_to_numpy(part)[0] for part in result)
+    return np.where(positive, matched + 1, np.where(negative, 0, -1))
+
+
+def claimed(verdict, overlaps, used, low, above):
     """Low-quality matching as a loop over objects; the obvious twin."""
     verdict = verdict.copy()
+    overlaps = np.where(used[:, None], overlaps, -1)
     for k in range(overlaps.shape[1] if low is not None else 0):
         best = overlaps[:, k].max()
         if best >= low and best > above:

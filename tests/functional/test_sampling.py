@@ -3,7 +3,15 @@
 import keras
 import numpy as np
 import pytest
-from draws import DRAWS, keys_of, masks, repeated, same_frequencies, uniform_error
+from draws import (
+    DRAWS,
+    keys_of,
+    masks,
+    repeated,
+    same_frequencies,
+    standard_errors,
+    uniform_error,
+)
 from keras import ops
 
 from libra_keras.functional.sampling import (
@@ -156,7 +164,7 @@ def test_graphs_of_unknown_shape_give_the_same():
 
 
 @pytest.mark.parametrize("name", ["skew", "even8", "one", "short", "just", "many", "few"])
-def test_instance_balanced_draws_as_mmdetection(reference, name):
+def test_instance_balanced_draws_as_mmdetection(reference, record_error, name):
     data = reference("instance_pos_sampler.npz")
     owners = data[f"gt_inds/{name}"]
     keys = keys_of(DRAWS, len(owners))
@@ -166,11 +174,14 @@ def test_instance_balanced_draws_as_mmdetection(reference, name):
         )
         mask = masks(result, len(owners))
         assert np.all(mask.sum(1) == min(num, np.sum(owners > 0)))
+        per_owner = np.stack([mask[:, owners == i + 1].sum(1) for i in range(owners.max())], 1)
+        theirs = data[f"pergt/{name}|num{num}"]
         if data[f"count/{name}|num{num}"][0] == mask.sum(1)[0]:
             assert same_frequencies(mask, data[f"freq/{name}|num{num}"])
+            for counts, expected in zip(per_owner.T, theirs, strict=True):
+                error = standard_errors(counts, expected, rounding=1e-3)
+                record_error("instance-balanced sampling: objects, standard errors", error, 4)
         else:  # mmdetection's refill repeats boxes and falls short: a defect, not reproduced
-            per_owner = np.stack([mask[:, owners == i + 1].sum(1) for i in range(owners.max())], 1)
-            theirs = data[f"pergt/{name}|num{num}"]
             total = np.bincount(owners)[1:]
             assert np.all(per_owner.mean(0) >= theirs - 1e-3)
             all_taken = theirs == total

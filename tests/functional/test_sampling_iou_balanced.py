@@ -2,7 +2,15 @@
 
 import numpy as np
 import pytest
-from draws import DRAWS, keys_of, masks, repeated, same_frequencies, uniform_error
+from draws import (
+    DRAWS,
+    keys_of,
+    masks,
+    repeated,
+    same_frequencies,
+    standard_errors,
+    uniform_error,
+)
 from keras import ops
 
 from libra_keras.functional.sampling import choose_iou_balanced
@@ -171,7 +179,7 @@ DISTRIBUTIONS = ["uniform", "fewhigh_nogt", "allzero", "grid"] + [
 
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
-def test_iou_balanced_draws_as_mmdetection(reference, name):
+def test_iou_balanced_draws_as_mmdetection(reference, record_error, name):
     data = reference("iou_neg_sampler.npz")
     max_iou, owners = data[f"ov/{name}"], data[f"gt_inds/{name}"]
     keys = keys_of(DRAWS, len(max_iou))
@@ -199,5 +207,5 @@ def test_iou_balanced_draws_as_mmdetection(reference, name):
         for k, expected in enumerate(data[f"bins/{tag}"]):
             inside = (max_iou >= np.float32(edges[k])) & (max_iou < np.float32(edges[k + 1]))
             counts = mask[:, inside].sum(1)
-            error = counts.std() * np.sqrt(1 / DRAWS + 1 / 500)
-            assert abs(counts.mean() - expected) <= 4 * error + 1e-4, (tag, k)
+            error = standard_errors(counts, expected, rounding=1e-4)
+            record_error("IoU-balanced sampling: bins, standard errors", error, 4)

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from gradients import layer_gradients, to_numpy
 from keras import ops
+from parity import scaled_error
 
 from libra_keras.layers import BalancedFeaturePyramid, FeaturePyramid
 
@@ -37,7 +38,7 @@ def load_torch(layer, weights, prefix):
         ("libra_retina_r50b8", {"start_level": 1, "extra_levels": "on_input"}, 1),
     ],
 )
-def test_equals_the_reference(reference, detector, arguments, refine_level):
+def test_equals_the_reference(reference, record_error, detector, arguments, refine_level):
     data, weights = reference(f"{detector}_features.npz"), reference(f"{detector}_weights.npz")
     inputs = {f"C{i}": data[f"c{i}"] for i in (2, 3, 4, 5)}
     layer = FeaturePyramid(32, 5, **arguments)
@@ -45,9 +46,7 @@ def test_equals_the_reference(reference, detector, arguments, refine_level):
     load_torch(layer, weights, "neck.0.")
     levels = layer(inputs)
     for i, level in enumerate(levels.values()):
-        np.testing.assert_allclose(
-            ops.convert_to_numpy(level), data[f"fpn{i}"], rtol=1e-3, atol=1e-4
-        )
+        record_error("FPN of a detector", scaled_error(level, data[f"fpn{i}"]), 1e-4)
 
     balanced = BalancedFeaturePyramid(refine_level, "non_local")
     balanced.build({name: level.shape for name, level in levels.items()})
@@ -56,9 +55,7 @@ def test_equals_the_reference(reference, detector, arguments, refine_level):
         conv.kernel.assign(weights[f"neck.1.refine.{name}.conv.weight"].transpose(2, 3, 1, 0))
         conv.bias.assign(weights[f"neck.1.refine.{name}.conv.bias"])
     for i, level in enumerate(balanced(levels).values()):
-        np.testing.assert_allclose(
-            ops.convert_to_numpy(level), data[f"bfp{i}"], rtol=1e-3, atol=1e-4
-        )
+        record_error("BFP of a detector", scaled_error(level, data[f"bfp{i}"]), 1e-4)
 
 
 @pytest.mark.portable

@@ -2,6 +2,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from parity import relative_error
 
 from libra_keras.layers import ImageNormalization
 
@@ -46,12 +47,13 @@ def test_equals_keras_caffe_preprocessing(rng):
     np.testing.assert_allclose(ImageNormalization.caffe_style()(images), expected, atol=1e-4)
 
 
-def test_equals_the_reference(reference):
+@pytest.mark.portable
+def test_equals_the_reference(reference, record_error):
     data = reference("libra_frcnn_r50b8_features.npz")
     padded = np.full((1, 256, 320, 3), 77, "uint8")  # whatever the padding held, it becomes 0
     padded[0, :250, :310] = data["image_bgr_u8"][..., ::-1]
     output = ImageNormalization()(padded, image_sizes=data["img_shape"][None])
-    np.testing.assert_allclose(output, data["input"], atol=1e-6)
+    record_error("image normalisation", relative_error(output, data["input"], floor=0.1), 1e-5)
 
 
 @pytest.mark.portable

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from gradients import layer_gradients
 from keras import ops
+from parity import norm_error, scaled_error
 
 from libra_keras.layers import NonLocalBlock
 
@@ -38,10 +39,11 @@ def softmax(logits):
     return weights / weights.sum(-1, keepdims=True)
 
 
+@pytest.mark.portable
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("use_scale", [False, True])
 @pytest.mark.parametrize("reduction", [1, 2])
-def test_equals_the_reference(reference, mode, use_scale, reduction):
+def test_equals_the_reference(reference, record_error, mode, use_scale, reduction):
     data = reference("nonlocal.npz")
     tag = f"{mode}_scale{int(use_scale)}_red{reduction}"
     weights = {k: v for k, v in data.items() if k.startswith(f"{tag}/w/")}
@@ -50,14 +52,17 @@ def test_equals_the_reference(reference, mode, use_scale, reduction):
     block.build(x.shape)
     load_torch(block, weights, f"{tag}/w/")
     output, of_x, of_weights = layer_gradients(block, x, data["cot"])
-    np.testing.assert_allclose(output, data[f"{tag}/out"], rtol=1e-4, atol=2e-5)
-    np.testing.assert_allclose(of_x, data[f"{tag}/gx"], rtol=1e-3, atol=2e-4)
+    record_error(f"non-local {mode}: output", scaled_error(output, data[f"{tag}/out"]), 1e-4)
+    record_error(f"non-local {mode}: input gradient", norm_error(of_x, data[f"{tag}/gx"]), 1e-3)
     for key in weights:
         name, kind = key.removeprefix(f"{tag}/w/").split(".conv.")
         conv = getattr(block, name)
         actual = of_weights[(conv.kernel if kind == "weight" else conv.bias).path]
         expected = from_torch(data[key.replace("/w/", "/gw/")])
-        np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=1e-3, err_msg=key)
+        # The bias of phi shifts all logits of a softmax: its gradient is rounding around 0.
+        floor = 0.2 if (name, kind) == ("phi", "bias") else 0.0
+        error = norm_error(actual, expected, floor)
+        record_error(f"non-local {mode}: weight gradients", error, 1e-3)
 
 
 @pytest.mark.parametrize("sub_sample", [False, True])

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from gradients import gradient
 from keras import ops
+from parity import relative_error
 
 from libra_keras.losses import BalancedL1Loss, balanced_l1
 
@@ -57,19 +58,30 @@ def test_continuous_form_has_a_continuous_slope(beta):
     np.testing.assert_allclose(slope, np.minimum(0.5 * np.log(b * errors / beta + 1), 1.5), 1e-5)
 
 
-def test_equals_the_reference(reference):
+@pytest.mark.portable
+@pytest.mark.parametrize("k", range(5))
+def test_equals_the_reference(reference, record_error, k):
     data = reference("balanced_l1.npz")
-    for k, (alpha, gamma, beta) in enumerate(data["params"].astype(float).round(6)):
-        target, pred = data[f"target{k}"], data[f"pred{k}"]
-        loss = balanced_l1(target, pred, alpha, gamma, beta)
-        np.testing.assert_allclose(loss, data[f"loss{k}"], rtol=1e-5, atol=2e-7)
-        np.testing.assert_allclose(loss, data[f"loss{k}_f64"], rtol=2e-5, atol=2e-7)
-        slope = gradient(lambda x, t=target, p=(alpha, gamma, beta): balanced_l1(t, x, *p), pred)
-        np.testing.assert_allclose(slope, data[f"grad{k}"], rtol=1e-5, atol=1e-6)
-        terms = ops.convert_to_numpy(loss) * data["weight"]
-        np.testing.assert_allclose(terms.sum() / data["avg_factor"], data[f"wloss{k}"], rtol=1e-5)
-        mean = BalancedL1Loss(alpha, gamma, beta)(target, pred)
-        np.testing.assert_allclose(float(mean) / 4, data[f"mean{k}"], rtol=1e-5)
+    target, pred = data[f"target{k}"], data[f"pred{k}"]
+    parameters = data["params"].astype(float).round(6)[k]  # alpha, gamma, beta
+
+    def terms(pred):
+        return balanced_l1(target, pred, *parameters)
+
+    def weighted(pred):
+        return ops.divide(terms(pred) * data["weight"], data["avg_factor"])
+
+    def check(name, found, expected, floor=0.0):
+        record_error(f"balanced L1: {name}", relative_error(found, expected, floor), 1e-5)
+
+    # Small terms are differences of larger ones, and lose digits in the reference as well.
+    check("terms", terms(pred), data[f"loss{k}"], floor=2e-3)
+    check("terms, against float64", terms(pred), data[f"loss{k}_f64"], floor=2e-3)
+    check("slope", gradient(terms, pred), data[f"grad{k}"], floor=0.01)
+    check("weighted sum", ops.sum(weighted(pred)), data[f"wloss{k}"])
+    check("slope of the weighted sum", gradient(weighted, pred), data[f"wgrad{k}"], floor=0.01 / 37)
+    mean = ops.divide(BalancedL1Loss(*parameters)(target, pred), 4)  # ours adds up a box's four
+    check("mean", mean, data[f"mean{k}"])
 
 
 def test_huge_errors_keep_a_finite_slope():

@@ -6,10 +6,13 @@ import json
 import keras
 import numpy as np
 import pytest
-from draws import same_frequencies
+from draws import same_frequencies, standard_errors
 from keras import ops
 
 from libra_keras.functional.random_keys import random_keys
+from libra_keras.models import GroundTruth
+from libra_keras.models.proposals import Proposals
+from libra_keras.models.targets import match_proposals
 from libra_keras.samplers import (
     CombinedSampler,
     InstanceBalancedSampler,
@@ -249,7 +252,7 @@ def test_config_round_trip(sampler):
     assert type(sampler).from_config(live).get_config() == config
 
 
-def test_libra_draws_as_mmdetection(reference):
+def test_libra_draws_as_mmdetection(reference, record_error):
     data = reference("combined_sampler.npz")
     draws = 300
     max_iou = np.repeat(data["max_overlaps"][None], draws, 0)
@@ -261,8 +264,9 @@ def test_libra_draws_as_mmdetection(reference):
     )  # fmt: skip
     indices, is_positive = ops.convert_to_numpy(indices), ops.convert_to_numpy(is_positive)
     check_rows(indices, is_positive, ops.convert_to_numpy(weights), owners > 0, owners == 0, 512)
-    assert np.all(is_positive.sum(1) == data["npos"][0])  # 128 in every draw of either
-    assert np.all(ops.convert_to_numpy(weights).sum(1) == 512)
+    negatives = ops.convert_to_numpy(weights).sum(1) - is_positive.sum(1)
+    for counts, theirs in ((is_positive.sum(1), data["npos"]), (negatives, data["nneg"])):
+        assert np.ptp(theirs) == 0 and np.all(counts == theirs[0])  # 128 and 384 in every draw
 
     chosen = np.zeros(max_iou.shape)
     np.put_along_axis(chosen, indices, 1, axis=1)
@@ -271,5 +275,16 @@ def test_libra_draws_as_mmdetection(reference):
     for low, high in [(0, 1e-9), (1e-9, 1 / 3), (1 / 3, 0.5)]:  # the bins of the negatives
         inside = (data["gt_inds"] == 0) & (max_iou[0] >= low) & (max_iou[0] < high)
         counts = chosen[:, inside].sum(1)
-        error = counts.std() * np.sqrt(1 / draws + 1 / 500)
-        assert abs(counts.mean() - theirs[inside].sum()) <= 4 * error + 1e-3
+        error = standard_errors(counts, theirs[inside].sum(), rounding=1e-3)
+        record_error("Libra sampling: bins, standard errors", error, 4)
+
+
+def test_candidates_of_libra_as_in_mmdetection(reference):
+    data = reference("combined_sampler.npz")
+    objects = {"boxes": data["gt_bboxes"][None], "labels": np.zeros((1, 6), "int32")}
+    proposals = Proposals(data["proposals"][None], np.ones((1, 2000)), np.ones((1, 2000), bool))
+    _, found = match_proposals(proposals, GroundTruth.of(objects), positive_iou=0.5)
+    matched, max_iou, positive, negative = (ops.convert_to_numpy(part)[0] for part in found)
+    np.testing.assert_array_equal(np.where(positive, matched + 1, 0), data["gt_inds"])
+    np.testing.assert_allclose(max_iou, data["max_overlaps"], rtol=1e-5, atol=1e-6)
+    assert np.array_equal(negative, ~positive)
