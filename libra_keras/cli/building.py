@@ -6,6 +6,7 @@ from libra_keras import models
 from libra_keras.cli.defaults import drop_fractions
 from libra_keras.data import InputPolicy
 from libra_keras.layers import ImageNormalization, MultilevelROIAlign
+from libra_keras.models.constructors.converted import converted_backbone, is_converted
 from libra_keras.models.constructors.parts import network_of, resnet
 from libra_keras.training import SGD, AdamW, WarmupMultiStep
 
@@ -47,29 +48,38 @@ def _backbone_options(options):
 
 
 def _backbone(options):
-    """A ResNet or ResNeXt and the normalisation that its weights were trained with."""
+    """A ResNet or ResNeXt, the normalisation that its weights were trained with, and RoIAlign."""
     weights = None if options.backbone_weights == "none" else options.backbone_weights
-    style = options.backbone_style or ("caffe" if weights else "pytorch")
     frozen_stages = options.frozen_stages
     if frozen_stages is None:
         frozen_stages = 1 if weights else -1  # random features must not be frozen
-    backbone = resnet(
-        network_of(options.model),
-        style=style,
-        batch_norm="frozen" if weights else "trainable",
-        train_affine=options.train_affine is not False,
-        frozen_stages=frozen_stages,
-        weights=weights,
-    )
-    caffe = style == "caffe"
-    normalization = ImageNormalization.caffe_style if caffe else ImageNormalization.torch_style
-    parts = {"backbone": backbone, "normalization": normalization()}
+    training = {
+        "batch_norm": "frozen" if weights else "trainable",
+        "train_affine": options.train_affine is not False,
+        "frozen_stages": frozen_stages,
+    }
+    network = network_of(options.model)
+    if is_converted(weights):
+        parts = converted_backbone(weights, network, options.backbone_style, **training)
+    else:
+        style = options.backbone_style or ("caffe" if weights else "pytorch")
+        parts = _plain_backbone(network, style=style, weights=weights, **training)
     ratio = options.sampling_ratio
     if "rcnn" in options.model:
         parts["roi_align"] = MultilevelROIAlign(sampling_ratio=2 if ratio is None else ratio)
     elif ratio is not None:
         raise ValueError(f"--sampling-ratio is of the second stage, which {options.model} has not")
     return parts
+
+
+def _plain_backbone(network, style, **options):
+    """With random weights, or those of `keras.applications`."""
+    caffe = style == "caffe"
+    normalization = ImageNormalization.caffe_style if caffe else ImageNormalization.torch_style
+    return {
+        "backbone": resnet(network, style=style, **options),
+        "normalization": normalization(),
+    }
 
 
 def build_optimizer(options, steps_per_epoch):

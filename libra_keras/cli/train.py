@@ -68,7 +68,8 @@ def _add_model_arguments(group):
     group.add_argument(
         "--backbone-weights",
         metavar="PATH|imagenet|none",
-        help="weights of keras.applications' ResNet; default: none | imagenet",
+        help="weights of keras.applications' ResNet, or a backbone that libra-keras convert has "
+        "written; default: none | imagenet",
     )
     group.add_argument(
         "--backbone-style",

@@ -10,6 +10,11 @@ from libra_keras import data, training
 from libra_keras.backbones import ResNet
 from libra_keras.cli.fitting import fit_and_report
 from libra_keras.layers import ImageNormalization
+from libra_keras.models.constructors.converted import (
+    converted_backbone,
+    is_converted,
+    load_backbone,
+)
 from libra_keras.training.run import RunFolder
 
 REFERENCE_BATCH = 16  # images in a step of the schedules
@@ -47,9 +52,11 @@ def imagenet_resnet(depth, weights="imagenet"):
 
     Args:
         depth: 50 or 101.
-        weights: `"imagenet"` (Keras downloads it), the path of a file with those weights, or
-            `None`, with which everything trains.
+        weights: `"imagenet"` (Keras downloads it), the path of a file with those weights or of one
+            that `libra-keras convert` has written, or `None`, with which everything trains.
     """
+    if is_converted(weights):
+        return converted_backbone(weights, f"resnet{depth}", **_start(weights))
     return {
         "backbone": ResNet(depth, style="caffe", weights=weights, **_start(weights)),
         "normalization": ImageNormalization.caffe_style(),
@@ -61,8 +68,8 @@ def resnext(depth, groups, base_width, weights):
 
     Args:
         depth, groups, base_width: of `ResNet`.
-        weights: path of a `.weights.h5` of `keras.Model(images, backbone(images))`, or `None`,
-            with which everything trains.
+        weights: path of a file that `libra-keras convert` has written, or of a `.weights.h5` of
+            `keras.Model(images, backbone(images))`; or `None`, with which everything trains.
 
     Raises:
         ValueError: if `weights` is `"imagenet"`: Keras has none.
@@ -72,10 +79,13 @@ def resnext(depth, groups, base_width, weights):
             "Keras offers no ImageNet weights of a ResNeXt. Name a file with --backbone-weights, "
             "or start from nothing with --backbone-weights none"
         )
+    if is_converted(weights):
+        return converted_backbone(
+            weights, f"resnext{depth}_{groups}x{base_width}d", **_start(weights)
+        )
     backbone = ResNet(depth, groups=groups, base_width=base_width, **_start(weights))
     if weights:
-        images = keras.Input((None, None, 3))
-        keras.Model(images, backbone(images)).load_weights(weights)
+        load_backbone(backbone, weights)
     return {"backbone": backbone, "normalization": ImageNormalization.torch_style()}
 
 

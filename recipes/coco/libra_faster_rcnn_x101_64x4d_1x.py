@@ -8,8 +8,8 @@ Not trained here: COCO was not at hand.
         --backbone-weights resnext101_64x4d.weights.h5
 
 With 2 images a GPU on 8 GPUs `--batch 16` is the published setting; the learning rate follows
-`--batch` in proportion. Keras offers no ImageNet weights of a ResNeXt: the file is one that
-`keras.Model(images, backbone(images)).save_weights` wrote; `none` starts from nothing.
+`--batch` in proportion. Keras offers no ImageNet weights of a ResNeXt: `libra-keras convert`
+makes the file of one of PyTorch's; `none` starts from nothing.
 """
 
 import sys

@@ -145,3 +145,22 @@ def test_weights_of_a_resnext_come_from_a_file(recipe, tmp_path):
     loaded = module.resnext(50, 2, 2, tmp_path / "a.weights.h5")["backbone"]
     for ours, theirs in zip(saved.weights, loaded.weights, strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_converted_backbones_are_what_their_record_says(recipe, tmp_path, monkeypatch):
+    import keras
+
+    from libra_keras.models.constructors.parts import NETWORKS
+
+    monkeypatch.setitem(NETWORKS, "resnet50", {"depth": 18, "width": 4})
+    saved, images = ResNet(18, width=4), keras.Input((None, None, 3))
+    keras.Model(images, saved(images)).save_weights(tmp_path / "a.weights.h5")
+    record = {"network": "resnet50", "style": "pytorch", "normalization": "torch", "epsilon": 1e-5}
+    (tmp_path / "a.json").write_text(json.dumps(record))
+    module = recipe("libra_faster_rcnn_r50_1x").experiment
+    trunk = module.imagenet_resnet(50, str(tmp_path / "a.weights.h5"))
+    assert trunk["normalization"].channel_order == "rgb"
+    assert (trunk["backbone"].style, trunk["backbone"].frozen_stages) == ("pytorch", 1)
+    np.testing.assert_array_equal(trunk["backbone"].weights[0], saved.weights[0])
+    with pytest.raises(ValueError, match="holds a resnet50, where a resnext50_2x2d is wanted"):
+        module.resnext(50, 2, 2, str(tmp_path / "a.weights.h5"))
