@@ -91,9 +91,9 @@ def test_every_class_alone_equals_the_reference(reference, record_error, case):
     with native.portable():
         found = nms(*inputs, groups=labels[best][None], mask=scores[best][None] > least)
     found = best[first_kept(found)]
-    record_error("NMS: differing", different(found, arrays[f"multi_{case}/inds"]), 0)
-    np.testing.assert_array_equal(labels[found], arrays[f"multi_{case}/labels"])
-    np.testing.assert_array_equal(np.c_[boxes, scores][found], arrays[f"multi_{case}/dets"])
+    record_error("NMS: differing", different(found, arrays[f"{case}/inds"]), 0)
+    np.testing.assert_array_equal(labels[found], arrays[f"{case}/labels"])
+    np.testing.assert_array_equal(np.c_[boxes, scores][found], arrays[f"{case}/dets"])
 
 
 @pytest.mark.portable
