@@ -33,8 +33,8 @@ class Conversion:
         model: `FasterRCNN`, `FastRCNN`, `RetinaNet` or `RegionProposalNetwork`, or for a backbone
             a `keras.Model` from images to its features.
         record: dict that JSON can hold: `"source"`, the file's name; `"sha256"`; `"taken_for"`,
-            what wrote it; `"kind"`, `"detector"` or `"backbone"`; `"model"` or `"network"`, the name
-            of the ready-made one that it is, or `None`; `"class_names"`; `"preprocessing"`;
+            what wrote it; `"kind"`, `"detector"` or `"backbone"`; `"model"` or `"network"`, the
+            name of the ready-made one that it is, or `None`; `"class_names"`; `"preprocessing"`;
             `"parameters"`; `"unused"`, a dict from tensors that were not needed to the reason;
             `"notes"`; and `"libra_keras"`, the version that converted.
 
@@ -185,8 +185,8 @@ def _note_of_hash(checkpoint):
     if digits is None or checkpoint.sha256.startswith(digits[1]):
         return []
     return [
-        f"The file's name ends in the hash {digits[1]}, but its hash is {checkpoint.sha256[:8]}: it "
-        "was changed, or is another file."
+        f"The file's name ends in the hash {digits[1]}, but its hash is {checkpoint.sha256[:8]}: "
+        "it was changed, or is another file."
     ]
 
 

@@ -9,12 +9,13 @@ from libra_keras.data.known_classes import COCO_CATEGORIES, VOC_NAMES
 
 ERAS = ("1.x", "2.x")
 MODERN, LEGACY = "mmdetection 2.x or 3.x", "mmdetection 1.x"
+_CONVS = r"(neck\.0\.\w+_convs\.\d+|bbox_head\.(?:cls|reg)_convs\.\d+)"
 # Names of older releases, turned into today's.
 _RULES = [
     (r"^neck\.(?!\d)", "neck.0."),  # a neck alone, not a list of two
     (r"\.conv_mask\.", ".conv_out."),  # of the non-local block, in the first files of Libra R-CNN
     # Before 0.6 convolutions were not wrapped.
-    (r"^(neck\.0\.\w+_convs\.\d+|bbox_head\.(?:cls|reg)_convs\.\d+)\.(weight|bias)$", r"\1.conv.\2"),
+    (rf"^{_CONVS}\.(weight|bias)$", r"\1.conv.\2"),
     (r"^bbox_head\.(shared_fcs|fc_cls|fc_reg)", r"roi_head.bbox_head.\1"),
 ]  # fmt: skip
 _UNUSED = [

@@ -1,0 +1,92 @@
+import json
+
+import numpy as np
+import pytest
+from convert.golden_checkpoints import checkpoint
+from reference_detector import rgb_batch
+
+from libra_keras.cli.runs import load_detector
+from libra_keras.convert import convert, read_record
+
+
+@pytest.fixture(scope="module")
+def source(reference):
+    return checkpoint(reference("libra_frcnn_r18b16_weights.npz"), "tiny.pth", sha256="ab" * 32)
+
+
+@pytest.fixture(scope="module")
+def converted(source, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("converted") / "tiny"
+    return convert(source, folder), folder
+
+
+def test_writes_what_the_verbs_read(reference, converted):
+    conversion, folder = converted
+    names = sorted(file.name for file in folder.iterdir())
+    assert names == ["conversion.json", "last.weights.h5", "model.json"]
+    image = reference("libra_frcnn_r18b16_features.npz")["image_bgr_u8"]
+    x = rgb_batch([image], 256, 320)
+    ours, reloaded = conversion.model.predict_on_batch(x), load_detector(folder).predict_on_batch(x)
+    assert ours["num_detections"][0] > 0
+    for key, value in ours.items():
+        np.testing.assert_array_equal(value, reloaded[key])
+
+
+def test_the_record_says_where_it_came_from(converted):
+    conversion, folder = converted
+    record = read_record(folder)
+    assert record == json.loads(json.dumps(conversion.record))  # tuples are lists in JSON
+    assert (record["source"], record["sha256"]) == ("tiny.pth", "ab" * 32)
+    assert record["taken_for"] == "mmdetection 2.x or 3.x" and record["model"] is None
+    assert record["class_names"][:2] == ["person", "bicycle"]
+    assert record["preprocessing"]["input_policy"]["short_side"] == 800
+    assert record["preprocessing"]["normalization"]["channel_order"] == "rgb"
+    summary = conversion.summary()
+    assert "80 classes: person, bicycle, car" in summary and "num_batches_tracked" in summary
+
+
+def test_nothing_is_lost_and_nothing_is_half_written(reference, source, converted, tmp_path):
+    _, folder = converted
+    with pytest.raises(ValueError, match="is not empty; overwrite it"):
+        convert(source, folder)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years")
+    with pytest.raises(ValueError, match="holds no conversion"):
+        convert(source, tmp_path / "mine", overwrite=True)
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "years"
+    weights = reference("libra_frcnn_r18b16_weights.npz")
+    broken = checkpoint({k: v for k, v in weights.items() if "fc_reg.bias" not in k})
+    with pytest.raises(ValueError, match="missing: roi_head.bbox_head.fc_reg.bias"):
+        convert(broken, tmp_path / "new")
+    with pytest.raises(ValueError, match="missing: roi_head.bbox_head.fc_reg.bias"):
+        convert(broken, folder, overwrite=True)
+    assert read_record(folder)["source"] == "tiny.pth"  # the earlier one is whole
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine"]
+
+
+def test_overwrites_an_earlier_conversion(source, tmp_path):
+    convert(source, tmp_path / "a")
+    convert(source, tmp_path / "a", overwrite=True, class_names=[f"c{i}" for i in range(80)])
+    assert read_record(tmp_path / "a")["class_names"][79] == "c79"
+
+
+def test_class_names_must_be_as_many_as_classes(source, tmp_path):
+    with pytest.raises(ValueError, match="one name for each of 80 classes. Received: 2 names"):
+        convert(source, tmp_path / "a", class_names=["cat", "dog"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_kind_decides_what_is_written(reference, source, tmp_path):
+    with pytest.raises(ValueError, match="a detector is written to a folder"):
+        convert(source, tmp_path / "detector.weights.h5")
+    backbone = checkpoint(reference("backbone_r18_b8_weights.npz"))
+    with pytest.raises(ValueError, match="a file NAME.weights.h5"):
+        convert(backbone, tmp_path / "backbone")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_network():
+    with pytest.raises(
+        ValueError, match=r"vit.pth cannot be converted.*called blocks.0.attn, head"
+    ):
+        convert(checkpoint({"blocks.0.attn": None, "head": None}, "vit.pth"), "nowhere")
