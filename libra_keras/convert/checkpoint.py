@@ -141,9 +141,12 @@ def _read_safetensors(path):
         # As tensors of PyTorch: NumPy has no bfloat16.
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return tensors, dict(file.metadata() or {})
+            meta = dict(file.metadata() or {})
     except SafetensorError as error:
         raise ValueError(f"{path} is truncated or damaged: {error}") from error
+    if not tensors:
+        raise ValueError(f"{path} holds no weights")
+    return tensors, meta
 
 
 def _read_torch(path):

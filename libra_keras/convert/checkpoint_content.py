@@ -100,8 +100,8 @@ def _plain(value, done):
 
 
 def _entries(value):
-    """The items of a dict, or of a foreign object that was one."""
-    return value.entries if type(value) is Foreign else value
+    """The items of a foreign object that was a dictionary; anything else as it is."""
+    return value.entries if type(value) is Foreign and value.entries else value
 
 
 def _is_tensor(value):

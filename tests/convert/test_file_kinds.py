@@ -1,0 +1,130 @@
+"""What is no checkpoint is told by its first bytes: one sentence, and no library is asked."""
+
+import io
+import json
+import pickle
+import sys
+import tarfile
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from libra_keras.convert.checkpoint import file_hash, read_checkpoint
+from libra_keras.convert.file_kinds import checkpoint_kind
+
+
+def image(form):
+    stream = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(stream, form)
+    return stream.getvalue()
+
+
+def archive(members, compression=zipfile.ZIP_STORED):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", compression) as file:
+        for name, content in members.items():
+            file.writestr(name, content)
+    return stream.getvalue()
+
+
+def tar():
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as file:
+        file.addfile(tarfile.TarInfo("storages"))
+    return stream.getvalue()
+
+
+HEADER = json.dumps({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
+NOT = {
+    "a JPEG image": image("JPEG"),
+    "a PNG image": image("PNG"),
+    "an HTML page": b"\n<!DOCTYPE html>\n<html><body>404</body></html>",
+    "JSON or other text": b'{"images": []}',
+    "a pointer of Git LFS": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
+    "an HDF5 file": b"\x89HDF\r\n\x1a\n" + bytes(100),
+    "compressed with gzip": b"\x1f\x8b\x08" + bytes(range(100)),
+    "an ONNX model": b"\x08\x07\x12\x07pytorch\x1a\x051.8.0" + bytes(range(200)),
+    "it is text": b"epoch 1 loss 0.5\n",
+    "of a form that is not known": bytes(range(1, 255)),
+    "a tar archive": tar(),
+    "no data.pkl": archive({"config.json": "{}", "model.weights.h5": "x"}),
+    "a TorchScript archive": archive({"m/data.pkl": b"", "m/constants.pkl": b""}),
+    "compressed, or claim": archive({"m/data.pkl": bytes(1000)}, zipfile.ZIP_DEFLATED),
+    "is empty": b"",
+    "begins with zeros": bytes(20000),
+    "is truncated or damaged": archive({"m/data.pkl": bytes(1000)})[:500],
+}
+
+
+@pytest.mark.parametrize("words", NOT)
+def test_what_is_no_checkpoint(words, tmp_path):
+    path = tmp_path / "model.pth"
+    path.write_bytes(NOT[words])
+    with pytest.raises(ValueError, match=words) as raised:
+        read_checkpoint(path)
+    message = str(raised.value)
+    assert message.startswith(str(path)) and "\n" not in message
+    assert len(message.removeprefix(str(path))) < 150
+
+
+def test_suffixes_help_only_where_the_bytes_do_not(tmp_path):
+    for suffix, words in [("onnx", "an ONNX model"), ("safetensors", "no safetensors file")]:
+        path = tmp_path / f"model.{suffix}"
+        path.write_bytes(b"\x08\xff" + bytes(range(100)))
+        with pytest.raises(ValueError, match=words):
+            checkpoint_kind(path)
+
+
+def test_kinds(tmp_path):
+    path = tmp_path / "model.h5"  # the name does not count
+    for content, kind in [
+        (archive({"m/data.pkl": pickle.dumps({})}), "zip"),
+        (pickle.dumps({}), "stream"),
+        (len(HEADER).to_bytes(8, "little") + HEADER + bytes(4), "safetensors"),
+    ]:
+        path.write_bytes(content)
+        assert checkpoint_kind(path) == kind
+
+
+def test_an_archive_that_claims_more_than_it_has(tmp_path):
+    path = tmp_path / "model.pth"
+    content = archive({"m/data.pkl": bytes(1000)})
+    size = (1000).to_bytes(4, "little")
+    assert content.count(size * 2) == 2  # packed and unpacked: before the member, and at the end
+    path.write_bytes(content.replace(size * 2, size + (2**31).to_bytes(4, "little")))
+    with pytest.raises(ValueError, match="larger than the file"):
+        checkpoint_kind(path)
+
+
+def test_missing_files_and_folders(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nothing.pth"):
+        read_checkpoint(tmp_path / "nothing.pth")
+    with pytest.raises(ValueError, match="is a folder"):
+        read_checkpoint(str(tmp_path))
+
+
+def test_without_pytorch(tmp_path, monkeypatch):
+    path = tmp_path / "model.pth"
+    path.write_bytes(pickle.dumps({"a": np.zeros(3)}))
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(ImportError, match=r"pip install 'libra-keras\[convert\]'"):
+        read_checkpoint(path)
+
+
+def test_with_an_old_pytorch(tmp_path, monkeypatch):
+    path = tmp_path / "model.pth"
+    path.write_bytes(pickle.dumps({}))
+    for version in ("2.5.1+cu121", "1.13.0"):
+        monkeypatch.setitem(sys.modules, "torch", type("torch", (), {"__version__": version}))
+        with pytest.raises(ImportError, match=rf"PyTorch {version[:3]}.* is too old"):
+            read_checkpoint(path)
+
+
+def test_the_hash_is_that_of_all_bytes(tmp_path):
+    path = tmp_path / "model.pth"
+    path.write_bytes(b"abc")
+    # The example of FIPS 180-2, appendix B.1.
+    expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert file_hash(path) == expected
