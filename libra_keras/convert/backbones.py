@@ -3,10 +3,14 @@
 from pathlib import Path
 
 from libra_keras.backbones import ResNet
-from libra_keras.backbones.imagenet import NETWORKS
+from libra_keras.backbones.resnet import BLOCKS
 from libra_keras.convert.canonical import COUNTER, COUNTER_REASON, Canonical, renamed
 
 _UNUSED = [(COUNTER, COUNTER_REASON), (r"fc\.(weight|bias)", "the classifier of ImageNet")]
+
+# Kernel and bias of each convolution (a stem, three a block, four shortcuts), and the four arrays
+# of the batch normalisation behind it.
+_DEPTH_OF_ARRAYS = {6 * (1 + 3 * sum(BLOCKS[depth]) + 4): depth for depth in (50, 101, 152)}
 
 
 def is_backbone(tensors):
@@ -48,7 +52,7 @@ def from_torch_backbone(checkpoint, style=None):
 
 
 def from_keras_applications(path):
-    """Reads a ResNet of keras.applications, whichever of its three depths fits.
+    """Reads a ResNet of keras.applications; which of its three depths, the number of arrays tells.
 
     Args:
         path: of a file written by `keras.applications.ResNet50(include_top=False)`, or 101 or 152.
@@ -68,17 +72,31 @@ def from_keras_applications(path):
     """
     if not Path(path).is_file():
         raise ValueError(f"there is no file {path}")
-    problems = []
-    for depth in NETWORKS:
-        backbone = ResNet(depth, style="caffe", weights=path)
-        try:
-            backbone.build((None, None, None, 3))
-        except ValueError as error:
-            problems.append(error)
-            continue
-        notes = ["Its convolutions' biases, 0 up to rounding, are dropped."]
-        return backbone, Canonical({}, {}, {}, "keras.applications", style="caffe", notes=notes)
-    raise ValueError(
-        f"{path} is no ResNet50, ResNet101 or ResNet152 of keras.applications without its "
-        "classifier (include_top=False)"
-    ) from problems[0]
+    depth = _DEPTH_OF_ARRAYS.get(_count_arrays(path))
+    if depth is None:
+        raise ValueError(
+            f"{path} is no ResNet50, ResNet101 or ResNet152 of keras.applications without its "
+            "classifier (include_top=False)"
+        )
+    backbone = ResNet(depth, style="caffe", weights=path)
+    backbone.build((None, None, None, 3))
+    notes = ["Its convolutions' biases, 0 up to rounding, are dropped."]
+    return backbone, Canonical({}, {}, {}, "keras.applications", style="caffe", notes=notes)
+
+
+def _count_arrays(path):
+    """Number of arrays in an HDF5 file, without those of an optimizer."""
+    import h5py  # comes with Keras
+
+    names = []
+
+    def note(name, item):
+        if isinstance(item, h5py.Dataset) and not name.startswith("optimizer"):
+            names.append(name)
+
+    try:
+        with h5py.File(path) as file:
+            file.visititems(note)
+    except OSError as error:
+        raise ValueError(f"{path} is no HDF5 file, or it is damaged: {error}") from error
+    return len(names)

@@ -22,7 +22,6 @@ from libra_keras.convert.placement import backbone_variables, named_variables, p
 from libra_keras.convert.torchvision import from_torchvision, is_torchvision
 
 RECORD = "conversion.json"
-_KERAS_SUFFIXES = (".h5", ".keras")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +111,7 @@ def load(source, class_names=None, era=None, backbone_style=None, epsilon=None):
     of torchvision and timm; and the ResNets of keras.applications. Nothing in a file is executed.
 
     Args:
-        source: path of a `.pth`, `.pt`, `.safetensors`, `.h5` or `.keras` file, or a `Checkpoint`.
+        source: path of a `.pth`, `.pt`, `.safetensors` or `.h5` file, or a `Checkpoint`.
         class_names: list of strings, the classes without background. Defaults to those in the
             file, or those of COCO if there are 80 (of VOC: 20).
         era: `"1.x"` or `"2.x"`, of mmdetection; `None` finds it out where the file shows it.
@@ -139,10 +138,9 @@ def load(source, class_names=None, era=None, backbone_style=None, epsilon=None):
     ValueError: other.pth cannot be converted: it is no detector of mmdetection or torchvision and \
 no ResNet; its tensors are called blocks.0.attn
     """
-    if not isinstance(source, Checkpoint) and Path(source).suffix in _KERAS_SUFFIXES:
-        path, sha256 = Path(source), file_hash(source)
-        backbone, canonical = from_keras_applications(path)
-        return _backbone_conversion(backbone, canonical, path, sha256)
+    if not isinstance(source, Checkpoint) and Path(source).suffix == ".h5":
+        backbone, canonical = from_keras_applications(source)
+        return _backbone_conversion(backbone, canonical, Path(source), file_hash(source))
     checkpoint = source if isinstance(source, Checkpoint) else read_checkpoint(source)
     try:
         canonical = _canonical(checkpoint, class_names, era, backbone_style, epsilon)

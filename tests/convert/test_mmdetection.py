@@ -206,7 +206,8 @@ def test_what_tells_the_sizes_must_be_there(weights, drop, message):
         load(checkpoint(kept))
 
 
-def test_a_file_that_is_not_what_its_name_says(weights):
+def test_a_file_that_is_not_what_its_name_says(reference):
+    weights = reference("libra_frcnn_r18b16_weights.npz")
     record = load(checkpoint(weights, "libra_r50-3afee3a9.pth")).record
     assert any("ends in the hash 3afee3a9" in note for note in record["notes"])
     same = load(checkpoint(weights, "libra_r50-3afee3a9.pth", sha256="3afee3a9" + "0" * 56)).record
