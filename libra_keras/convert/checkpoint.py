@@ -168,7 +168,7 @@ def _read_torch(path):
                     file, map_location="cpu", weights_only=False, pickle_module=unpickling
                 )
     except Exception as error:  # of a damaged file PyTorch raises what comes up
-        reason = str(error).partition("\n")[0] or type(error).__name__
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0].rstrip(": ")
         raise ValueError(
             f"{path} is truncated, damaged or no checkpoint of PyTorch: {reason}"
         ) from error
