@@ -8,7 +8,7 @@ EXIT_INTERRUPTED = 130  # as shells count it: 128 + the signal of Ctrl-C
 
 
 def main(arguments=None):
-    """Runs one verb: `train`, `evaluate`, `predict`, `propose`, `export` or `check-data`.
+    """Runs one verb: `train`, `evaluate`, `predict`, `propose`, `export`, `convert`, `check-data`.
 
     Args:
         arguments: list of str. Defaults to those of the process.
@@ -56,7 +56,7 @@ def parser():
     >>> parser().parse_args(["evaluate", "runs/1", "shapes"]).verb
     'evaluate'
     """
-    from libra_keras.cli import check_data, evaluate, export, predict, propose, train
+    from libra_keras.cli import check_data, convert, evaluate, export, predict, propose, train
 
     top = argparse.ArgumentParser(
         prog="libra-keras",
@@ -64,7 +64,7 @@ def parser():
         epilog="Each verb has examples: libra-keras train --help",
     )
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for verb in (train, evaluate, predict, propose, export, check_data):
+    for verb in (train, evaluate, predict, propose, export, convert, check_data):
         name = verb.__name__.rpartition(".")[2].replace("_", "-")
         summary = verb.__doc__.split("\n")[0]
         own = verbs.add_parser(

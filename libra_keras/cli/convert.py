@@ -1,0 +1,153 @@
+"""Turn a published checkpoint into a detector to use, or into a backbone to train."""
+
+import json
+from pathlib import Path
+
+EXAMPLES = """examples:
+  libra-keras convert libra_faster_rcnn_r50_fpn_1x_coco.pth --to runs/libra_r50
+  libra-keras predict runs/libra_r50 street.jpg --to found
+      a detector of mmdetection, its boxes on a photograph
+  libra-keras convert fasterrcnn_resnet50_fpn_coco.pth --to runs/torchvision_r50
+  libra-keras train my_photos --init runs/torchvision_r50 --to runs/mine
+      a detector of torchvision, trained further for other classes
+  libra-keras convert epoch_12.pth --to runs/pets --class-names cat,dog
+      one of your own whose file does not name its classes
+  libra-keras convert resnet50.pth --to resnet50.weights.h5
+  libra-keras train my_photos --model libra_faster_rcnn_resnet50 \\
+      --backbone-weights resnet50.weights.h5
+      a backbone of torchvision, timm or keras.applications
+"""
+
+
+def add_arguments(parser):
+    """Adds the options of the verb."""
+    parser.add_argument(
+        "file", metavar="FILE", help="a checkpoint: .pth, .pt, .safetensors, .h5 or .keras"
+    )
+    parser.add_argument(
+        "--to",
+        metavar="FOLDER",
+        required=True,
+        help="folder of the detector, or NAME.weights.h5 of a backbone",
+    )
+    parser.add_argument(
+        "--class-names",
+        metavar="NAMES",
+        help="of the classes without background, in their order: cat,dog, or a .txt with one a "
+        "line, or a .json with a list or in COCO's form; default: the file's, or those of COCO "
+        "or VOC if there are as many",
+    )
+    parser.add_argument(
+        "--era",
+        choices=("1.x", "2.x"),
+        help="of mmdetection (3.x is as 2.x); by default the file shows it",
+    )
+    parser.add_argument(
+        "--backbone-style",
+        choices=("pytorch", "caffe"),
+        help="where a block of the backbone has its stride; by default the file shows it",
+    )
+    parser.add_argument(
+        "--batch-norm-epsilon", type=float, metavar="X", help="by default that of the source"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier conversion")
+
+
+def run(options):
+    """Converts as the options say; returns the exit status."""
+    names = None if options.class_names is None else read_names(options.class_names)
+    from libra_keras.convert import convert
+
+    conversion = convert(
+        options.file,
+        options.to,
+        overwrite=options.overwrite,
+        class_names=names,
+        era=options.era,
+        backbone_style=options.backbone_style,
+        epsilon=options.batch_norm_epsilon,
+    )
+    print(conversion.summary())
+    print("\n".join([f"Written to {options.to}. Next:", *next_commands(conversion, options.to)]))
+    return 0
+
+
+def read_names(source):
+    """Reads names of classes.
+
+    Args:
+        source: str, names with commas between them, or the path of a `.txt` with one name a line
+            or of a `.json`: a list of names, or a dict in COCO's form, whose categories count in
+            the order of their ids.
+
+    Returns:
+        List of strings.
+
+    Raises:
+        ValueError: if the file has none of these forms.
+
+    Example:
+
+    >>> from libra_keras.cli.convert import read_names
+    >>> read_names("cat, hot dog")
+    ['cat', 'hot dog']
+    """
+    if source.endswith(".json"):
+        names = _names_of(source, json.loads(Path(source).read_text()))
+    else:
+        text = Path(source).read_text() if source.endswith(".txt") else source.replace(",", "\n")
+        names = [name.strip() for name in text.splitlines() if name.strip()]
+    if not names:
+        raise ValueError(f"--class-names must name at least one class. Received: {source!r}")
+    return names
+
+
+def _names_of(file, content):
+    if isinstance(content, dict):
+        try:
+            categories = sorted(content["categories"], key=lambda entry: entry["id"])
+            content = [entry["name"] for entry in categories]
+        except (KeyError, TypeError):
+            content = None
+    if not isinstance(content, list) or not all(isinstance(name, str) for name in content):
+        raise ValueError(f"{file} must be a list of names, or have COCO's categories")
+    return content
+
+
+def next_commands(conversion, to):
+    """Returns the commands that a user may type after a conversion.
+
+    Args:
+        conversion: `Conversion`.
+        to: str, where it was written.
+
+    Returns:
+        List of str.
+    """
+    from libra_keras.models import FastRCNN, RegionProposalNetwork
+
+    if conversion.record["kind"] == "backbone":
+        model = _trainable(conversion.record["network"])
+        own = f"--backbone-weights {to}"
+        return [f"  libra-keras train DATA --model {model} {own}"] if model else []
+    lines = [
+        f"  libra-keras predict {to} photo.jpg --to found",
+        f"  libra-keras evaluate {to} DATA",
+        f"  libra-keras train DATA --init {to}",
+    ]
+    if isinstance(conversion.model, FastRCNN):
+        return [
+            f"{lines[1]} --proposals-file FILE",
+            f"{lines[2]} --proposals-file FILE --val-proposals-file FILE",
+        ]
+    if isinstance(conversion.model, RegionProposalNetwork):
+        lines[0] = f"  libra-keras propose {to} DATA --split train --to proposals.npz"
+    return lines
+
+
+def _trainable(network):
+    """The name of a ready-made detector on a network, or `None`."""
+    from libra_keras import models
+
+    names = models.list(f"libra_faster_rcnn_{network}") or models.list(f"*_{network}")
+    return names[0] if network and names else None
