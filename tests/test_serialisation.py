@@ -22,6 +22,7 @@ RPN = models.RPNSettings(
     post_nms=10,
     nms_iou=0.5,
     pad_multiple=16,
+    geometry="torchvision",
 )
 BOX_HEAD = models.BoxHeadSettings(
     channels=16,
@@ -31,6 +32,7 @@ BOX_HEAD = models.BoxHeadSettings(
     nms_iou=0.6,
     max_candidates=50,
     max_detections=7,
+    geometry="legacy",
 )
 RETINA_HEAD = models.RetinaHeadSettings(
     channels=8,
@@ -49,6 +51,7 @@ RETINA_HEAD = models.RetinaHeadSettings(
     nms_iou=0.6,
     max_detections=7,
     pad_multiple=16,
+    geometry="torchvision",
 )
 IOU_BALANCED = samplers.IoUBalancedSampler.preset("paper_text", num=16, positive_fraction=0.5)
 INSTANCE_BALANCED = samplers.InstanceBalancedSampler(16, 0.5, max_negatives_per_positive=3)
@@ -101,6 +104,7 @@ OBJECTS = {
         train_kernel=False,
         train_affine=False,
         groups=2,
+        epsilon=0.001,
     ),
     "adapter": backbones.BackboneAdapter(
         NETWORK, batch_norm="trainable", frozen_stages=2, trainable=False, name="network"
@@ -108,12 +112,10 @@ OBJECTS = {
     "resnet": backbones.ResNet(
         34, 8, "caffe", batch_norm="trainable", train_affine=False, frozen_stages=2, name="body"
     ),
-    "resnext": backbones.ResNet(50, 8, groups=2, base_width=3, name="resnext"),
-    "fpn": layers.FeaturePyramid(
-        channels=8, num_levels=4, start_level=1, extra_levels="on_input", name="fpn"
-    ),
+    "resnext": backbones.ResNet(50, 8, groups=2, base_width=3, epsilon=0.0, name="resnext"),
+    "fpn": layers.FeaturePyramid(8, 4, 1, extra_levels="on_input", extra_relu=True, name="fpn"),
     "pafpn": layers.PathAggregationPyramid(
-        channels=8, num_levels=4, start_level=1, extra_levels="on_input", name="pafpn"
+        8, 4, 1, extra_levels="on_input", extra_relu=True, name="pafpn"
     ),
     "bfp": layers.BalancedFeaturePyramid(refine_level=1, refiner=NON_LOCAL, name="bfp"),
     "bfp_conv": layers.BalancedFeaturePyramid(refine_level=1, refiner="conv", name="bfp_conv"),

@@ -199,6 +199,7 @@ def inverse_deviation(variance, epsilon):
     if epsilon > 0:
         return ops.rsqrt(variance + epsilon)
     # Such a channel is constant: what is left of it, whatever its scale, is `beta`.
+    variance = ops.convert_to_tensor(variance)  # JAX's `where` takes no variable
     positive = variance > SMALLEST
     return ops.where(positive, ops.rsqrt(ops.where(positive, variance, 1.0)), 0.0)
 

@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+from gradients import layer_gradients
 from keras import ops
 
 from libra_keras.backbones import ConvBatchNorm
@@ -45,6 +46,50 @@ def test_symmetric_padding_of_strided_convolution():
     # Keras' "same" would start at 0 and 2, and hold 3 and 2.
     outputs = numpy_of(layer(np.ones((1, 4, 4, 1), "float32")))[0, :, :, 0]
     np.testing.assert_allclose(outputs, [[4, 6], [6, 9]], 1e-6)
+
+
+@pytest.mark.portable
+def test_epsilon_by_hand():
+    layer = ConvBatchNorm(1, relu=False, epsilon=1.0)
+    layer.build((None, None, None, 1))
+    layer.kernel.assign([[[[1.0]]]])
+    layer.moving_variance.assign([3.0])
+    assert numpy_of(layer(np.full((1, 1, 1, 1), 8.0, "float32"))).item() == 4  # 8 / sqrt(3 + 1)
+    assert layer.get_config()["epsilon"] == 1.0
+
+
+@pytest.mark.portable
+def test_no_epsilon_and_no_variance():
+    layer = ConvBatchNorm(3, relu=False, epsilon=0.0)
+    layer.build((None, None, None, 1))
+    layer.kernel.assign(np.ones((1, 1, 1, 3)))
+    layer.beta.assign([1.0, 1.0, 1.0])
+    # 1e-40 is so small that compiled code takes it for 0
+    layer.moving_variance.assign([4.0, 0.0, 1e-40])
+    x = np.full((1, 1, 1, 1), 6.0, "float32")
+    outputs, of_x, of_weights = layer_gradients(layer, x, np.ones((1, 1, 1, 3), "float32"))
+    assert outputs.ravel().tolist() == [4, 1, 1]  # 6 / 2 + 1; a constant channel is its beta
+    assert of_x.item() == 0.5
+    assert all(np.isfinite(slope).all() for slope in of_weights.values())
+
+
+@pytest.mark.parametrize("epsilon", [0.5, 0.0])
+def test_batch_statistics_with_another_epsilon(rng, epsilon):
+    layer = randomised(ConvBatchNorm(4, relu=False, batch_norm="trainable", epsilon=epsilon), rng)
+    layer.gamma.assign(np.ones(4))
+    layer.beta.assign(np.zeros(4))
+    x = rng.normal(size=(2, 5, 6, 3)).astype("float32")
+    conv = x @ numpy_of(layer.kernel)[0, 0]
+    deviation = np.sqrt(conv.var((0, 1, 2)) + epsilon)
+    expected = (conv - conv.mean((0, 1, 2))) / deviation
+    np.testing.assert_allclose(numpy_of(layer(x, training=True)), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_negative_epsilon_is_refused():
+    with pytest.raises(
+        ValueError, match="`epsilon` must not be negative. Received: epsilon=-1e-05"
+    ):
+        ConvBatchNorm(3, epsilon=-1e-5)
 
 
 def test_frozen_ignores_training(rng):

@@ -165,6 +165,25 @@ def test_config_and_model_survive_saving(tmp_path, rng):
         np.testing.assert_array_equal(numpy_of(actual[level]), numpy_of(expected[level]))
 
 
+def test_epsilon_reaches_every_convolution(rng):
+    exact, usual = small(epsilon=0.0), small()
+    images = rng.normal(size=(1, 32, 32, 3)).astype("float32")
+    exact(images), usual(images)
+    exact.set_weights(usual.get_weights())
+    convs = [layer for layer in exact._flatten_layers() if hasattr(layer, "moving_variance")]
+    assert len(convs) == 20 and {conv.epsilon for conv in convs} == {0.0}
+    for conv in convs:  # the same scale by another way
+        conv.moving_variance.assign(ops.convert_to_tensor(conv.moving_variance) + 1e-5)
+    for level, outputs in usual(images).items():
+        assert_close(exact(images)[level], numpy_of(outputs), 1e-5)
+    assert ResNet.from_config(exact.get_config()).epsilon == 0.0
+    config = usual.get_config()
+    assert config.pop("epsilon") == 1e-5
+    assert ResNet.from_config(config).epsilon == 1e-5  # saved before there was a choice
+    with pytest.raises(ValueError, match="epsilon=-1"):
+        small(epsilon=-1.0)
+
+
 def test_mixed_precision():
     features = small(dtype="mixed_bfloat16")(np.ones((1, 40, 50, 3), "float32"))
     assert {keras.backend.standardize_dtype(f.dtype) for f in features.values()} == {"bfloat16"}

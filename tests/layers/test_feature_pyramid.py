@@ -113,6 +113,31 @@ def test_extra_levels_are_padded_on_every_side(rng, extra_levels, channels):
     np.testing.assert_allclose(outputs["P6"][:, 0, 0], expected, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.portable
+def test_relu_between_extra_levels_by_hand():
+    # One cell a level and convolutions that take it times -1, or as it is: a ReLU in between
+    # leaves 0 of P6 = -3 for P7, but P6 itself is what comes out.
+    outputs = {}
+    for relu in (False, True):
+        layer = FeaturePyramid(1, num_levels=3, extra_levels="on_output", extra_relu=relu)
+        layer.build([(1, 1, 1, 1)])
+        convs = [*layer.lateral_convs, *layer.output_convs, *layer.extra_convs]
+        for conv, factor in zip(convs, (1, 1, -1, 1), strict=True):
+            size = conv.kernel.shape[0]
+            kernel = np.zeros(conv.kernel.shape, "float32")
+            kernel[size // 2, size // 2] = factor
+            conv.kernel.assign(kernel)
+            conv.bias.assign([0.5] if conv is convs[-1] else [0.0])
+        outputs[relu] = [y.item() for y in to_numpy(layer([np.full((1, 1, 1, 1), 3.0, "float32")]))]
+    assert outputs == {False: [3, -3, -2.5], True: [3, -3, 0.5]}
+
+
+def test_older_configs_have_no_relu():
+    config = FeaturePyramid().get_config()
+    assert config.pop("extra_relu") is False
+    assert FeaturePyramid.from_config(config).extra_relu is False
+
+
 def test_structure_and_names(rng):
     inputs = stages(rng)
     layer = FeaturePyramid(8)
