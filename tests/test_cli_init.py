@@ -3,6 +3,7 @@
 import hashlib
 import json
 
+import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -144,7 +145,18 @@ def test_options_of_parts_that_are_not_there_are_refused(tmp_path):
 def test_no_detector(tmp_path, capsys):
     arguments = ["train", *SHAPES, *TINY, "--to", str(tmp_path / "run"), "--init"]
     (tmp_path / "a.pth").write_bytes(b"")
-    for name, message in {"a.pth": "libra-keras convert", "nothing": "there is no"}.items():
+    other = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    other.save(tmp_path / "other.keras")
+    unknown = '{"module": "nobody", "class_name": "Unknown", "config": {}}'
+    write_converted(tmp_path / "unknown", other)
+    (tmp_path / "unknown" / "model.json").write_text(unknown)
+    wrong = {
+        "a.pth": "libra-keras convert",
+        "nothing": "there is no",
+        "other.keras": "is no detector. Received: Sequential",
+        "unknown": "cannot be loaded: Could not",
+    }
+    for name, message in wrong.items():
         assert main([*arguments, str(tmp_path / name)]) == 1
         assert message in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

@@ -135,7 +135,7 @@ def _changed(part, values):
 
 def _line(path, found, data, fresh):
     if fresh:
-        new = f"re-initialised for {data.num_classes} classes: {', '.join(fresh)}"
+        new = f"re-initialised for {_number(data.num_classes)}: {', '.join(fresh)}"
     else:
         new = "all weights kept"
     return f"Started from {path} ({_classes(found)}); {new}"
@@ -148,9 +148,13 @@ def _classes(found):
         return "boxes of any class"
     names = found.class_names
     if names is None:
-        return f"{found.num_classes} classes without names"
+        return f"{_number(found.num_classes)} without names"
     more = ", ..." if len(names) > NAMED else ""
-    return f"{len(names)} classes: {', '.join(names[:NAMED])}{more}"
+    return f"{_number(len(names))}: {', '.join(names[:NAMED])}{more}"
+
+
+def _number(count):
+    return "1 class" if count == 1 else f"{count} classes"
 
 
 def _record(path, found, fresh):

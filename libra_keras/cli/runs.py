@@ -42,11 +42,15 @@ def load_detector(path, weights="last"):
         raise ValueError(
             f"{path} holds one set of weights. Leave --weights {weights} away, or name a run folder"
         )
-    if is_file:
-        return keras.saving.load_model(path, compile=False)
-    _check_folder(path, weights)
-    model = keras.models.model_from_json((path / "model.json").read_text())
-    model.load_weights(path / f"{weights}.weights.h5")
+    if not is_file:
+        _check_folder(path, weights)
+    try:
+        if is_file:
+            return keras.saving.load_model(path, compile=False)
+        model = keras.models.model_from_json((path / "model.json").read_text())
+        model.load_weights(path / f"{weights}.weights.h5")
+    except TypeError as error:  # what Keras raises over classes that it does not know
+        raise ValueError(f"{path} cannot be loaded: {error}") from error
     return model
 
 
