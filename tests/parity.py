@@ -40,3 +40,12 @@ def _array(found, expected):
     if found.shape != np.shape(expected):
         raise ValueError(f"shapes differ: {found.shape} and {np.shape(expected)}")
     return found
+
+
+def partners(found, expected):
+    """For every row of `expected`, the index of the nearest row of `found`; no two share one."""
+    apart = np.abs(ops.convert_to_numpy(found) - np.asarray(expected)[:, None]).max(-1)
+    nearest = apart.argmin(1)
+    if len(set(nearest)) < len(nearest):
+        raise ValueError("rows are missing: one is the nearest of two")
+    return nearest
