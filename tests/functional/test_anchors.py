@@ -28,6 +28,7 @@ def test_wrong_number_of_strides_is_refused():
         pyramid_anchors([(2, 2), (1, 1)], strides=(8,))
 
 
+SIZES = {"256x320": np.array([256, 320]), "200x304": np.array([200, 304])}
 NETWORKS = {"rpn": RPNSettings(pad_multiple=1), "retina": RetinaHeadSettings(pad_multiple=1)}
 
 
@@ -42,21 +43,31 @@ def test_base_anchors_equal_the_reference(reference, record_error, net):
 
 
 @pytest.mark.portable
-@pytest.mark.parametrize("size", ["256x320", "200x304"])
+@pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("net", NETWORKS)
 def test_anchors_equal_the_reference(reference, record_error, net, size):
-    golden, settings = reference("anchors.npz"), NETWORKS[net]
-    height, width = map(int, size.split("x"))
-    cells = [(-(-height // stride), -(-width // stride)) for stride in settings.strides]
-    levels = pyramid_anchors(cells, settings.strides, settings.scales, settings.ratios)
-    # The reference's flags of anchors inside an image that is smaller than its batch: without
-    # objects all of these are negative, and the others ignored.
-    no_object = np.zeros((1, 1, 4), "float32"), np.zeros((1, 1), bool)
-    image_sizes = np.array([[height - 30, width - 50]])
-    for i, level in enumerate(levels):
+    golden = reference("anchors.npz")
+    for i, level in enumerate(anchors_of(net, size)):
         expected = golden[f"{net}/{size}/anchors{i}"]
         record_error("anchors", relative_error(level, expected, floor=16.0), 1e-5)
-        found = match_anchors(level, *no_object, image_sizes, settings)
-        valid = golden[f"{net}/{size}/valid_pad_minus30x50/{i}"]
-        record_error("anchors inside: differing", different(found.is_negative[0], valid), 0)
-        assert not ops.convert_to_numpy(found.is_positive).any()
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("net", NETWORKS)
+def test_anchors_inside_an_image_equal_the_reference(reference, record_error, net, size):
+    golden = reference("anchors.npz")
+    valid = [golden[f"{net}/{size}/valid_pad_minus30x50/{i}"] for i in range(5)]
+    # Without objects all anchors inside the image, 30 rows and 50 columns smaller than its batch,
+    # are negative, and the others are ignored.
+    no_object = np.zeros((1, 1, 4), "float32"), np.zeros((1, 1), bool)
+    anchors = ops.concatenate(anchors_of(net, size), axis=0)
+    found = match_anchors(anchors, *no_object, SIZES[size] - [[30, 50]], NETWORKS[net])
+    error = different(found.is_negative[0], np.concatenate(valid))
+    record_error("anchors inside: differing", error, 0)
+    assert not ops.convert_to_numpy(found.is_positive).any()
+
+
+def anchors_of(net, size):
+    settings, (height, width) = NETWORKS[net], SIZES[size]
+    cells = [(-(-int(height) // stride), -(-int(width) // stride)) for stride in settings.strides]
+    return pyramid_anchors(cells, settings.strides, settings.scales, settings.ratios)
