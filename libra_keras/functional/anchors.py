@@ -28,10 +28,10 @@ def base_anchors(stride, scales=(8.0,), ratios=(0.5, 1.0, 2.0), geometry="contin
     >>> anchors.base_anchors(4, scales=(8.0,), ratios=(1.0,))
     [(-16.0, -16.0, 16.0, 16.0)]
     >>> anchors.base_anchors(4, scales=(8.0,), ratios=(1.0,), geometry="legacy")
-    [(-14.0, -14.0, 17.0, 17.0)]
+    [(-14.0, -14.0, 18.0, 18.0)]
     """
     check_geometry(geometry)
-    # In the legacy geometry x1 and x2 are the first and the last pixel of a box and of a cell.
+    # mmdetection 1.x rounds the first and the last pixel, and centres them on those of a cell.
     last_pixel = 1.0 if geometry == "legacy" else 0.0
     centre = 0.5 * (stride - 1) if geometry == "legacy" else 0.0
     result = []
@@ -46,7 +46,8 @@ def base_anchors(stride, scales=(8.0,), ratios=(0.5, 1.0, 2.0), geometry="contin
     if geometry == "continuous":
         return result
     # Python rounds as torch and NumPy do: halves go to the even neighbour.
-    return [tuple(float(round(corner)) for corner in corners) for corners in result]
+    result = [tuple(float(round(corner)) for corner in corners) for corners in result]
+    return [(x1, y1, x2 + last_pixel, y2 + last_pixel) for x1, y1, x2, y2 in result]
 
 
 def pyramid_anchors(
@@ -63,8 +64,7 @@ def pyramid_anchors(
     cells lie `padded size // cells` pixels apart, which is less than the stride where the padded
     image (the finest level times its stride) is no multiple of it: 60 and not 64 in an image of
     480 pixels, of which a level of stride 64 has 8 cells. Those of `"legacy"` (mmdetection 1.x)
-    are centred on `(stride - 1) / 2` and have corners of whole pixels, x2 and y2 being the last
-    pixels inside.
+    are centred on the middle of a cell's pixels, and have edges between pixels.
 
     Args:
         feature_sizes: list of L pairs (height, width) of cells; integers or scalar tensors.

@@ -1,10 +1,8 @@
 """Arithmetic on boxes `(x1, y1, x2, y2)`: float32, absolute pixels, no "+1".
 
-`encode`, `decode` and `clip` also know the ways of other toolboxes, since weights that were trained
-with one of them need it: `geometry` is `"continuous"` (mmdetection 2.x and 3.x), `"torchvision"`
-(0.16) or `"legacy"` (mmdetection 1.x, where x2 and y2 are the last pixels inside a box, so that it
-is `x2 - x1 + 1` wide). Overlaps are without "+1" in all of them, as in the configurations named
-`legacy_1.x` that mmdetection 2.x and 3.x have for weights of 1.x.
+`decode` and `clip` also know the ways of other toolboxes, since weights that were trained with one
+of them need it: `geometry` is `"continuous"` (mmdetection 2.x and 3.x), `"torchvision"` (0.16) or
+`"legacy"` (mmdetection 1.x; boxes here are edges, with x2 and y2 one more than there).
 """
 
 import math
@@ -109,11 +107,12 @@ def clip(boxes, image_sizes, geometry="continuous"):
     Args:
         boxes: float tensor `(B, N, 4)`.
         image_sizes: tensor `(B, 2)`, height and width in pixels.
-        geometry: str; with `"legacy"` the largest x and y are those of the last pixels.
+        geometry: str; with `"legacy"` at least one pixel of each side stays: x1 is at most
+            width - 1 and x2 at least 1.
 
     Returns:
-        float32 tensor `(B, N, 4)` with x in 0..width and y in 0..height (legacy: 0..width - 1 and
-        0..height - 1). A box that lies outside comes back with a side of 0 (legacy: of 1 pixel).
+        float32 tensor `(B, N, 4)` with x in 0..width and y in 0..height. A box that lies outside
+        comes back with a side of 0 (legacy: of 1 pixel).
 
     Raises:
         ValueError: if `geometry` is none of the three.
@@ -126,12 +125,15 @@ def clip(boxes, image_sizes, geometry="continuous"):
     [[[0.0, 2.0, 20.0, 8.0]]]
     """
     heights, widths = ops.split(ops.cast(image_sizes, "float32")[:, None, :], 2, axis=-1)
-    limits = ops.concatenate([widths, heights, widths, heights], axis=-1)  # (B, 1, 4)
-    limits = limits - _last_pixel(geometry)
-    return ops.clip(ops.cast(boxes, "float32"), 0.0, limits)
+    largest = ops.concatenate([widths, heights, widths, heights], axis=-1)  # (B, 1, 4)
+    check_geometry(geometry)
+    if geometry != "legacy":
+        return ops.clip(ops.cast(boxes, "float32"), 0.0, largest)
+    least = ops.convert_to_tensor([0.0, 0.0, 1.0, 1.0])
+    return ops.clip(ops.cast(boxes, "float32"), least, largest - (1.0 - least))
 
 
-def encode(boxes, anchors, stds=(1.0, 1.0, 1.0, 1.0), geometry="continuous"):
+def encode(boxes, anchors, stds=(1.0, 1.0, 1.0, 1.0)):
     """Describes boxes relative to anchors. Law: `decode(encode(b, a), a) == b`.
 
     Args:
@@ -139,13 +141,9 @@ def encode(boxes, anchors, stds=(1.0, 1.0, 1.0, 1.0), geometry="continuous"):
             wide, so that padding gives finite numbers.
         anchors: float tensor `(..., 4)`, broadcastable to `boxes`.
         stds: four floats that the deltas are divided by; (0.1, 0.1, 0.2, 0.2) in a box head.
-        geometry: str; with `"legacy"` boxes and anchors are wider and higher by 1.
 
     Returns:
         float32 tensor `(..., 4)`: shift of the centre in anchor sizes, log of the size ratios.
-
-    Raises:
-        ValueError: if `geometry` is none of the three.
 
     Example:
 
@@ -156,9 +154,8 @@ def encode(boxes, anchors, stds=(1.0, 1.0, 1.0, 1.0), geometry="continuous"):
 
     Reference: [Girshick et al., 2014](https://arxiv.org/abs/1311.2524), appendix C.
     """
-    last_pixel = _last_pixel(geometry)
-    x, y, width, height = _centre_form(boxes, last_pixel)
-    anchor_x, anchor_y, anchor_width, anchor_height = _centre_form(anchors, last_pixel)
+    x, y, width, height = _centre_form(boxes)
+    anchor_x, anchor_y, anchor_width, anchor_height = _centre_form(anchors)
     deltas = [
         (x - anchor_x) / anchor_width,
         (y - anchor_y) / anchor_height,
@@ -175,7 +172,7 @@ def decode(deltas, anchors, stds=(1.0, 1.0, 1.0, 1.0), geometry="continuous"):
         deltas: float tensor `(..., 4)`.
         anchors: float tensor `(..., 4)`, broadcastable to `deltas`.
         stds: four floats that `encode` divided by.
-        geometry: str, the same as of `encode`.
+        geometry: str; matters if it is `"torchvision"`.
 
     Returns:
         float32 tensor `(..., 4)` of boxes. A side grows or shrinks at most by 1000/16; with
@@ -194,23 +191,17 @@ def decode(deltas, anchors, stds=(1.0, 1.0, 1.0, 1.0), geometry="continuous"):
     Reference: [Girshick et al., 2014](https://arxiv.org/abs/1311.2524), appendix C.
     """
     deltas = ops.cast(deltas, "float32") * ops.convert_to_tensor(stds, "float32")
-    last_pixel = _last_pixel(geometry)
+    check_geometry(geometry)
     x1, y1, x2, y2 = _sides(anchors)
-    width, height = x2 - x1 + last_pixel, y2 - y1 + last_pixel
+    width, height = x2 - x1, y2 - y1
     x = (x1 + x2) * 0.5 + deltas[..., 0] * width
     y = (y1 + y2) * 0.5 + deltas[..., 1] * height
     log_scale = ops.minimum(deltas[..., 2:], MAX_LOG_SCALE)
     if geometry != "torchvision":
         log_scale = ops.maximum(log_scale, -MAX_LOG_SCALE)
-    half_width = 0.5 * (width * ops.exp(log_scale[..., 0]) - last_pixel)
-    half_height = 0.5 * (height * ops.exp(log_scale[..., 1]) - last_pixel)
+    half_width = 0.5 * width * ops.exp(log_scale[..., 0])
+    half_height = 0.5 * height * ops.exp(log_scale[..., 1])
     return ops.stack([x - half_width, y - half_height, x + half_width, y + half_height], axis=-1)
-
-
-def _last_pixel(geometry):
-    """How much wider a box is than `x2 - x1`: 1 where x2 is the last pixel inside it."""
-    check_geometry(geometry)
-    return 1.0 if geometry == "legacy" else 0.0
 
 
 def _sides(boxes):
@@ -218,12 +209,11 @@ def _sides(boxes):
     return boxes[..., 0], boxes[..., 1], boxes[..., 2], boxes[..., 3]
 
 
-def _centre_form(boxes, last_pixel):
+def _centre_form(boxes):
     x1, y1, x2, y2 = _sides(boxes)
     # Padding rows are empty: the floor keeps their logarithm and quotient finite. Real boxes have
     # been checked to be wider (data.checks), so it never touches them.
-    width = ops.maximum(x2 - x1 + last_pixel, 1e-4)
-    height = ops.maximum(y2 - y1 + last_pixel, 1e-4)
+    width, height = ops.maximum(x2 - x1, 1e-4), ops.maximum(y2 - y1, 1e-4)
     return (x1 + x2) * 0.5, (y1 + y2) * 0.5, width, height
 
 

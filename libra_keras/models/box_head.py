@@ -155,7 +155,7 @@ class BoxHead(keras.layers.Layer):
 
     def _box_loss(self, deltas, sampled, targets):
         own = ops.take_along_axis(deltas, targets.labels[..., None, None], axis=2)[:, :, 0]
-        goal = encode(targets.boxes, sampled, self.settings.stds, self.settings.geometry)
+        goal = encode(targets.boxes, sampled, self.settings.stds)
         # Background has no box: equal zeros on both sides keep its loss and gradient at 0.
         mask = targets.is_positive[..., None]
         own = ops.where(mask, ops.cast(own, "float32"), 0.0)

@@ -9,7 +9,7 @@ from libra_keras.functional.nms import nms
 from libra_keras.functional.ranking import top_k
 
 # Shortest sides of a proposal in pixels, 0 for any that is not 0. The legacy geometry asks for
-# none: where x2 is the last pixel inside, a box with x2 = x1 is one pixel wide.
+# none: clipping leaves a pixel, and mmdetection 1.x kept every box whose width was not negative.
 _SMALLEST_SIDES = {"continuous": 0.0, "torchvision": 1e-3}
 
 

@@ -160,7 +160,7 @@ class RetinaHead(keras.layers.Layer):
         deltas = ops.cast(ops.concatenate(level_deltas, axis=1), "float32")
         # The others have no box: equal zeros on both sides keep their loss and gradient at 0.
         mask = targets.is_positive[..., None]
-        goal = encode(targets.boxes, anchors, self.settings.stds, self.settings.geometry)
+        goal = encode(targets.boxes, anchors, self.settings.stds)
         goal, deltas = ops.where(mask, goal, 0.0), ops.where(mask, deltas, 0.0)
         return ops.sum(self.box_loss.call(goal, deltas))
 

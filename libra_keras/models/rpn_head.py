@@ -129,7 +129,7 @@ class RPNHead(keras.layers.Layer):
         # Negatives have no box: equal zeros on both sides keep their loss and gradient at 0.
         mask = targets.is_positive[..., None]
         sampled = ops.take(anchors, indices, axis=0)
-        goal = encode(targets.boxes, sampled, geometry=self.settings.geometry)
+        goal = encode(targets.boxes, sampled)
         box_loss = self.box_loss.call(ops.where(mask, goal, 0.0), ops.where(mask, deltas, 0.0))
         return (
             ops.sum(class_loss * targets.weights) / normaliser,

@@ -25,18 +25,18 @@ def levels(height, width, strides, **options):
 
 
 def test_legacy_anchors_by_hand():
-    # 32 pixels around 1.5, the middle of the pixels 0..3: from -14 to 17, the last one included
-    assert base_anchors(4, (8.0,), (1.0,), "legacy") == [(-14.0, -14.0, 17.0, 17.0)]
-    # 45.25 by 22.63: 1.5 -+ 22.13 and 1.5 -+ 10.81 are rounded
-    assert base_anchors(4, (8.0,), (0.5,), "legacy") == [(-21.0, -9.0, 24.0, 12.0)]
+    # 32 pixels around 1.5, the middle of the pixels 0..3: -14..17, which end at 18
+    assert base_anchors(4, (8.0,), (1.0,), "legacy") == [(-14.0, -14.0, 18.0, 18.0)]
+    # 45.25 by 22.63: 1.5 -+ 22.13 and 1.5 -+ 10.81 are rounded, then ended by a pixel more
+    assert base_anchors(4, (8.0,), (0.5,), "legacy") == [(-21.0, -9.0, 25.0, 13.0)]
     (level,) = pyramid_anchors([(2, 3)], (4,), ratios=(1.0,), geometry="legacy")
-    assert numpy(level)[4].tolist() == [-10, -10, 21, 21]  # row 1, column 1
+    assert numpy(level)[4].tolist() == [-10, -10, 22, 22]  # row 1, column 1
 
 
 def test_halves_are_rounded_to_even():
     # 5 pixels wide and high: corners of 2.5 in one geometry; 6 around 2 in the other, 2 -+ 2.5
     assert base_anchors(5, (1.0,), (1.0,), "torchvision") == [(-2.0, -2.0, 2.0, 2.0)]
-    assert base_anchors(5, (1.2,), (1.0,), "legacy") == [(0.0, 0.0, 4.0, 4.0)]
+    assert base_anchors(5, (1.2,), (1.0,), "legacy") == [(0.0, 0.0, 5.0, 5.0)]
 
 
 def test_torchvision_anchors_by_hand():
@@ -105,40 +105,34 @@ def test_anchors_of_unknown_sizes():
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 def test_decode_inverts_encode(rng, geometry):
     some, anchors = (random_boxes(rng, 2, 40, smallest=8.0) for _ in range(2))
-    deltas = boxes.encode(some, anchors, STDS, geometry)
+    deltas = boxes.encode(some, anchors, STDS)
     np.testing.assert_allclose(
         numpy(boxes.decode(deltas, anchors, STDS, geometry)), some, atol=2e-4
     )
 
 
-def test_legacy_boxes_are_those_whose_last_pixel_counts(rng):
-    # The pixels x1..x2 cover the plane from x1 to x2 + 1: the deltas are those of such boxes.
-    some, anchors = (np.round(random_boxes(rng, 40, smallest=2.0)) for _ in range(2))
-    covered, covered_anchors = (
-        part + np.array([0, 0, 1, 1], "float32") for part in (some, anchors)
-    )
-    legacy = boxes.encode(some, anchors, STDS, "legacy")
-    np.testing.assert_allclose(
-        numpy(legacy), numpy(boxes.encode(covered, covered_anchors, STDS)), rtol=1e-4, atol=1e-5
-    )
-
-
-def test_legacy_decoding_by_hand():
-    anchor = np.array([0, 0, 9, 9], "float32")  # 10 by 10 pixels around 4.5
-    still = boxes.decode(np.zeros(4, "float32"), anchor, geometry="legacy")
-    assert numpy(still).tolist() == [0, 0, 9, 9]
-    # moved by half a width, twice as wide: 20 pixels around 9.5
+def test_legacy_decoding_is_that_of_counted_pixels():
+    # mmdetection 1.x, by hand: the anchor 0..9 has 10 pixels and the centre 4.5. Moved by half a
+    # width and twice as wide: 20 pixels around 9.5, which are 0..19. Its edges: 0 and 20.
+    anchor = np.array([0, 0, 9 + 1, 9 + 1], "float32")
     moved = boxes.decode(np.array([0.5, 0, np.log(2), 0], "float32"), anchor, geometry="legacy")
-    np.testing.assert_allclose(numpy(moved), [0, 0, 19, 9], atol=1e-5)
+    np.testing.assert_allclose(numpy(moved), [0, 0, 19 + 1, 9 + 1], atol=1e-5)
+
+
+def test_legacy_clipping_leaves_the_last_pixel():
+    # x1 and x2 are clipped to 0..19 there: a box to the right becomes 19..19, one to the left 0..0
+    outside = np.array([[[30, 2, 40, 5], [-9, 2, -4, 5]]], "float32")
+    found = numpy(boxes.clip(outside, np.array([[10, 20]]), "legacy"))[0]
+    assert found.tolist() == [[19, 2, 20, 5], [0, 2, 1, 5]]
 
 
 def test_limits_of_growth():
     # a side of 16 pixels grows to 1000; it shrinks to 16 * 16 / 1000, or, in one, as far as told
     deltas = np.array([[0, 0, 99, 99], [0, 0, -99, -99], [0, 0, -10, -10]], "float32")
-    for geometry, last in (("continuous", 15.5), ("torchvision", 15.5), ("legacy", 14.5)):
-        anchor = np.array([-0.5, -0.5, last, last], "float32")
+    anchor = np.array([-0.5, -0.5, 15.5, 15.5], "float32")
+    for geometry in GEOMETRIES:
         result = numpy(boxes.decode(deltas, anchor, geometry=geometry))
-        widths = result[:, 2] - result[:, 0] + (15.5 - last)
+        widths = result[:, 2] - result[:, 0]
         least = [0.0, 16 * np.exp(-10)] if geometry == "torchvision" else [0.256, 0.256]
         np.testing.assert_allclose(widths, [1000, *least], rtol=1e-4, atol=2e-6)
 
@@ -160,7 +154,7 @@ def test_torchvisions_own_decoding():
     [
         ("continuous", [0, 2, 20, 10]),
         ("torchvision", [0, 2, 20, 10]),
-        ("legacy", [0, 2, 19, 9]),  # the last column and row
+        ("legacy", [0, 2, 20, 10]),
     ],
 )
 def test_clip(geometry, expected):
@@ -179,7 +173,6 @@ def test_has_sides():
     [
         lambda name: base_anchors(4, geometry=name),
         lambda name: pyramid_anchors([(1, 1)], (4,), geometry=name),
-        lambda name: boxes.encode(np.zeros(4), np.ones(4), geometry=name),
         lambda name: boxes.decode(np.zeros(4), np.ones(4), geometry=name),
         lambda name: boxes.clip(np.zeros((1, 1, 4)), np.ones((1, 2)), name),
     ],
