@@ -12,8 +12,9 @@ def replacing(path):
     """Gives a path to write to, which takes the place of `path` if the block ends without error.
 
     The new file or folder is made beside the old one under the same suffix, and renamed at the
-    end: a crash, an error or Ctrl-C leaves the old one as it was. Parents are made. A folder takes
-    the place of any other folder: whether that may go is for the caller to find out.
+    end: a crash, an error or Ctrl-C leaves the old one as it was. A file has reached the disk
+    before it is renamed, so that a power failure cannot leave half of it either. Parents are made.
+    A folder takes the place of any other folder: whether that may go is for the caller to find out.
 
     Args:
         path: str or path of a file or a folder.
@@ -90,10 +91,53 @@ def save_weights(model, path):
         model.save_weights(unfinished)
 
 
+def link(source, path):
+    """Makes `path` a second name of a file that is never written to; an error leaves the old one.
+
+    Where the file system knows no such names, `path` becomes a copy.
+
+    Args:
+        source, path: str or path; the file itself, and its second name.
+
+    Example:
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from libra_keras.atomic import link
+    >>> source = Path(tempfile.mkdtemp()) / "step-20.weights.h5"
+    >>> _ = source.write_text("weights")
+    >>> link(source, source.parent / "last.weights.h5")
+    >>> (source.parent / "last.weights.h5").read_text()
+    'weights'
+    """
+    with replacing(path) as unfinished:
+        try:
+            os.link(source, unfinished)
+        except OSError:
+            shutil.copyfile(source, unfinished)
+
+
+def flush_to_disk(path):
+    """Waits until a file has reached the disk.
+
+    Example:
+
+    >>> import tempfile
+    >>> from libra_keras.atomic import flush_to_disk
+    >>> with tempfile.NamedTemporaryFile() as file:
+    ...     flush_to_disk(file.name)
+    """
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+
+
 def _put(new, path):
     """Renames `new` to `path`; an old file or folder there goes away after that only."""
+    if not new.is_dir():
+        flush_to_disk(new)
     if not (new.is_dir() and path.is_dir()):  # a file never takes the place of a folder
         os.replace(new, path)
+        _flush_names(path.parent)
         return
     old = path.with_name(f".old.{path.name}")  # no system renames over a folder with content
     _remove(old)
@@ -104,6 +148,16 @@ def _put(new, path):
         os.replace(old, path)
         raise
     _remove(old)
+
+
+def _flush_names(folder):
+    """Waits until the names in a folder have reached the disk, on systems that can."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _remove(path):
