@@ -17,13 +17,15 @@ def training_batches(
     drop_empty=False,
     kind=None,
     threads=None,
+    start_step=0,
 ):
     """Makes the batches of a training run.
 
     Images are shuffled over the whole data set in each epoch, kept in proportion, resized,
     mirrored with probability `flip`, and padded at right and below. The order is a pure function
-    of `seed` and the epoch: a run that starts at `start_epoch` continues as if never stopped.
-    Ignored boxes (crowds, difficult objects) are left out.
+    of `seed` and the epoch: a run that starts at `start_epoch` and `start_step` continues as if
+    never stopped, and what comes before is not read. Ignored boxes (crowds, difficult objects) are
+    left out.
 
     Args:
         data: `DetectionData`.
@@ -43,6 +45,8 @@ def training_batches(
             of `"py"` from its first two batches, so there its images need one orientation.
         threads: int, images that are read at the same time. Defaults to what tf.data finds best,
             or one per CPU core, at most 8.
+        start_step: int, the first batch of `start_epoch`; steps beyond its end lie in the epochs
+            after it. Defaults to 0.
 
     Returns:
         Data set of `(x, y)`: `x` is a dict of `"images"` uint8 `(B, H, W, 3)` RGB,
@@ -54,7 +58,8 @@ def training_batches(
         `batch_files(epoch, step)`, `damaged`.
 
     Raises:
-        ValueError: if there is not one full batch, or `kind` is another. While iterating,
+        ValueError: if there is not one full batch, `start_epoch` or `start_step` is negative or
+            behind the end, or `kind` is another. While iterating,
             `TooManyDamagedImages`, which tf.data wraps into an error of its own, stops a run in
             which over 1 % of the images are damaged, and names the files.
 
@@ -71,7 +76,14 @@ def training_batches(
     if drop_empty:
         data = data.subset([i for i, example in enumerate(data.examples) if example.num_boxes])
     source = TrainingSource(data, policy, batch_size, flip, seed, max_boxes)
-    return module.training(source, epochs, start_epoch, threads)
+    start = start_epoch * source.steps_per_epoch + start_step
+    end = None if epochs is None else (start_epoch + epochs) * source.steps_per_epoch
+    if min(start_epoch, start_step) < 0 or (end is not None and start > end):
+        raise ValueError(
+            "`start_epoch` and `start_step` must not be negative or behind the end. "
+            f"Received: start_epoch={start_epoch}, start_step={start_step}, epochs={epochs}"
+        )
+    return module.training(source, start, end, threads)
 
 
 def evaluation_batches(data, policy, batch_size, kind=None, threads=None):

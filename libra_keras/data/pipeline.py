@@ -12,20 +12,26 @@ SPECS = {  # of one sample: image, size of its content, size of the file, id
 }
 
 
-def training(source, epochs, start_epoch, threads=None):
-    """Returns the `tf.data.Dataset` of a training run; see `data.training_batches`."""
+def training(source, start, end, threads=None):
+    """Returns the `tf.data.Dataset` of a training run; see `data.training_batches`.
+
+    Args:
+        source: `TrainingSource`.
+        start, end: numbers of the run's first batch and of the one behind its last; `end` is
+            `None` for an endless run.
+        threads: int or `None`.
+    """
     specs = (
         *_input_specs(source),
         tf.TensorSpec((source.max_boxes, 4), tf.float32),
         tf.TensorSpec((source.max_boxes,), tf.int32),
     )
     batch_size = source.plan.batch_size
-    per_epoch = source.steps_per_epoch * batch_size
-    last = tf.int64.max if epochs is None else (start_epoch + epochs) * per_epoch
-    numbers = tf.data.Dataset.range(start_epoch * per_epoch, last // batch_size * batch_size)
+    last = tf.int64.max // batch_size if end is None else end
+    numbers = tf.data.Dataset.range(start * batch_size, last * batch_size)
     samples = _loaded(numbers, source.sample, specs, threads)
     dataset = samples.batch(batch_size, drop_remainder=True)
-    if epochs is None:
+    if end is None:
         endless = tf.data.experimental.INFINITE_CARDINALITY
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(endless))
     dataset = dataset.map(functools.partial(_as_pair, source.inputs)).prefetch(tf.data.AUTOTUNE)

@@ -121,15 +121,15 @@ def arranged(names, samples):
     return (x, dict(zip(("boxes", "labels"), rest, strict=True))) if rest else x
 
 
-def training(source, epochs, start_epoch, threads=None):
-    """Returns the `Batches` of a training run; arguments as for `data.training_batches`."""
-    size, steps = source.plan.batch_size, source.steps_per_epoch
+def training(source, start, end, threads=None):
+    """Returns the `Batches` of a training run; arguments as for `pipeline.training`."""
+    size = source.plan.batch_size
 
     def numbers(index):
-        first = (start_epoch * steps + index) * size
+        first = (start + index) * size
         return range(first, first + size)
 
-    return Batches(source, numbers, None if epochs is None else epochs * steps, threads)
+    return Batches(source, numbers, None if end is None else end - start, threads)
 
 
 def evaluation(source, batch_size, threads=None):

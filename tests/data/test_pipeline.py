@@ -29,6 +29,8 @@ def test_order_is_that_of_the_plan_and_resumes(files):
     np.testing.assert_array_equal(ids, np.concatenate([plan.batches(e) for e in range(3)]) + 1)
     later = data.training_batches(read, POLICY, 2, epochs=1, start_epoch=2)
     np.testing.assert_array_equal([x["image_ids"] for x, _ in later], ids[4:])
+    later = data.training_batches(read, POLICY, 2, epochs=2, start_epoch=1, start_step=1)
+    np.testing.assert_array_equal([x["image_ids"] for x, _ in later], ids[3:])
 
 
 def test_endless(files):

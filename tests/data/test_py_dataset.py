@@ -64,6 +64,22 @@ def test_order_is_that_of_the_plan_and_resumes(files):
     ids = ids_of(py_batches(read, POLICY, 2, epochs=3))
     assert ids == planned(data.BatchPlan([False] * 5, 2), range(3))
     assert ids_of(py_batches(read, POLICY, 2, epochs=1, start_epoch=2)) == ids[4:]
+    assert ids_of(py_batches(read, POLICY, 2, epochs=2, start_epoch=1, start_step=1)) == ids[3:]
+    assert ids_of(py_batches(read, POLICY, 2, epochs=3, start_step=5)) == ids[5:]
+
+
+def test_only_what_is_left_of_a_run_is_read(files):
+    batches = py_batches(files([LANDSCAPE] * 4), POLICY, 2, epochs=2, start_step=3)
+    asked, load = [], batches.source.sample
+    batches.source.sample = lambda number: (asked.append(number), load(number))[1]
+    list(batches)
+    assert sorted(asked) == [6, 7]  # the last two of eight samples
+
+
+@pytest.mark.parametrize("start", [{"start_step": -1}, {"start_step": 5}, {"start_epoch": -1}])
+def test_a_start_outside_of_the_run_is_refused(files, start):
+    with pytest.raises(ValueError, match="must not be negative or behind the end"):
+        py_batches(files([LANDSCAPE] * 4), POLICY, 2, epochs=2, **start)
 
 
 def test_batches_are_pure_functions_of_their_number(files):
