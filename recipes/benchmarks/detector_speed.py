@@ -6,12 +6,21 @@ calibration, not seconds, between machines.
 
     python recipes/benchmarks/detector_speed.py --size 512x512 800x1344
     python recipes/benchmarks/detector_speed.py --model faster_rcnn_resnet50 --runs 3
+
+`--beside` compares with torchvision's Faster R-CNN instead of looking at the parts: it runs
+`torchvision_speed.py` with the interpreter of an environment that has torchvision. Calls of the two
+alternate, with equal sizes and numbers of threads, so that whatever else the machine does meets
+both. Nothing else should run, and memory must suffice for both.
+
+    python recipes/benchmarks/detector_speed.py --beside torchvision-env/bin/python
 """
 
 import argparse
 import os
 import statistics
+import subprocess
 import time
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -26,12 +35,14 @@ FORWARD_BACKWARD = "calibration: ResNet-50 forward + backward"
 def seconds(function, runs):
     """Median time of `function()` after one call that traces and compiles."""
     function()
-    times = []
-    for _ in range(runs):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+    return statistics.median([one_call(function) for _ in range(runs)])
+
+
+def one_call(function):
+    """Time of one call in seconds."""
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
 
 
 def calibration(runs):
@@ -68,15 +79,68 @@ def noise_batch(num, height, width, num_objects=8, seed=0):
     return x, {"boxes": boxes, "labels": rng.integers(0, 80, (num, num_objects), "int32")}
 
 
-def inference(model, height, width, runs):
+def inference(model, height, width):
+    """Returns a function that detects in one image."""
     x, _ = noise_batch(1, height, width)
-    return {"inference, batch 1": seconds(lambda: model.predict_on_batch(x), runs)}
+    return lambda: model.predict_on_batch(x)
 
 
-def training(model, height, width, runs):
+def training_step(model, height, width):
+    """Returns a function that makes one step of SGD on two images."""
     batch = noise_batch(2, height, width)
     model.compile(lk.training.SGD(1e-4, momentum=0.9, weight_decay=1e-4))
-    return {"training step, batch 2": seconds(lambda: model.train_on_batch(*batch), runs)}
+    return lambda: model.train_on_batch(*batch)
+
+
+# In the order of `torchvision_speed.py`.
+WHOLE = {"inference, batch 1": inference, "training step, batch 2": training_step}
+
+
+def whole(model, height, width, runs):
+    return {name: seconds(make(model, height, width), runs) for name, make in WHOLE.items()}
+
+
+class Torchvision:
+    """`torchvision_speed.py` in an environment of its own, which makes one call when asked."""
+
+    def __init__(self, python, size, threads):
+        script = Path(__file__).with_name("torchvision_speed.py")
+        command = [python, script, "--serve", "--size", size, "--threads", str(threads)]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        self.process = subprocess.Popen(command, text=True, **pipes)
+        self.versions = self._line()
+
+    def _line(self):
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit("torchvision_speed.py ended; is torchvision in that environment?")
+        return line.strip()
+
+    def seconds(self, number):
+        """Time of one call of the thing of this number."""
+        print(number, file=self.process.stdin, flush=True)
+        return float(self._line())
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def beside(model, python, size, runs, threads):
+    """Prints the times of both, and ours over theirs: medians, and the range of single pairs."""
+    peer = Torchvision(python, size, threads)
+    shown = f"{model.name} at {size}, {threads} threads, float32, medians of {runs}"
+    print(f"\n{shown}, beside {peer.versions}")
+    print(f"{'':24} {'ours':>9} {'theirs':>9} {'ratio':>6}  of single pairs")
+    for number, (name, make) in enumerate(WHOLE.items()):
+        run = make(model, *map(int, size.split("x")))
+        run(), peer.seconds(number)  # traces, compiles, warms up
+        pairs = [(one_call(run), peer.seconds(number)) for _ in range(runs)]
+        ours, theirs = map(statistics.median, zip(*pairs, strict=True))
+        ratios = [a / b for a, b in pairs]
+        print(f"{name:24} {ours:7.3f} s {theirs:7.3f} s {ours / theirs:6.2f}", end="  ")
+        print(f"{min(ratios):.2f}..{max(ratios):.2f}", flush=True)
+    peer.close()
 
 
 def parts(model, height, width, runs):
@@ -130,9 +194,8 @@ def parts(model, height, width, runs):
     return result
 
 
-def report(name, size, times):
+def report(name, size, times, threads):
     """Prints every figure beside the two calibrations of the same run."""
-    threads = tf.config.threading.get_intra_op_parallelism_threads() or os.cpu_count()
     print(f"\n{name} at {size}, {threads} threads, float32, medians")
     forward, backward = times[FORWARD], times[FORWARD_BACKWARD]
     print(f"{'':44} {'seconds':>8} {'/ forward':>10} {'/ fwd + bwd':>12}")
@@ -149,16 +212,24 @@ def main():
         "--size", nargs="+", default=["512x512"], metavar="HEIGHTxWIDTH", help="in pixels"
     )
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument(
+        "--beside", metavar="PYTHON", help="an interpreter with torchvision, to compare with"
+    )
     args = parser.parse_args()
+    tf.config.threading.set_intra_op_parallelism_threads(args.threads)
     keras.utils.set_random_seed(0)
-    calibrated = calibration(args.runs)
+    calibrated = {} if args.beside else calibration(args.runs)
     for size in args.size:
         height, width = map(int, size.split("x"))
-        model = getattr(lk.models, args.model)(num_classes=80)
+        model = getattr(lk.models, args.model)(num_classes=80, name=args.model)
+        if args.beside:
+            beside(model, args.beside, size, args.runs, args.threads)
+            continue
         times = dict(calibrated)
-        for measure in (inference, training, parts):
+        for measure in (whole, parts):
             times.update(measure(model, height, width, args.runs))
-        report(args.model, size, times)
+        report(args.model, size, times, args.threads)
 
 
 if __name__ == "__main__":

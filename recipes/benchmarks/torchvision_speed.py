@@ -1,8 +1,9 @@
 """The peer of `detector_speed.py`: torchvision's R50-FPN Faster R-CNN, timed the same way.
 
-Needs torch and torchvision, in an environment of their own; run both scripts one after the other on
-an idle machine. As in ours, batch normalisation, the stem and the first stage are frozen, weights
-are random, and images are noise of exactly the size asked for.
+Needs torch and torchvision, in an environment of their own. `detector_speed.py --beside` runs it
+with the interpreter of that environment, and prints both times and their ratio; alone it prints its
+own. As in ours, batch normalisation, the stem and the first stage are frozen, weights are random,
+and images are noise of exactly the size asked for.
 
     python recipes/benchmarks/torchvision_speed.py --size 512x512
 """
@@ -10,24 +11,22 @@ are random, and images are noise of exactly the size asked for.
 import argparse
 import os
 import statistics
+import sys
 import time
 
 import torch
+import torchvision
 from torchvision.models import resnet50
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
 from torchvision.ops import FrozenBatchNorm2d
 
 
-def seconds(function, runs):
-    """Median time of `function()` after one call to warm up."""
+def seconds(function):
+    """Time of one call."""
+    start = time.perf_counter()
     function()
-    times = []
-    for _ in range(runs):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+    return time.perf_counter() - start
 
 
 def detector(height, width):
@@ -50,17 +49,35 @@ def noise_batch(num, height, width, num_objects=8):
     return images, truth
 
 
-def training_step(model, batch):
-    """Returns a function that makes one step of SGD."""
+def inference(model, height, width):
+    """Returns a function that detects in one image."""
+    images, _ = noise_batch(1, height, width)
+
+    def run():
+        with torch.no_grad():
+            model.eval()(images)
+
+    return run
+
+
+def training_step(model, height, width):
+    """Returns a function that makes one step of SGD on two images."""
+    batch = noise_batch(2, height, width)
     weights = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(weights, 1e-4, momentum=0.9, weight_decay=1e-4)
 
-    def step():
+    def run():
         optimizer.zero_grad()
-        sum(model(*batch).values()).backward()
+        sum(model.train()(*batch).values()).backward()
         optimizer.step()
 
-    return step
+    return run
+
+
+def answer_requests(functions):
+    """Makes one call for each line of the input, a number, and prints its seconds."""
+    for line in sys.stdin:
+        print(seconds(functions[int(line)]), flush=True)
 
 
 def main():
@@ -69,16 +86,25 @@ def main():
     )
     parser.add_argument("--size", default="512x512", metavar="HEIGHTxWIDTH", help="in pixels")
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument(
+        "--serve", action="store_true", help="run what standard input asks for; used by --beside"
+    )
     args = parser.parse_args()
     height, width = map(int, args.size.split("x"))
     torch.manual_seed(0)
-    torch.set_num_threads(os.cpu_count())
-    model = detector(height, width).eval()
-    images, _ = noise_batch(1, height, width)
-    with torch.no_grad():
-        print(f"inference, batch 1      {seconds(lambda: model(images), args.runs):8.3f} s")
-    step = training_step(model.train(), noise_batch(2, height, width))
-    print(f"training step, batch 2  {seconds(step, args.runs):8.3f} s")
+    torch.set_num_threads(args.threads)
+    model = detector(height, width)
+    names = ("inference, batch 1", "training step, batch 2")
+    functions = [make(model, height, width) for make in (inference, training_step)]
+    versions = f"torchvision {torchvision.__version__}, torch {torch.__version__}"
+    print(f"{versions}, {torch.get_num_threads()} threads", flush=True)
+    if args.serve:
+        return answer_requests(functions)
+    for name, function in zip(names, functions, strict=True):
+        function()  # warms up
+        times = [seconds(function) for _ in range(args.runs)]
+        print(f"{name:24}{statistics.median(times):8.3f} s")
 
 
 if __name__ == "__main__":
