@@ -89,12 +89,24 @@ class EpochEvaluation(keras.callbacks.Callback):
         if not self.is_due(epoch):
             logs.update({f"val_{name}": math.nan for name in self.names})
             return
-        self.detections, self.metrics = self.measure(self._get_batches())
+        self.evaluate()
         logs.update({f"val_{name}": self.metrics[name] for name in self.names})
         if logs[self.monitor] > self.best:
             self.best = logs[self.monitor]
             if self.best_weights is not None:
                 save_weights(self.model, self.best_weights)
+
+    def evaluate(self):
+        """Measures `self.model` now: sets `detections` and `metrics`, and saves nothing."""
+        self.detections, self.metrics = self.measure(self._get_batches())
+
+    def get_state(self):
+        """Returns what `set_state` needs to continue a run: a dict."""
+        return {"best": self.best}
+
+    def set_state(self, state):
+        """Goes on where `get_state` was called."""
+        self.best = state["best"]
 
     def is_due(self, epoch):
         """Whether `epoch`, counted from 0, is evaluated; subclasses may have more to say."""

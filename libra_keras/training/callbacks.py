@@ -113,9 +113,9 @@ class StopOnNonFinite(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch
-        self._first = 0
 
     def on_train_batch_begin(self, batch, logs=None):
+        self._first = batch
         # Moving averages follow the forward pass, which the optimizer cannot take back. They are
         # vectors; frozen kernels never change and are not copied.
         variables = [v for v in self.model.non_trainable_variables if len(v.shape) <= 1]
@@ -125,7 +125,6 @@ class StopOnNonFinite(keras.callbacks.Callback):
         skipped = self._skipped() > self._skipped_before
         if skipped or not math.isfinite((logs or {}).get("loss", 0.0)):
             self._stop(range(self._first, batch + 1), skipped)
-        self._first = batch + 1
 
     def _skipped(self):
         optimizer = self.model.optimizer
@@ -195,6 +194,8 @@ class StepLogger(keras.callbacks.Callback):
     1,3,3,0.5,0
     """
 
+    _STATE = ("_names", "_row_start", "_steps", "_sums", "_epoch", "_epoch_steps", "_epoch_sums")
+
     def __init__(self, path, every=20, append=False):
         super().__init__()
         if int(every) != every or every < 1:
@@ -226,6 +227,15 @@ class StepLogger(keras.callbacks.Callback):
     def on_train_end(self, logs=None):
         if self._steps:
             self._write()
+
+    def get_state(self):
+        """Returns what `set_state` needs to go on in the middle of a row: a dict for JSON."""
+        return {name: getattr(self, name) for name in self._STATE}
+
+    def set_state(self, state):
+        """Goes on where `get_state` was called; belongs after `on_epoch_begin`."""
+        for name in self._STATE:
+            setattr(self, name, state[name])
 
     def _clear(self):
         self._steps = 0
