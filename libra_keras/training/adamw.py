@@ -3,22 +3,25 @@
 import keras
 from keras import ops
 
+from libra_keras.training.rate_multipliers import RateMultipliers
 from libra_keras.training.skip_nonfinite import SkipNonFinite
 
 
 @keras.saving.register_keras_serializable(package="libra_keras", name="GuardedAdamW")
-class AdamW(SkipNonFinite, keras.optimizers.AdamW):
+class AdamW(SkipNonFinite, RateMultipliers, keras.optimizers.AdamW):
     """AdamW that skips updates whose gradients are not finite, as `SGD` of this package does.
 
     The update is that of `keras.optimizers.AdamW`, with all its arguments. If any gradient (on any
-    replica, after clipping) contains an infinity or a NaN, parameters, moments and `iterations`
-    stay as they are, and `nonfinite_updates` counts one more. For networks that learn from
-    nothing in few steps; the reference's recipes fine-tune with `SGD`.
+    replica, or after clipping) contains an infinity or a NaN, parameters, moments and `iterations`
+    stay as they are, and `nonfinite_updates` counts one more. Accumulation and averages work as
+    `SGD` describes. For networks that learn from nothing in few steps; the reference's recipes
+    fine-tune with `SGD`.
 
     Args:
         learning_rate: float, schedule or callable. Defaults to 0.001.
         weight_decay: float >= 0, decoupled: multiplied by the learning rate. Defaults to 0.004.
-        **kwargs: of `keras.optimizers.AdamW`: `beta_1`, `beta_2`, `epsilon`, `global_clipnorm`, ...
+        **kwargs: of `keras.optimizers.AdamW`: `beta_1`, `beta_2`, `epsilon`, `global_clipnorm`,
+            ...; and `rate_multipliers`, as in `SGD`.
 
     Example:
 
@@ -44,7 +47,8 @@ class AdamW(SkipNonFinite, keras.optimizers.AdamW):
 
     def update_step(self, gradient, variable, learning_rate):
         dtype = variable.dtype
-        gradient, rate = ops.cast(gradient, dtype), ops.cast(learning_rate, dtype)
+        gradient = ops.cast(gradient, dtype)
+        rate = ops.cast(self.own_rate(variable, learning_rate), dtype)
         index = self._get_variable_index(variable)
         slots = self._momentums[index], self._velocities[index]
         value, first, second = (ops.convert_to_tensor(x) for x in (variable, *slots))

@@ -9,11 +9,12 @@ from keras import ops
 
 
 def learning_rate_at(optimizer, step):
-    """The learning rate that `optimizer` uses for update `step` (counted from 0).
+    """The learning rate of the update that batch `step` (counted from 0) is part of.
 
     Args:
         optimizer: a Keras optimizer, or a `LossScaleOptimizer` around one.
-        step: int. It matters only if the rate follows a schedule.
+        step: int. It matters only if the rate follows a schedule, which counts updates: with
+            gradient accumulation there are several batches to one.
 
     Returns:
         float.
@@ -29,15 +30,16 @@ def learning_rate_at(optimizer, step):
     # Keras offers the rate of the *next* update only, which a drop may separate from the last.
     schedule = getattr(optimizer, "_learning_rate", None)
     if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
-        return float(ops.convert_to_numpy(schedule(step)))
+        update = step // (optimizer.gradient_accumulation_steps or 1)
+        return float(ops.convert_to_numpy(schedule(update)))
     return float(ops.convert_to_numpy(optimizer.learning_rate))
 
 
 def batches_done(optimizer):
     """How many training batches `optimizer` has seen and not skipped, as an int."""
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-    updates = int(ops.convert_to_numpy(optimizer.iterations))
-    return updates * (optimizer.gradient_accumulation_steps or 1)
+    # `iterations` would count whole updates where gradients are accumulated.
+    return int(ops.convert_to_numpy(optimizer._iterations))
 
 
 class LearningRateLogger(keras.callbacks.Callback):

@@ -3,11 +3,12 @@
 import keras
 from keras import ops
 
+from libra_keras.training.rate_multipliers import RateMultipliers
 from libra_keras.training.skip_nonfinite import SkipNonFinite
 
 
 @keras.saving.register_keras_serializable(package="libra_keras", name="CoupledSGD")
-class SGD(SkipNonFinite, keras.optimizers.Optimizer):
+class SGD(SkipNonFinite, RateMultipliers, keras.optimizers.Optimizer):
     """SGD as PyTorch defines it, which leaves everything alone when a gradient is not finite.
 
     For every parameter `p` with gradient `g` (clipped, if clipping is asked for) and velocity `v`
@@ -22,19 +23,27 @@ class SGD(SkipNonFinite, keras.optimizers.Optimizer):
     from the velocity. Weight decay here applies to all trainable parameters, as in the reference
     recipes; `exclude_from_weight_decay` makes exceptions.
 
-    If any gradient (on any replica, after clipping) contains an infinity or a NaN, the whole
+    If any gradient (on any replica, or after clipping) contains an infinity or a NaN, the whole
     update is skipped: parameters, velocities and `iterations` stay as they are, and
-    `nonfinite_updates` counts one more. `StopOnNonFinite` watches that counter. With gradient
-    accumulation the unit that is skipped is the accumulated update. Inside a
+    `nonfinite_updates` counts one more. `StopOnNonFinite` watches that counter. Inside a
     `keras.optimizers.LossScaleOptimizer` that wrapper skips such updates first, and does not
     count them here: they are how it finds its scale.
+
+    With `gradient_accumulation_steps=k` an update takes the mean gradient of k micro-batches. Our
+    detectors divide each loss by a count of its own micro-batch (of sampled boxes), so that this is
+    the mean of k losses, not the loss of one batch that is k times as large. Schedules, `use_ema`
+    and clipping see updates, not micro-batches; a micro-batch that is not finite is left out, and
+    the update waits for another one. All of this works under a TensorFlow strategy too.
 
     Args:
         learning_rate: float, schedule or callable. Defaults to 0.02.
         momentum: float in [0, 1). Defaults to 0.9.
         weight_decay: float >= 0 or `None`, coupled. Defaults to 1e-4.
         **kwargs: of `keras.optimizers.Optimizer`: `global_clipnorm`, `clipnorm`, `clipvalue`,
-            `use_ema`, `gradient_accumulation_steps`, `name`, ...
+            `use_ema`, `ema_momentum`, `gradient_accumulation_steps`, `name`, ...; and
+            `rate_multipliers`, a dict from parts of the model to what their learning rate is
+            multiplied by, such as `{"backbone": 0.1}`. Detectors know their parts by the names of
+            the constructor's arguments; in other models these are names of layers.
 
     Raises:
         ValueError: if `momentum` or `weight_decay` is out of its range.
@@ -69,11 +78,11 @@ class SGD(SkipNonFinite, keras.optimizers.Optimizer):
         self.velocities = self.add_optimizer_variables(variables, "velocity")
 
     def update_step(self, gradient, variable, learning_rate):
-        learning_rate = ops.cast(learning_rate, variable.dtype)
+        learning_rate = ops.cast(self.own_rate(variable, learning_rate), variable.dtype)
         gradient = ops.cast(gradient, variable.dtype)
         slot = self.velocities[self._get_variable_index(variable)]
         value, velocity = ops.convert_to_tensor(variable), ops.convert_to_tensor(slot)
-        # `_backend_update_step` makes either every element of every gradient NaN, or none.
+        # `SkipNonFinite` makes either every element of every gradient NaN, or none.
         keep = ops.isnan(gradient)
         if self.weight_decay and self._use_weight_decay(variable):
             gradient = gradient + self.weight_decay * value

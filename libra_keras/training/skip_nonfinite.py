@@ -1,16 +1,25 @@
-"""Optimizers that leave everything alone when a gradient is not finite."""
+"""What our optimizers do with gradients before and after the arithmetic of an update."""
 
+import keras
 from keras import ops
-
-from libra_keras.functional.native import sum_over_replicas
 
 
 class SkipNonFinite:
-    """Mixin, before a Keras optimizer, that skips an update with a gradient that is not finite.
+    """Mixin, before a Keras optimizer, that never applies a gradient that is not finite.
 
-    `_backend_update_step` gives `update_step` either gradients without any NaN, or gradients that
-    are NaN in every element: then `update_step` must keep what it has. `iterations` stays too, and
+    In the order of events, the same on one device and on the replicas of a TensorFlow strategy:
+    gradients are added up over the replicas, averaged with those of the micro-batches before
+    (`gradient_accumulation_steps`), clipped, and looked at. A batch that makes them infinite or
+    NaN is left out as if it had never been: parameters, slots, sums and `iterations` stay, and
     `nonfinite_updates` counts one more.
+
+    `update_step` gets either gradients without any NaN, or gradients that are NaN in every
+    element: then it must keep what it has. The verdict travels inside the gradients, since a
+    conditional around the update would forbid the merge of replicas that happens in it. Keras' own
+    accumulation, which has such a conditional, fails under a strategy.
+
+    Moving averages of the weights (`use_ema`) follow updates, not micro-batches, and so do
+    schedules of the learning rate.
     """
 
     def build(self, variables):
@@ -21,21 +30,72 @@ class SkipNonFinite:
             shape=(), dtype="int", aggregation="only_first_replica", name="nonfinite_updates"
         )
 
+    def _get_current_learning_rate(self):
+        schedule = self._learning_rate
+        if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
+            return schedule(self.iterations)  # updates; Keras would count micro-batches
+        return super()._get_current_learning_rate()
+
     def _apply_weight_decay(self, variables):
         """Does nothing: Keras would decay before the gradients are looked at."""
 
-    def _backend_update_step(self, grads, trainable_variables, learning_rate):
-        """Runs on the clipped (and accumulated) gradients of one replica, before their sum."""
+    def _backend_apply_gradients(self, grads, trainable_variables):
+        """Takes the gradients of one replica's batch, once Keras has unscaled them."""
+        grads = self._over_replicas(grads, trainable_variables)
+        sums, slots = self._accumulated(grads, trainable_variables)
+        steps = self.gradient_accumulation_steps or 1
+        ready = self._clip_gradients([each / steps for each in sums] if slots else sums)
         # A sum is finite only if all its terms are, and costs one pass over the gradients.
-        finite = ops.all(ops.isfinite(ops.stack([ops.sum(grad) for grad in grads])))
-        skipped = sum_over_replicas(ops.cast(ops.logical_not(finite), "float32")) > 0
-        # The verdict travels inside the gradients: a conditional around the update would forbid
-        # the merge of replicas that happens in it.
-        grads = [ops.where(skipped, ops.cast(float("nan"), grad.dtype), grad) for grad in grads]
-        super()._backend_update_step(grads, trainable_variables, learning_rate)
-        self._count(ops.cast(skipped, self._iterations.dtype))
-
-    def _count(self, skipped):
+        finite = ops.all(ops.isfinite(ops.stack([ops.sum(grad) for grad in ready])))
+        complete = ops.equal((self._iterations + 1) % steps, 0)
+        due = ops.logical_and(finite, complete)
+        ready = [ops.where(due, grad, ops.cast(float("nan"), grad.dtype)) for grad in ready]
+        self._backend_update_step(ready, trainable_variables, self.learning_rate)
+        if slots:
+            self._keep_sums(grads, slots, finite, complete)
+        if self.use_ema:
+            self._average(due)
+        skipped = ops.cast(ops.logical_not(finite), self._iterations.dtype)
         self.nonfinite_updates.assign_add(skipped)
-        # `apply` is about to count this update; with accumulation it has counted the parts too.
-        self._iterations.assign_sub(skipped * (self.gradient_accumulation_steps or 1))
+        self._iterations.assign_sub(skipped)  # `apply` is about to count this batch
+
+    def _over_replicas(self, grads, variables):
+        if keras.backend.backend() != "tensorflow":
+            return grads  # one program sees the whole batch
+        pairs = super()._all_reduce_sum_gradients(zip(grads, variables, strict=True))
+        return [grad for grad, _ in pairs]
+
+    def _all_reduce_sum_gradients(self, grads_and_vars):
+        return grads_and_vars  # added up already: the norm that clips is that of the sum
+
+    def _accumulated(self, grads, variables):
+        """Sums with the micro-batches before, and the variables that hold those."""
+        if not self.gradient_accumulation_steps:
+            return grads, []
+        slots = [self._accumulated_gradients[self._get_variable_index(v)] for v in variables]
+        sums = [ops.convert_to_tensor(s) + grad for s, grad in zip(slots, grads, strict=True)]
+        return sums, slots
+
+    def _keep_sums(self, grads, slots, finite, complete):
+        """Adds a micro-batch to the sums; the last one empties them, one left out adds nothing."""
+        added = [
+            ops.where(finite, ops.where(complete, -ops.convert_to_tensor(slot), grad), 0.0)
+            for slot, grad in zip(slots, grads, strict=True)
+        ]
+        self._backend_increment_gradient_accumulators(added, slots)
+
+    def _average(self, due):
+        """Moves the averages after an update; they begin as the weights that it has made."""
+        first = ops.equal(self.iterations, 0)
+        overwrite = False
+        if self.ema_overwrite_frequency:
+            turn = ops.equal((self.iterations + 1) % self.ema_overwrite_frequency, 0)
+            overwrite = ops.logical_and(due, turn)
+        pairs = zip(self._trainable_variables, self._model_variables_moving_average, strict=True)
+        for variable, slot in pairs:
+            value, old = ops.convert_to_tensor(variable), ops.convert_to_tensor(slot)
+            moved = self.ema_momentum * old + (1 - self.ema_momentum) * value
+            average = ops.where(first, value, ops.where(due, moved, old))
+            slot.assign(average)
+            if overwrite is not False:
+                variable.assign(ops.where(overwrite, average, value))

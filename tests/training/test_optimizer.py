@@ -94,14 +94,14 @@ def test_nonfinite_gradient_leaves_everything_alone(problem, value):
     assert int(other.nonfinite_updates) == 0
 
 
-def test_accumulation_averages_and_skips_whole_updates():
-    gradients = [[np.float32([g])] for g in (1.0, 3.0, np.nan, 1.0, 2.0, 4.0)]
+def test_accumulation_averages_and_leaves_bad_batches_out():
+    gradients = [[np.float32([g])] for g in (1.0, 3.0, np.nan, 1.0, np.inf, 2.0, 4.0)]
     optimizer = SGD(0.5, momentum=0.0, weight_decay=0.0, gradient_accumulation_steps=2)
     (parameter,) = run(optimizer, [np.float32([10.0])], gradients)
-    # Updates: mean(1, 3) = 2, then one with a NaN (skipped), then mean(2, 4) = 3.
-    np.testing.assert_allclose(parameter, [10 - 0.5 * 2 - 0.5 * 3])
+    # Updates: mean(1, 3) = 2 and mean(1, 2) = 1.5; what is not finite does not count, 4 waits.
+    np.testing.assert_allclose(parameter, [10 - 0.5 * 2 - 0.5 * 1.5])
     assert int(optimizer.iterations) == 2
-    assert int(optimizer.nonfinite_updates) == 1
+    assert int(optimizer.nonfinite_updates) == 2
 
 
 def test_loss_scale_optimizer_unscales_and_keeps_its_own_skips():
