@@ -60,8 +60,13 @@ def build_detector(canonical):
         is_libra,
         backbone=build_backbone(canonical, "backbone."),
         normalization=_normalization(canonical),
-        input_policy=InputPolicy(short_side=800, long_side=1333),
+        input_policy=_input_policy(canonical),
     )
+
+
+def _input_policy(canonical):
+    rounding = "down" if canonical.geometry == "torchvision" else "nearest"
+    return InputPolicy(short_side=800, long_side=1333, rounding=rounding)
 
 
 def _builder(canonical):

@@ -109,10 +109,12 @@ class InputPolicy:
             the coarsest backbone feature.
         resize: `"antialias"`: Pillow's bilinear filter, which averages over all covered pixels
             when it shrinks. Other libraries' plain bilinear differs.
+        rounding: of the resized sides, `"nearest"`, as mmdetection has it, or `"down"`, as
+            torchvision has it: in float32, so that 375 rows become 799, not 800.
 
     Raises:
         ValueError: if a side is not positive, or `short_side` exceeds `long_side`, or the
-            kernel has another name.
+            kernel or the rounding has another name.
 
     Example:
 
@@ -130,6 +132,7 @@ class InputPolicy:
     long_side: int
     pad_multiple: int = 32
     resize: str = "antialias"
+    rounding: str = "nearest"
 
     def __post_init__(self):
         if not 0 < self.short_side <= self.long_side or self.pad_multiple < 1:
@@ -142,6 +145,8 @@ class InputPolicy:
             raise ValueError(
                 f"`resize` must be one of {sorted(RESIZE_KERNELS)}. Received: {self.resize!r}"
             )
+        if self.rounding not in ("nearest", "down"):
+            raise ValueError(f"`rounding` must be 'nearest' or 'down'. Received: {self.rounding!r}")
 
     def get_config(self):
         """Returns the constructor's arguments."""
@@ -155,6 +160,13 @@ class InputPolicy:
     def fitted_size(self, height, width):
         """Returns `(height, width)` of an image of the given size after resizing."""
         longer, shorter = max(height, width), min(height, width)
+        if self.rounding == "down":
+            # A reciprocal, then a product, both in float32: torch divides a number by a tensor so.
+            ends = np.array([self.long_side, self.short_side], "float32")
+            scale = np.min(np.float32(1) / np.array([longer, shorter], "float32") * ends)
+            sides = np.floor(np.array([height, width], "float32") * scale)
+            height, width = sides.astype(int).tolist()
+            return max(1, height), max(1, width)
         scale = min(self.long_side / longer, self.short_side / shorter)
         return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
 

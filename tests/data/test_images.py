@@ -17,6 +17,27 @@ def encoded(image, form="PNG", **options):
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "1"])
+@pytest.mark.parametrize(
+    ("size", "fitted"),
+    [  # what torchvision 0.16.2 makes of them with min_size=800, max_size=1333
+        ((480, 640), (800, 1066)),  # 1066.67
+        ((500, 375), (1066, 799)),  # 799.99994 in float32
+        ((640, 361), (1333, 751)),
+        ((1080, 1920), (749, 1333)),
+        ((3, 2000), (1, 1333)),
+    ],
+)
+def test_rounding_down_is_torchvisions(size, fitted):
+    policy = InputPolicy(800, 1333, rounding="down")
+    assert policy.fitted_size(*size) == fitted
+    assert InputPolicy.from_config(policy.get_config()) == policy
+
+
+def test_roundings_are_two():
+    with pytest.raises(ValueError, match="'nearest' or 'down'. Received: 'up'"):
+        InputPolicy(800, 1333, rounding="up")
+
+
 def test_every_mode_becomes_rgb(mode):
     source = Image.new("RGB", (3, 2), (255, 255, 255)).convert(mode)
     image = read_image(encoded(source))
