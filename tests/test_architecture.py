@@ -25,7 +25,7 @@ ALLOWED = {
         "data.known_classes", "atomic",
     },
     "data": {"data", "functional", "atomic"},
-    "evaluation": {"evaluation", "data", "atomic"},
+    "evaluation": {"evaluation", "data", "atomic", "averages"},
     "visualization": {"visualization", "data"},
     "training": {"training", "functional.native", "atomic"},
     "export": {"export", "functional.native", "models", "atomic"},

@@ -10,6 +10,7 @@ class COCOEvaluation(EpochEvaluation):
     Put it *before* the callbacks that read the logs (`CSVLogger`, `TensorBoard`, `EarlyStopping`):
     Keras passes one dict through the list in its order. All twelve COCO numbers are added; in
     epochs without an evaluation they are NaN, so that tables have the same columns throughout.
+    Where the optimizer averages the weights (`use_ema`), the averages are measured and saved.
 
     Args:
         data: `DetectionData` to evaluate on.

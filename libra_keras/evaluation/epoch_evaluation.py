@@ -6,11 +6,14 @@ from pathlib import Path
 import keras
 
 from libra_keras.atomic import save_weights
+from libra_keras.averages import averaged_weights
 from libra_keras.data import evaluation_batches
 
 
 class EpochEvaluation(keras.callbacks.Callback):
     """Frame of the callbacks that measure a model at the end of epochs; they implement `measure`.
+
+    Where the optimizer averages the weights (`use_ema`), the averages are measured and saved.
 
     Args:
         names: sequence of str, the metrics that are logged, without `val_`.
@@ -94,11 +97,13 @@ class EpochEvaluation(keras.callbacks.Callback):
         if logs[self.monitor] > self.best:
             self.best = logs[self.monitor]
             if self.best_weights is not None:
-                save_weights(self.model, self.best_weights)
+                with averaged_weights(self.model):
+                    save_weights(self.model, self.best_weights)
 
     def evaluate(self):
         """Measures `self.model` now: sets `detections` and `metrics`, and saves nothing."""
-        self.detections, self.metrics = self.measure(self._get_batches())
+        with averaged_weights(self.model):
+            self.detections, self.metrics = self.measure(self._get_batches())
 
     def get_state(self):
         """Returns what `set_state` needs to continue a run: a dict."""
