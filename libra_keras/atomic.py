@@ -1,10 +1,19 @@
 """Files and folders that are written whole or not at all."""
 
 import contextlib
+import errno
 import json
 import os
 import shutil
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None
+
+# What only writing can run into; libraries hide these numbers, but quote the words.
+DISK_ERRORS = ("ENOSPC", "EDQUOT", "EROFS", "EFBIG")
 
 
 @contextlib.contextmanager
@@ -115,6 +124,58 @@ def link(source, path):
             os.link(source, unfinished)
         except OSError:
             shutil.copyfile(source, unfinished)
+
+
+@contextlib.contextmanager
+def exclusive(path):
+    """Holds a lock while the block runs; the system releases it when a process dies.
+
+    Where the file system has no locks, nothing is locked.
+
+    Args:
+        path: str or path of a file that serves for nothing else; its folder is made.
+
+    Raises:
+        BlockingIOError: if somebody else holds it.
+
+    Example:
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from libra_keras.atomic import exclusive
+    >>> path = Path(tempfile.mkdtemp()) / "lock"
+    >>> with exclusive(path), exclusive(path):
+    ...     pass
+    Traceback (most recent call last):
+    BlockingIOError: [Errno 11] Resource temporarily unavailable
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        try:
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError:  # a file system without locks
+            pass
+        yield
+
+
+def disk_error(error):
+    """Returns why a disk takes no more files if an error is about that, else `None`.
+
+    Args:
+        error: exception of any library.
+
+    Example:
+
+    >>> from libra_keras.atomic import disk_error
+    >>> disk_error(RuntimeError("write failed: errno = 28, 'No space left on device', buf = 0x1"))
+    'No space left on device'
+    """
+    words = [os.strerror(getattr(errno, name)) for name in DISK_ERRORS if hasattr(errno, name)]
+    return next((found for found in words if found in str(error)), None)
 
 
 def flush_to_disk(path):

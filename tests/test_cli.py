@@ -18,6 +18,7 @@ from libra_keras.cli.train import resolve
 from libra_keras.data import shapes
 from libra_keras.evaluation import METRICS
 from libra_keras.training import StopOnNonFinite
+from libra_keras.training.resumable import ResumableFit
 from libra_keras.training.run import RunFolder
 
 VERBS = ("train", "evaluate", "predict", "export", "check-data")
@@ -208,7 +209,8 @@ def earlier_run(path):
 def test_overwrite_replaces_a_run(tmp_path):
     path = earlier_run(tmp_path / "run")
     RunFolder.create(path, overwrite=True)
-    assert not any(path.iterdir())
+    assert [left.name for left in path.iterdir()] == ["checkpoints"]
+    assert not any((path / "checkpoints").iterdir())
     assert [left.name for left in tmp_path.iterdir()] == ["run"]
 
 
@@ -233,12 +235,12 @@ def test_a_run_that_does_not_start_leaves_no_folder(tmp_path, monkeypatch):
 
 
 def test_failed_training_is_an_error(tmp_path, capsys, monkeypatch):
-    def failing(model, batches, steps, epochs, callbacks, verbose):
-        guard = callbacks[0]
+    def failing(run, model, batches):
+        guard = run.callbacks[0]
         assert len(guard.batch_names(epoch=1, step=1)) == 2  # files of a batch of two
         guard.failure = "a gradient is not finite"
 
-    monkeypatch.setattr(fitting, "_fit", failing)
+    monkeypatch.setattr(ResumableFit, "fit", failing)
     assert main(["train", *SHAPES, *TINY, "--to", str(tmp_path / "run")]) == 1
     assert str(tmp_path / "run" / "last.weights.h5") in capsys.readouterr().err
     assert not (tmp_path / "run" / "metrics.json").exists()
@@ -288,7 +290,8 @@ def test_ctrl_c_keeps_weights(tmp_path, capsys, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(fitting, "_fit", interrupted)
+    monkeypatch.setattr(ResumableFit, "fit", interrupted)
     assert main(["train", *SHAPES, *TINY, "--to", str(tmp_path / "run")]) == 130
-    assert "Interrupted. The weights are in" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "Interrupted. The run is saved at epoch 1, step 0; the same command goes on" in err
     assert load_detector(tmp_path / "run").num_classes == 6

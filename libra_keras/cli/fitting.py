@@ -2,38 +2,44 @@
 
 import math
 import sys
-import time
 
 import keras
 import numpy as np
 
 from libra_keras import atomic
-from libra_keras.cli import damage
+from libra_keras.cli import damage, resuming
 from libra_keras.cli.report import finite, headline, metric_lines
 from libra_keras.evaluation import COCOEvaluation, ProposalEvaluation, voc_ap
 from libra_keras.models import RegionProposalNetwork
 from libra_keras.training import StopOnNonFinite
+from libra_keras.training.resumable import ResumableFit
 
 EXIT_INTERRUPTED = 130
 GALLERY = 12  # pictures in detections.png
 GALLERY_SCORE = 0.3
 
 
-def fit_and_report(model, batches, val, folder, steps, epochs, eval_every=1, with_voc=False):
-    """Trains, evaluates, and fills the run folder.
+def fit_and_report(
+    model, batches, val, folder, steps, epochs, eval_every=1, with_voc=False, save_every=500
+):
+    """Trains, evaluates, and fills the run folder; goes on with an unfinished run in it.
 
     Args:
         model: compiled detector.
-        batches: what `data.training_batches` returned.
+        batches: what `data.training_batches` returned, from where the run goes on.
         val: `DetectionData` to measure on.
         folder: `RunFolder`.
         steps: int, steps of an epoch.
         epochs: int.
         eval_every: int, epochs between evaluations; 0 evaluates at the end only.
         with_voc: bool, whether Pascal VOC's AP is measured at the end as well.
+        save_every: int, steps between two saves of the run; 0 saves when epochs end.
 
     Returns:
         The exit status: 0, 1 if the loss was not finite, 130 after Ctrl-C.
+
+    Raises:
+        OSError: if files cannot be written; what was saved before is whole.
     """
     verbose = 1 if sys.stdout.isatty() else 2  # a bar in a log file is thousands of lines
     guard = StopOnNonFinite(_namer(batches.source, steps))
@@ -43,30 +49,48 @@ def fit_and_report(model, batches, val, folder, steps, epochs, eval_every=1, wit
         val,
         batch_size=batches.source.plan.batch_size,
         every=eval_every or epochs,
-        best_weights=folder.best_weights,
         verbose=int(verbose == 1),
     )
     # The bar comes before the evaluation, whose twelve numbers would fill every line of it.
     shown = [guard, keras.callbacks.ProgbarLogger(), evaluation, PrintAP()]
+    run = ResumableFit(
+        folder.checkpoints,
+        [*shown, *folder.loggers()],
+        steps,
+        epochs,
+        save_every=save_every,
+        tables=folder.tables,
+        parts={"damaged": batches.source.damage},
+        last_weights=folder.last_weights,
+        best_weights=folder.best_weights,
+        verbose=verbose,
+    )
+    evaluation.best_weights = run.candidate
 
     def find():
         return {"training": batches.source.damaged, "evaluation": evaluation.damaged}
 
-    start = time.monotonic()
-    try:
-        with damage.explained(find):
-            _fit(model, batches, steps, epochs, [*shown, *folder.loggers()], verbose)
-    except KeyboardInterrupt:
-        _interrupted(model, folder)
+    with damage.explained(find), resuming.disk_explained(folder):
+        if run.open(model):
+            print(
+                f"Goes on with {folder.path} at epoch {run.epoch + 1}, step {run.step}", flush=True
+            )
+        try:
+            run.fit(model, batches)
+        except KeyboardInterrupt as stop:
+            _interrupted(folder)
+            damage.tell(find())
+            return getattr(stop, "status", EXIT_INTERRUPTED)
         damage.tell(find())
-        return EXIT_INTERRUPTED
-    damage.tell(find())
-    if guard.failure:
-        print(f"The weights are in {folder.last_weights}", file=sys.stderr)
-        return 1
-    if with_voc and not proposes:
-        evaluation.metrics |= voc_ap(val, evaluation.detections)
-    _report(model, val, folder, evaluation, find(), time.monotonic() - start)
+        if guard.failure:
+            atomic.save_weights(model, folder.last_weights)
+            print(f"The weights are in {folder.last_weights}", file=sys.stderr)
+            return 1
+        if not evaluation.metrics:  # killed after the last one
+            evaluation.evaluate()
+        if with_voc and not proposes:
+            evaluation.metrics |= voc_ap(val, evaluation.detections)
+        _report(model, val, folder, evaluation, find(), run.seconds)
     return 0
 
 
@@ -78,6 +102,7 @@ def _report(model, val, folder, evaluation, damaged, seconds):
     folder.save_model(model)  # first: numbers can be measured again
     folder.write_json("metrics.json", record)
     _draw(folder, val, evaluation.detections, model.class_names)
+    folder.checkpoints.clear()  # last: a run that is killed before goes on to here
     _print_result(folder, record, evaluation.metrics)
 
 
@@ -143,17 +168,6 @@ class PrintAP(keras.callbacks.Callback):
             print(headline(measured), flush=True)
 
 
-def _fit(model, batches, steps, epochs, callbacks, verbose):
-    model.fit(
-        batches,
-        steps_per_epoch=steps,
-        epochs=epochs,
-        callbacks=callbacks,
-        verbose=verbose,
-        shuffle=False,  # the batches are shuffled already
-    )
-
-
 def _namer(source, steps):
     """Maps a run's step to its files; with `--steps` an epoch is shorter than the plan's."""
 
@@ -163,9 +177,14 @@ def _namer(source, steps):
     return names
 
 
-def _interrupted(model, folder):
-    atomic.save_weights(model, folder.last_weights)
-    print(f"\nInterrupted. The weights are in {folder.last_weights}", file=sys.stderr)
+def _interrupted(folder):
+    atomic.link(folder.checkpoints.weights, folder.last_weights)
+    state = folder.checkpoints.read()
+    print(
+        f"\nInterrupted. The run is saved at epoch {state['epoch'] + 1}, step {state['step']}; the "
+        f"same command goes on from there. The weights are in {folder.last_weights}",
+        file=sys.stderr,
+    )
 
 
 def _measurement(model, val, evaluation, seconds):

@@ -4,12 +4,12 @@ import argparse
 import dataclasses
 import sys
 
+from libra_keras.cli import resuming
 from libra_keras.cli.datasets import (
     add_data_arguments,
     add_voc_argument,
     check_voc,
     load_data,
-    short_name,
     wants_voc,
 )
 from libra_keras.cli.defaults import DEFAULTS, drop_fractions
@@ -31,6 +31,8 @@ EXAMPLES = """examples:
   libra-keras train --model libra_fast_rcnn_small --proposals-file train.npz \\
       --val-proposals-file val.npz
       a second stage on proposals that libra-keras propose has written
+
+A run that was killed, or stopped by Ctrl-C, goes on when the same command is given again.
 """
 VAL_PROPOSALS = "--val-proposals-file"
 DEFAULT_MODEL = "libra_faster_rcnn_small"
@@ -55,6 +57,7 @@ def add_arguments(parser):
         group.add_argument(option, type=kind, metavar="N", help=_default_text(name))
     group.add_argument("--steps", type=int, metavar="N", help="at most so many steps per epoch")
     group.add_argument("--seed", type=int, default=0, metavar="N", help="of everything; default 0")
+    resuming.add_arguments(parser.add_argument_group("interruptions"))
 
 
 def _add_model_arguments(group):
@@ -140,6 +143,8 @@ def resolve(options):
             setattr(options, field.name, getattr(defaults, field.name))
     if options.batch < 1 or options.epochs < 1 or (options.steps or 1) < 1:
         raise ValueError("--batch, --epochs and --steps must be at least 1")
+    if options.save_every < 0:
+        raise ValueError("--save-every must be a number of steps, or 0")
     drop_fractions(options.drops)
     return options
 
@@ -147,33 +152,35 @@ def resolve(options):
 def run(options):
     """Trains as the options say; returns the exit status."""
     resolve(options)
-    from libra_keras.training.run import RunFolder
+    with resuming.opened(options) as place:
+        return _train(options, place)
 
-    if options.to:  # said before the data are read; nothing is deleted yet
-        RunFolder(options.to).check(options.overwrite)
+
+def _train(options, place):
     train, val = _load_both(options)
-
-    import keras
 
     from libra_keras.cli.building import build_optimizer
     from libra_keras.cli.fitting import fit_and_report
     from libra_keras.data import training_batches
 
-    keras.utils.set_random_seed(options.seed)
+    _seed(options)
     model, started_from = _build(options, train)
     check_voc(options, model)
     train = add_given(train, options.proposals_file, model)
     val = add_given(val, options.val_proposals_file, model, VAL_PROPOSALS)
     batches = training_batches(
-        train, model.input_policy, options.batch, flip=options.flip, seed=options.seed
+        train,
+        model.input_policy,
+        options.batch,
+        flip=options.flip,
+        seed=options.seed,
+        start_step=place.batches,
     )
     steps = min(batches.source.steps_per_epoch, options.steps or sys.maxsize)
     model.compile(build_optimizer(options, steps))
     record = {**_record(options, train, val, model, steps), "started_from": started_from}
     # Only here, where data and model are known to be good, may an earlier run go.
-    folder = RunFolder.create(options.to or _next_folder(options), options.overwrite)
-    folder.write_config(record)
-    folder.write_architecture(model)
+    folder = place.prepare(record, model)
     _announce(options, steps, folder)
     return fit_and_report(
         model,
@@ -184,7 +191,16 @@ def run(options):
         options.epochs,
         eval_every=options.eval_every,
         with_voc=wants_voc(options),
+        save_every=options.save_every,
     )
+
+
+def _seed(options):
+    import keras
+
+    from libra_keras.training.determinism import make_deterministic
+
+    (make_deterministic if options.deterministic else keras.utils.set_random_seed)(options.seed)
 
 
 def _build(options, train):
@@ -212,27 +228,10 @@ def _load_both(options):
     return train, val
 
 
-def _name(options):
-    from pathlib import Path
-
-    return options.model or Path(options.init).stem
-
-
-def _next_folder(options):
-    from pathlib import Path
-
-    stem = f"{_name(options)}-{short_name(options.data)}"
-    number = 1
-    while (folder := Path("runs") / f"{stem}-{number}").exists():
-        number += 1
-    return folder
-
-
 def _record(options, train, val, model, steps):
     """Everything that is needed to understand and repeat the run."""
-    settings = {name: value for name, value in vars(options).items() if name not in ("run", "verb")}
     return {
-        "settings": settings,
+        "settings": resuming.settings(options),
         "steps_per_epoch": steps,
         "train": train.summary(),
         "val": val.summary(),
@@ -244,7 +243,7 @@ def _record(options, train, val, model, steps):
 
 def _announce(options, steps, folder):
     print(
-        f"{_name(options)}: {options.epochs} epochs of {steps} steps of {options.batch} images, "
-        f"learning rate {options.learning_rate:g} -> {folder.path}",
+        f"{options.model or options.init}: {options.epochs} epochs of {steps} steps of "
+        f"{options.batch} images, learning rate {options.learning_rate:g} -> {folder.path}",
         flush=True,
     )

@@ -3,6 +3,8 @@
 import logging
 import threading
 
+import numpy as np
+
 logger = logging.getLogger(__name__)
 
 
@@ -18,18 +20,19 @@ def read_checked(data, i):
     """Reads image `i` of a data set.
 
     Returns:
-        uint8 `(H, W, 3)`.
+        What `DetectionData.open_image` does.
 
     Raises:
         DamagedImage: if it cannot be decoded, or its size is not that of the annotation.
     """
     try:
-        image = data.read_image(i)
+        image = data.open_image(i)
     except Exception as error:  # damaged files make decoders raise nearly anything
         raise DamagedImage(f"{type(error).__name__}: {error}") from error
+    size = image.shape[:2] if isinstance(image, np.ndarray) else image.size[::-1]
     expected = data.examples[i].height, data.examples[i].width
-    if image.shape[:2] != expected:
-        raise DamagedImage(f"decoded to {image.shape[:2]} (height, width), expected {expected}")
+    if size != expected:
+        raise DamagedImage(f"decoded to {size} (height, width), expected {expected}")
     return image
 
 
@@ -58,6 +61,15 @@ class DamageLog:
         self.limit = limit
         self.files = {}
         self._lock = threading.Lock()
+
+    def get_state(self):
+        """Returns the files as a dict, for a run that is interrupted."""
+        return dict(self.files)
+
+    def set_state(self, state):
+        """Adds files that were noted before the run was interrupted."""
+        with self._lock:
+            self.files = {**state, **self.files}
 
     def add(self, file, message):
         """Notes a file (once).

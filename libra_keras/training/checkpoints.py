@@ -157,8 +157,9 @@ class Checkpoints:
         try:
             yield
         except (OSError, RuntimeError) as error:  # h5py raises both over a full disk
+            why = atomic.disk_error(error) or error
             raise OSError(
-                f"The run cannot be saved in {self.folder}: {error}. What was saved before is whole"
+                f"The run cannot be saved in {self.folder}: {why}. What was saved before is whole"
             ) from error
 
 

@@ -1,8 +1,10 @@
 """The folder of a training run: what was done, how it went, and what came out."""
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import json
+import os
 import platform
 import sys
 from pathlib import Path
@@ -12,6 +14,10 @@ import keras
 import libra_keras
 from libra_keras import atomic
 from libra_keras.training.callbacks import LearningRateLogger, StepLogger
+from libra_keras.training.checkpoints import Checkpoints
+
+# All that a run has written before its first checkpoint is complete.
+BEGUN = {"config.json", "model.json", "checkpoints"}
 
 
 class RunFolder:
@@ -26,6 +32,7 @@ class RunFolder:
       the best `val_AP`, or `val_AR@100` of a region proposal network.
     - `model.keras`: the trained detector of the last step, for `keras.saving.load_model`.
     - `metrics.json`, `detections.png`, `curves.png`: the results.
+    - `checkpoints/`: from which a run that was interrupted goes on; deleted when it is complete.
 
     Args:
         path: the folder.
@@ -45,6 +52,20 @@ class RunFolder:
         self.last_weights = self.path / "last.weights.h5"
         self.best_weights = self.path / "best.weights.h5"
         self.model = self.path / "model.keras"
+        self.tables = [self.path / "log.csv", self.path / "steps.csv"]
+        self.checkpoints = Checkpoints(self.path / "checkpoints")
+
+    @property
+    def is_unfinished(self):
+        """Whether there is a run in the folder that can go on."""
+        return self.checkpoints.state_file.is_file()
+
+    def lock(self):
+        """Returns a context in which no other process trains in this folder.
+
+        Entering it raises a ValueError if another one does.
+        """
+        return _locked(self.checkpoints.folder / "lock", self.path)
 
     @classmethod
     def create(cls, path, overwrite=False):
@@ -62,10 +83,11 @@ class RunFolder:
         """
         folder = cls(path)
         folder.check(overwrite)
-        if folder._is_used():
-            with atomic.replacing(folder.path) as empty:
+        if folder._is_used() or folder._is_hardly_begun():
+            with folder.lock(), atomic.replacing(folder.path) as empty:
                 empty.mkdir()
-        folder.path.mkdir(parents=True, exist_ok=True)
+        # First of all files: it tells the next attempt that the others are those of a run.
+        folder.checkpoints.folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def check(self, overwrite=False):
@@ -73,10 +95,11 @@ class RunFolder:
 
         Raises:
             ValueError: if the folder is not empty, and `overwrite` is false or what it holds is
-                no run.
+                no run; or if nothing can be written there.
         """
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"The run folder {self.path} exists and is a file")
+        self.check_writable()
         if not self._is_used():
             return
         if not overwrite:
@@ -90,8 +113,23 @@ class RunFolder:
                 f"{self.path} holds files but no config.json of a run; it is not replaced"
             )
 
+    def check_writable(self):
+        """Raises a ValueError if files cannot be made in the folder, or the folder itself."""
+        absolute = self.path.resolve()
+        existing = next(path for path in (absolute, *absolute.parents) if path.exists())
+        if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+            raise ValueError(
+                f"The run folder {self.path} cannot be written to: {existing} is read-only"
+            )
+
     def _is_used(self):
-        return self.path.is_dir() and any(self.path.iterdir())
+        return self.path.is_dir() and any(self.path.iterdir()) and not self._is_hardly_begun()
+
+    def _is_hardly_begun(self):
+        """Whether a run was killed here before it had saved anything that could go on."""
+        if not self.checkpoints.folder.is_dir() or self.is_unfinished:
+            return False
+        return {path.name.removeprefix(".unfinished.") for path in self.path.iterdir()} <= BEGUN
 
     def write_json(self, name, values):
         """Writes a JSON file; a crash leaves the old one."""
@@ -110,16 +148,17 @@ class RunFolder:
         self.write_json("model.json", architecture)
 
     def loggers(self, every=20):
-        """Returns the callbacks that write logs and weights; they belong behind evaluation.
+        """Returns the callbacks that write logs; they belong behind evaluation.
+
+        They go on with the tables that there are: those of a run that was interrupted.
 
         Args:
             every: int, steps per row of `steps.csv`.
         """
         callbacks = [
             LearningRateLogger(),
-            keras.callbacks.CSVLogger(self.path / "log.csv"),
-            StepLogger(self.path / "steps.csv", every=every),
-            SaveLastWeights(self.last_weights),
+            keras.callbacks.CSVLogger(self.tables[0], append=True),
+            StepLogger(self.tables[1], every=every, append=True),
         ]
         if importlib.util.find_spec("tensorboard") and keras.backend.backend() == "tensorflow":
             events = str(self.path / "tensorboard")
@@ -134,32 +173,14 @@ class RunFolder:
             bare.save(unfinished)
 
 
-class SaveLastWeights(keras.callbacks.Callback):
-    """Saves weights and optimizer after every epoch; a crash while saving leaves the old file.
-
-    Args:
-        path: file whose name ends in `.weights.h5`.
-
-    Example:
-
-    >>> import tempfile
-    >>> from pathlib import Path
-    >>> import keras
-    >>> from libra_keras.training.run import SaveLastWeights
-    >>> path = Path(tempfile.mkdtemp()) / "last.weights.h5"
-    >>> callback = SaveLastWeights(path)
-    >>> callback.set_model(keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)]))
-    >>> callback.on_epoch_end(0)
-    >>> path.exists()
-    True
-    """
-
-    def __init__(self, path):
-        super().__init__()
-        self.path = Path(path)
-
-    def on_epoch_end(self, epoch, logs=None):
-        atomic.save_weights(self.model, self.path)
+@contextlib.contextmanager
+def _locked(path, folder):
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(atomic.exclusive(path))
+        except BlockingIOError as error:
+            raise ValueError(f"Another process is training in {folder}") from error
+        yield
 
 
 def versions():
