@@ -40,12 +40,19 @@ PUBLIC = sorted(
 )
 
 
+class Finder(doctest.DocTestFinder):
+    """Finds the examples of decorated functions too."""
+
+    def _from_module(self, module, object):
+        return super()._from_module(module, inspect.unwrap(object))
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_of_module(name):
     module = importlib.import_module(name)
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE, verbose=False)
     lines = []
-    for test in doctest.DocTestFinder().find(module, name):
+    for test in Finder().find(module, name):
         runner.run(test, out=lines.append)
     assert runner.failures == 0, "".join(lines)
 

@@ -12,11 +12,12 @@ from libra_keras.models.constructors.faster_rcnn import (
     SMALL_CHANNELS,
     SMALL_FINEST_SCALE,
 )
-from libra_keras.models.constructors.parts import small_backbone, with_policy
+from libra_keras.models.constructors.parts import of_one_dtype, small_backbone, with_policy
 from libra_keras.models.fast_rcnn import FastRCNN
 from libra_keras.samplers import CombinedSampler, RandomSampler
 
 
+@of_one_dtype
 def fast_rcnn_resnet50(num_classes=80, backbone=None, roi_align=None, **options):
     """Fast R-CNN with ResNet-50 and a feature pyramid, on given proposals.
 
@@ -48,6 +49,7 @@ def fast_rcnn_resnet50(num_classes=80, backbone=None, roi_align=None, **options)
     )
 
 
+@of_one_dtype
 def libra_fast_rcnn_resnet50(num_classes=80, backbone=None, roi_align=None, **options):
     """Libra Fast R-CNN with ResNet-50: balanced samples, pyramid and box loss.
 
@@ -84,6 +86,7 @@ def libra_fast_rcnn_resnet50(num_classes=80, backbone=None, roi_align=None, **op
     )
 
 
+@of_one_dtype
 def fast_rcnn_small(num_classes=6, backbone=None, **options):
     """Small Fast R-CNN for images of about 320 pixels: the second stage of `faster_rcnn_small`.
 
@@ -114,6 +117,7 @@ def fast_rcnn_small(num_classes=6, backbone=None, **options):
     )
 
 
+@of_one_dtype
 def libra_fast_rcnn_small(num_classes=6, backbone=None, **options):
     """Small Libra Fast R-CNN: the second stage of `libra_faster_rcnn_small`.
 

@@ -11,13 +11,14 @@ from libra_keras.layers import (
 )
 from libra_keras.losses import BalancedL1Loss
 from libra_keras.models.box_head import BoxHead
-from libra_keras.models.constructors.parts import small_backbone, with_policy
+from libra_keras.models.constructors.parts import of_one_dtype, small_backbone, with_policy
 from libra_keras.models.faster_rcnn import FasterRCNN
 from libra_keras.models.rpn_head import RPNHead
 from libra_keras.models.settings import BoxHeadSettings, RPNSettings
 from libra_keras.samplers import CombinedSampler, RandomSampler
 
 
+@of_one_dtype
 def faster_rcnn_resnet50(num_classes=80, backbone=None, roi_align=None, **options):
     """Faster R-CNN with ResNet-50 and a feature pyramid.
 
@@ -55,6 +56,7 @@ def faster_rcnn_resnet50(num_classes=80, backbone=None, roi_align=None, **option
     )
 
 
+@of_one_dtype
 def libra_faster_rcnn_resnet50(num_classes=80, backbone=None, roi_align=None, **options):
     """Libra R-CNN with ResNet-50: balanced samples, pyramid and box loss.
 
@@ -94,6 +96,7 @@ def libra_faster_rcnn_resnet50(num_classes=80, backbone=None, roi_align=None, **
     )
 
 
+@of_one_dtype
 def faster_rcnn_resnet101(num_classes=80, backbone=None, **options):
     """Faster R-CNN with ResNet-101; otherwise `faster_rcnn_resnet50`, argument by argument.
 
@@ -107,6 +110,7 @@ def faster_rcnn_resnet101(num_classes=80, backbone=None, **options):
     return faster_rcnn_resnet50(num_classes, backbone or ResNet(101), **options)
 
 
+@of_one_dtype
 def libra_faster_rcnn_resnet101(num_classes=80, backbone=None, **options):
     """Libra R-CNN with ResNet-101; otherwise `libra_faster_rcnn_resnet50`, argument by argument.
 
@@ -120,6 +124,7 @@ def libra_faster_rcnn_resnet101(num_classes=80, backbone=None, **options):
     return libra_faster_rcnn_resnet50(num_classes, backbone or ResNet(101), **options)
 
 
+@of_one_dtype
 def faster_rcnn_small(num_classes=6, backbone=None, **options):
     """Small Faster R-CNN for images of about 320 pixels; learns from nothing on a laptop's CPU.
 
@@ -152,6 +157,7 @@ def faster_rcnn_small(num_classes=6, backbone=None, **options):
     )
 
 
+@of_one_dtype
 def libra_faster_rcnn_small(num_classes=6, backbone=None, **options):
     """Small Libra R-CNN for images of about 320 pixels; learns from nothing on a laptop's CPU.
 

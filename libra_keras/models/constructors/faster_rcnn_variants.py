@@ -11,12 +11,13 @@ from libra_keras.models.constructors.faster_rcnn import (
     faster_rcnn_resnet50,
     libra_faster_rcnn_resnet50,
 )
-from libra_keras.models.constructors.parts import resnet, with_policy
+from libra_keras.models.constructors.parts import of_one_dtype, resnet, with_policy
 from libra_keras.models.faster_rcnn import FasterRCNN
 from libra_keras.models.rpn_head import RPNHead
 from libra_keras.samplers import CombinedSampler, OHEMSampler, RandomSampler
 
 
+@of_one_dtype
 def faster_rcnn_resnext101_32x4d(num_classes=80, backbone=None, **options):
     """Faster R-CNN with ResNeXt-101-32x4d; otherwise `faster_rcnn_resnet50`, argument by argument.
 
@@ -32,6 +33,7 @@ def faster_rcnn_resnext101_32x4d(num_classes=80, backbone=None, **options):
     return faster_rcnn_resnet50(num_classes, backbone, **options)
 
 
+@of_one_dtype
 def faster_rcnn_resnext101_64x4d(num_classes=80, backbone=None, **options):
     """Faster R-CNN with ResNeXt-101-64x4d; otherwise `faster_rcnn_resnet50`, argument by argument.
 
@@ -47,6 +49,7 @@ def faster_rcnn_resnext101_64x4d(num_classes=80, backbone=None, **options):
     return faster_rcnn_resnet50(num_classes, backbone, **options)
 
 
+@of_one_dtype
 def libra_faster_rcnn_resnext101_32x4d(num_classes=80, backbone=None, **options):
     """Libra R-CNN with ResNeXt-101-32x4d; otherwise `libra_faster_rcnn_resnet50`.
 
@@ -62,6 +65,7 @@ def libra_faster_rcnn_resnext101_32x4d(num_classes=80, backbone=None, **options)
     return libra_faster_rcnn_resnet50(num_classes, backbone, **options)
 
 
+@of_one_dtype
 def libra_faster_rcnn_resnext101_64x4d(num_classes=80, backbone=None, **options):
     """Libra R-CNN with ResNeXt-101-64x4d; otherwise `libra_faster_rcnn_resnet50`.
 
@@ -77,6 +81,7 @@ def libra_faster_rcnn_resnext101_64x4d(num_classes=80, backbone=None, **options)
     return libra_faster_rcnn_resnet50(num_classes, backbone, **options)
 
 
+@of_one_dtype
 def faster_rcnn_pafpn_resnet50(num_classes=80, backbone=None, roi_align=None, **options):
     """Faster R-CNN with ResNet-50 and path aggregation.
 
@@ -108,6 +113,7 @@ def faster_rcnn_pafpn_resnet50(num_classes=80, backbone=None, roi_align=None, **
     )
 
 
+@of_one_dtype
 def libra_faster_rcnn_pafpn_resnet50(num_classes=80, backbone=None, roi_align=None, **options):
     """Libra R-CNN with ResNet-50 on a balanced path aggregation pyramid.
 
@@ -148,6 +154,7 @@ def libra_faster_rcnn_pafpn_resnet50(num_classes=80, backbone=None, roi_align=No
     )
 
 
+@of_one_dtype
 def faster_rcnn_ohem_resnet50(num_classes=80, backbone=None, roi_align=None, **options):
     """Faster R-CNN with ResNet-50 whose second stage trains on its hardest proposals.
 

@@ -1,5 +1,9 @@
 """What several named detectors share."""
 
+import functools
+
+import keras
+
 from libra_keras.backbones import ResNet
 from libra_keras.data.images import InputPolicy
 
@@ -35,6 +39,38 @@ def resnet(network, **options):
     32
     """
     return ResNet(**NETWORKS[network], **options)
+
+
+def of_one_dtype(constructor):
+    """Makes the option `dtype` of a constructor hold for all parts that it builds.
+
+    Layers that are given, such as a backbone, keep the policy that they were built with.
+
+    Args:
+        constructor: function that returns a detector.
+
+    Returns:
+        A function like it.
+
+    Example:
+
+    >>> from libra_keras.models import rpn_small
+    >>> rpn_small(dtype="mixed_bfloat16").backbone.compute_dtype
+    'bfloat16'
+    """
+
+    @functools.wraps(constructor)
+    def build(*args, **options):
+        if options.get("dtype") is None:
+            return constructor(*args, **options)
+        before = keras.config.dtype_policy()
+        keras.config.set_dtype_policy(options["dtype"])
+        try:
+            return constructor(*args, **options)
+        finally:
+            keras.config.set_dtype_policy(before)
+
+    return build
 
 
 def with_policy(options, short_side, long_side):

@@ -6,12 +6,13 @@ A Libra constructor and its plain twin differ in the lines marked (*).
 from libra_keras.backbones import ResNet
 from libra_keras.layers import BalancedFeaturePyramid, FeaturePyramid
 from libra_keras.losses import BalancedL1Loss
-from libra_keras.models.constructors.parts import resnet, small_backbone, with_policy
+from libra_keras.models.constructors.parts import of_one_dtype, resnet, small_backbone, with_policy
 from libra_keras.models.retina_head import RetinaHead
 from libra_keras.models.retinanet import RetinaNet
 from libra_keras.models.settings import RetinaHeadSettings
 
 
+@of_one_dtype
 def retinanet_resnet50(num_classes=80, backbone=None, **options):
     """RetinaNet with ResNet-50.
 
@@ -45,6 +46,7 @@ def retinanet_resnet50(num_classes=80, backbone=None, **options):
     )
 
 
+@of_one_dtype
 def libra_retinanet_resnet50(num_classes=80, backbone=None, **options):
     """Libra RetinaNet with ResNet-50: balanced pyramid and box loss.
 
@@ -81,6 +83,7 @@ def libra_retinanet_resnet50(num_classes=80, backbone=None, **options):
     )
 
 
+@of_one_dtype
 def retinanet_resnet101(num_classes=80, backbone=None, **options):
     """RetinaNet with ResNet-101; otherwise `retinanet_resnet50`, argument by argument.
 
@@ -94,6 +97,7 @@ def retinanet_resnet101(num_classes=80, backbone=None, **options):
     return retinanet_resnet50(num_classes, backbone or ResNet(101), **options)
 
 
+@of_one_dtype
 def libra_retinanet_resnet101(num_classes=80, backbone=None, **options):
     """Libra RetinaNet with ResNet-101; otherwise `libra_retinanet_resnet50`.
 
@@ -107,6 +111,7 @@ def libra_retinanet_resnet101(num_classes=80, backbone=None, **options):
     return libra_retinanet_resnet50(num_classes, backbone or ResNet(101), **options)
 
 
+@of_one_dtype
 def retinanet_resnext101_64x4d(num_classes=80, backbone=None, **options):
     """RetinaNet with ResNeXt-101-64x4d; otherwise `retinanet_resnet50`, argument by argument.
 
@@ -120,6 +125,7 @@ def retinanet_resnext101_64x4d(num_classes=80, backbone=None, **options):
     return retinanet_resnet50(num_classes, backbone or resnet("resnext101_64x4d"), **options)
 
 
+@of_one_dtype
 def retinanet_small(num_classes=6, backbone=None, **options):
     """Small RetinaNet for images of about 320 pixels; learns from nothing on a laptop's CPU.
 
@@ -146,6 +152,7 @@ def retinanet_small(num_classes=6, backbone=None, **options):
     )
 
 
+@of_one_dtype
 def libra_retinanet_small(num_classes=6, backbone=None, **options):
     """Small Libra RetinaNet for images of about 320 pixels; learns from nothing on a laptop's CPU.
 

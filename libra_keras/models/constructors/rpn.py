@@ -6,7 +6,7 @@ A Libra constructor and its plain twin differ in the lines marked (*).
 from libra_keras.backbones import ResNet
 from libra_keras.layers import BalancedFeaturePyramid, FeaturePyramid
 from libra_keras.models.constructors.faster_rcnn import SMALL_CHANNELS, SMALL_RPN
-from libra_keras.models.constructors.parts import resnet, small_backbone, with_policy
+from libra_keras.models.constructors.parts import of_one_dtype, resnet, small_backbone, with_policy
 from libra_keras.models.region_proposal_network import RegionProposalNetwork
 from libra_keras.models.rpn_head import RPNHead
 from libra_keras.models.settings import RPNSettings
@@ -16,6 +16,7 @@ from libra_keras.samplers import IoUBalancedSampler, RandomSampler
 SETTINGS = RPNSettings(pre_nms_test=2000)
 
 
+@of_one_dtype
 def rpn_resnet50(backbone=None, **options):
     """Region proposal network with ResNet-50 and a feature pyramid.
 
@@ -46,6 +47,7 @@ def rpn_resnet50(backbone=None, **options):
     )
 
 
+@of_one_dtype
 def libra_rpn_resnet50(backbone=None, **options):
     """Libra RPN with ResNet-50: balanced negatives and a balanced pyramid.
 
@@ -80,6 +82,7 @@ def libra_rpn_resnet50(backbone=None, **options):
     )
 
 
+@of_one_dtype
 def rpn_resnet101(backbone=None, **options):
     """Region proposal network with ResNet-101; otherwise `rpn_resnet50`, argument by argument.
 
@@ -93,6 +96,7 @@ def rpn_resnet101(backbone=None, **options):
     return rpn_resnet50(backbone or ResNet(101), **options)
 
 
+@of_one_dtype
 def rpn_resnext101_64x4d(backbone=None, **options):
     """Region proposal network with ResNeXt-101-64x4d; otherwise `rpn_resnet50`.
 
@@ -106,6 +110,7 @@ def rpn_resnext101_64x4d(backbone=None, **options):
     return rpn_resnet50(backbone or resnet("resnext101_64x4d"), **options)
 
 
+@of_one_dtype
 def rpn_small(backbone=None, **options):
     """Small region proposal network: the first stage of `faster_rcnn_small`.
 
@@ -130,6 +135,7 @@ def rpn_small(backbone=None, **options):
     )
 
 
+@of_one_dtype
 def libra_rpn_small(backbone=None, **options):
     """Small Libra RPN: `rpn_small` with the balances of `libra_rpn_resnet50`.
 
