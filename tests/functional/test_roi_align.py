@@ -97,7 +97,7 @@ def by_image(rois, *arrays):
         ("native", 0, 1),
         ("native", 2, 0),
         ("native", 2, 1),
-        ("portable", 0, 1),  # takes seconds
+        pytest.param("portable", 0, 1, marks=pytest.mark.slow),
         pytest.param("portable", 2, 1, marks=pytest.mark.portable),
     ],
     indirect=["way"],
