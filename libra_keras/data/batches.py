@@ -18,6 +18,7 @@ def training_batches(
     kind=None,
     threads=None,
     start_step=0,
+    cache=None,
 ):
     """Makes the batches of a training run.
 
@@ -47,6 +48,8 @@ def training_batches(
             or one per CPU core, at most 8.
         start_step: int, the first batch of `start_epoch`; steps beyond its end lie in the epochs
             after it. Defaults to 0.
+        cache: folder for decoded and resized images, which later epochs and runs read instead of
+            the files, or `None` (default); see `ImageCache`. The batches are the same.
 
     Returns:
         Data set of `(x, y)`: `x` is a dict of `"images"` uint8 `(B, H, W, 3)` RGB,
@@ -59,9 +62,9 @@ def training_batches(
 
     Raises:
         ValueError: if there is not one full batch, `start_epoch` or `start_step` is negative or
-            behind the end, or `kind` is another. While iterating,
-            `TooManyDamagedImages`, which tf.data wraps into an error of its own, stops a run in
-            which over 1 % of the images are damaged, and names the files.
+            behind the end, `kind` is another, or there is a `cache` but no image files. While
+            iterating, `TooManyDamagedImages`, which tf.data wraps into an error of its own, stops
+            a run in which over 1 % of the images are damaged, and names the files.
 
     Example:
 
@@ -75,7 +78,7 @@ def training_batches(
     module = _module(kind)
     if drop_empty:
         data = data.subset([i for i, example in enumerate(data.examples) if example.num_boxes])
-    source = TrainingSource(data, policy, batch_size, flip, seed, max_boxes)
+    source = TrainingSource(data, policy, batch_size, flip, seed, max_boxes, cache)
     start = start_epoch * source.steps_per_epoch + start_step
     end = None if epochs is None else (start_epoch + epochs) * source.steps_per_epoch
     if min(start_epoch, start_step) < 0 or (end is not None and start > end):

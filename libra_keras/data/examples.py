@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from libra_keras.data.images import read_image
+from libra_keras.data.images import open_image, read_image
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -125,6 +125,13 @@ class DetectionData:
     def read_image(self, i):
         """Returns the stored pixels of example `i` as uint8 `(H, W, 3)` RGB."""
         return self.reader(self.examples[i])
+
+    def open_image(self, i):
+        """Returns the pixels of example `i` as `InputPolicy.resized` takes them fastest.
+
+        That is a Pillow image if the example is a file, and an array otherwise.
+        """
+        return open_image(self.examples[i].file) if self.has_files else self.read_image(i)
 
     def subset(self, indices):
         """Returns the data set of the examples at `indices` (a slice or a list of ints)."""

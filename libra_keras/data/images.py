@@ -41,27 +41,55 @@ def read_image(source, exif_rotation=False):
     [255, 255, 255]
     """
     if isinstance(source, Image.Image):
-        return _rgb_of_pillow(source, exif_rotation)
+        return np.array(_rgb_of_pillow(source, exif_rotation))
     if isinstance(source, (bytes, bytearray)):
         source = io.BytesIO(source)
     if isinstance(source, (str, os.PathLike)) or hasattr(source, "read"):
-        with Image.open(source) as image:
-            return _rgb_of_pillow(image, exif_rotation)
+        return np.array(open_image(source, exif_rotation))
     return _rgb_of_array(np.asarray(source))
+
+
+def open_image(source, exif_rotation=False):
+    """Reads a file as a Pillow image: the pixels of `read_image`, without a copy to an array.
+
+    Args:
+        source: path or file object.
+        exif_rotation: bool, as for `read_image`.
+
+    Returns:
+        `PIL.Image.Image` of mode RGB, decoded.
+
+    Raises:
+        OSError: if the file is missing, is no image, or is damaged.
+
+    Example:
+
+    >>> import io
+    >>> from PIL import Image
+    >>> from libra_keras.data.images import open_image
+    >>> file = io.BytesIO()
+    >>> Image.new("L", (3, 2), 7).save(file, "PNG")
+    >>> open_image(file).mode
+    'RGB'
+    """
+    with Image.open(source) as image:
+        return _rgb_of_pillow(image, exif_rotation)
 
 
 def _rgb_of_pillow(image, exif_rotation):
     if exif_rotation:
         image = ImageOps.exif_transpose(image)
     if image.mode == "RGB":
-        return np.array(image)
+        image.load()  # a file is decoded while it is open
+        return image
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         pixels = np.asarray(image)
         wide = image.mode != "F"  # mode I holds the 16 bits of some PNG files in 32
-        return _rgb_of_array(np.clip(pixels, 0, 65535).astype("uint16") if wide else pixels)
+        pixels = np.clip(pixels, 0, 65535).astype("uint16") if wide else pixels
+        return Image.fromarray(_rgb_of_array(pixels))
     if image.mode in ("P", "PA"):  # through RGBA: Pillow warns where a palette has transparency
         image = image.convert("RGBA")
-    return np.array(image.convert("RGB"))
+    return image.convert("RGB")
 
 
 def _rgb_of_array(pixels):
@@ -189,14 +217,28 @@ class InputPolicy:
             content's `(height, width)`. A box of the image is scaled per axis by the content's
             size over the original size, as `scale_boxes` does.
         """
-        height, width = image.shape[:2]
+        content = self.resized(image)
+        size = content.shape[:2]
+        padded = np.zeros((*self.bucket_size(*image.shape[:2]), 3), "uint8")
+        padded[: size[0], : size[1]] = content
+        return padded, size
+
+    def resized(self, image):
+        """Resizes an image without padding it.
+
+        Args:
+            image: uint8 `(H, W, 3)`, or a Pillow image of mode RGB, which saves two copies.
+
+        Returns:
+            uint8 `(h, w, 3)`, perhaps read-only, perhaps `image` itself.
+        """
+        is_array = not isinstance(image, Image.Image)
+        height, width = image.shape[:2] if is_array else image.size[::-1]
         size = self.fitted_size(height, width)
         if size != (height, width):
-            kernel = RESIZE_KERNELS[self.resize]
-            image = np.asarray(Image.fromarray(image).resize(size[::-1], kernel))
-        padded = np.zeros((*self.bucket_size(height, width), 3), "uint8")
-        padded[: size[0], : size[1]] = image
-        return padded, size
+            image = Image.fromarray(image) if is_array else image
+            image = image.resize(size[::-1], RESIZE_KERNELS[self.resize])
+        return np.asarray(image)
 
 
 def scale_boxes(boxes, from_size, to_size):

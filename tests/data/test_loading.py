@@ -7,7 +7,7 @@ import pytest
 
 from libra_keras import data
 from libra_keras.data.damage import DamageLog, TooManyDamagedImages
-from libra_keras.data.loading import EvaluationSource, TrainingSource, mirror
+from libra_keras.data.loading import EvaluationSource, TrainingSource, mirrored, placed
 
 POLICY = data.InputPolicy(40, 60)  # bucket 64 x 64
 
@@ -37,11 +37,13 @@ def test_mirroring_stays_within_the_content(files):
 
 
 def test_mirroring_twice_is_nothing(rng):
-    image = rng.integers(0, 255, (6, 9, 3))
+    image = rng.integers(0, 255, (6, 7, 3), "uint8")
     boxes = np.array([[1.0, 2, 5, 6], [0, 0, 7, 6]])
-    again = mirror(*mirror(image, boxes, 7), 7)
-    np.testing.assert_array_equal(again[0], image)
-    np.testing.assert_array_equal(again[1], boxes)
+    once = placed(image, (8, 9), is_mirrored=True)
+    assert not once[6:].any() and not once[:, 7:].any()
+    np.testing.assert_array_equal(once[:6, :7], image[:, ::-1])
+    np.testing.assert_array_equal(placed(once[:6, :7], (6, 7), is_mirrored=True), image)
+    np.testing.assert_array_equal(mirrored(mirrored(boxes, 7), 7), boxes)
 
 
 def test_boxes_are_scaled_with_their_image(files):
