@@ -16,7 +16,6 @@ def encoded(image, form="PNG", **options):
     return stream.getvalue()
 
 
-@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "1"])
 @pytest.mark.parametrize(
     ("size", "fitted"),
     [  # what torchvision 0.16.2 makes of them with min_size=800, max_size=1333
@@ -38,6 +37,7 @@ def test_roundings_are_two():
         InputPolicy(800, 1333, rounding="up")
 
 
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "1"])
 def test_every_mode_becomes_rgb(mode):
     source = Image.new("RGB", (3, 2), (255, 255, 255)).convert(mode)
     image = read_image(encoded(source))
