@@ -72,7 +72,7 @@ def match(iou, gt_mask, positive_iou, negative_iou, min_positive_iou=None, candi
     iou = ops.where(gt_mask[:, None, :], iou, -1.0)
     if candidate_mask is not None:
         iou = ops.where(ops.cast(candidate_mask, "bool")[:, :, None], iou, -1.0)
-    max_iou = ops.maximum(ops.max(iou, axis=2), 0.0)
+    max_iou = ops.max(iou, axis=2, initial=0.0)  # an initial value: there may be no candidate
     matched_gt = ops.cast(ops.argmax(iou, axis=2), "int32")
     is_positive, is_negative = max_iou >= positive_iou, max_iou < negative_iou
     if min_positive_iou is not None:
@@ -88,10 +88,10 @@ def match(iou, gt_mask, positive_iou, negative_iou, min_positive_iou=None, candi
 
 def _low_quality_matches(iou, min_positive_iou):
     """Returns the last ground truth whose best overlap each candidate has, and whether any is."""
-    best = ops.max(iou, axis=1, keepdims=True)  # (B, 1, M)
+    best = ops.max(iou, axis=1, keepdims=True, initial=-1.0)  # (B, 1, M)
     # Above 0: otherwise an object that touches no candidate would claim all that miss it too.
     claims = ops.logical_and(best >= min_positive_iou, best > 0)
     is_best = ops.logical_and(iou == best, claims)  # (B, N, M)
     position = ops.arange(1, ops.shape(iou)[2] + 1, dtype="int32")
-    last = ops.max(ops.where(is_best, position, 0), axis=2)
+    last = ops.max(ops.where(is_best, position, 0), axis=2, initial=0)
     return last - 1, last > 0

@@ -182,6 +182,7 @@ def test_policy_is_saved_and_checked():
         "long_side": 150,
         "pad_multiple": 64,
         "resize": "antialias",
+        "rounding": "nearest",
     }
     with pytest.raises(ValueError, match="short_side=200, long_side=100"):
         InputPolicy(200, 100)
