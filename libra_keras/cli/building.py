@@ -83,8 +83,10 @@ def _plain_backbone(network, style, **options):
 
 
 def build_optimizer(options, steps_per_epoch):
-    """The optimizer with warm-up and drops; the drops are fractions of all steps."""
-    total = steps_per_epoch * options.epochs
+    """The optimizer with warm-up and drops; the drops are fractions of all updates."""
+    total = steps_per_epoch * options.epochs // options.accumulate
+    if total == 0:
+        raise ValueError(f"--accumulate {options.accumulate} is more than all steps of the run")
     drops = sorted({max(1, int(fraction * total)) for fraction in drop_fractions(options.drops)})
     schedule = WarmupMultiStep(
         options.learning_rate,
@@ -92,10 +94,15 @@ def build_optimizer(options, steps_per_epoch):
         warmup_factor=options.warmup_factor,
         drops=drops,
     )
+    rate = options.backbone_rate
     kind, momentum = {"sgd": (SGD, "momentum"), "adamw": (AdamW, "beta_1")}[options.optimizer]
     return kind(
         schedule,
         weight_decay=options.weight_decay,
         global_clipnorm=options.clip_norm or None,
+        gradient_accumulation_steps=options.accumulate if options.accumulate > 1 else None,
+        use_ema=options.ema > 0,
+        ema_momentum=options.ema or 0.99,
+        rate_multipliers=None if rate is None else {"backbone": rate},
         **{momentum: options.momentum},
     )

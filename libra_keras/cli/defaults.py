@@ -40,6 +40,9 @@ class TrainDefaults:
     eval_every: int = 1
 
 
+# Epochs, and after which fractions of them the rate drops.
+SCHEDULES = {"1x": (12, "8/12,11/12"), "2x": (24, "16/24,22/24")}
+
 # The main job: a few minutes on two CPU cores.
 SMALL = TrainDefaults(
     backbone_weights="none",

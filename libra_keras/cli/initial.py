@@ -6,6 +6,7 @@ import zipfile
 from pathlib import Path
 
 from libra_keras.cli.defaults import DEFAULTS, RESNET, RETINANET
+from libra_keras.cli.precision import config_with_policy
 
 # What the detector brings along: these defaults of its family do not apply.
 BROUGHT_ALONG = ("backbone_weights", "short_side", "long_side")
@@ -108,6 +109,8 @@ def _with_options(detector, config, options):
         "input_policy": {"short_side": options.short_side, "long_side": options.long_side},
     }
     config = {**config, "seed": options.seed}
+    if options.precision:
+        config = config_with_policy(config, detector.dtype_policy.name, options.precision)
     for part, values in changes.items():
         given = {name: value for name, value in values.items() if value is not None}
         unknown = [name for name in given if name not in config[part]["config"]]

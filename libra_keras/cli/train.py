@@ -1,10 +1,9 @@
 """Train a detector and write a run folder."""
 
 import argparse
-import dataclasses
 import sys
 
-from libra_keras.cli import resuming
+from libra_keras.cli import fine_tuning, precision, resuming, schedule
 from libra_keras.cli.datasets import (
     add_data_arguments,
     add_voc_argument,
@@ -12,7 +11,7 @@ from libra_keras.cli.datasets import (
     load_data,
     wants_voc,
 )
-from libra_keras.cli.defaults import DEFAULTS, drop_fractions
+from libra_keras.cli.defaults import DEFAULTS
 from libra_keras.cli.given_proposals import add_given, add_proposal_file
 from libra_keras.cli.initial import BROUGHT_ALONG, start_defaults
 
@@ -50,13 +49,8 @@ def add_arguments(parser):
     parser.add_argument("--to", metavar="FOLDER", help="default: runs/<model>-<data>-<number>")
     parser.add_argument("--overwrite", action="store_true", help="replace a run in --to")
     _add_model_arguments(parser.add_argument_group("model"))
-    group = parser.add_argument_group("schedule (defaults: small models | others)")
-    group.add_argument("--optimizer", choices=("sgd", "adamw"), help=_default_text("optimizer"))
-    for name, kind in _SCHEDULE.items():
-        option = f"--{name.replace('_', '-')}"
-        group.add_argument(option, type=kind, metavar="N", help=_default_text(name))
-    group.add_argument("--steps", type=int, metavar="N", help="at most so many steps per epoch")
-    group.add_argument("--seed", type=int, default=0, metavar="N", help="of everything; default 0")
+    schedule.add_arguments(parser.add_argument_group("schedule (defaults: small models | others)"))
+    fine_tuning.add_arguments(parser.add_argument_group("fine-tuning"))
     resuming.add_arguments(parser.add_argument_group("interruptions"))
 
 
@@ -97,36 +91,13 @@ def _add_model_arguments(group):
         help="RoIAlign's samples per bin and axis; 0: one a cell, as mmdetection; for "
         "rcnn models of the resnet family; default: 2",
     )
-    group.add_argument("--short-side", type=int, metavar="PIXELS", help=_default_text("short_side"))
-    group.add_argument("--long-side", type=int, metavar="PIXELS", help=_default_text("long_side"))
-
-
-_SCHEDULE = {
-    "batch": int,
-    "epochs": int,
-    "learning_rate": float,
-    "momentum": float,
-    "weight_decay": float,
-    "warmup_steps": int,
-    "warmup_factor": float,
-    "drops": str,
-    "clip_norm": float,
-    "flip": float,
-    "eval_every": int,
-}
-_NOTES = {
-    "momentum": "of SGD, or the first beta of AdamW; ",
-    "learning_rate": "for the default batch; scaled in proportion to another one; ",
-    "drops": "divide the rate by 10 after these fractions of the run, or 'none'; ",
-    "clip_norm": "of the whole gradient, 0 does not clip; ",
-    "flip": "probability; ",
-    "eval_every": "epochs; 0 evaluates at the end only; ",
-}
-
-
-def _default_text(name):
-    values = dict.fromkeys(str(getattr(defaults, name)) for defaults in DEFAULTS.values())
-    return _NOTES.get(name, "") + "default: " + " | ".join(values)
+    group.add_argument(
+        "--short-side", type=int, metavar="PIXELS", help=schedule.default_text("short_side")
+    )
+    group.add_argument(
+        "--long-side", type=int, metavar="PIXELS", help=schedule.default_text("long_side")
+    )
+    precision.add_arguments(group)
 
 
 def resolve(options):
@@ -136,16 +107,10 @@ def resolve(options):
     else:
         options.model = options.model or DEFAULT_MODEL
         defaults, brought = DEFAULTS[options.model], ()
-    if options.learning_rate is None and options.batch is not None:
-        options.learning_rate = defaults.learning_rate * options.batch / defaults.batch
-    for field in dataclasses.fields(defaults):
-        if getattr(options, field.name) is None and field.name not in brought:
-            setattr(options, field.name, getattr(defaults, field.name))
-    if options.batch < 1 or options.epochs < 1 or (options.steps or 1) < 1:
-        raise ValueError("--batch, --epochs and --steps must be at least 1")
+    schedule.resolve(options, defaults, brought)
+    fine_tuning.frozen(options)
     if options.save_every < 0:
         raise ValueError("--save-every must be a number of steps, or 0")
-    drop_fractions(options.drops)
     return options
 
 
@@ -207,8 +172,15 @@ def _build(options, train):
     """The detector, and what the record says about where it started: `None` for nowhere."""
     from libra_keras.cli.building import build_model
     from libra_keras.cli.initial import build_initial
+    from libra_keras.models.fine_tuning import freeze
 
-    return build_initial(options, train) if options.init else (build_model(options, train), None)
+    if options.init:
+        model, started_from = build_initial(options, train)
+    else:
+        with precision.built_with(options.precision):
+            model, started_from = build_model(options, train), None
+    freeze(model, fine_tuning.frozen(options))
+    return model, started_from
 
 
 def _load_both(options):
@@ -238,12 +210,12 @@ def _record(options, train, val, model, steps):
         "class_names": list(train.class_names),
         "input_policy": model.input_policy.get_config(),
         "parameters": model.count_params(),
+        "dtype_policy": model.dtype_policy.name,
     }
 
 
 def _announce(options, steps, folder):
     print(
-        f"{options.model or options.init}: {options.epochs} epochs of {steps} steps of "
-        f"{options.batch} images, learning rate {options.learning_rate:g} -> {folder.path}",
+        f"{options.model or options.init}: {schedule.describe(options, steps)} -> {folder.path}",
         flush=True,
     )
