@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from libra_keras import atomic
+from libra_keras.averages import has_averages
 from libra_keras.cli import damage, resuming
 from libra_keras.cli.report import finite, headline, metric_lines
 from libra_keras.evaluation import COCOEvaluation, ProposalEvaluation, voc_ap
@@ -100,6 +101,8 @@ def _report(model, val, folder, evaluation, damaged, seconds):
         purpose: {"count": len(files), "files": files} for purpose, files in damaged.items()
     }
     folder.save_model(model)  # first: numbers can be measured again
+    if record["averaged"]:  # what was measured, which the checkpoint has beside the last weights
+        atomic.save_weights(model, folder.last_weights)
     folder.write_json("metrics.json", record)
     _draw(folder, val, evaluation.detections, model.class_names)
     folder.checkpoints.clear()  # last: a run that is killed before goes on to here
@@ -193,6 +196,7 @@ def _measurement(model, val, evaluation, seconds):
     limits = ("score_threshold", "max_detections", "post_nms")
     return {
         "weights": "last",
+        "averaged": has_averages(model),
         "trained_steps": int(np.asarray(model.trained_steps)),
         "seconds": round(seconds, 1),
         "data": val.name,
@@ -228,8 +232,9 @@ def _draw(folder, val, detections, names):
 
 
 def _print_result(folder, record, metrics):
+    weights = "averaged weights" if record["averaged"] else "weights"
     print(
-        f"\n{record['data']}, {record['images']} images, weights of the last step:\n"
+        f"\n{record['data']}, {record['images']} images, {weights} of the last step:\n"
         f"{metric_lines(metrics)}\n\n{headline(metrics)}\n"
         f"{record['seconds']:.0f} s; everything is in {folder.path}"
     )
