@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from libra_keras.backbones.grouped_conv import grouped_conv
+from libra_keras.functional import replicas
 
 EPSILON = 1e-5  # torch's; keras.applications uses 1.001e-5, Keras' layer 1e-3
 MOMENTUM = 0.9  # share of the old moving average; torch writes the same as 0.1
@@ -233,6 +234,9 @@ def add_bias(x, bias):
 def normalise(x, gamma, beta, epsilon=EPSILON, synchronized=False):
     """Normalises `x` (B, H, W, C) with its own statistics, in portable operations.
 
+    Statistics that are synchronized are those of the global batch, however unevenly replicas share
+    it. In two passes: the difference of two means loses digits.
+
     Returns:
         The normalised `x`, the mean (C,) and the biased variance (C,) of the batch in float32.
     """
@@ -240,12 +244,23 @@ def normalise(x, gamma, beta, epsilon=EPSILON, synchronized=False):
     # JAX sees one global batch: its statistics are synchronized without being asked. With PyTorch
     # a batch is on one device.
     if synchronized and keras.backend.backend() == "tensorflow":
-        mean, variance = ops.moments(values, (0, 1, 2), synchronized=True)
-    else:  # in two passes: the difference of two means that `moments` takes loses digits
+        mean, variance = _global_moments(values)
+    else:
         mean = ops.mean(values, axis=(0, 1, 2))
         variance = ops.mean(ops.square(values - mean), axis=(0, 1, 2))
     scale = gamma * inverse_deviation(variance, epsilon)
     return ops.cast(values * scale + (beta - mean * scale), x.dtype), mean, variance
+
+
+def _global_moments(values):
+    """Mean (C,) and biased variance (C,) of the images of all replicas."""
+    weight = replicas.presence()
+    count = ops.cast(ops.prod(ops.shape(values)[:3]), "float32") * weight
+    own = ops.concatenate([ops.sum(values, axis=(0, 1, 2)) * weight, ops.reshape(count, (1,))])
+    total = replicas.sum_over_replicas(own)
+    mean, count = total[:-1] / total[-1], total[-1]
+    squares = ops.sum(ops.square(values - mean), axis=(0, 1, 2)) * weight
+    return mean, replicas.sum_over_replicas(squares) / count
 
 
 def normalise_fused(x, gamma, beta, epsilon=EPSILON):

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from libra_keras.functional import native
+from libra_keras.functional import replicas
 from libra_keras.functional.boxes import encode
 from libra_keras.layers import MultilevelROIAlign
 from libra_keras.losses import SmoothL1Loss
@@ -130,7 +130,7 @@ class BoxHead(keras.layers.Layer):
         sampled = ops.take_along_axis(candidates, indices[..., None], axis=1)
         sampled = ops.stop_gradient(sampled)
         logits, deltas = self(pyramid, sampled)
-        normaliser = native.sum_over_replicas(ops.sum(targets.weights))
+        normaliser = replicas.sum_over_replicas(ops.sum(targets.weights))
         normaliser = ops.maximum(normaliser, 1.0)  # a batch without any proposal
         return (
             self._class_loss(logits, targets) / normaliser,

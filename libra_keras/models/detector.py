@@ -7,9 +7,10 @@ from keras import ops
 
 from libra_keras.backbones.adapter import check_feature_maps
 from libra_keras.data.images import InputPolicy
-from libra_keras.functional import native
+from libra_keras.functional import replicas
 from libra_keras.functional.random_keys import random_keys
 from libra_keras.layers import ImageNormalization
+from libra_keras.models import distributed
 from libra_keras.models.detect import detect
 from libra_keras.models.ground_truth import GroundTruth
 from libra_keras.models.settings import live_parts
@@ -123,7 +124,9 @@ class Detector(keras.Model):
         and fails under a distribution strategy.
 
         Raises:
-            ValueError: if a `loss` or `loss_weights` is given; pass a box loss to the heads.
+            ValueError: if a `loss` or `loss_weights` is given; pass a box loss to the heads. Or if
+                the model lives under a strategy of several replicas and a batch normalisation in
+                it takes the statistics of one replica alone.
         """
         given = [name for name in ("loss", "loss_weights") if kwargs.get(name) is not None]
         if given:
@@ -133,6 +136,7 @@ class Detector(keras.Model):
             )
         if jit_compile is None:
             jit_compile = False if keras.backend.backend() == "tensorflow" else "auto"
+        distributed.check_batch_norm(self)
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
         if self.optimizer is not None:
             # TensorFlow traces a step twice, which takes long, if the first trace makes variables.
@@ -154,9 +158,10 @@ class Detector(keras.Model):
             training: bool.
         """
         features = self.normalization(images, image_sizes)
-        features = self.backbone(features, training=training)
-        for layer in self.neck:
-            features = layer(features)
+        with replicas.counting(image_sizes):
+            features = self.backbone(features, training=training)
+            for layer in self.neck:
+                features = layer(features)
         return _levels(features)
 
     def compute_losses(self, x, truth, y_pred, training):
@@ -175,13 +180,14 @@ class Detector(keras.Model):
         if sample_weight is not None:
             raise ValueError("Detectors take no `sample_weight`.")
         losses = list(self.compute_losses(x, GroundTruth.of(y), y_pred, training))
+        losses = replicas.with_global_value(losses)
         for tracker, loss in zip(self.loss_means, losses, strict=True):
             # A replica has its share of the global sum; metrics average over replicas.
-            tracker.update_state(loss * native.num_replicas())
+            tracker.update_state(loss * replicas.num_replicas())
         if training:
             self.trained_steps.assign(self.trained_steps + 1)
         # Replicas' gradients are added up, and each replica has all of the weights.
-        others = [loss / native.num_replicas() for loss in self.losses]
+        others = [loss / replicas.num_replicas() for loss in self.losses]
         return _poisoned(sum([*losses, *others]))
 
     def key_maker(self, batch_size, stage):
@@ -194,7 +200,7 @@ class Detector(keras.Model):
         return functools.partial(self._keys, batch_size, stage)
 
     def _keys(self, batch_size, stage, num):
-        positions = native.global_positions(batch_size)
+        positions = replicas.global_positions(batch_size)
         return random_keys(self.seed, 2 * self.trained_steps + stage, positions, num)
 
     def predict_step(self, *args):
@@ -202,10 +208,14 @@ class Detector(keras.Model):
         result = super().predict_step(*args)
         if isinstance(result, tuple):  # JAX passes its state along
             return self._outputs(result[0]), *result[1:]
-        return self._outputs(result)
+        return distributed.without_blank(self._outputs(result), args[0])
 
     def _outputs(self, outputs):
         return {key: outputs[key] for key in self.OUTPUTS}
+
+    def predict_on_batch(self, x):
+        """As `keras.Model.predict_on_batch`, also where a batch cannot be split evenly on JAX."""
+        return distributed.predict_evenly(super().predict_on_batch, x)
 
     def detect(self, images, score_threshold=0.05, batch_size=1, exif_rotation=False):
         """Finds objects in images of any kind and size; boxes are in each image's own pixels.

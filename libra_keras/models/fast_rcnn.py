@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from libra_keras.functional.replicas import with_an_image
 from libra_keras.models.detect import detect
 from libra_keras.models.detector import Detector
 from libra_keras.models.inputs import images_and_sizes
@@ -147,10 +148,10 @@ def given_proposals(x):
             "`FastRCNN` needs x['proposals'], boxes (B, P, 4) in pixels of the padded images; "
             f"`libra_keras.data.with_proposals` adds those of a file. Received: {received}"
         )
-    boxes = ops.cast(ops.convert_to_tensor(x["proposals"]), "float32")
+    boxes = with_an_image(ops.cast(ops.convert_to_tensor(x["proposals"]), "float32"))
     mask = ops.all(boxes[..., 2:] > boxes[..., :2], axis=-1)
     if "proposal_mask" in x:
-        mask = ops.logical_and(mask, ops.cast(x["proposal_mask"], "bool"))
+        mask = ops.logical_and(mask, with_an_image(ops.cast(x["proposal_mask"], "bool"), False))
     if boxes.shape[1] == 0:  # what gathers rows later needs one, be it of padding
         boxes, mask = ops.pad(boxes, ((0, 0), (0, 1), (0, 0))), ops.pad(mask, ((0, 0), (0, 1)))
     # Whatever stands in padding must not reach a loss: NaN times 0 is NaN.

@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 from keras import ops
 
+from libra_keras.functional.replicas import with_an_image
+
 
 class GroundTruth(NamedTuple):
     """Boxes and labels of a batch, padded to M objects an image.
@@ -38,9 +40,9 @@ class GroundTruth(NamedTuple):
                 "`y` must be a dict with the keys 'boxes' (B, M, 4) and 'labels' (B, M). "
                 f"Received the keys: {sorted(y)}"
             )
-        labels = ops.cast(ops.convert_to_tensor(labels), "int32")
+        labels = with_an_image(ops.cast(ops.convert_to_tensor(labels), "int32"), -1)
         mask = labels >= 0
         # The mask alone says what is padding: an augmentation may have moved padding boxes.
-        boxes = ops.cast(ops.convert_to_tensor(y["boxes"]), "float32")
+        boxes = with_an_image(ops.cast(ops.convert_to_tensor(y["boxes"]), "float32"))
         boxes = ops.where(mask[..., None], boxes, 0.0)
         return cls(boxes, ops.where(mask, labels, 0), mask)

@@ -2,6 +2,8 @@
 
 from keras import ops
 
+from libra_keras.functional.replicas import with_an_image
+
 
 def images_and_sizes(x):
     """Splits a batch; images without sizes are taken as unpadded.
@@ -11,7 +13,8 @@ def images_and_sizes(x):
             `(B, 2)`, height and width before padding; or the images alone.
 
     Returns:
-        Tuple of images and int32 sizes `(B, 2)`.
+        Tuple of images and int32 sizes `(B, 2)`. On a replica without images both have one row,
+        a blank image of size 0.
 
     Example:
 
@@ -25,7 +28,27 @@ def images_and_sizes(x):
         x = {"images": x}
     images = ops.convert_to_tensor(x["images"])
     if "image_sizes" in x:
-        return images, ops.cast(x["image_sizes"], "int32")
-    batch, height, width = ops.shape(images)[:3]
-    size = ops.stack([ops.cast(height, "int32"), ops.cast(width, "int32")])
-    return images, ops.broadcast_to(size, (batch, 2))
+        sizes = ops.cast(x["image_sizes"], "int32")
+    else:
+        batch, height, width = ops.shape(images)[:3]
+        size = ops.stack([ops.cast(height, "int32"), ops.cast(width, "int32")])
+        sizes = ops.broadcast_to(size, (batch, 2))
+    return with_an_image(images), with_an_image(sizes)
+
+
+def is_image(image_sizes):
+    """Which images of a batch are any: 1, or 0 for the blank one of a replica without images.
+
+    Args:
+        image_sizes: int `(B, 2)`, height and width before padding.
+
+    Returns:
+        float32 `(B,)`.
+
+    Example:
+
+    >>> from libra_keras.models.inputs import is_image
+    >>> is_image([[64, 96], [0, 0]]).numpy().tolist()
+    [1.0, 0.0]
+    """
+    return ops.cast(ops.convert_to_tensor(image_sizes)[:, 0] > 0, "float32")

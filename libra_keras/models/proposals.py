@@ -86,7 +86,9 @@ def _best_of_level(logits, deltas, anchors, image_sizes, geometry, pre_nms):
     if geometry in _SMALLEST_SIDES:
         has_sides = box_ops.has_sides(boxes, _SMALLEST_SIDES[geometry])
         best_logits = ops.where(has_sides, best_logits, float("-inf"))
-    return boxes, best_logits
+    # An image of size 0, which stands for none, proposes nothing in any geometry.
+    is_image = ops.convert_to_tensor(image_sizes)[:, :1] > 0
+    return boxes, ops.where(is_image, best_logits, float("-inf"))
 
 
 def _suppress(boxes, logits, settings):

@@ -5,11 +5,12 @@ import math
 import keras
 from keras import ops
 
-from libra_keras.functional import native
+from libra_keras.functional import native, replicas
 from libra_keras.functional.anchors import pyramid_anchors
 from libra_keras.functional.boxes import encode
 from libra_keras.losses import FocalLoss, SmoothL1Loss
 from libra_keras.models.dense_detections import select_dense_detections
+from libra_keras.models.inputs import is_image
 from libra_keras.models.settings import RetinaHeadSettings, live_parts
 from libra_keras.models.targets import Targets, match_anchors
 
@@ -148,7 +149,7 @@ class RetinaHead(keras.layers.Layer):
         # One kernel: the overlaps are never written to memory.
         find = native.compiled(find_dense_targets, settings=self.settings)
         targets = find(anchors, truth.boxes, truth.labels, truth.mask, image_sizes)
-        normaliser = native.sum_over_replicas(_positive_count(targets))
+        normaliser = replicas.sum_over_replicas(_positive_count(targets, image_sizes))
         class_loss = native.compiled(_sum_of_class_losses, loss=self.class_loss)
         labels = ops.where(targets.is_positive, targets.labels, -1)
         return (
@@ -229,6 +230,6 @@ def _sum_of_class_losses(labels, weights, *level_logits, loss):
     return total
 
 
-def _positive_count(targets):
+def _positive_count(targets, image_sizes):
     positives = ops.sum(ops.cast(targets.is_positive, "float32"), axis=1)
-    return ops.sum(ops.maximum(positives, 1.0))
+    return ops.sum(ops.maximum(positives, is_image(image_sizes)))

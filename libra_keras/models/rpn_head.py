@@ -3,10 +3,11 @@
 import keras
 from keras import ops
 
-from libra_keras.functional import native
+from libra_keras.functional import native, replicas
 from libra_keras.functional.anchors import pyramid_anchors
 from libra_keras.functional.boxes import encode
 from libra_keras.losses import SmoothL1Loss
+from libra_keras.models.inputs import is_image
 from libra_keras.models.proposals import select_proposals
 from libra_keras.models.settings import RPNSettings, live_parts
 from libra_keras.models.targets import match_anchors, sample_targets
@@ -123,7 +124,7 @@ class RPNHead(keras.layers.Layer):
         indices, targets = sample_targets(found, truth, self.sampler, keys)
         logits = _gather(outputs["logits"], indices)
         deltas = _gather(outputs["deltas"], indices)
-        normaliser = native.sum_over_replicas(_sampled_count(targets))
+        normaliser = replicas.sum_over_replicas(_sampled_count(targets, image_sizes))
         is_positive = ops.cast(targets.is_positive, "float32")
         class_loss = ops.binary_crossentropy(is_positive, logits, from_logits=True)
         # Negatives have no box: equal zeros on both sides keep their loss and gradient at 0.
@@ -158,8 +159,9 @@ def _gather(levels, indices):
     return ops.cast(ops.take_along_axis(rows, index, axis=1), "float32")
 
 
-def _sampled_count(targets):
+def _sampled_count(targets, image_sizes):
     positives = ops.cast(targets.is_positive, "float32") * targets.weights
     negatives = targets.weights - positives
-    positives = ops.maximum(ops.sum(positives, axis=1), 1.0)
-    return ops.sum(positives + ops.maximum(ops.sum(negatives, axis=1), 1.0))
+    least = is_image(image_sizes)
+    positives = ops.maximum(ops.sum(positives, axis=1), least)
+    return ops.sum(positives + ops.maximum(ops.sum(negatives, axis=1), least))

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from libra_keras.functional import native
+from libra_keras.functional import replicas
 from libra_keras.functional.random_keys import random_keys
 
 POSITIVE, NEGATIVE, IGNORED = 1, -1, -2  # what the label encoders of both packages use
@@ -119,7 +119,7 @@ class SampledBoxMatcher(keras.layers.Layer):
             similarity, columns, values, self.positive_value, self.negative_value
         )
         batch, num = ops.shape(similarity)[:2]
-        keys = random_keys(self.seed, self.calls, native.global_positions(batch), num)
+        keys = random_keys(self.seed, self.calls, replicas.global_positions(batch), num)
         self.calls.assign(self.calls + 1)
         indices, _, weights = self.sampler(*arguments, keys)
         chosen = _chosen(indices, weights, num)

@@ -1,6 +1,4 @@
 import functools
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -87,35 +85,3 @@ def test_islands_in_a_trace_with_unknown_shape():
     for shape in ((2, 3), (1, 5)):
         y, dy = slope(tf.fill(shape, 3.0))
         assert y.shape == shape and (y.numpy() == 9).all() and (dy.numpy() == 6).all()
-
-
-@pytest.mark.portable
-def test_one_replica_sums_to_itself():
-    assert float(native.sum_over_replicas(2.5)) == 2.5
-
-
-REPLICAS = """
-import tensorflow as tf
-from libra_keras.functional import native
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-
-@tf.function
-def step():
-    def replica():
-        i = tf.distribute.get_replica_context().replica_id_in_sync_group
-        return native.sum_over_replicas(tf.cast(i + 1, tf.float32))
-    return strategy.run(replica)
-
-print([float(x) for x in strategy.experimental_local_results(step())])
-with strategy.scope():
-    print(float(native.sum_over_replicas(5.0)))
-"""
-
-
-@on_tensorflow
-def test_sums_over_two_replicas():
-    # Logical devices must be configured before TensorFlow starts, hence a process of its own.
-    done = subprocess.run([sys.executable, "-c", REPLICAS], capture_output=True, text=True)
-    assert done.stdout.split("\n")[:2] == ["[3.0, 3.0]", "5.0"], done.stderr[-2000:]
