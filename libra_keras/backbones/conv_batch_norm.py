@@ -33,7 +33,7 @@ class ConvBatchNorm(keras.layers.Layer):
         batch_norm: `"frozen"` (moving statistics, always, and they never change), `"trainable"`
             (statistics of the batch while training) or `"synchronized"` (the same over all replicas
             of a `tf.distribute` strategy). Defaults to `"frozen"`, as detectors train with too few
-            images for batch statistics.
+            images for batch statistics. A layer that is not `trainable` is frozen in any case.
         train_kernel: bool, whether the kernel is trainable. Defaults to `True`.
         train_affine: bool, whether `gamma` and `beta` are trainable. Defaults to `True`.
         groups: int, in how many groups of channels the convolution is split; it must divide both
@@ -128,7 +128,8 @@ class ConvBatchNorm(keras.layers.Layer):
         )
 
     def call(self, x, training=None):
-        if training and self.batch_norm != "frozen":
+        # As Keras' own layer does: what is not trained keeps its statistics too.
+        if training and self.batch_norm != "frozen" and self.trainable:
             x = self._normalise_with_batch(self._convolve(x, self.kernel))
         else:
             scale = self.gamma * inverse_deviation(self.moving_variance, self.epsilon)

@@ -12,7 +12,9 @@ from libra_keras.functional.random_keys import random_keys
 from libra_keras.layers import ImageNormalization
 from libra_keras.models import distributed
 from libra_keras.models.detect import detect
+from libra_keras.models.fine_tuning import tell_parts
 from libra_keras.models.ground_truth import GroundTruth
+from libra_keras.models.loss_scaling import with_loss_scale
 from libra_keras.models.settings import live_parts
 
 
@@ -137,8 +139,11 @@ class Detector(keras.Model):
         if jit_compile is None:
             jit_compile = False if keras.backend.backend() == "tensorflow" else "auto"
         distributed.check_batch_norm(self)
+        if kwargs.get("auto_scale_loss", True):
+            optimizer = with_loss_scale(optimizer, self.dtype_policy)
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
         if self.optimizer is not None:
+            tell_parts(self)
             # TensorFlow traces a step twice, which takes long, if the first trace makes variables.
             self.optimizer.build(self.trainable_variables)
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import keras
 from keras import ops
 
+SMALLEST_SCALE = 2.0**-10  # of losses in float16; it starts at 2^15, and is halved
+
 
 def learning_rate_at(optimizer, step):
     """The learning rate of the update that batch `step` (counted from 0) is part of.
@@ -76,7 +78,10 @@ class StopOnNonFinite(keras.callbacks.Callback):
     detectors give every loss that is not finite gradients that are not. Where another model's are
     finite, training stops as well, but the update has been applied; the message says so.
 
-    Looking costs one scalar read per batch. With `steps_per_execution` above 1, all batches of
+    With float16, updates that a `LossScaleOptimizer` holds back while it looks for its scale stop
+    nothing, until that scale is so small that it cannot be found.
+
+    Looking costs two scalar reads per batch. With `steps_per_execution` above 1, all batches of
     the execution are named.
 
     Args:
@@ -122,11 +127,19 @@ class StopOnNonFinite(keras.callbacks.Callback):
         # vectors; frozen kernels never change and are not copied.
         variables = [v for v in self.model.non_trainable_variables if len(v.shape) <= 1]
         self._averages = [(v, ops.convert_to_numpy(v).copy()) for v in variables]
+        self._done_before = batches_done(self.model.optimizer)
 
     def on_train_batch_end(self, batch, logs=None):
-        skipped = self._skipped() > self._skipped_before
-        if skipped or not math.isfinite((logs or {}).get("loss", 0.0)):
-            self._stop(range(self._first, batch + 1), skipped)
+        is_bad = self._skipped() > self._skipped_before or self._has_no_scale()
+        if is_bad or not math.isfinite((logs or {}).get("loss", 0.0)):
+            steps = range(self._first, batch + 1)
+            done = batches_done(self.model.optimizer) - self._done_before
+            self._stop(steps, was_held_back=is_bad or done < len(steps))
+
+    def _has_no_scale(self):
+        """Whether gradients overflow float16 however small the loss is made."""
+        scale = getattr(self.model.optimizer, "dynamic_scale", None)
+        return scale is not None and float(ops.convert_to_numpy(scale)) < SMALLEST_SCALE
 
     def _skipped(self):
         optimizer = self.model.optimizer
@@ -134,7 +147,7 @@ class StopOnNonFinite(keras.callbacks.Callback):
         counter = getattr(optimizer, "nonfinite_updates", None)  # `None`: Keras' own, or unbuilt
         return 0 if counter is None else int(ops.convert_to_numpy(counter))
 
-    def _stop(self, steps, skipped):
+    def _stop(self, steps, was_held_back):
         for variable, value in self._averages:
             variable.assign(value)
         names = (
@@ -145,7 +158,7 @@ class StopOnNonFinite(keras.callbacks.Callback):
         where = "-".join(str(step + 1) for step in sorted({steps[0], steps[-1]}))
         what = (
             "a gradient is not finite. That update was not applied; the weights are those before it"
-            if skipped
+            if was_held_back
             else "the loss is not finite, though its gradients were, and the update was applied"
         )
         files = f" Files of the batch: {', '.join(names)}." if names else ""
@@ -235,7 +248,7 @@ class StepLogger(keras.callbacks.Callback):
         return {name: getattr(self, name) for name in self._STATE}
 
     def set_state(self, state):
-        """Goes on where `get_state` was called; belongs after `on_epoch_begin`."""
+        """Goes on where `get_state` was called; in an epoch, belongs behind `on_epoch_begin`."""
         for name in self._STATE:
             setattr(self, name, state[name])
 
