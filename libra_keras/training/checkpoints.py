@@ -167,7 +167,8 @@ def set_metrics(model, state):
     """Continues the running means of an epoch; call it after Keras has reset them for that epoch.
 
     Args:
-        model: compiled `keras.Model`.
+        model: compiled `keras.Model`. Metrics that it is compiled with must have their variables,
+            which Keras makes at their first batch; a detector's have.
         state: dict that `Checkpoints.restore` returned.
 
     Example:

@@ -25,7 +25,7 @@ class ResumableFit(keras.callbacks.Callback):
     Args:
         checkpoints: `Checkpoints`.
         callbacks: list of callbacks. The state of one with `get_state` and `set_state`, a dict
-            for JSON, is saved too; `set_state` is called after its `on_epoch_begin`.
+            for JSON, is saved too; in the middle of an epoch, `set_state` follows `on_epoch_begin`.
         steps: int, batches in an epoch.
         epochs: int.
         save_every: int, batches between two saves; 0 saves when epochs end. Defaults to 500.
@@ -191,10 +191,12 @@ class ResumableFit(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self._offset = self.step
+        if not self.step:  # saved between two epochs
+            self._give_states()
         self._call("on_epoch_begin", epoch, logs)
-        if self._restored and self.step:
+        if self._restored:
             set_metrics(self._trained, self._restored)
-        self._give_states()
+            self._give_states()
         self._signals.held = True
 
     def on_train_batch_begin(self, batch, logs=None):
@@ -271,6 +273,8 @@ class ResumableFit(keras.callbacks.Callback):
 
 def _cut(path, size):
     """Takes the rows away that were written after the run was saved: they will come again."""
-    if path.exists() and path.stat().st_size > size:
+    if not size:
+        path.unlink(missing_ok=True)  # an empty file would get no header
+    elif path.exists() and path.stat().st_size > size:
         with path.open("rb+") as file:
             file.truncate(size)

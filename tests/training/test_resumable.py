@@ -1,0 +1,211 @@
+"""A run that is killed at any moment and started again equals one that was not, bit for bit."""
+
+import itertools
+import math
+import signal
+
+import keras
+import numpy as np
+import pytest
+
+from libra_keras import atomic
+from libra_keras.training import (
+    SGD,
+    LearningRateLogger,
+    StepLogger,
+    StopOnNonFinite,
+    WarmupMultiStep,
+)
+from libra_keras.training.checkpoints import Checkpoints
+from libra_keras.training.resumable import ResumableFit
+from libra_keras.training.signals import Stopped
+
+STEPS, EPOCHS = 5, 3
+
+
+class Killed(BaseException):
+    """What no handler in between catches."""
+
+
+class Evaluation(keras.callbacks.Callback):
+    """Stands for an evaluation: the second epoch is the best."""
+
+    def __init__(self):
+        super().__init__()
+        self.best = -math.inf
+        self.candidate = None
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["val_AP"] = (0.1, 0.3, 0.2)[epoch]
+        if logs["val_AP"] > self.best:
+            self.best = logs["val_AP"]
+            atomic.save_weights(self.model, self.candidate)
+
+    def get_state(self):
+        return {"best": self.best}
+
+    def set_state(self, state):
+        self.best = state["best"]
+
+
+class MortalFit(ResumableFit):
+    """Dies before its `die_at`-th act; an act is one call of the callbacks, or one file."""
+
+    def __init__(self, *args, die_at=None, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.die_at = die_at
+        self.acts = 0
+
+    def _act(self, act, *arguments):
+        self.acts += 1
+        if self.acts == self.die_at:
+            raise Killed
+        return act(*arguments)
+
+    def _call(self, method, *arguments):
+        for callback in self.callbacks:
+            self._act(getattr(callback, method), *arguments)
+
+    def save(self):
+        self._act(super().save)
+
+    def _publish(self):
+        self._act(super()._publish)
+
+
+def make_model():
+    keras.utils.set_random_seed(1)
+    layers = [keras.Input((2,)), keras.layers.BatchNormalization(), keras.layers.Dense(1)]
+    model = keras.Sequential(layers)
+    model.compile(SGD(WarmupMultiStep(0.1, warmup_steps=4, drops=(11,))), "mse")
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def batches_from(number):
+    for batch in itertools.count(number):
+        x = np.random.default_rng(batch).normal(size=(4, 2)).astype("float32")
+        yield x, x[:, :1]
+
+
+def make_run(folder, callbacks=(), **options):
+    evaluation = Evaluation()
+    tables = [folder / "log.csv", folder / "steps.csv"]
+    loggers = [
+        LearningRateLogger(),
+        keras.callbacks.CSVLogger(tables[0], append=True),
+        StepLogger(tables[1], every=3, append=True),
+    ]
+    run = MortalFit(
+        Checkpoints(folder / "checkpoints"),
+        [*callbacks, evaluation, *loggers],
+        STEPS,
+        EPOCHS,
+        tables=tables,
+        last_weights=folder / "last.weights.h5",
+        best_weights=folder / "best.weights.h5",
+        **{"save_every": 2, **options},
+    )
+    evaluation.candidate = run.candidate
+    return run
+
+
+def train(folder, callbacks=(), **options):
+    run, model = make_run(folder, callbacks, **options), make_model()
+    run.open(model)
+    run.fit(model, batches_from(run.batches))
+    return run
+
+
+def result(folder):
+    """All that a run leaves: weights and optimizer of the last and the best epoch, and tables."""
+    found = {name: (folder / name).read_text() for name in ("log.csv", "steps.csv")}
+    for name in ("last.weights.h5", "best.weights.h5"):
+        model = make_model()
+        model.load_weights(folder / name)
+        variables = [*model.variables, *model.optimizer.variables]
+        found[name] = [keras.ops.convert_to_numpy(v).tolist() for v in variables]
+    return found
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    train(folder, save_every=0)
+    return result(folder)
+
+
+def test_tables_of_a_run(expected):
+    rows = expected["log.csv"].strip().split("\n")
+    assert [row.split(",")[0] for row in rows] == ["epoch", "0", "1", "2"]
+    rows = expected["steps.csv"].strip().split("\n")
+    assert [row.split(",")[1:3] for row in rows[1:]] == [
+        [f"{i}", f"{i + 2}"] for i in range(1, 15, 3)
+    ]
+
+
+@pytest.mark.parametrize("kills", [(40, 3, 25, 33, 18, 35, 29, 12), (58, 50)])
+def test_kills_one_after_the_other(tmp_path, expected, kills):
+    for die_at in kills:
+        with pytest.raises(Killed):
+            train(tmp_path, die_at=die_at)
+    train(tmp_path)
+    assert result(tmp_path) == expected
+
+
+@pytest.mark.slow
+def test_a_kill_before_any_act(tmp_path, expected):
+    acts = train(tmp_path / "whole").acts
+    assert acts > 100
+    for die_at in range(1, acts + 1, 5):  # all of them take three minutes
+        folder = tmp_path / str(die_at)
+        with pytest.raises(Killed):
+            train(folder, die_at=die_at)
+        train(folder)
+        assert result(folder) == expected, die_at
+    train(folder)  # nothing is left to do
+    assert result(folder) == expected
+
+
+class Interrupt(keras.callbacks.Callback):
+    def __init__(self, epoch, batch, signum):
+        super().__init__()
+        self.moment = epoch, batch
+        self.signum = signum
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if (self._epoch, batch) == self.moment:
+            signal.raise_signal(self.signum)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_signals_wait_for_the_step_and_save(tmp_path, expected, capsys, signum):
+    handlers = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(Stopped) as stopped:
+        train(tmp_path, [Interrupt(1, 2, signum)], save_every=0)
+    assert stopped.value.status == 128 + signum
+    assert "Stops after this step" in capsys.readouterr().err
+    assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert Checkpoints(tmp_path / "checkpoints").read()["batches"] == STEPS + 3
+    train(tmp_path)
+    assert result(tmp_path) == expected
+
+
+def test_a_run_that_was_stopped_over_a_number_is_not_saved(tmp_path, capsys):
+    """It goes on before the bad batch, whose number the message has right."""
+
+    def bad():
+        for number, (x, y) in enumerate(batches_from(run.batches), run.batches):
+            yield x, y * (np.nan if number == STEPS + 3 else 1)
+
+    for save_every in (2, 0):
+        guard = StopOnNonFinite(lambda epoch, step: [f"{epoch}_{step}.jpg"])
+        run, model = make_run(tmp_path, [guard], save_every=save_every), make_model()
+        run.open(model)
+        run.fit(model, bad())
+        assert "epoch 2, step 4: a gradient" in guard.failure
+        assert "Files of the batch: 1_3.jpg." in guard.failure
+        assert Checkpoints(tmp_path / "checkpoints").read()["batches"] == STEPS + 3
