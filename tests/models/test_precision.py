@@ -12,7 +12,6 @@ from gradients import to_numpy
 
 from libra_keras import models
 from libra_keras.backbones import ResNet
-from libra_keras.training import SGD
 
 POLICIES = ["mixed_bfloat16", "mixed_float16"]
 DETECTORS = [

@@ -1,27 +1,9 @@
 import keras
 import numpy as np
 import pytest
-from keras import ops
+from applying import run
 
 from libra_keras.training import AdamW, WarmupMultiStep
-
-
-def run(optimizer, start, gradients):
-    variables = [keras.Variable(value) for value in start]
-    for step in gradients:
-        apply(optimizer, variables, [ops.convert_to_tensor(gradient) for gradient in step])
-    return [ops.convert_to_numpy(variable) for variable in variables]
-
-
-def apply(optimizer, variables, gradients):
-    if keras.backend.backend() != "jax":
-        return optimizer.apply(gradients, variables)
-    if not optimizer.built:
-        optimizer.build(variables)
-    state = [v.value for v in optimizer.variables]
-    new, state = optimizer.stateless_apply(state, gradients, [v.value for v in variables])
-    for variable, value in zip(variables + optimizer.variables, new + state, strict=True):
-        variable.assign(value)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+from applying import apply, run
 from conftest import ROOT
 from keras import ops
 
@@ -25,26 +26,6 @@ def torch_sgd(parameters, gradients, rates, momentum, weight_decay, max_norm=Non
             buffers[i] = gradient if buffers[i] is None else momentum * buffers[i] + gradient
             parameters[i] = parameters[i] - rate * buffers[i]
     return parameters
-
-
-def run(optimizer, parameters, gradients):
-    """Applies the gradients through the backend's own path, and returns the parameters."""
-    variables = [keras.Variable(p) for p in parameters]
-    for step in gradients:
-        apply(optimizer, variables, step)
-    return [ops.convert_to_numpy(v) for v in variables]
-
-
-def apply(optimizer, variables, gradients):
-    gradients = [ops.convert_to_tensor(g) for g in gradients]
-    if ON_TENSORFLOW:
-        return optimizer.apply(gradients, variables)
-    if not optimizer.built:
-        optimizer.build(variables)
-    state = [v.value for v in optimizer.variables]
-    new, state = optimizer.stateless_apply(state, gradients, [v.value for v in variables])
-    for variable, value in zip(variables + optimizer.variables, new + state, strict=True):
-        variable.assign(value)
 
 
 @pytest.fixture

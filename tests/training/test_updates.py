@@ -1,0 +1,152 @@
+"""What both optimizers do around their arithmetic: averages, accumulation and rates by part."""
+
+import keras
+import numpy as np
+import pytest
+from applying import apply, run
+from keras import ops
+
+from libra_keras.training import SGD, AdamW, WarmupMultiStep, learning_rate_at
+
+pytestmark = pytest.mark.portable
+PLAIN = {"momentum": 0.0, "weight_decay": 0.0}
+OPTIMIZERS = [SGD, AdamW]
+
+
+def scalars(*values):
+    return [[np.float32([value])] for value in values]
+
+
+def numbers(variables):
+    return [float(ops.convert_to_numpy(variable)[0]) for variable in variables]
+
+
+def averages(optimizer):
+    return numbers(optimizer._model_variables_moving_average)
+
+
+def test_averages_by_hand():
+    optimizer = SGD(1.0, **PLAIN, use_ema=True, ema_momentum=0.75)
+    (parameter,) = run(optimizer, [np.float32([8.0])], scalars(1.0, 2.0, np.nan, 1.0))
+    # Weights after updates: 7, 5, 4. Averages: 7, 0.75 * 7 + 0.25 * 5 = 6.5, and 5.875; what is
+    # left out moves nothing.
+    np.testing.assert_allclose(parameter, [4.0])
+    np.testing.assert_allclose(averages(optimizer), [5.875])
+    assert int(optimizer.iterations) == 3
+
+
+def test_averages_follow_updates_not_batches():
+    options = {"use_ema": True, "ema_momentum": 0.75}
+    optimizer = SGD(1.0, **PLAIN, **options, gradient_accumulation_steps=2)
+    run(optimizer, [np.float32([8.0])], scalars(1.0, 1.0, 2.0, 2.0, 5.0))
+    np.testing.assert_allclose(averages(optimizer), [6.5])  # of 7 and 5; the 5.0 waits
+
+
+def test_averages_before_the_first_update_are_the_weights():
+    optimizer = SGD(1.0, use_ema=True)
+    run(optimizer, [np.float32([8.0])], scalars(np.nan))
+    np.testing.assert_array_equal(averages(optimizer), [8.0])
+
+
+def test_averages_can_overwrite_the_weights():
+    options = {"use_ema": True, "ema_momentum": 0.75, "ema_overwrite_frequency": 2}
+    optimizer = SGD(1.0, **PLAIN, **options)
+    (parameter,) = run(optimizer, [np.float32([8.0])], scalars(1.0, 2.0, 1.0))
+    np.testing.assert_allclose(parameter, [5.5])  # 7, then 5 but overwritten by 6.5, then 5.5
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_two_micro_batches_are_one_batch_with_the_mean_gradient(kind, rng):
+    parameters = [rng.normal(size=(3, 2)).astype("float32"), np.float32([0.5, -2.0])]
+    gradients = [
+        [rng.normal(size=p.shape).astype("float32") for p in parameters] for _ in range(12)
+    ]
+    means = [
+        [(a + b) / 2 for a, b in zip(first, second, strict=True)]
+        for first, second in zip(gradients[::2], gradients[1::2], strict=True)
+    ]
+    options = {"weight_decay": 0.05, "global_clipnorm": 0.5, "use_ema": True, "ema_momentum": 0.5}
+    # The rate drops after the third update: schedules count updates.
+    whole, parts = (
+        kind(WarmupMultiStep(0.1, 2, 0.5, drops=(3,)), **options, gradient_accumulation_steps=k)
+        for k in (None, 2)
+    )
+    expected, ours = run(whole, parameters, means), run(parts, parameters, gradients)
+    for mine, reference in zip(ours, expected, strict=True):
+        np.testing.assert_allclose(mine, reference, rtol=1e-5, atol=1e-6)
+    for mine, reference in zip(
+        parts._model_variables_moving_average, whole._model_variables_moving_average, strict=True
+    ):
+        mine, reference = ops.convert_to_numpy(mine), ops.convert_to_numpy(reference)
+        np.testing.assert_allclose(mine, reference, rtol=1e-5, atol=1e-6)
+    assert int(parts.iterations) == int(whole.iterations) == 6
+    assert [learning_rate_at(parts, step) for step in range(12)] == [
+        learning_rate_at(whole, step // 2) for step in range(12)
+    ]
+
+
+def test_clipping_sees_the_mean_gradient():
+    optimizer = SGD(1.0, **PLAIN, global_clipnorm=1.0, gradient_accumulation_steps=2)
+    (parameter,) = run(optimizer, [np.float32([8.0])], scalars(6.0, -5.0))
+    np.testing.assert_allclose(parameter, [7.5])  # the mean 0.5 is within the norm
+
+
+def named(*names):
+    """Variables with paths, as those of a model's layers have them."""
+    variables = []
+    for name in names:
+        layer = keras.layers.Dense(1, use_bias=False, name=name, kernel_initializer="ones")
+        layer.build((None, 1))
+        variables.append(layer.kernel)
+    return variables
+
+
+def moved(optimizer, *names):
+    variables = named(*names)
+    apply(optimizer, variables, [np.ones((1, 1), "float32")] * len(names))
+    return [1 - float(ops.convert_to_numpy(v)[0, 0]) for v in variables]
+
+
+def test_rates_by_part():
+    optimizer = SGD(0.5, **PLAIN, rate_multipliers={"body": 0.25, "head": 0.0})
+    np.testing.assert_allclose(moved(optimizer, "body", "head", "rest"), [0.125, 0.0, 0.5])
+    # The first step of Adam has the size of the rate; decay is multiplied along with it.
+    optimizer = AdamW(0.5, weight_decay=0.1, rate_multipliers={"body": 0.25})
+    steps = moved(optimizer, "body", "rest")
+    np.testing.assert_allclose(steps, [0.125 + 0.0125, 0.5 + 0.05], rtol=1e-5)
+
+
+def test_names_of_parts_are_whole_names():
+    with pytest.raises(ValueError, match="bod, which has no trainable variable.*body/kernel"):
+        moved(SGD(0.5, rate_multipliers={"bod": 0.25}), "body")
+
+
+def test_parts_can_be_told():
+    optimizer = SGD(0.5, **PLAIN, rate_multipliers={"mine": 0.25})
+    variables = named("one", "two")
+    optimizer.set_parts({"mine": variables[:1], "other": variables[1:]})
+    apply(optimizer, variables, [np.ones((1, 1), "float32")] * 2)
+    values = [float(ops.convert_to_numpy(v)[0, 0]) for v in variables]
+    np.testing.assert_allclose(values, [1 - 0.125, 1 - 0.5])
+
+
+def test_negative_multipliers_are_refused():
+    with pytest.raises(ValueError, match=r"must not be negative. Received: \{'body': -1\}"):
+        SGD(0.5, rate_multipliers={"body": -1})
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_config_round_trip_with_all_options(kind):
+    optimizer = kind(
+        WarmupMultiStep(0.3, 5),
+        weight_decay=1e-3,
+        global_clipnorm=35.0,
+        use_ema=True,
+        ema_momentum=0.9,
+        ema_overwrite_frequency=3,
+        gradient_accumulation_steps=4,
+        rate_multipliers={"backbone": 0.1},
+    )
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(optimizer))
+    assert again.get_config() == optimizer.get_config()
+    assert again.rate_multipliers == {"backbone": 0.1}
