@@ -8,7 +8,7 @@ from pathlib import Path
 from libra_keras import atomic
 
 # Settings that change no weights and no numbers.
-FREE = {"to", "overwrite", "save_every"}
+FREE = {"to", "overwrite", "save_every", "cache"}
 # What the data and the program decide, beside the settings.
 DECIDED = ("train", "val", "class_names", "steps_per_epoch", "input_policy", "backend")
 COPIES = 4  # of weights and optimizer at most: saved, being saved, best, and room for the rest

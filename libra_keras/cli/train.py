@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from libra_keras.cli import fine_tuning, precision, resuming, schedule
+from libra_keras.cli import caching, fine_tuning, precision, resuming, schedule
 from libra_keras.cli.datasets import (
     add_data_arguments,
     add_voc_argument,
@@ -43,6 +43,7 @@ def add_arguments(parser):
     parser.add_argument("--train-split", help="what to learn from (default: train, or trainval)")
     parser.add_argument("--val-split", help="what to measure on (default: val, or test)")
     parser.add_argument("--skip-bad", action="store_true", help="drop and count bad boxes, files")
+    caching.add_argument(parser)
     add_voc_argument(parser)
     add_proposal_file(parser, what="the images to learn from")
     add_proposal_file(parser, VAL_PROPOSALS, what="those to measure on")
@@ -140,7 +141,9 @@ def _train(options, place):
         flip=options.flip,
         seed=options.seed,
         start_step=place.batches,
+        cache=options.cache,
     )
+    caching.tell(batches.source)
     steps = min(batches.source.steps_per_epoch, options.steps or sys.maxsize)
     model.compile(build_optimizer(options, steps))
     record = {**_record(options, train, val, model, steps), "started_from": started_from}

@@ -69,9 +69,14 @@ class ImageCache:
         self._remove_abandoned()
 
     def bytes_needed(self):
-        """Returns the bytes that all images of the data set take."""
-        sizes = [self.policy.fitted_size(e.height, e.width) for e in self.data.examples]
-        return sum(HEADER.size + 3 * height * width for height, width in sizes)
+        """Returns the bytes that all images of the data set take, and those not yet taken."""
+        total, missing = 0, 0
+        for example in self.data.examples:
+            height, width = self.policy.fitted_size(example.height, example.width)
+            size = HEADER.size + 3 * height * width
+            total += size
+            missing += 0 if self._entry(example).exists() else size
+        return total, missing
 
     def read(self, i):
         """Returns the resized image of example `i`: uint8 `(h, w, 3)`, from its entry or file.

@@ -1,0 +1,44 @@
+"""`libra-keras train --cache`."""
+
+import collections
+import shutil
+
+import pytest
+
+from libra_keras import data
+from libra_keras.cli import caching, main
+from libra_keras.data.loading import TrainingSource
+
+OPTIONS = "--batch 2 --epochs 1 --short-side 64 --long-side 96 --eval-every 0 --flip 0".split()
+
+
+def test_the_room_that_is_missing_is_said(damaged_voc, tmp_path, monkeypatch, capsys):
+    read = data.voc(damaged_voc, "train").subset([0, 2])
+    source = TrainingSource(read, data.InputPolicy(64, 96), 2, cache=tmp_path)
+    caching.tell(source)
+    assert capsys.readouterr().out == f"cache: 3.7e-05 GB for 2 images in {tmp_path}\n"
+    usage = collections.namedtuple("usage", "free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(free=20_000))
+    caching.tell(source)
+    assert "only 2e-05 GB are free: the rest is decoded in every epoch" in capsys.readouterr().out
+    source.cache.read(0)  # 64 * 96 * 3 + 64 bytes; as many are still to come
+    caching.tell(source)
+    assert "free" not in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_run_with_a_cache_gives_the_same_losses(damaged_voc, tmp_path, capsys):
+    logs = []
+    cached = ["--cache", str(tmp_path / "cache")]
+    for name, given in (("without", []), ("filling", cached), ("filled", cached)):
+        folder = tmp_path / "runs" / name
+        command = ["train", str(damaged_voc), *OPTIONS, *given, "--to", str(folder)]
+        assert main(command) == 0
+        rows = [line.split(",") for line in (folder / "log.csv").read_text().splitlines()]
+        column = rows[0].index("loss")
+        logs.append([float(row[column]) for row in rows[1:]])
+    for others in logs[1:]:
+        assert others == pytest.approx(logs[0], rel=1e-5)
+    assert len(list((tmp_path / "cache").glob("*/*"))) == 3  # one of the four images is damaged
+    assert main(["train", *cached, "--to", str(tmp_path / "drawn")]) != 0
+    assert "Only images that are files can be cached" in capsys.readouterr().err
