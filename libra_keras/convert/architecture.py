@@ -110,9 +110,10 @@ def _rpn(canonical, is_libra, **parts):
 
 
 def _retinanet(canonical, is_libra, **parts):
-    channels = canonical.shape("bbox_head.cls_convs.0.conv.weight")[0]
-    num_anchors = canonical.shape("bbox_head.retina_reg.weight")[0] // 4
-    num_classes = canonical.shape("bbox_head.retina_cls.weight")[0] // max(1, num_anchors)
+    channels = canonical.shape("bbox_head.cls_convs.0.conv.weight", None, None, 3, 3)[0]
+    num_anchors = canonical.shape("bbox_head.retina_reg.weight", None, channels, 3, 3)[0] // 4
+    outputs = canonical.shape("bbox_head.retina_cls.weight", None, channels, 3, 3)[0]
+    num_classes = outputs // max(1, num_anchors)
     limits = {"max_detections": 300} if canonical.geometry == "torchvision" else {}
     settings = RetinaHeadSettings(
         channels=channels,
@@ -129,7 +130,7 @@ def _retinanet(canonical, is_libra, **parts):
 
 
 def _rpn_head(canonical, is_libra, **limits):
-    channels = canonical.shape("rpn_head.rpn_conv.weight")[0]
+    channels = canonical.shape("rpn_head.rpn_conv.weight", None, None, 3, 3)[0]
     return RPNHead(
         RPNSettings(channels=channels, geometry=canonical.geometry, **limits),
         sampler=RandomSampler(
@@ -140,8 +141,9 @@ def _rpn_head(canonical, is_libra, **limits):
 
 
 def _box_head(canonical, is_libra):
-    channels = canonical.shape(f"{_BOX_HEAD}.shared_fcs.0.weight")[0]
-    num_classes = canonical.shape(f"{_BOX_HEAD}.fc_cls.weight")[0] - 1
+    channels = canonical.shape(f"{_BOX_HEAD}.shared_fcs.0.weight", None, None)[0]
+    canonical.shape(f"{_BOX_HEAD}.shared_fcs.1.weight", channels, channels)
+    num_classes = canonical.shape(f"{_BOX_HEAD}.fc_cls.weight", None, channels)[0] - 1
     sampler = RandomSampler(num=512, positive_fraction=0.25)
     if is_libra:
         sampler = CombinedSampler.preset("mmdet", num=512, positive_fraction=0.25)
@@ -171,7 +173,8 @@ def _retina_box_loss(canonical, is_libra):
 
 def _neck(canonical, start_level, refine_level):
     laterals = canonical.count("neck.0.lateral_convs.")
-    channels = canonical.shape("neck.0.lateral_convs.0.conv.weight")[0]
+    channels = canonical.shape("neck.0.lateral_convs.0.conv.weight", None, None, 1, 1)[0]
+    canonical.shape("neck.0.fpn_convs.0.conv.weight", channels, channels, 3, 3)
     is_path_aggregation = canonical.has("neck.0.pafpn_convs.")
     pyramid = PathAggregationPyramid if is_path_aggregation else FeaturePyramid
     extra = canonical.count("neck.0.fpn_convs.") > laterals
@@ -192,8 +195,9 @@ def _neck(canonical, start_level, refine_level):
 
 def _extra_levels(canonical, laterals):
     """What the first extra level is made from: the backbone's last stage is wider."""
-    inputs = canonical.shape(f"neck.0.fpn_convs.{laterals}.conv.weight")[1]
-    last_stage = canonical.shape(f"neck.0.lateral_convs.{laterals - 1}.conv.weight")[1]
+    sides = (None, None, 3, 3), (None, None, 1, 1)
+    inputs = canonical.shape(f"neck.0.fpn_convs.{laterals}.conv.weight", *sides[0])[1]
+    last_stage = canonical.shape(f"neck.0.lateral_convs.{laterals - 1}.conv.weight", *sides[1])[1]
     return "on_input" if inputs == last_stage else "on_output"
 
 
@@ -216,13 +220,18 @@ def build_backbone(canonical, prefix=""):
     Traceback (most recent call last):
     ValueError: blocks of (0, 0, 0, 0) are those of no ResNet that is known
     """
-    width = canonical.shape(f"{prefix}conv1.weight")[0]
+    width = canonical.shape(f"{prefix}conv1.weight", None, 3, 7, 7)[0]
     blocks = tuple(canonical.count(f"{prefix}layer{stage}.") for stage in range(1, 5))
     bottleneck = canonical.has(f"{prefix}layer1.0.conv3.")
     depths = [d for d, b in BLOCKS.items() if b == blocks and (d >= 50) == bottleneck]
     if not depths:
         raise ValueError(f"blocks of {blocks} are those of no ResNet that is known")
-    inner, each = canonical.shape(f"{prefix}layer1.0.conv2.weight")[:2]
+    inner, each, _, _ = canonical.shape(f"{prefix}layer1.0.conv2.weight", None, None, 3, 3)
+    if bottleneck:  # what ties the width and the groups to the size of the file
+        canonical.shape(f"{prefix}layer1.0.downsample.0.weight", 4 * width, width, 1, 1)
+        canonical.shape(f"{prefix}layer1.0.conv3.weight", 4 * width, inner, 1, 1)
+    else:
+        canonical.shape(f"{prefix}layer1.0.conv2.weight", width, width, 3, 3)
     groups = inner // each if bottleneck else 1
     sizes = {"groups": groups, "base_width": each} if groups > 1 else {}
     style = canonical.style if bottleneck else "pytorch"

@@ -39,9 +39,10 @@ def from_torch_backbone(checkpoint, style=None):
     Example:
 
     >>> from pathlib import Path
+    >>> import numpy as np
     >>> from libra_keras.convert.backbones import from_torch_backbone
     >>> from libra_keras.convert.checkpoint import Checkpoint
-    >>> tensors = {"conv1.weight": None, "fc.bias": None}
+    >>> tensors = {"conv1.weight": np.zeros((64, 3, 7, 7)), "fc.bias": np.zeros(1000)}
     >>> from_torch_backbone(Checkpoint(Path("a.pth"), tensors, {}, "")).unused
     {'fc.bias': 'the classifier of ImageNet'}
     """

@@ -3,6 +3,8 @@
 import dataclasses
 import re
 
+import numpy as np
+
 COUNTER = r"(.*\.)?num_batches_tracked"
 COUNTER_REASON = "counts batches; moving averages here have a fixed momentum"
 
@@ -58,15 +60,41 @@ class Canonical:
         found = (re.match(rf"{re.escape(prefix)}(\d+)\.", name) for name in self.tensors)
         return len({match[1] for match in found if match})
 
-    def shape(self, name):
+    def shape(self, name, *sides):
         """Returns the shape of a tensor that the architecture is read from.
 
+        Sides that are known are checked before a network is built: a few numbers of a damaged file
+        could otherwise ask for one that no memory holds.
+
+        Args:
+            name: str, one of mmdetection 3's.
+            *sides: the expected shape, an int or, where any positive number will do, `None` each.
+
         Raises:
-            ValueError: if it is missing.
+            ValueError: if it is missing, or has another shape.
+
+        Example:
+
+        >>> import numpy as np
+        >>> from libra_keras.convert.canonical import Canonical
+        >>> canonical = Canonical({"conv.weight": np.zeros((8, 3, 7, 7))}, {}, {}, "")
+        >>> canonical.shape("conv.weight", None, 3, 7, 7)
+        (8, 3, 7, 7)
         """
         if name not in self.tensors:
-            raise ValueError(f"no tensor {name}, which tells the size of the network")
-        return tuple(self.tensors[name].shape)
+            raise ValueError(
+                f"it has no tensor {name} (as mmdetection 3 calls it), which every network that "
+                "can be converted has"
+            )
+        found = tuple(self.tensors[name].shape)
+        fits = len(found) == len(sides) and all(
+            side > 0 and expected in (None, side)
+            for side, expected in zip(found, sides, strict=False)
+        )
+        if not fits:
+            expected = ", ".join("any" if side is None else str(side) for side in sides)
+            raise ValueError(f"{self.origin.get(name, name)} is {found}; expected ({expected})")
+        return found
 
     def replace(self, name, change):
         """Replaces a tensor, if it is there, by what `change` makes of it."""
@@ -86,13 +114,13 @@ def renamed(tensors, rules, unused):
         Tuple of the three dicts `tensors`, `origin` and `unused` of a `Canonical`.
 
     Raises:
-        ValueError: if two tensors of the file get one name.
+        ValueError: if two tensors of the file get one name, or one is a number without a shape.
 
     Example:
 
     >>> from libra_keras.convert.canonical import renamed
-    >>> renamed({"a.w": 1, "n": 2}, [(r"^a\\.", "b.")], [("n", "not needed")])
-    ({'b.w': 1}, {'b.w': 'a.w'}, {'n': 'not needed'})
+    >>> renamed({"a.w": [1.0], "n": 2}, [(r"^a\\.", "b.")], [("n", "not needed")])
+    ({'b.w': [1.0]}, {'b.w': 'a.w'}, {'n': 'not needed'})
     """
     placed, origin, left = {}, {}, {}
     for name, tensor in tensors.items():
@@ -100,10 +128,15 @@ def renamed(tensors, rules, unused):
         if reason is not None:
             left[name] = reason
             continue
+        if np.ndim(tensor) == 0:
+            raise ValueError(f"{name} is a single number, which no layer has")
         new = name
         for pattern, replacement in rules:
             new = re.sub(pattern, replacement, new)
         if new in placed:
-            raise ValueError(f"{name} and {origin[new]} are the same tensor, {new}")
+            raise ValueError(
+                f"{origin[new]} and {name} would both be {new}: these are not the layers of a "
+                "detector that can be converted"
+            )
         placed[new], origin[new] = tensor, name
     return placed, origin, left

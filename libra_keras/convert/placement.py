@@ -17,7 +17,7 @@ def place(variables, canonical):
 
     Raises:
         ValueError: if a variable has no tensor, a tensor no variable, or a shape differs; the
-            message lists all of them.
+            message lists them, the first 20 if there are more.
 
     Example:
 
@@ -46,12 +46,17 @@ def _differences(variables, values, canonical):
     missing = [f"missing: {name}" for name in variables if name not in values]
     surplus = [f"surplus: {in_file(name)}" for name in values if name not in variables]
     misshaped = [
-        f"misshaped: {in_file(name)} is {canonical.tensors[name].shape}, which becomes "
-        f"{values[name].shape}; expected {tuple(variable.shape)}"
+        f"misshaped: {in_file(name)} is {_shapes(canonical.tensors[name], values[name])}; "
+        f"expected {tuple(variable.shape)}"
         for name, variable in variables.items()
         if name in values and tuple(variable.shape) != values[name].shape
     ]
     return [*missing, *surplus, *misshaped]
+
+
+def _shapes(tensor, value):
+    becomes = "" if tensor.shape == value.shape else f", which becomes {value.shape}"
+    return f"{tensor.shape}{becomes}"
 
 
 def in_our_layout(name, array):

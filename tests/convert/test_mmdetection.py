@@ -212,3 +212,23 @@ def test_a_file_that_is_not_what_its_name_says(reference):
     assert any("ends in the hash 3afee3a9" in note for note in record["notes"])
     same = load(checkpoint(weights, "libra_r50-3afee3a9.pth", sha256="3afee3a9" + "0" * 56)).record
     assert same["notes"] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        # A network of this width has 10^13 numbers, and is not built.
+        ("backbone.conv1.weight", (100_000, 1, 1, 1), r"expected \(any, 3, 7, 7\)"),
+        ("backbone.conv1.weight", (3000, 3, 7, 7), r"downsample.*expected \(12000, 3000, 1, 1\)"),
+        ("neck.0.lateral_convs.0.conv.weight", (200_000, 32, 1, 1), "neck.0.fpn_convs.0.*expected"),
+        ("roi_head.bbox_head.shared_fcs.0.weight", (200_000, 1), r"expected \(200000, 200000\)"),
+        ("backbone.layer1.0.conv2.weight", (8, 0, 3, 3), r"expected \(any, any, 3, 3\)"),
+        ("backbone.layer1.0.conv2.weight", (8,), r"is \(8,\); expected"),
+        ("roi_head.bbox_head.fc_cls.weight", (0, 64), r"is \(0, 64\); expected"),
+        ("roi_head.bbox_head.fc_cls.bias", (), "is a single number"),
+    ],
+)
+def test_shapes_are_checked_before_anything_is_built(weights, name, shape, message):
+    odd = {**weights, name: np.broadcast_to(np.float32(0), shape)}
+    with pytest.raises(ValueError, match=message):
+        load(checkpoint(odd))
