@@ -75,7 +75,7 @@ class Detector(keras.Model):
         self.trained_steps = self.add_weight(
             name="trained_steps", shape=(), dtype="int32", initializer="zeros", trainable=False
         )
-        self.loss_means = [keras.metrics.Mean(name=name) for name in self.LOSSES]
+        self.loss_means = [distributed.loss_mean(name) for name in self.LOSSES]
 
     @property
     def num_classes(self):
@@ -142,6 +142,7 @@ class Detector(keras.Model):
         if kwargs.get("auto_scale_loss", True):
             optimizer = with_loss_scale(optimizer, self.dtype_policy)
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
+        distributed.track_loss(self)
         if self.optimizer is not None:
             tell_parts(self)
             # TensorFlow traces a step twice, which takes long, if the first trace makes variables.
@@ -219,8 +220,8 @@ class Detector(keras.Model):
         return {key: outputs[key] for key in self.OUTPUTS}
 
     def predict_on_batch(self, x):
-        """As `keras.Model.predict_on_batch`, also where a batch cannot be split evenly on JAX."""
-        return distributed.predict_evenly(super().predict_on_batch, x)
+        """As `keras.Model.predict_on_batch`; several devices share a batch of any size."""
+        return distributed.predict_evenly(self, super().predict_on_batch, x)
 
     def detect(self, images, score_threshold=0.05, batch_size=1, exif_rotation=False):
         """Finds objects in images of any kind and size; boxes are in each image's own pixels.

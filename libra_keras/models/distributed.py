@@ -1,5 +1,7 @@
 """What detectors do about several devices, beside the sums in `functional.replicas`."""
 
+import functools
+
 import keras
 import numpy as np
 
@@ -52,6 +54,70 @@ def _plain_layers(part):
     return [layer for layer in found if layer.trainable and not layer.synchronized]
 
 
+class LocalMean(keras.metrics.Mean):
+    """Mean of what one replica has seen, for values that are the same on all.
+
+    Keras adds up what replicas have seen whenever a metric is read. On several machines that takes
+    all of them at the same moment, but one alone prints and saves.
+
+    Args:
+        name: str.
+
+    Example:
+
+    >>> from libra_keras.models.distributed import LocalMean
+    >>> mean = LocalMean("loss")
+    >>> mean.update_state([1.0, 3.0])
+    >>> float(mean.result())
+    2.0
+    """
+
+    def add_variable(self, shape, initializer, dtype=None, aggregation=None, name=None):
+        return super().add_variable(shape, initializer, dtype, "only_first_replica", name)
+
+
+def loss_mean(name):
+    """Returns the metric that keeps the mean of a loss.
+
+    Example:
+
+    >>> from libra_keras.models.distributed import loss_mean
+    >>> loss_mean("loss").name
+    'loss'
+    """
+    return (LocalMean if _spans_machines(_current_strategy()) else keras.metrics.Mean)(name=name)
+
+
+def track_loss(model):
+    """Lets a model that several machines train keep the mean of its loss as `loss_mean` does.
+
+    Args:
+        model: compiled detector.
+
+    Example:
+
+    >>> from libra_keras.models import libra_faster_rcnn_small
+    >>> from libra_keras.models.distributed import track_loss
+    >>> track_loss(libra_faster_rcnn_small(num_classes=6))  # one machine: Keras' own
+    """
+    if keras.backend.backend() == "tensorflow" and _spans_machines(model.distribute_strategy):
+        with model.distribute_strategy.scope():
+            # Past Keras' tracking, as in its own `compile`: it takes no state after building.
+            object.__setattr__(model, "_loss_tracker", LocalMean(name="loss"))
+
+
+def _current_strategy():
+    if keras.backend.backend() != "tensorflow":
+        return None
+    import tensorflow as tf
+
+    return tf.distribute.get_strategy()
+
+
+def _spans_machines(strategy):
+    return strategy is not None and getattr(strategy.extended, "_num_workers", 1) > 1
+
+
 def without_blank(outputs, data):
     """Takes away what a replica without images has found in the blank one.
 
@@ -75,29 +141,68 @@ def without_blank(outputs, data):
     return {key: value[:rows] for key, value in outputs.items()}
 
 
-def predict_evenly(predict, x):
-    """Predicts a batch of any size where `keras.distribution` splits it over devices.
+def predict_evenly(model, predict, x):
+    """Predicts a batch of any size, each device of this machine an equal part of it.
+
+    Under a strategy Keras would let every replica predict the whole batch, and ask other machines
+    for theirs; its distribution on JAX refuses batches that cannot be split evenly.
 
     Args:
-        predict: function from a batch to a dict of arrays.
+        model: detector.
+        predict: `predict_on_batch` of Keras.
         x: dict of arrays, or images.
 
     Returns:
-        What `predict` returns, for the rows of `x`.
+        Dict of arrays, for the rows of `x`.
 
     Example:
 
     >>> import numpy as np
+    >>> from libra_keras.models import libra_faster_rcnn_small
     >>> from libra_keras.models.distributed import predict_evenly
-    >>> predict_evenly(lambda x: {"sum": x.sum(1)}, np.ones((3, 2)))["sum"].tolist()
+    >>> model = libra_faster_rcnn_small(num_classes=6)
+    >>> predict_evenly(model, lambda x: {"sum": x.sum(1)}, np.ones((3, 2)))["sum"].tolist()
     [2.0, 2.0, 2.0]
     """
     rows = len(x["images"] if isinstance(x, dict) else x)
-    missing = -rows % _num_shards()
+    if keras.backend.backend() != "tensorflow":
+        parts = _num_shards()
+    elif model.distribute_strategy.num_replicas_in_sync == 1:
+        parts = 1
+    else:
+        parts = len(model.distribute_strategy.extended.worker_devices)  # of this machine
+        predict = functools.partial(_predict_parts, model, parts)
+    missing = -rows % parts
     if not missing:
         return predict(x)
     filled = keras.tree.map_structure(lambda array: _with_copies(array, missing), x)
     return {key: value[:rows] for key, value in predict(filled).items()}
+
+
+def _predict_parts(model, parts, x):
+    """Predicts on the replicas of this machine; no other one takes part."""
+    import tensorflow as tf
+
+    strategy = model.distribute_strategy
+    if not hasattr(model, "_predict_parts"):
+
+        @tf.autograph.experimental.do_not_convert
+        def run(values):
+            return strategy.run(model.predict_step, args=((values,),))
+
+        model._predict_parts = tf.function(run, reduce_retracing=True)
+
+    def part(i):
+        return keras.tree.map_structure(lambda a: tf.constant(np.split(a, parts)[i]), x)
+
+    values = [part(i) for i in range(parts)]
+    values = strategy.experimental_distribute_values_from_function(
+        lambda context: values[context.replica_id_in_sync_group % parts]
+    )
+    return {
+        key: np.concatenate([own.numpy() for own in strategy.experimental_local_results(value)])
+        for key, value in model._predict_parts(values).items()
+    }
 
 
 def _num_shards():

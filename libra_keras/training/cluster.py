@@ -1,0 +1,220 @@
+"""Several machines that train one model on TensorFlow, where Keras' `fit` does not run."""
+
+import contextlib
+import json
+import os
+import socket
+
+import keras
+import numpy as np
+
+from libra_keras.data.share import Share
+from libra_keras.training.distribution import Devices
+
+PATIENCE = 3.0  # seconds in which a worker that lives accepts a connection
+
+
+class WorkerLost(ConnectionError):
+    """Raised on the workers that are left when another one has ended or cannot be reached.
+
+    Example:
+
+    >>> from libra_keras.training.cluster import WorkerLost
+    >>> issubclass(WorkerLost, OSError)
+    True
+    """
+
+
+class Cluster(Devices):
+    """The machines that `TF_CONFIG` names, as a `tf.distribute.MultiWorkerMirroredStrategy`.
+
+    Every machine runs the same program with its own number. Each reads its share of every batch;
+    the first one, the chief, measures, prints and writes. It must be made before TensorFlow has
+    done anything else, and waits until all machines have come.
+
+    Args:
+        config: str, JSON as in the environment variable `TF_CONFIG`:
+            `{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}`.
+            Defaults to that variable.
+
+    Attributes:
+        workers: list of str, addresses of the machines, the chief first.
+        index: int, which of them this is.
+
+    Raises:
+        ValueError: if the configuration is missing or not as above, or the backend is another.
+
+    Example:
+
+    >>> from libra_keras.training.cluster import Cluster
+    >>> Cluster("{}")
+    Traceback (most recent call last):
+    ValueError: TF_CONFIG must be JSON such as {"cluster": {"worker": ["host0:2222", "host1:2222"]\
+}, "task": {"type": "worker", "index": 0}}. Received: {}
+    """
+
+    def __init__(self, config=None):
+        config = os.environ.get("TF_CONFIG") if config is None else config
+        self.workers, self.index = _parsed(config)
+        if keras.backend.backend() != "tensorflow":
+            raise ValueError(
+                "A cluster needs TensorFlow as Keras' backend. "
+                f"Received: backend={keras.backend.backend()!r}"
+            )
+        self._strategy = None
+        self._start = 0  # the batch of the run that `fit` begins with
+
+    def __enter__(self):
+        import tensorflow as tf
+
+        with self._explained():
+            self._strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        local = len(self._strategy.extended.worker_devices)
+        self.names = tuple(f"{worker}/{i}" for worker in self.workers for i in range(local))
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        if error is not None:
+            with self._explained():
+                raise error
+
+    @property
+    def is_chief(self):
+        """Whether this is the first of the workers."""
+        return self.index == 0
+
+    def scope(self):
+        """Returns the scope of the strategy."""
+        return self._strategy.scope()
+
+    def agreed(self, number):
+        """Returns the chief's number on every worker."""
+        return int(self._from_chief([np.asarray(number)])[0])
+
+    def share(self, batches, start_step=0):
+        """Returns this worker's share of batches, as a distributed data set.
+
+        Args:
+            batches: what `data.training_batches` returned.
+            start_step: int, the batch of the run that it begins with.
+        """
+        share = Share(batches.source, self.index, len(self.workers), self.num)
+        own = self._strategy.distribute_datasets_from_function(lambda _: share.batches(start_step))
+        own.source, self._start = batches.source, start_step
+        return own
+
+    def fit(self, model, batches, steps_per_epoch, epochs, initial_epoch=0, callbacks=(), **_):
+        """Trains as `model.fit` does: its steps, its order of callbacks.
+
+        Args:
+            model: detector that was built and compiled in the scope. All workers begin with the
+                chief's variables.
+            batches: what `share` returned.
+            steps_per_epoch, epochs, initial_epoch, callbacks: as of `model.fit`.
+        """
+        variables = {id(v): v for v in [*model.variables, *model.optimizer.variables]}.values()
+        values = self._from_chief([keras.ops.convert_to_numpy(v) for v in variables])
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+        calls = keras.callbacks.CallbackList(
+            list(callbacks), model=model, epochs=epochs, steps=steps_per_epoch, verbose=0
+        )
+        step, iterator = self._step(model), iter(batches)
+        first, logs = self._start % steps_per_epoch, {}
+        model.stop_training = False
+        calls.on_train_begin()
+        for epoch in range(initial_epoch, epochs):
+            model.reset_metrics()
+            calls.on_epoch_begin(epoch)
+            for number in range(steps_per_epoch - first):
+                calls.on_train_batch_begin(number)
+                logs = {name: float(value) for name, value in step(iterator).items()}
+                calls.on_train_batch_end(number, logs)
+                if model.stop_training:
+                    break
+            first = 0
+            calls.on_epoch_end(epoch, logs)
+            if model.stop_training:
+                break
+        model.optimizer.finalize_variable_values(model.trainable_weights)
+        calls.on_train_end(logs)
+        self.agreed(0)  # nobody leaves while another one still measures
+
+    def _step(self, model):
+        """A function from an iterator to the metrics after one more batch."""
+        import tensorflow as tf
+
+        @tf.autograph.experimental.do_not_convert
+        def step(iterator):
+            return self._strategy.run(model.train_step, args=(next(iterator),))
+
+        step = tf.function(step)
+
+        def first_of_results(iterator):
+            # All replicas report the same: `replicas.with_global_value`.
+            results = step(iterator)
+            return {k: self._strategy.experimental_local_results(v)[0] for k, v in results.items()}
+
+        return first_of_results
+
+    def _from_chief(self, values):
+        """The chief's arrays on every worker; all workers give arrays of the same shapes."""
+        import tensorflow as tf
+
+        def own(values):
+            context = tf.distribute.get_replica_context()
+            is_first = tf.equal(context.replica_id_in_sync_group, 0)
+            values = [tf.where(is_first, value, tf.zeros_like(value)) for value in values]
+            return context.all_reduce(tf.distribute.ReduceOp.SUM, values)
+
+        # Exact for float32 and for integers up to 2 ** 53.
+        values = [tf.constant(value, tf.float64) for value in values]
+        results = tf.function(lambda values: self._strategy.run(own, args=(values,)))(values)
+        return [self._strategy.experimental_local_results(each)[0].numpy() for each in results]
+
+    @contextlib.contextmanager
+    def _explained(self):
+        """Says which worker has gone, where TensorFlow says that a connection has."""
+        import tensorflow as tf
+
+        try:
+            yield
+        except (tf.errors.OpError, RuntimeError) as error:
+            silent = self._silent_workers()
+            if not silent and not isinstance(error, tf.errors.UnavailableError):
+                raise
+            raise WorkerLost(
+                f"{' and '.join(silent) or 'A worker'} cannot be reached any more, and a cluster "
+                "trains with all of its workers only. Start them all again: the run goes on where "
+                "it was saved last"
+            ) from error
+
+    def _silent_workers(self):
+        """The others that accept no connection."""
+        found = []
+        for index, address in enumerate(self.workers):
+            host, _, port = address.rpartition(":")
+            try:
+                if index != self.index:
+                    socket.create_connection((host, int(port)), PATIENCE).close()
+            except OSError:
+                found.append(f"Worker {index} ({address})")
+        return found
+
+
+def _parsed(config):
+    """Addresses of the workers, the chief first, and the index of this one."""
+    try:
+        config = json.loads(config or "{}")
+        jobs, task = config["cluster"], config["task"]
+        workers = [*jobs.get("chief", []), *jobs["worker"]]
+        places = {"chief": 0, "worker": len(jobs.get("chief", []))}
+        index = places[task["type"]] + int(task["index"])
+        if not 0 <= index < len(workers) or not all(":" in worker for worker in workers):
+            raise ValueError
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise ValueError(
+            'TF_CONFIG must be JSON such as {"cluster": {"worker": ["host0:2222", "host1:2222"]}, '
+            f'"task": {{"type": "worker", "index": 0}}}}. Received: {config}'
+        ) from None
+    return workers, index
