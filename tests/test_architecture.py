@@ -27,13 +27,13 @@ ALLOWED = {
     "data": {"data", "functional", "atomic"},
     "evaluation": {"evaluation", "data", "atomic", "averages"},
     "visualization": {"visualization", "data"},
-    "training": {"training", "functional.native", "functional.replicas", "atomic"},
+    "training": {"training", "functional.native", "functional.replicas", "data.share", "atomic"},
     "export": {"export", "functional.native", "models", "atomic"},
 }  # fmt: skip
 # TensorFlow may be imported here; the backbones' block has functions with a faster twin.
 TENSORFLOW = {
     "data/pipeline.py", "functional/native.py", "functional/replicas.py",
-    "backbones/conv_batch_norm.py", "backbones/grouped_conv.py",
+    "backbones/conv_batch_norm.py", "backbones/grouped_conv.py", "models/distributed.py",
 }  # fmt: skip
 TENSORFLOW_FOLDERS = {"export", "training"}
 AT_TOP = {"data/pipeline.py"}  # everywhere else the import waits inside a function
