@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import json
+import math
 import os
 import shutil
 from pathlib import Path
@@ -85,6 +86,9 @@ def save_weights(model, path):
         model: `keras.Model`.
         path: str or path of a file whose name ends in `.weights.h5`.
 
+    Raises:
+        OSError: if there is no room for it.
+
     Example:
 
     >>> import tempfile
@@ -97,7 +101,24 @@ def save_weights(model, path):
     ['last.weights.h5']
     """
     with replacing(path) as unfinished:
+        _reserve(unfinished, weights_size(model))
         model.save_weights(unfinished)
+
+
+def weights_size(model):
+    """Returns about how many bytes `save_weights` writes, rather too many than too few.
+
+    Example:
+
+    >>> import keras
+    >>> from libra_keras.atomic import weights_size
+    >>> weights_size(keras.Sequential([keras.Input((100,)), keras.layers.Dense(1000)])) > 400_000
+    True
+    """
+    optimizer = getattr(model, "optimizer", None)
+    variables = [*model.variables, *(optimizer.variables if optimizer else [])]
+    # Variables stay float32 in mixed precision; HDF5 adds names and tables to each.
+    return 2**16 + sum(4 * math.prod(variable.shape) + 2**12 for variable in variables)
 
 
 def link(source, path):
@@ -190,6 +211,24 @@ def flush_to_disk(path):
     """
     with open(path, "rb+") as file:
         os.fsync(file.fileno())
+
+
+def _reserve(path, size):
+    """Raises an OSError if a file of so many bytes cannot be written; leaves none behind.
+
+    The library of HDF5 does not survive a write that fails: it ends the whole process.
+    """
+    if shutil.disk_usage(path.parent).free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    with open(path, "wb") as file:
+        try:  # sees quotas and limits too
+            os.posix_fallocate(file.fileno(), 0, size)
+        except AttributeError:  # on macOS and Windows
+            pass
+        except OSError as error:
+            if disk_error(error):  # others: a file system that cannot
+                raise
+    path.unlink()
 
 
 def _put(new, path):

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import math
 import shutil
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from libra_keras import atomic
 from libra_keras.training.callbacks import batches_done
 
 PATTERN = "step-{}.weights.h5"
-BYTES = 4  # of a number: variables stay float32 in mixed precision
 
 
 class Checkpoints:
@@ -142,8 +140,7 @@ class Checkpoints:
         Raises:
             OSError: if it does not.
         """
-        variables = [*model.variables, *model.optimizer.variables]
-        needed = copies * sum(math.prod(v.shape) * BYTES for v in variables)
+        needed = copies * atomic.weights_size(model)
         existing = next(p for p in (self.folder, *self.folder.resolve().parents) if p.exists())
         free = shutil.disk_usage(existing).free
         if free < needed:

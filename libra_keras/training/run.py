@@ -118,8 +118,9 @@ class RunFolder:
         absolute = self.path.resolve()
         existing = next(path for path in (absolute, *absolute.parents) if path.exists())
         if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+            why = "read-only" if existing.is_dir() else "a file"
             raise ValueError(
-                f"The run folder {self.path} cannot be written to: {existing} is read-only"
+                f"The run folder {self.path} cannot be written to: {existing} is {why}"
             )
 
     def _is_used(self):

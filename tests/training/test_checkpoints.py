@@ -123,6 +123,24 @@ def test_what_cannot_be_saved_is_said_and_the_old_stays(tmp_path, monkeypatch):
     assert checkpoints.read()["batches"] == 0 and checkpoints.weights.read_bytes() == before
 
 
+@pytest.mark.parametrize("room", [0, 2000, 5000])
+def test_a_file_that_finds_no_room_ends_nothing_but_the_save(tmp_path, room):
+    """The library of HDF5 would end the process; a limit on files stands for a full disk."""
+    resource = pytest.importorskip("resource", reason="limits of processes, not on Windows")
+    model, checkpoints = small_model(SGD(0.1)), Checkpoints(tmp_path)
+    checkpoints.save(model, {"batches": 0})
+    assert atomic.weights_size(model) > checkpoints.weights.stat().st_size > 5000
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+    try:
+        with pytest.raises(OSError, match=f"{tmp_path}: File too large. What was saved before"):
+            checkpoints.save(model, {"batches": 4})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["state.json", "step-0.weights.h5"]
+    assert checkpoints.restore(small_model(SGD(0.1)))["batches"] == 0
+
+
 def test_a_disk_that_is_too_small_is_said_before(tmp_path):
     model = small_model(SGD(0.1))
     Checkpoints(tmp_path / "run").check_space(model, copies=4)
