@@ -1,5 +1,7 @@
 """Builds the network that a checkpoint belongs to: its sizes are read off the tensors' shapes."""
 
+import dataclasses
+
 from libra_keras.backbones import ResNet
 from libra_keras.backbones.resnet import BLOCKS
 from libra_keras.data.images import InputPolicy
@@ -23,7 +25,6 @@ from libra_keras.models import (
     RPNHead,
     RPNSettings,
 )
-from libra_keras.models.constructors.parts import NETWORKS
 from libra_keras.samplers import CombinedSampler, RandomSampler
 
 # What Caffe's weights want, in blue, green, red: mmdetection 1.x, and later.
@@ -53,11 +54,10 @@ def build_detector(canonical):
     Traceback (most recent call last):
     ValueError: it has no head of a two-stage detector, a RetinaNet or a region proposal network
     """
-    is_libra = canonical.has("neck.1.")
     build = _builder(canonical)
     return build(
         canonical,
-        is_libra,
+        canonical.is_libra,
         backbone=build_backbone(canonical, "backbone."),
         normalization=_normalization(canonical),
         input_policy=_input_policy(canonical),
@@ -66,7 +66,8 @@ def build_detector(canonical):
 
 def _input_policy(canonical):
     rounding = "down" if canonical.geometry == "torchvision" else "nearest"
-    return InputPolicy(short_side=800, long_side=1333, rounding=rounding)
+    short_side, long_side = canonical.image_sides or (800, 1333)
+    return InputPolicy(short_side, long_side, rounding=rounding)
 
 
 def _builder(canonical):
@@ -114,12 +115,15 @@ def _retinanet(canonical, is_libra, **parts):
     num_anchors = canonical.shape("bbox_head.retina_reg.weight", None, channels, 3, 3)[0] // 4
     outputs = canonical.shape("bbox_head.retina_cls.weight", None, channels, 3, 3)[0]
     num_classes = outputs // max(1, num_anchors)
-    limits = {"max_detections": 300} if canonical.geometry == "torchvision" else {}
+    options = {"max_detections": 300} if canonical.geometry == "torchvision" else {}
+    if canonical.box_stds is not None:
+        options["stds"] = canonical.box_stds
     settings = RetinaHeadSettings(
         channels=channels,
         num_convs=canonical.count("bbox_head.cls_convs."),
         geometry=canonical.geometry,
-        **limits,
+        **options,
+        **_stated_anchors(canonical, RetinaHeadSettings),
     )
     return RetinaNet(
         neck=_neck(canonical, start_level=1, refine_level=1),
@@ -132,7 +136,12 @@ def _retinanet(canonical, is_libra, **parts):
 def _rpn_head(canonical, is_libra, **limits):
     channels = canonical.shape("rpn_head.rpn_conv.weight", None, None, 3, 3)[0]
     return RPNHead(
-        RPNSettings(channels=channels, geometry=canonical.geometry, **limits),
+        RPNSettings(
+            channels=channels,
+            geometry=canonical.geometry,
+            **limits,
+            **_stated_anchors(canonical, RPNSettings),
+        ),
         sampler=RandomSampler(
             256, positive_fraction=0.5, max_negatives_per_positive=5 if is_libra else None
         ),
@@ -140,16 +149,23 @@ def _rpn_head(canonical, is_libra, **limits):
     )
 
 
+def _stated_anchors(canonical, settings):
+    """What the file says about anchors, of the options that these settings have."""
+    options = {field.name for field in dataclasses.fields(settings)}
+    return {name: value for name, value in canonical.anchors.items() if name in options}
+
+
 def _box_head(canonical, is_libra):
     channels = canonical.shape(f"{_BOX_HEAD}.shared_fcs.0.weight", None, None)[0]
     canonical.shape(f"{_BOX_HEAD}.shared_fcs.1.weight", channels, channels)
     num_classes = canonical.shape(f"{_BOX_HEAD}.fc_cls.weight", None, channels)[0] - 1
+    stds = {} if canonical.box_stds is None else {"stds": canonical.box_stds}
     sampler = RandomSampler(num=512, positive_fraction=0.25)
     if is_libra:
         sampler = CombinedSampler.preset("mmdet", num=512, positive_fraction=0.25)
     return BoxHead(
         num_classes,
-        BoxHeadSettings(channels=channels, geometry=canonical.geometry),
+        BoxHeadSettings(channels=channels, geometry=canonical.geometry, **stds),
         sampler=sampler,
         box_loss=_box_loss(canonical, is_libra),
         # From mmdetection 2 on: as many samples as a bin has cells, half a cell shifted.
@@ -187,8 +203,9 @@ def _neck(canonical, start_level, refine_level):
             **relu,
         )
     ]
-    if canonical.has("neck.1."):
-        refiner = "conv" if canonical.has("neck.1.refine.conv.") else "non_local"
+    if canonical.is_libra:
+        refiner = "non_local" if canonical.has("neck.1.") else None
+        refiner = "conv" if canonical.has("neck.1.refine.conv.") else refiner
         neck.append(BalancedFeaturePyramid(refine_level, refiner=refiner))
     return neck
 
@@ -239,50 +256,8 @@ def build_backbone(canonical, prefix=""):
 
 
 def _normalization(canonical):
+    if canonical.normalization is not None:
+        return ImageNormalization(**canonical.normalization)
     if canonical.style == "pytorch":
         return ImageNormalization.torch_style()
     return ImageNormalization(_CAFFE_MEANS[canonical.geometry], None, "bgr")
-
-
-def network_name(backbone):
-    """Returns the name of a backbone in those of our detectors, or `None` if it has none.
-
-    Example:
-
-    >>> from libra_keras.backbones import ResNet
-    >>> from libra_keras.convert.architecture import network_name
-    >>> network_name(ResNet(101, groups=64)), network_name(ResNet(50, width=8))
-    ('resnext101_64x4d', None)
-    """
-    if backbone.width != 64:
-        return None
-    for name, sizes in NETWORKS.items():
-        plain = {"groups": 1, **sizes}
-        if all(getattr(backbone, key) == value for key, value in plain.items()):
-            return name
-    return None
-
-
-def model_name(model):
-    """Returns the name of the ready-made detector that a converted one is, or `None`.
-
-    Example:
-
-    >>> from libra_keras.backbones import ResNet
-    >>> from libra_keras.convert.architecture import model_name
-    >>> from libra_keras.models import rpn_resnet50
-    >>> print(model_name(rpn_resnet50(backbone=ResNet(50, width=8))))
-    None
-    """
-    from libra_keras.models import catalogue
-
-    kinds = {
-        FasterRCNN: "faster_rcnn",
-        FastRCNN: "fast_rcnn",
-        RetinaNet: "retinanet",
-        RegionProposalNetwork: "rpn",
-    }
-    libra = "libra_" if len(model.neck) > 1 else ""
-    neck = "_pafpn" if isinstance(model.neck[0], PathAggregationPyramid) else ""
-    name = f"{libra}{kinds[type(model)]}{neck}_{network_name(model.backbone)}"
-    return name if catalogue.list(name) else None

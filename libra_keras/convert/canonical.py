@@ -23,6 +23,8 @@ class Canonical:
         epsilon: float, of batch normalisation.
         class_names: list of strings, or `None` if the file does not say.
         extra_relu: bool, whether a ReLU stands between the pyramid's two extra levels.
+        normalization, image_sides, anchors, box_stds: what a configuration in the file says, as
+            the functions of `convert.configuration` return it; `None` or empty if it says nothing.
         notes: list of sentences that a user should read.
 
     Example:
@@ -41,11 +43,23 @@ class Canonical:
     epsilon: float = 1e-5
     class_names: list | None = None
     extra_relu: bool = False
+    normalization: dict | None = None
+    image_sides: tuple | None = None
+    anchors: dict = dataclasses.field(default_factory=dict)
+    box_stds: tuple | None = None
     notes: list = dataclasses.field(default_factory=list)
 
     def has(self, prefix):
         """Whether a name starts with `prefix`."""
         return any(name.startswith(prefix) for name in self.tensors)
+
+    @property
+    def is_libra(self):
+        """Whether a balanced pyramid follows the pyramid: mmdetection's neck is a list then.
+
+        Without a refiner it has no tensors, but the first part of a list has a number.
+        """
+        return any(name.startswith(("neck.0.", "neck.1.")) for name in self.origin.values())
 
     def count(self, prefix):
         """Number of different integers that follow `prefix` in names.

@@ -9,16 +9,12 @@ import keras
 
 import libra_keras
 from libra_keras import atomic
-from libra_keras.convert.architecture import (
-    build_backbone,
-    build_detector,
-    model_name,
-    network_name,
-)
+from libra_keras.convert.architecture import build_backbone, build_detector
 from libra_keras.convert.backbones import from_keras_applications, from_torch_backbone, is_backbone
 from libra_keras.convert.checkpoint import Checkpoint, file_hash, read_checkpoint
 from libra_keras.convert.mmdetection import from_mmdetection, is_mmdetection
 from libra_keras.convert.placement import backbone_variables, named_variables, place
+from libra_keras.convert.ready_made import model_name, network_name
 from libra_keras.convert.torchvision import from_torchvision, is_torchvision
 
 RECORD = "conversion.json"

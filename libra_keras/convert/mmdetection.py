@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 
+from libra_keras.convert import configuration
 from libra_keras.convert.canonical import COUNTER, COUNTER_REASON, Canonical, renamed
 from libra_keras.data.known_classes import COCO_CATEGORIES, VOC_NAMES
 
@@ -23,6 +24,21 @@ _UNUSED = [
     (r"ema_.*", "a second, averaged copy of the weights"),
 ]
 _COCO_NAMES = list(COCO_CATEGORIES.values())
+# Published one-stage detectors of 2.x, by the start of their hash (which their names end in). They
+# were trained before its release, when the version still counted as 1.x.
+PUBLISHED = {
+    "804d94ce": "libra_retinanet_r50_fpn_1x_coco",
+    "c2398f9e": "retinanet_r50_fpn_1x_coco",
+    "fdb43119": "retinanet_r50_fpn_2x_coco",
+    "7a93545f": "retinanet_r101_fpn_1x_coco",
+    "366f5af1": "retinanet_x101_64x4d_fpn_1x_coco",
+    "5525fa2e": "rpn_r50_fpn_1x_coco",
+    "cde6f7dd": "rpn_x101_64x4d_fpn_1x_coco",
+}
+_NOTE_OF_VERSION = (
+    "Its version alone says that it is of mmdetection 1.x. Files that were trained shortly before "
+    "2.0 say so too: for one of the 2.x model zoo, give the era (`--era 2.x`)."
+)
 _NOTE_OF_ERA = (
     "Nothing in the file says of which version of mmdetection it is; 2.x or 3.x is assumed. "
     "For a file of 1.x, give the era (`--era 1.x`)."
@@ -57,7 +73,8 @@ def from_mmdetection(checkpoint, era=None, style=None):
         `Canonical`.
 
     Raises:
-        ValueError: if two tensors have one name, or the class layers do not fit together.
+        ValueError: if two tensors have one name, the class layers do not fit together, or the
+            names contradict `era`.
 
     Example:
 
@@ -79,28 +96,52 @@ def from_mmdetection(checkpoint, era=None, style=None):
     tensors, origin, unused = renamed(checkpoint.tensors, _RULES, _UNUSED)
     result = Canonical(tensors, origin, unused, MODERN)
     result.style = style or ("caffe" if re.search(r"style\s*=\s*['\"]caffe", config) else "pytorch")
-    found = era or _era_of(checkpoint)
-    if found is None and not result.has("roi_head."):  # only two-stage detectors show it
-        result.notes.append(_NOTE_OF_ERA)
-    if found == "1.x":
+    _read_configuration(result, config)
+    if _era(checkpoint, result, config, era) == "1.x":
         result.source, result.geometry = LEGACY, "legacy"
         _move_background(result)
-    result.class_names = _class_names(checkpoint.meta, _num_classes(result))
+    result.class_names = _class_names(checkpoint.meta, _num_classes(result), result.notes)
     return result
 
 
-def _era_of(checkpoint):
-    names = checkpoint.tensors
+def _read_configuration(result, config):
+    result.normalization = configuration.normalization(config)
+    result.image_sides = configuration.image_sides(config)
+    result.anchors = configuration.anchors(config)
+    result.box_stds = configuration.box_stds(config)
+
+
+def _era(checkpoint, result, config, given):
+    shown = _era_of_names(checkpoint.tensors)
+    if given and shown and given != shown:
+        raise ValueError(f"its tensors have the names of mmdetection {shown}, not of {given}")
+    said = given or shown or _era_of_content(checkpoint.sha256, config, _num_classes(result))
+    if said is None:
+        version = str(checkpoint.meta.get("mmdet_version", ""))
+        said = {"0": "1.x", "1": "1.x", "2": "2.x", "3": "2.x"}.get(version.partition(".")[0])
+        if said != "2.x":
+            result.notes.append(_NOTE_OF_ERA if said is None else _NOTE_OF_VERSION)
+    return said
+
+
+def _era_of_names(names):
     if any(re.match(r"bbox_head\.(shared_fcs|fc_)", name) for name in names):
         return "1.x"
     if any(name.startswith("roi_head.") for name in names):
         return "2.x"
     if any(".conv_mask." in name or re.search(r"_convs\.\d+\.weight$", name) for name in names):
         return "1.x"
-    version = str(checkpoint.meta.get("mmdet_version", ""))
-    if re.match(r"[01]\.", version):
-        return "1.x"
-    return "2.x" if re.match(r"[23]\.", version) else None
+    return None
+
+
+def _era_of_content(sha256, config, num_classes):
+    if sha256[:8] in PUBLISHED or "anchor_generator" in config:
+        return "2.x"
+    # 1.x counted the background, also of detectors that have no output for it.
+    if num_classes is None:
+        return None
+    eras = {num_classes: "2.x", num_classes + 1: "1.x"}
+    return eras.get(configuration.num_classes(config))
 
 
 def _move_background(result):
@@ -127,14 +168,18 @@ def _num_classes(result):
     return len(logits) // max(1, len(deltas) // 4)
 
 
-def _class_names(meta, num_classes):
+def _class_names(meta, num_classes, notes):
     """Names from the file, or those of COCO or VOC where the number says it."""
-    data = meta.get("dataset_meta") or {}
+    data = meta.get("dataset_meta")
+    data = data if isinstance(data, dict) else {}
     names = data.get("classes") or data.get("CLASSES") or meta.get("CLASSES")
-    if names and len(names) == num_classes:
+    if isinstance(names, (list, tuple)) and len(names) == num_classes:
         return [str(name) for name in names]
-    known = {80: _COCO_NAMES, 20: list(VOC_NAMES)}
-    return known.get(num_classes)
+    known = {80: ("COCO", _COCO_NAMES), 20: ("VOC", list(VOC_NAMES))}
+    origin, names = known.get(num_classes, (None, None))
+    if origin:
+        notes.append(f"The file does not name its classes: they are taken to be those of {origin}.")
+    return names
 
 
 def _config_text(meta):
