@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from libra_keras import backbones, data, layers, losses, models, samplers, training
+from libra_keras.models.loss_scaling import LossScaleOptimizer
 
 RPN = models.RPNSettings(
     channels=8,
@@ -61,6 +62,14 @@ ALIGN = layers.MultilevelROIAlign(
 NON_LOCAL = layers.NonLocalBlock(
     reduction=1, mode="dot_product", use_scale=False, sub_sample=True, start="xavier", name="block"
 )
+UPDATES = {
+    "global_clipnorm": 2.0,
+    "use_ema": True,
+    "ema_momentum": 0.9,
+    "ema_overwrite_frequency": 3,
+    "gradient_accumulation_steps": 4,
+    "rate_multipliers": {"backbone": 0.1},
+}
 
 images = keras.Input((None, None, 3), name="images")
 maps = [keras.layers.MaxPooling2D(s, padding="same", name=f"by{s}")(images) for s in (4, 8, 16, 32)]
@@ -93,8 +102,11 @@ OBJECTS = {
     "schedule": training.WarmupMultiStep(
         0.3, warmup_steps=7, warmup_factor=0.2, drops=(9, 12), drop_factor=0.5
     ),
-    "sgd": training.SGD(0.3, momentum=0.5, weight_decay=0.1, global_clipnorm=2.0),
-    "adamw": training.AdamW(0.3, weight_decay=0.1, beta_1=0.8, global_clipnorm=2.0),
+    "sgd": training.SGD(0.3, momentum=0.5, weight_decay=0.1, **UPDATES),
+    "adamw": training.AdamW(0.3, weight_decay=0.1, beta_1=0.8, **UPDATES),
+    "loss_scale": LossScaleOptimizer(
+        training.SGD(0.3, **UPDATES), initial_scale=8.0, dynamic_growth_steps=5, name="scaled"
+    ),
     "conv": backbones.ConvBatchNorm(
         4,
         3,
