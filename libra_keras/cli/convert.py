@@ -22,7 +22,9 @@ EXAMPLES = """examples:
 def add_arguments(parser):
     """Adds the options of the verb."""
     parser.add_argument(
-        "file", metavar="FILE", help="a checkpoint: .pth, .pt, .safetensors, .h5 or .keras"
+        "file",
+        metavar="FILE",
+        help="a checkpoint: .pth, .pt or .safetensors; .h5 of keras.applications",
     )
     parser.add_argument(
         "--to",

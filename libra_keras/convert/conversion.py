@@ -1,23 +1,27 @@
 """From a checkpoint file to a detector or a backbone of ours, and to files that keep it."""
 
 import dataclasses
-import json
 import re
 from pathlib import Path
 
 import keras
 
 import libra_keras
-from libra_keras import atomic
 from libra_keras.convert.architecture import build_backbone, build_detector
 from libra_keras.convert.backbones import from_keras_applications, from_torch_backbone, is_backbone
 from libra_keras.convert.checkpoint import Checkpoint, file_hash, read_checkpoint
 from libra_keras.convert.mmdetection import from_mmdetection, is_mmdetection
+from libra_keras.convert.output_files import check_free, write_backbone, write_detector
 from libra_keras.convert.placement import backbone_variables, named_variables, place
 from libra_keras.convert.ready_made import model_name, network_name
 from libra_keras.convert.torchvision import from_torchvision, is_torchvision
 
-RECORD = "conversion.json"
+_OPTIONS = {  # of `load`, which concern the files of each kind
+    "mmdetection": {"class_names", "era", "backbone_style", "epsilon"},
+    "torchvision": {"class_names", "epsilon"},
+    "a backbone": {"backbone_style", "epsilon"},
+    "keras.applications": set(),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +75,8 @@ def convert(source, to, overwrite=False, **options):
     Args:
         source, **options: as of `load`.
         to: path of the folder, or of the file.
-        overwrite: bool, whether an earlier conversion there is replaced.
+        overwrite: bool, whether an earlier conversion there is replaced. A folder must hold
+            nothing else.
 
     Returns:
         `Conversion`.
@@ -89,12 +94,12 @@ def convert(source, to, overwrite=False, **options):
     print(detector.detect("street.jpg")["names"])
     ```
     """
-    _check_free(Path(to), overwrite)
+    check_free(Path(to), overwrite)
     conversion = load(source, **options)
     if conversion.record["kind"] == "backbone":
-        _write_backbone(conversion, Path(to))
+        write_backbone(conversion.model, conversion.record, Path(to))
     else:
-        _write_detector(conversion, Path(to))
+        write_detector(conversion.model, conversion.record, Path(to))
     return conversion
 
 
@@ -135,12 +140,19 @@ def load(source, class_names=None, era=None, backbone_style=None, epsilon=None):
     ValueError: other.pth cannot be converted: it is no detector of mmdetection or torchvision and \
 no ResNet; its tensors are called blocks.0.attn
     """
+    options = {
+        "class_names": class_names,
+        "era": era,
+        "backbone_style": backbone_style,
+        "epsilon": epsilon,
+    }
     if not isinstance(source, Checkpoint) and Path(source).suffix == ".h5":
+        _check_options("keras.applications", options)
         backbone, canonical = from_keras_applications(source)
         return _backbone_conversion(backbone, canonical, Path(source), file_hash(source))
     checkpoint = source if isinstance(source, Checkpoint) else read_checkpoint(source)
     try:
-        canonical = _canonical(checkpoint, class_names, era, backbone_style, epsilon)
+        canonical = _canonical(checkpoint, options)
         canonical.notes += _note_of_hash(checkpoint)
         if is_backbone(checkpoint.tensors):
             backbone = build_backbone(canonical)
@@ -154,14 +166,25 @@ no ResNet; its tensors are called blocks.0.attn
     return Conversion(model, _detector_record(model, canonical, checkpoint))
 
 
-def _canonical(checkpoint, class_names, era, backbone_style, epsilon):
-    tensors = checkpoint.tensors
+def _check_options(kind, options):
+    for name, value in options.items():
+        if value is not None and name not in _OPTIONS[kind]:
+            name = name.replace("_", " ")
+            raise ValueError(
+                f"the {name} cannot be chosen for a file of {kind}; leave that option away"
+            )
+
+
+def _canonical(checkpoint, options):
+    tensors, class_names, epsilon = checkpoint.tensors, options["class_names"], options["epsilon"]
     if is_torchvision(tensors):
+        _check_options("torchvision", options)
         canonical = from_torchvision(checkpoint, class_names, epsilon)
     elif is_mmdetection(tensors):
-        canonical = from_mmdetection(checkpoint, era, backbone_style)
+        canonical = from_mmdetection(checkpoint, options["era"], options["backbone_style"])
     elif is_backbone(tensors):
-        canonical = from_torch_backbone(checkpoint, backbone_style)
+        _check_options("a backbone", options)
+        canonical = from_torch_backbone(checkpoint, options["backbone_style"])
     else:
         raise ValueError(
             "it is no detector of mmdetection or torchvision and no ResNet; its tensors are "
@@ -226,46 +249,3 @@ def _backbone_conversion(backbone, canonical, path, sha256):
         "epsilon": backbone.epsilon,
     }
     return Conversion(model, record)
-
-
-def _check_free(to, overwrite):
-    if to.is_file() and not overwrite:
-        raise ValueError(f"{to} exists already; overwrite it (--overwrite) or choose another name")
-    if not to.is_dir() or not any(to.iterdir()):
-        return
-    if not overwrite:
-        raise ValueError(f"{to} is not empty; overwrite it (--overwrite) or choose another folder")
-    if not (to / RECORD).is_file():
-        raise ValueError(f"{to} holds no conversion (no {RECORD}), and is not overwritten")
-
-
-def _write_detector(conversion, folder):
-    if folder.is_file() or folder.name.endswith((".h5", ".keras")):
-        raise ValueError(f"a detector is written to a folder. Received: {folder}")
-    with atomic.replacing(folder) as unfinished:
-        unfinished.mkdir()
-        (unfinished / "model.json").write_text(conversion.model.to_json())
-        conversion.model.save_weights(unfinished / "last.weights.h5")
-        atomic.write_json(unfinished / RECORD, conversion.record)
-
-
-def _write_backbone(conversion, file):
-    if not file.name.endswith(".weights.h5") or file.is_dir():
-        raise ValueError(f"a backbone is written to a file NAME.weights.h5. Received: {file}")
-    atomic.save_weights(conversion.model, file)
-    record = file.with_name(file.name.removesuffix(".weights.h5") + ".json")
-    atomic.write_json(record, conversion.record)
-
-
-def read_record(folder):
-    """Returns the record of a converted detector's folder, or `None` if it is none.
-
-    Example:
-
-    >>> import tempfile
-    >>> from libra_keras.convert import read_record
-    >>> print(read_record(tempfile.mkdtemp()))
-    None
-    """
-    file = Path(folder) / RECORD
-    return json.loads(file.read_text()) if file.is_file() else None

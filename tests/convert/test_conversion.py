@@ -6,7 +6,7 @@ from convert.golden_checkpoints import checkpoint
 from reference_detector import rgb_batch
 
 from libra_keras.cli.runs import load_detector
-from libra_keras.convert import convert, read_record
+from libra_keras.convert import convert, load, output_files, read_record
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +68,64 @@ def test_overwrites_an_earlier_conversion(source, tmp_path):
     convert(source, tmp_path / "a")
     convert(source, tmp_path / "a", overwrite=True, class_names=[f"c{i}" for i in range(80)])
     assert read_record(tmp_path / "a")["class_names"][79] == "c79"
+
+
+def test_files_of_others_beside_a_conversion_stay(reference, source, tmp_path):
+    convert(source, tmp_path / "a")
+    (tmp_path / "a" / "found.png").write_text("boxes")
+    with pytest.raises(ValueError, match=r"more than a conversion.*: found.png"):
+        convert(source, tmp_path / "a", overwrite=True)
+    backbone = checkpoint(reference("backbone_r18_b8_weights.npz"))
+    (tmp_path / "r18.json").write_text('{"mine": 1}')
+    with pytest.raises(ValueError, match="r18.json exists already"):
+        convert(backbone, tmp_path / "r18.weights.h5")
+    with pytest.raises(ValueError, match="r18.json is no record of a conversion"):
+        convert(backbone, tmp_path / "r18.weights.h5", overwrite=True)
+    assert (tmp_path / "r18.json").read_text() == '{"mine": 1}'
+    assert not (tmp_path / "r18.weights.h5").exists()
+
+
+def test_a_kill_leaves_no_weights_beside_the_record_of_others(reference, tmp_path, monkeypatch):
+    backbone = checkpoint(reference("backbone_r18_b8_weights.npz"))
+    file = tmp_path / "r18.weights.h5"
+    convert(backbone, file)
+    record = (tmp_path / "r18.json").read_text()
+    convert(backbone, file, overwrite=True)
+    assert (tmp_path / "r18.json").read_text() == record
+
+    def kill(path, values):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(output_files.atomic, "write_json", kill)
+    with pytest.raises(KeyboardInterrupt):
+        convert(backbone, file, overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["r18.weights.h5"]
+
+
+@pytest.mark.parametrize(
+    ("tensors", "options", "message"),
+    [
+        ({"backbone.body.conv1.weight": None}, {"era": "1.x"}, "era .* of torchvision"),
+        (
+            {"backbone.body.conv1.weight": None},
+            {"backbone_style": "caffe"},
+            "backbone style .* of torchvision",
+        ),
+        (
+            {"conv1.weight": None, "layer1.0.conv1.weight": None},
+            {"class_names": ["cat"]},
+            "class names .* of a backbone",
+        ),
+    ],
+)
+def test_options_without_effect_are_refused(tensors, options, message):
+    with pytest.raises(ValueError, match=f"the {message}; leave that option away"):
+        load(checkpoint(tensors), **options)
+
+
+def test_options_for_keras_applications(tmp_path):
+    with pytest.raises(ValueError, match="epsilon cannot be chosen for a file of keras.appl"):
+        load(tmp_path / "r50.h5", epsilon=1e-3)
 
 
 def test_class_names_must_be_as_many_as_classes(source, tmp_path):
