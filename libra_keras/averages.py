@@ -41,7 +41,7 @@ def averaged_weights(model):
     >>> from libra_keras.averages import averaged_weights
     >>> from libra_keras.training import SGD
     >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
-    >>> model.set_weights([[[3.0]]])
+    >>> _ = model.layers[0].kernel.assign([[3.0]])
     >>> model.compile(SGD(1.0, 0.0, weight_decay=0.0, use_ema=True, ema_momentum=0.5))
     >>> for _ in range(2):  # 3 - 1 = 2, and then 1; their average is 1.5
     ...     model.optimizer.apply([keras.ops.ones((1, 1))], model.trainable_variables)
