@@ -202,8 +202,10 @@ def _array(name, tensor, largest, path):
             tensor = torch._utils._rebuild_tensor(
                 tensor.storage, tensor.offset, tensor.size, tensor.strides
             )
-        if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
-            raise ValueError(f"it is sparse, quantized or on {tensor.device}")
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex():
+            raise ValueError("it is sparse, quantized or complex")
+        if tensor.device.type != "cpu":
+            raise ValueError(f"it has no values, but the device {tensor.device}")
         if tensor.numel() * tensor.element_size() > largest:
             raise ValueError(f"its shape {tuple(tensor.shape)} is larger than the file")
         if tensor.is_floating_point() and tensor.dtype != torch.float64:

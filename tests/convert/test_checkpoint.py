@@ -349,6 +349,7 @@ def test_contents_without_weights(is_zip, path, torch):
         ({"state_dict": {0: torch.ones(2)}}, "name is no string: 0"),
         ({"state_dict": {"a": torch.ones(2), "b": 3}}, "b should be a tensor. Received: int"),
         ({"a": torch.eye(2).to_sparse()}, "a cannot be read: it is sparse"),
+        ({"a": torch.ones(2, dtype=torch.complex64)}, "a cannot be read: .*complex"),
     ]:
         save(content, path, is_zip)
         with pytest.raises(ValueError, match=words) as raised:
