@@ -7,12 +7,18 @@ from libra_keras.cli.defaults import drop_fractions
 from libra_keras.data import InputPolicy
 from libra_keras.layers import ImageNormalization, MultilevelROIAlign
 from libra_keras.models.constructors.converted import converted_backbone, is_converted
-from libra_keras.models.constructors.parts import network_of, resnet
+from libra_keras.models.constructors.parts import network_of, resnet, small_backbone
 from libra_keras.training import SGD, AdamW, WarmupMultiStep
 
 
-def build_model(options, data):
+def build_model(options, data, batch_norm="trainable"):
     """Builds the detector for the classes of `data`.
+
+    Args:
+        options: namespace of `libra-keras train`, resolved.
+        data: `DetectionData`.
+        batch_norm: `"trainable"`, or `"synchronized"` for several devices: of a backbone that has
+            not weights to begin with.
 
     Raises:
         ValueError: if options of the backbone are given for a small model, whose constructor
@@ -24,12 +30,14 @@ def build_model(options, data):
         "seed": options.seed,
     }
     if network_of(options.model):
-        arguments |= _backbone(options)
+        arguments |= _backbone(options, batch_norm)
     elif _backbone_options(options):
         raise ValueError(
             f"{options.model} has a backbone of its own; {', '.join(_backbone_options(options))} "
             "need a model of the resnet family"
         )
+    else:
+        arguments["backbone"] = small_backbone(batch_norm)
     takes = inspect.signature(constructor).parameters
     if "num_classes" in takes:  # region proposal networks know no classes
         arguments |= {"num_classes": data.num_classes, "class_names": list(data.class_names)}
@@ -47,14 +55,14 @@ def _backbone_options(options):
     return [name for name, is_given in given.items() if is_given]
 
 
-def _backbone(options):
+def _backbone(options, batch_norm):
     """A ResNet or ResNeXt, the normalisation that its weights were trained with, and RoIAlign."""
     weights = None if options.backbone_weights == "none" else options.backbone_weights
     frozen_stages = options.frozen_stages
     if frozen_stages is None:
         frozen_stages = 1 if weights else -1  # random features must not be frozen
     training = {
-        "batch_norm": "frozen" if weights else "trainable",
+        "batch_norm": "frozen" if weights else batch_norm,
         "train_affine": options.train_affine is not False,
         "frozen_stages": frozen_stages,
     }

@@ -21,7 +21,16 @@ GALLERY_SCORE = 0.3
 
 
 def fit_and_report(
-    model, batches, val, folder, steps, epochs, eval_every=1, with_voc=False, save_every=500
+    model,
+    batches,
+    val,
+    folder,
+    steps,
+    epochs,
+    eval_every=1,
+    with_voc=False,
+    save_every=500,
+    fit=None,
 ):
     """Trains, evaluates, and fills the run folder; goes on with an unfinished run in it.
 
@@ -35,6 +44,7 @@ def fit_and_report(
         eval_every: int, epochs between evaluations; 0 evaluates at the end only.
         with_voc: bool, whether Pascal VOC's AP is measured at the end as well.
         save_every: int, steps between two saves of the run; 0 saves when epochs end.
+        fit: as of `ResumableFit`.
 
     Returns:
         The exit status: 0, 1 if the loss was not finite, 130 after Ctrl-C.
@@ -65,6 +75,7 @@ def fit_and_report(
         last_weights=folder.last_weights,
         best_weights=folder.best_weights,
         verbose=verbose,
+        fit=fit,
     )
     evaluation.best_weights = run.candidate
 

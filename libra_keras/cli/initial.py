@@ -70,13 +70,14 @@ def recorded_model(path):
     return name if name in DEFAULTS else None
 
 
-def build_initial(options, data):
+def build_initial(options, data, batch_norm="trainable"):
     """Builds the detector of `--init` for the classes of `data`, and says what is new in it.
 
     Args:
         options: namespace of `libra-keras train`, as `start_defaults` has left it. The sides of
             images that were not given become those of the detector.
         data: `DetectionData`.
+        batch_norm: what trained batch normalisation becomes; `"synchronized"` for several devices.
 
     Returns:
         Tuple of the detector and a dict for the record of the run.
@@ -91,7 +92,8 @@ def build_initial(options, data):
     found = load_detector(options.init)
     if not isinstance(found, Detector):
         raise ValueError(f"{options.init} is no detector. Received: {type(found).__name__}")
-    config = _with_options(found, config_with_classes(found, data.class_names), options)
+    config = config_with_classes(found, data.class_names)
+    config = _with_options(found, _with_batch_norm(config, batch_norm), options)
     fresh = reheaded_layers(found, data.class_names)
     model = rebuilt(found, config, fresh)
     model.trained_steps.assign(0)  # of this training, which decide what is sampled
@@ -129,6 +131,13 @@ def _with_options(detector, config, options):
     head = config["box_head"]
     align = _changed(head["config"]["roi_align"], {"sampling_ratio": options.sampling_ratio})
     return {**config, "box_head": _changed(head, {"roi_align": align})}
+
+
+def _with_batch_norm(config, batch_norm):
+    backbone = config["backbone"]
+    if backbone["config"].get("batch_norm") not in ("trainable", "synchronized"):
+        return config
+    return {**config, "backbone": _changed(backbone, {"batch_norm": batch_norm})}
 
 
 def _changed(part, values):

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from libra_keras.cli import caching, fine_tuning, precision, resuming, schedule
+from libra_keras.cli import caching, devices, fine_tuning, precision, resuming, schedule
 from libra_keras.cli.datasets import (
     add_data_arguments,
     add_voc_argument,
@@ -52,6 +52,7 @@ def add_arguments(parser):
     _add_model_arguments(parser.add_argument_group("model"))
     schedule.add_arguments(parser.add_argument_group("schedule (defaults: small models | others)"))
     fine_tuning.add_arguments(parser.add_argument_group("fine-tuning"))
+    devices.add_arguments(parser.add_argument_group("several devices"))
     resuming.add_arguments(parser.add_argument_group("interruptions"))
 
 
@@ -118,11 +119,12 @@ def resolve(options):
 def run(options):
     """Trains as the options say; returns the exit status."""
     resolve(options)
-    with resuming.opened(options) as place:
-        return _train(options, place)
+    machine = devices.chosen(options)
+    with devices.place_of(options, machine) as place:
+        return _train(options, place, machine)
 
 
-def _train(options, place):
+def _train(options, place, machine):
     train, val = _load_both(options)
 
     from libra_keras.cli.building import build_optimizer
@@ -130,22 +132,28 @@ def _train(options, place):
     from libra_keras.data import training_batches
 
     _seed(options)
-    model, started_from = _build(options, train)
+    with machine.scope():
+        model, started_from = _build(options, train, machine.batch_norm)
     check_voc(options, model)
     train = add_given(train, options.proposals_file, model)
     val = add_given(val, options.val_proposals_file, model, VAL_PROPOSALS)
+    done = machine.agreed(place.batches if place else 0)
     batches = training_batches(
         train,
         model.input_policy,
         options.batch,
         flip=options.flip,
         seed=options.seed,
-        start_step=place.batches,
+        start_step=done,
         cache=options.cache,
     )
     caching.tell(batches.source)
     steps = min(batches.source.steps_per_epoch, options.steps or sys.maxsize)
-    model.compile(build_optimizer(options, steps))
+    with machine.scope():
+        model.compile(build_optimizer(options, steps))
+    batches = machine.share(batches, done)
+    if place is None:
+        return devices.follow(model, batches, machine, steps, options.epochs, done)
     record = {**_record(options, train, val, model, steps), "started_from": started_from}
     # Only here, where data and model are known to be good, may an earlier run go.
     folder = place.prepare(record, model)
@@ -160,6 +168,7 @@ def _train(options, place):
         eval_every=options.eval_every,
         with_voc=wants_voc(options),
         save_every=options.save_every,
+        fit=machine.fit,
     )
 
 
@@ -171,17 +180,17 @@ def _seed(options):
     (make_deterministic if options.deterministic else keras.utils.set_random_seed)(options.seed)
 
 
-def _build(options, train):
+def _build(options, train, batch_norm):
     """The detector, and what the record says about where it started: `None` for nowhere."""
     from libra_keras.cli.building import build_model
     from libra_keras.cli.initial import build_initial
     from libra_keras.models.fine_tuning import freeze
 
     if options.init:
-        model, started_from = build_initial(options, train)
+        model, started_from = build_initial(options, train, batch_norm)
     else:
         with precision.built_with(options.precision):
-            model, started_from = build_model(options, train), None
+            model, started_from = build_model(options, train, batch_norm), None
     freeze(model, fine_tuning.frozen(options))
     return model, started_from
 

@@ -1,28 +1,14 @@
 """Several machines that train one model on TensorFlow, where Keras' `fit` does not run."""
 
 import contextlib
-import json
 import os
-import socket
 
 import keras
 import numpy as np
 
 from libra_keras.data.share import Share
 from libra_keras.training.distribution import Devices
-
-PATIENCE = 3.0  # seconds in which a worker that lives accepts a connection
-
-
-class WorkerLost(ConnectionError):
-    """Raised on the workers that are left when another one has ended or cannot be reached.
-
-    Example:
-
-    >>> from libra_keras.training.cluster import WorkerLost
-    >>> issubclass(WorkerLost, OSError)
-    True
-    """
+from libra_keras.training.peers import Peers, WorkerLost
 
 
 class Cluster(Devices):
@@ -37,10 +23,6 @@ class Cluster(Devices):
             `{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}`.
             Defaults to that variable.
 
-    Attributes:
-        workers: list of str, addresses of the machines, the chief first.
-        index: int, which of them this is.
-
     Raises:
         ValueError: if the configuration is missing or not as above, or the backend is another.
 
@@ -53,9 +35,11 @@ class Cluster(Devices):
 }, "task": {"type": "worker", "index": 0}}. Received: {}
     """
 
+    batch_norm = "synchronized"
+
     def __init__(self, config=None):
         config = os.environ.get("TF_CONFIG") if config is None else config
-        self.workers, self.index = _parsed(config)
+        self._peers = Peers(config)
         if keras.backend.backend() != "tensorflow":
             raise ValueError(
                 "A cluster needs TensorFlow as Keras' backend. "
@@ -70,7 +54,7 @@ class Cluster(Devices):
         with self._explained():
             self._strategy = tf.distribute.MultiWorkerMirroredStrategy()
         local = len(self._strategy.extended.worker_devices)
-        self.names = tuple(f"{worker}/{i}" for worker in self.workers for i in range(local))
+        self.names = tuple(f"{worker}/{i}" for worker in self._peers.workers for i in range(local))
         return self
 
     def __exit__(self, kind, error, traceback):
@@ -81,7 +65,7 @@ class Cluster(Devices):
     @property
     def is_chief(self):
         """Whether this is the first of the workers."""
-        return self.index == 0
+        return self._peers.index == 0
 
     def scope(self):
         """Returns the scope of the strategy."""
@@ -98,7 +82,7 @@ class Cluster(Devices):
             batches: what `data.training_batches` returned.
             start_step: int, the batch of the run that it begins with.
         """
-        share = Share(batches.source, self.index, len(self.workers), self.num)
+        share = Share(batches.source, self._peers.index, len(self._peers.workers), self.num)
         own = self._strategy.distribute_datasets_from_function(lambda _: share.batches(start_step))
         own.source, self._start = batches.source, start_step
         return own
@@ -122,6 +106,7 @@ class Cluster(Devices):
         step, iterator = self._step(model), iter(batches)
         first, logs = self._start % steps_per_epoch, {}
         model.stop_training = False
+        self._peers.watch()
         calls.on_train_begin()
         for epoch in range(initial_epoch, epochs):
             model.reset_metrics()
@@ -138,6 +123,7 @@ class Cluster(Devices):
                 break
         model.optimizer.finalize_variable_values(model.trainable_weights)
         calls.on_train_end(logs)
+        self._peers.stop_watching()
         self.agreed(0)  # nobody leaves while another one still measures
 
     def _step(self, model):
@@ -180,41 +166,9 @@ class Cluster(Devices):
         try:
             yield
         except (tf.errors.OpError, RuntimeError) as error:
-            silent = self._silent_workers()
-            if not silent and not isinstance(error, tf.errors.UnavailableError):
+            lost = self._peers.silent()
+            if not lost and not isinstance(error, tf.errors.UnavailableError):
                 raise
             raise WorkerLost(
-                f"{' and '.join(silent) or 'A worker'} cannot be reached any more, and a cluster "
-                "trains with all of its workers only. Start them all again: the run goes on where "
-                "it was saved last"
+                self._peers.message(lost or self._peers.named_in(str(error)))
             ) from error
-
-    def _silent_workers(self):
-        """The others that accept no connection."""
-        found = []
-        for index, address in enumerate(self.workers):
-            host, _, port = address.rpartition(":")
-            try:
-                if index != self.index:
-                    socket.create_connection((host, int(port)), PATIENCE).close()
-            except OSError:
-                found.append(f"Worker {index} ({address})")
-        return found
-
-
-def _parsed(config):
-    """Addresses of the workers, the chief first, and the index of this one."""
-    try:
-        config = json.loads(config or "{}")
-        jobs, task = config["cluster"], config["task"]
-        workers = [*jobs.get("chief", []), *jobs["worker"]]
-        places = {"chief": 0, "worker": len(jobs.get("chief", []))}
-        index = places[task["type"]] + int(task["index"])
-        if not 0 <= index < len(workers) or not all(":" in worker for worker in workers):
-            raise ValueError
-    except (KeyError, TypeError, ValueError, AttributeError):
-        raise ValueError(
-            'TF_CONFIG must be JSON such as {"cluster": {"worker": ["host0:2222", "host1:2222"]}, '
-            f'"task": {{"type": "worker", "index": 0}}}}. Received: {config}'
-        ) from None
-    return workers, index

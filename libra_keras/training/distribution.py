@@ -14,6 +14,7 @@ class Devices:
     Attributes:
         names: tuple of str, the devices; empty where the backend chooses.
         is_chief: bool, whether this process measures, prints and writes files.
+        batch_norm: what a `ResNet` that trains its batch normalisation is built with.
 
     Example:
 
@@ -25,6 +26,7 @@ class Devices:
 
     names = ()
     is_chief = True
+    batch_norm = "trainable"
 
     def __enter__(self):
         return self
@@ -66,6 +68,8 @@ class Replicas(Devices):
     >>> Replicas(["GPU:0", "GPU:1"]).num
     2
     """
+
+    batch_norm = "synchronized"
 
     def __init__(self, names):
         self.names = tuple(names)

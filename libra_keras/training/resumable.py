@@ -34,6 +34,8 @@ class ResumableFit(keras.callbacks.Callback):
         last_weights, best_weights: paths, or `None`: `last_weights` gets the weights after every
             epoch; `best_weights` what a callback has saved at `candidate` in that epoch.
         verbose: 0, 1 or 2, as of `fit`. Defaults to 0.
+        fit: function `(model, batches, **options)` in the place of `model.fit`, such as
+            `Cluster.fit`.
 
     Attributes:
         epoch, step: ints, where the run stands: complete epochs, and batches of the next one.
@@ -72,6 +74,7 @@ class ResumableFit(keras.callbacks.Callback):
         last_weights=None,
         best_weights=None,
         verbose=0,
+        fit=None,
     ):
         super().__init__()
         self.checkpoints = checkpoints
@@ -85,6 +88,7 @@ class ResumableFit(keras.callbacks.Callback):
         self.last_weights = last_weights
         self.best_weights = best_weights
         self.verbose = verbose
+        self._fit = fit
         self.candidate = checkpoints.folder / "best.weights.h5"
         self.epoch = self.step = 0
         self._restored = None  # the state that callbacks have not been given yet
@@ -147,7 +151,9 @@ class ResumableFit(keras.callbacks.Callback):
             if self.step == self.steps or self.epoch == self.epochs:
                 self._finish(model)
             if self.epoch < self.epochs and not model.stop_training:
-                model.fit(
+                fit = self._fit or type(model).fit
+                fit(
+                    model,
                     batches,
                     steps_per_epoch=self.steps,
                     initial_epoch=self.epoch,

@@ -88,8 +88,11 @@ def with_policy(options, short_side, long_side):
     return options
 
 
-def small_backbone():
+def small_backbone(batch_norm="trainable"):
     """Returns a narrow ResNet-18 with trained batch normalisation, which learns from nothing.
+
+    Args:
+        batch_norm: as of `ResNet`; `"synchronized"` for several devices.
 
     Example:
 
@@ -97,4 +100,4 @@ def small_backbone():
     >>> small_backbone().depth
     18
     """
-    return ResNet(18, width=16, batch_norm="trainable", frozen_stages=-1)
+    return ResNet(18, width=16, batch_norm=batch_norm, frozen_stages=-1)
