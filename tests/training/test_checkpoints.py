@@ -33,9 +33,12 @@ def train(model, steps):
     model.fit(x, x[:, :2], batch_size=2, shuffle=False, verbose=0)
 
 
+def variables(model):
+    return [*model.variables, *model.optimizer.variables]
+
+
 def values(model):
-    variables = [*model.variables, *model.optimizer.variables]
-    return [keras.ops.convert_to_numpy(v) for v in variables]
+    return [keras.ops.convert_to_numpy(v) for v in variables(model)]
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -46,9 +49,12 @@ def test_every_variable_of_model_and_optimizer_comes_back(tmp_path, name):
     Checkpoints(tmp_path).restore(other)
     for got, expected in zip(values(other), values(model), strict=True):
         np.testing.assert_array_equal(got, expected)
-    for one in (model, other):
+    twin = small_model(OPTIMIZERS[name]())  # on JAX no model with averages can `fit` again
+    for variable, value in zip(variables(twin), values(model), strict=True):
+        variable.assign(value)
+    for one in (twin, other):
         train(one, 3)
-    for got, expected in zip(values(other), values(model), strict=True):
+    for got, expected in zip(values(other), values(twin), strict=True):
         np.testing.assert_array_equal(got, expected)
 
 
