@@ -126,8 +126,8 @@ def load(source, class_names=None, era=None, backbone_style=None, epsilon=None):
 
     Raises:
         ValueError: if the file is no checkpoint, is of another architecture, or a tensor is
-            missing, surplus or misshaped; they are listed, the first 20 if there are more; or if
-            an option does not apply to such a file.
+            missing, surplus or misshaped; they are all listed; or if an option does not apply to
+            such a file.
         ImportError: if PyTorch or safetensors is needed and not installed.
 
     Example:

@@ -5,8 +5,6 @@ import numpy as np
 from libra_keras.layers import PathAggregationPyramid
 from libra_keras.models import RetinaNet
 
-_SHOWN = 20
-
 
 def place(variables, canonical):
     """Assigns every tensor to its variable, after all have been checked.
@@ -17,7 +15,7 @@ def place(variables, canonical):
 
     Raises:
         ValueError: if a variable has no tensor, a tensor no variable, or a shape differs; the
-            message lists them, the first 20 if there are more.
+            message lists them all.
 
     Example:
 
@@ -32,8 +30,7 @@ def place(variables, canonical):
     values = {name: in_our_layout(name, tensor) for name, tensor in canonical.tensors.items()}
     wrong = _differences(variables, values, canonical)
     if wrong:
-        more = [f"... {len(wrong)} in all"] if len(wrong) > _SHOWN else []
-        lines = "".join(f"\n  {line}" for line in wrong[:_SHOWN] + more)
+        lines = "".join(f"\n  {line}" for line in wrong)
         raise ValueError(f"{len(wrong)} tensor(s) do not fit:{lines}")
     for name, variable in variables.items():
         variable.assign(values[name])
