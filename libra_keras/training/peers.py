@@ -1,0 +1,116 @@
+"""The other machines of a cluster: where they are, and whether they are still there."""
+
+import json
+import os
+import re
+import socket
+import sys
+import threading
+
+PATIENCE = 3.0  # seconds in which a worker that lives accepts a connection
+INTERVAL = 5.0  # seconds between two looks at the others
+MISSES = 8  # looks that a worker may miss: TensorFlow notices most losses earlier
+
+
+class WorkerLost(ConnectionError):
+    """Raised on the workers that are left when another one has ended or cannot be reached.
+
+    Example:
+
+    >>> from libra_keras.training.peers import WorkerLost
+    >>> issubclass(WorkerLost, OSError)
+    True
+    """
+
+
+class Peers:
+    """The workers of a cluster.
+
+    Args:
+        config: str, JSON as in the environment variable `TF_CONFIG`.
+
+    Attributes:
+        workers: list of str, addresses of all workers, the chief first.
+        index: int, which of them this is.
+
+    Raises:
+        ValueError: if the configuration is another.
+
+    Example:
+
+    >>> from libra_keras.training.peers import Peers
+    >>> config = '{"cluster": {"worker": ["a:2222", "b:2222"]}, "task": {"type": "worker", '
+    >>> peers = Peers(config + '"index": 1}}')
+    >>> peers.workers, peers.index
+    (['a:2222', 'b:2222'], 1)
+    """
+
+    def __init__(self, config):
+        try:
+            found = json.loads(config or "{}")
+            jobs, task = found["cluster"], found["task"]
+            self.workers = [*jobs.get("chief", []), *jobs["worker"]]
+            self._first = {"chief": 0, "worker": len(jobs.get("chief", []))}
+            self.index = self._first[task["type"]] + int(task["index"])
+            ports = [int(worker.rpartition(":")[2]) for worker in self.workers]
+            if not 0 <= self.index < len(ports):
+                raise ValueError
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise ValueError(
+                'TF_CONFIG must be JSON such as {"cluster": {"worker": ["host0:2222", '
+                '"host1:2222"]}, "task": {"type": "worker", "index": 0}}. '
+                f"Received: {config}"
+            ) from None
+        self._leaving = threading.Event()
+
+    def silent(self):
+        """Returns the set of the others that accept no connection, by their indices."""
+        found = set()
+        for index, address in enumerate(self.workers):
+            host, _, port = address.rpartition(":")
+            try:
+                if index != self.index:
+                    socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
+            except OSError:
+                found.add(index)
+        return found
+
+    def named_in(self, text):
+        """Returns the set of the others that an error of TensorFlow names."""
+        tasks = re.findall(r"/job:(\w+)/replica:\d+/task:(\d+)", text)
+        named = {self._first[job] + int(task) for job, task in tasks if job in self._first}
+        return named - {self.index}
+
+    def message(self, lost):
+        """Says what the loss of some workers means.
+
+        Args:
+            lost: iterable of their indices; none if it is not known which.
+        """
+        names = [f"worker {index} ({self.workers[index]})" for index in sorted(lost)]
+        return (
+            f"Lost {' and '.join(names) or 'a worker'}: it has ended or cannot be reached, and a "
+            "cluster trains with all of its workers only. Start them all again: the run goes on "
+            "where it was saved last"
+        )
+
+    def watch(self):
+        """Ends this process if another one is lost while it does something else than train.
+
+        TensorFlow notices in the next step. The chief may evaluate for an hour before that.
+        """
+        self._leaving.clear()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def stop_watching(self):
+        """From here on the others may leave."""
+        self._leaving.set()
+
+    def _watch(self):
+        misses = 0
+        while not self._leaving.wait(INTERVAL):
+            lost = self.silent()
+            misses = misses + 1 if lost else 0
+            if misses == MISSES and not self._leaving.is_set():
+                print(f"\n{self.message(lost)}", file=sys.stderr, flush=True)
+                os._exit(1)  # the main thread may be anywhere; files are written whole or not
