@@ -56,12 +56,17 @@ def averaged_weights(model):
         yield
         return
     variables = optimizer._trainable_variables
-    own = [ops.convert_to_numpy(variable).copy() for variable in variables]
-    _assign(variables, optimizer._model_variables_moving_average)
+    own = _copies(variables)
+    # Copies: on JAX, predicting gives away the memory of weights, which would be the averages'.
+    _assign(variables, _copies(optimizer._model_variables_moving_average))
     try:
         yield
     finally:
         _assign(variables, own)
+
+
+def _copies(variables):
+    return [ops.convert_to_numpy(variable).copy() for variable in variables]
 
 
 def _assign(variables, values):

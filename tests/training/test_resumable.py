@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from libra_keras import atomic
+from libra_keras.averages import averaged_weights
 from libra_keras.training import (
     SGD,
     LearningRateLogger,
@@ -73,11 +74,12 @@ class MortalFit(ResumableFit):
         self._act(super()._publish)
 
 
-def make_model():
+def make_model(**options):
     keras.utils.set_random_seed(1)
     layers = [keras.Input((2,)), keras.layers.BatchNormalization(), keras.layers.Dense(1)]
     model = keras.Sequential(layers)
-    model.compile(SGD(WarmupMultiStep(0.1, warmup_steps=4, drops=(11,))), "mse")
+    rate = WarmupMultiStep(0.1, warmup_steps=4, drops=(11,))
+    model.compile(SGD(rate, **options), "mse")
     model.optimizer.build(model.trainable_variables)
     return model
 
@@ -110,18 +112,18 @@ def make_run(folder, callbacks=(), **options):
     return run
 
 
-def train(folder, callbacks=(), **options):
-    run, model = make_run(folder, callbacks, **options), make_model()
+def train(folder, callbacks=(), optimizer=None, **options):
+    run, model = make_run(folder, callbacks, **options), make_model(**(optimizer or {}))
     run.open(model)
     run.fit(model, batches_from(run.batches))
     return run
 
 
-def result(folder):
+def result(folder, **optimizer):
     """All that a run leaves: weights and optimizer of the last and the best epoch, and tables."""
     found = {name: (folder / name).read_text() for name in ("log.csv", "steps.csv")}
     for name in ("last.weights.h5", "best.weights.h5"):
-        model = make_model()
+        model = make_model(**optimizer)
         model.load_weights(folder / name)
         variables = [*model.variables, *model.optimizer.variables]
         found[name] = [keras.ops.convert_to_numpy(v).tolist() for v in variables]
@@ -151,6 +153,23 @@ def test_kills_one_after_the_other(tmp_path, expected, kills):
             train(tmp_path, die_at=die_at)
     train(tmp_path)
     assert result(tmp_path) == expected
+
+
+class Predict(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        with averaged_weights(self.model):
+            self.model.predict(np.ones((1, 2), "float32"), verbose=0)
+
+
+def test_averages_go_on_too(tmp_path):
+    options = {"use_ema": True, "gradient_accumulation_steps": 2}
+    train(tmp_path / "whole", [Predict()], options)
+    with pytest.raises(Killed):
+        train(tmp_path / "killed", [Predict()], options, save_every=1, die_at=47)
+    run = train(tmp_path / "killed", [Predict()], options)
+    assert run.batches == STEPS * EPOCHS
+    expected = result(tmp_path / "whole", **options)
+    assert result(tmp_path / "killed", **options) == expected
 
 
 @pytest.mark.slow
