@@ -127,6 +127,7 @@ def run(options):
 def _train(options, place, machine):
     train, val = _load_both(options)
 
+    from libra_keras.cli.advising import at_start
     from libra_keras.cli.building import build_optimizer
     from libra_keras.cli.fitting import fit_and_report
     from libra_keras.data import training_batches
@@ -169,6 +170,7 @@ def _train(options, place, machine):
         with_voc=wants_voc(options),
         save_every=options.save_every,
         fit=machine.fit,
+        at_start=at_start(options, train, model),
     )
 
 

@@ -185,6 +185,7 @@ class StepLogger(keras.callbacks.Callback):
         every: int >= 1, steps per row. Defaults to 20.
         append: bool, whether to go on with an existing file, of a run that was interrupted.
             Defaults to `False`.
+        on_row: function `(last step, dict from columns to floats)` that is given every row, too.
 
     Raises:
         ValueError: if `every` is not a positive integer.
@@ -211,13 +212,14 @@ class StepLogger(keras.callbacks.Callback):
 
     _STATE = ("_names", "_row_start", "_steps", "_sums", "_epoch", "_epoch_steps", "_epoch_sums")
 
-    def __init__(self, path, every=20, append=False):
+    def __init__(self, path, every=20, append=False, on_row=None):
         super().__init__()
         if int(every) != every or every < 1:
             raise ValueError(f"`every` must be a positive integer. Received: every={every}")
         self.path = Path(path)
         self.every = int(every)
         self.append = append
+        self.on_row = on_row
 
     def on_train_begin(self, logs=None):
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -271,14 +273,18 @@ class StepLogger(keras.callbacks.Callback):
     def _write(self):
         last = self._row_start + self._steps
         rate = learning_rate_at(self.model.optimizer, last - 1)
-        means = [f"{self._sums[name] / self._steps:.6g}" for name in self._names]
-        row = [str(self._epoch + 1), str(self._row_start + 1), str(last), f"{rate:.6g}", *means]
+        means = {name: self._sums[name] / self._steps for name in self._names}
+        values = {"learning_rate": rate, **means}
+        steps = self._epoch + 1, self._row_start + 1, last
+        row = [*map(str, steps), *(f"{value:.6g}" for value in values.values())]
         separator = "\t" if self.path.suffix == ".tsv" else ","
         new = not self.path.exists()
         with self.path.open("a") as file:
             if new:
-                columns = ["epoch", "first_step", "last_step", "learning_rate", *self._names]
+                columns = ["epoch", "first_step", "last_step", *values]
                 file.write(separator.join(columns) + "\n")
             file.write(separator.join(row) + "\n")
+        if self.on_row is not None:
+            self.on_row(last, values)
         self._row_start = last
         self._clear()

@@ -15,6 +15,7 @@ import libra_keras
 from libra_keras import atomic
 from libra_keras.training.callbacks import LearningRateLogger, StepLogger
 from libra_keras.training.checkpoints import Checkpoints
+from libra_keras.training.tensorboard import TensorBoardLogger
 
 # All that a run has written before its first checkpoint is complete.
 BEGUN = {"config.json", "model.json", "checkpoints"}
@@ -27,7 +28,8 @@ class RunFolder:
     - `model.json`: the architecture, for `keras.models.model_from_json`.
     - `log.csv`: one row per epoch: losses, learning rate, and `val_` metrics.
     - `steps.csv`: the means of the losses over every 20 steps.
-    - `tensorboard/`: the same for TensorBoard, if it is installed.
+    - `tensorboard/`: all of it, images per second, and a picture of annotations and detections,
+      for TensorBoard, if it is installed and the backend is TensorFlow.
     - `last.weights.h5`: weights and optimizer after the last epoch; `best.weights.h5`: those with
       the best `val_AP`, or `val_AR@100` of a region proposal network.
     - `model.keras`: the trained detector of the last step, for `keras.saving.load_model`.
@@ -148,22 +150,25 @@ class RunFolder:
         architecture.pop("compile_config", None)
         self.write_json("model.json", architecture)
 
-    def loggers(self, every=20):
+    def loggers(self, every=20, speed=None, picture=None):
         """Returns the callbacks that write logs; they belong behind evaluation.
 
         They go on with the tables that there are: those of a run that was interrupted.
 
         Args:
             every: int, steps per row of `steps.csv`.
+            speed, picture: as of `TensorBoardLogger`.
         """
+        steps = StepLogger(self.tables[1], every=every, append=True)
         callbacks = [
             LearningRateLogger(),
             keras.callbacks.CSVLogger(self.tables[0], append=True),
-            StepLogger(self.tables[1], every=every, append=True),
+            steps,
         ]
         if importlib.util.find_spec("tensorboard") and keras.backend.backend() == "tensorflow":
-            events = str(self.path / "tensorboard")
-            callbacks.append(keras.callbacks.TensorBoard(events, write_graph=False))
+            board = TensorBoardLogger(self.path / "tensorboard", speed, picture)
+            steps.on_row = board.write_row
+            callbacks.append(board)  # behind the steps, whose last row comes when training ends
         return callbacks
 
     def save_model(self, model):

@@ -7,5 +7,14 @@ from libra_keras.visualization.detections import (
     gallery,
     save_image,
 )
+from libra_keras.visualization.panels import panel, spread
 
-__all__ = ["class_color", "draw_detections", "gallery", "plot_curves", "save_image"]
+__all__ = [
+    "class_color",
+    "draw_detections",
+    "gallery",
+    "panel",
+    "plot_curves",
+    "save_image",
+    "spread",
+]

@@ -86,7 +86,8 @@ def _axis(columns):
 
 def _panels(columns):
     """Sorts the columns into panels; those without a single number are left out."""
-    panels = {"loss": {}, "learning rate": {}, "average precision": {}, "recall of proposals": {}}
+    panels = {"loss": {}, "learning rate": {}, "average precision": {}}
+    panels |= {"recall of proposals": {}, "positives per image": {}}
     for name, values in columns.items():
         if name in ("epoch", "first_step", "last_step") or not any(map(math.isfinite, values)):
             continue
@@ -96,6 +97,8 @@ def _panels(columns):
             panels["average precision"][name.removeprefix("val_")] = values
         elif name.startswith("val_AR@"):
             panels["recall of proposals"][name.removeprefix("val_")] = values
+        elif name.endswith("positives"):
+            panels["positives per image"][name] = values
         elif not name.startswith("val_AR"):
             panels["loss"][name] = values
     return panels

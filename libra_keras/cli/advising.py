@@ -1,0 +1,126 @@
+"""What `libra-keras train` gives the callback that warns: defaults, anchors, proposals."""
+
+import keras
+import numpy as np
+
+from libra_keras.cli.defaults import DEFAULTS
+from libra_keras.data import evaluation_batches
+from libra_keras.evaluation import ProposalEvaluation, collect_proposals
+from libra_keras.evaluation.proposal_coverage import proposal_coverage
+from libra_keras.training import advice
+
+PROPOSED_FOR = 8  # images, whose proposals tell enough
+
+
+def at_start(options, train, model):
+    """Returns what there is to say before training: dict from subjects to sentences or `None`.
+
+    Args:
+        options: namespace of `libra-keras train`, resolved.
+        train: `DetectionData`.
+        model: detector.
+    """
+    said = {"learning_rate": advice.high_rate(options.learning_rate, usual_rate(options))}
+    anchors, sizes = anchor_sizes(model), object_sizes(train, model.input_policy)
+    if len(anchors) and len(sizes):
+        said["anchors"] = advice.unfitting_anchors(sizes, anchors)
+    return said
+
+
+def usual_rate(options):
+    """Returns the default rate for the images of an update; `None` if there is none.
+
+    Example:
+
+    >>> import argparse
+    >>> from libra_keras.cli.advising import usual_rate
+    >>> usual_rate(argparse.Namespace(
+    ...     model="faster_rcnn_resnet50", optimizer="sgd", batch=4, accumulate=2))
+    0.01
+    """
+    defaults = DEFAULTS.get(options.model)
+    if defaults is None or options.optimizer != defaults.optimizer:
+        return None
+    return defaults.learning_rate * options.batch * options.accumulate / defaults.batch
+
+
+def object_sizes(data, policy):
+    """Returns widths and heights `(M, 2)` of all objects in pixels of the resized images.
+
+    Example:
+
+    >>> from libra_keras import data
+    >>> from libra_keras.cli.advising import object_sizes
+    >>> object_sizes(data.shapes(4), data.InputPolicy(160, 160)).shape[1]
+    2
+    """
+    sizes = [np.zeros((0, 2))]
+    for example in data.examples:
+        boxes = example.boxes[~example.ignore]
+        height, _ = policy.fitted_size(example.height, example.width)
+        sizes.append((boxes[:, 2:] - boxes[:, :2]) * (height / example.height))
+    return np.concatenate(sizes)
+
+
+def anchor_sizes(model):
+    """Returns widths and heights `(A, 2)` of a model's anchors; none if it has no anchors.
+
+    Example:
+
+    >>> from libra_keras.cli.advising import anchor_sizes
+    >>> from libra_keras.models import libra_faster_rcnn_small
+    >>> anchor_sizes(libra_faster_rcnn_small(num_classes=6)).shape[1]
+    2
+    """
+    settings = model.heads()[0].settings
+    if not hasattr(settings, "ratios"):
+        return np.zeros((0, 2))
+    sides = np.outer(settings.strides, settings.scales).reshape(-1, 1)
+    roots = np.sqrt(settings.ratios)[None]
+    return np.stack([sides / roots, sides * roots], -1).reshape(-1, 2)
+
+
+def recall_of(model, evaluation):
+    """Returns what `Advisor` calls to know the recall of proposals.
+
+    Args:
+        model: detector.
+        evaluation: `COCOEvaluation` or `ProposalEvaluation` of the run.
+
+    Returns:
+        Function without arguments that returns the share of objects that proposals cover, and the
+        number of images; `None` if the model proposes nothing, or several devices share it.
+
+    Example:
+
+    >>> from libra_keras import data
+    >>> from libra_keras.cli.advising import recall_of
+    >>> from libra_keras.evaluation import COCOEvaluation
+    >>> from libra_keras.models import libra_faster_rcnn_small, retinanet_small
+    >>> evaluation = COCOEvaluation(data.shapes(2), batch_size=2)
+    >>> recall_of(retinanet_small(num_classes=6), evaluation)
+    >>> share, images = recall_of(libra_faster_rcnn_small(num_classes=6), evaluation)()
+    >>> 0 <= share <= 1, images
+    (True, 2)
+    """
+    if isinstance(evaluation, ProposalEvaluation):
+        data = evaluation.data
+        return lambda: (proposal_coverage(data, evaluation.detections), len(data))
+    if not hasattr(model, "propose") or _has_several_devices(model):
+        return None
+    return lambda: _recall(model, evaluation)
+
+
+def _has_several_devices(model):
+    if keras.backend.backend() == "tensorflow":
+        return model.distribute_strategy.num_replicas_in_sync > 1
+    return keras.distribution.distribution() is not None
+
+
+def _recall(model, evaluation):
+    data = evaluation.data
+    places = np.linspace(0, len(data) - 1, min(PROPOSED_FOR, len(data))).astype(int)
+    data = data.subset(sorted(set(places.tolist())))
+    batches = evaluation_batches(data, model.input_policy, evaluation.batch_size)
+    found = collect_proposals(model, batches, verbose=0)
+    return proposal_coverage(data, found), len(data)
