@@ -8,12 +8,14 @@ import numpy as np
 
 from libra_keras import atomic
 from libra_keras.averages import has_averages
-from libra_keras.cli import damage, resuming
+from libra_keras.cli import advising, damage, resuming
 from libra_keras.cli.report import finite, headline, metric_lines
 from libra_keras.evaluation import COCOEvaluation, ProposalEvaluation, voc_ap
 from libra_keras.models import RegionProposalNetwork
 from libra_keras.training import StopOnNonFinite
+from libra_keras.training.advisor import Advisor
 from libra_keras.training.resumable import ResumableFit
+from libra_keras.training.watching import ProgressBar, Speedometer
 
 EXIT_INTERRUPTED = 130
 GALLERY = 12  # pictures in detections.png
@@ -31,6 +33,7 @@ def fit_and_report(
     with_voc=False,
     save_every=500,
     fit=None,
+    at_start=None,
 ):
     """Trains, evaluates, and fills the run folder; goes on with an unfinished run in it.
 
@@ -45,6 +48,7 @@ def fit_and_report(
         with_voc: bool, whether Pascal VOC's AP is measured at the end as well.
         save_every: int, steps between two saves of the run; 0 saves when epochs end.
         fit: as of `ResumableFit`.
+        at_start: as of `Advisor`: what is known to look wrong.
 
     Returns:
         The exit status: 0, 1 if the loss was not finite, 130 after Ctrl-C.
@@ -63,10 +67,12 @@ def fit_and_report(
         verbose=int(verbose == 1),
     )
     # The bar comes before the evaluation, whose twelve numbers would fill every line of it.
-    shown = [guard, keras.callbacks.ProgbarLogger(), evaluation, PrintAP()]
+    speed = Speedometer(evaluation.batch_size)
+    advisor = Advisor(model.LOSSES, advising.recall_of(model, evaluation), at_start)
+    shown = [guard, speed, ProgressBar(speed), evaluation, PrintAP(), advisor]
     run = ResumableFit(
         folder.checkpoints,
-        [*shown, *folder.loggers()],
+        [*shown, *folder.loggers(speed=speed, picture=lambda: _panel(model, evaluation))],
         steps,
         epochs,
         save_every=save_every,
@@ -102,12 +108,12 @@ def fit_and_report(
             evaluation.evaluate()
         if with_voc and not proposes:
             evaluation.metrics |= voc_ap(val, evaluation.detections)
-        _report(model, val, folder, evaluation, find(), run.seconds)
+        _report(model, val, folder, evaluation, find(), run.seconds, advisor.warnings)
     return 0
 
 
-def _report(model, val, folder, evaluation, damaged, seconds):
-    record = _measurement(model, val, evaluation, seconds)
+def _report(model, val, folder, evaluation, damaged, seconds, warnings):
+    record = {**_measurement(model, val, evaluation, seconds), "warnings": warnings}
     record["damaged_images"] = {
         purpose: {"count": len(files), "files": files} for purpose, files in damaged.items()
     }
@@ -219,20 +225,22 @@ def _measurement(model, val, evaluation, seconds):
     }
 
 
+def _panel(model, evaluation):
+    from libra_keras.visualization import panel
+
+    names = model.class_names
+    return panel(evaluation.data, evaluation.detections, names, min_score=GALLERY_SCORE)
+
+
 def _draw(folder, val, detections, names):
     """Writes the pictures: detections on images spread over the whole set, and curves."""
     from libra_keras import visualization
 
     found = {image["image_id"]: image for image in detections}
-    chosen = np.linspace(0, len(val) - 1, min(GALLERY, len(val))).astype(int)
     pictures = []
-    for i in dict.fromkeys(chosen.tolist()):
-        own = found[val.examples[i].image_id]
+    for example, image in visualization.spread(val, GALLERY):
+        own = found[example.image_id]
         boxes = own["boxes"], own["labels"], own["scores"], names
-        try:
-            image = val.read_image(i)
-        except (OSError, ValueError):  # evaluated as blank, and already named
-            continue
         pictures.append(visualization.draw_detections(image, *boxes, min_score=GALLERY_SCORE))
     if pictures:
         visualization.save_image(visualization.gallery(pictures), folder.path / "detections.png")
