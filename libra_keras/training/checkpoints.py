@@ -93,7 +93,8 @@ class Checkpoints:
             with atomic.replacing(self.state_file) as unfinished:
                 # Unlike JSON proper, Python's knows the infinities that a best value starts from.
                 unfinished.write_text(json.dumps({**state, **added}, indent=1))
-        for old in self.folder.glob(PATTERN.format("*")):
+        # A process that was killed while it saved has left part of a file.
+        for old in [*self.folder.glob(PATTERN.format("*")), *self.folder.glob(".unfinished.*")]:
             if old != weights:
                 old.unlink(missing_ok=True)
 

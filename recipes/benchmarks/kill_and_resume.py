@@ -11,6 +11,7 @@ are left out.
 """
 
 import argparse
+import contextlib
 import json
 import random
 import subprocess
@@ -43,6 +44,7 @@ class Attempt:
         self.folder = folder
         self.started = time.monotonic()
         self.output = folder.parent / f"{folder.name}.txt"
+        self.left = self._parts()  # by the attempts before
         command = [sys.executable, "-m", "libra_keras", "train", *settings, "--to", str(folder)]
         with self.output.open("w") as file:
             self.process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
@@ -68,7 +70,13 @@ class Attempt:
     @property
     def unfinished(self):
         """Names of the files that are being written."""
-        return [path.name for path in self.folder.rglob(".unfinished.*")]
+        return [path.name for path, time in self._parts() - self.left]
+
+    @property
+    def is_evaluating(self):
+        """Whether the run has done all steps of an epoch, but not what belongs to its end."""
+        steps = json.loads((self.folder / "config.json").read_text())["steps_per_epoch"]
+        return self.state is None or self.state["step"] == steps
 
     def wait_for(self, condition):
         """Waits until the condition holds; returns whether it did before the process ended."""
@@ -105,8 +113,7 @@ class Attempt:
             time.sleep(rng.uniform(0, 0.02))
             return
         if plan == "evaluation":  # the run is saved when an epoch's steps are done
-            steps = json.loads((self.folder / "config.json").read_text())["steps_per_epoch"]
-            self.wait_for(lambda: self.state is None or self.state["step"] == steps)
+            self.wait_for(lambda: self.is_evaluating)
             time.sleep(rng.uniform(0, 0.5))
             return
         time.sleep(rng.uniform(0, 1.5))
@@ -118,10 +125,15 @@ class Attempt:
             return "writing the results"
         if not self.is_training:
             return "starting"
-        printed = self.output.read_text()
-        finished = printed.count("s/step")
-        evaluated = sum(line.startswith("AP ") for line in printed.splitlines())
-        return "evaluating" if finished > evaluated else "training"
+        return "evaluating" if self.is_evaluating else "training"
+
+    def _parts(self):
+        """Set of the files that are incomplete, with the time of their last change."""
+        found = set()
+        for path in self.folder.rglob(".unfinished.*"):
+            with contextlib.suppress(FileNotFoundError):  # complete by now
+                found.add((path, path.stat().st_mtime_ns))
+        return found
 
 
 def train(folder, settings, kills=0, rng=None, usual=None):

@@ -72,6 +72,7 @@ def test_means_of_an_epoch_go_on_to_the_bit(tmp_path):
 
 def test_only_the_weights_that_the_state_names_are_kept(tmp_path):
     model, checkpoints = small_model(SGD(0.1)), Checkpoints(tmp_path)
+    (tmp_path / ".unfinished.step-7.weights.h5").write_text("of a process that was killed")
     for batches in (0, 5, 10):
         checkpoints.save(model, {"batches": batches, "best": float("-inf")})
     assert sorted(p.name for p in tmp_path.iterdir()) == ["state.json", "step-10.weights.h5"]
