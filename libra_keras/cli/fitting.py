@@ -89,26 +89,32 @@ def fit_and_report(
         return {"training": batches.source.damaged, "evaluation": evaluation.damaged}
 
     with damage.explained(find), resuming.disk_explained(folder):
-        if run.open(model):
-            print(
-                f"Goes on with {folder.path} at epoch {run.epoch + 1}, step {run.step}", flush=True
-            )
-        try:
-            run.fit(model, batches)
-        except KeyboardInterrupt as stop:
-            _interrupted(folder)
-            damage.tell(find())
-            return getattr(stop, "status", EXIT_INTERRUPTED)
-        damage.tell(find())
-        if guard.failure:
-            atomic.save_weights(model, folder.last_weights)
-            print(f"The weights are in {folder.last_weights}", file=sys.stderr)
-            return 1
+        status = _train(run, model, batches, folder, guard, find)
+        if status:
+            return status
         if not evaluation.metrics:  # killed after the last one
             evaluation.evaluate()
         if with_voc and not proposes:
             evaluation.metrics |= voc_ap(val, evaluation.detections)
         _report(model, val, folder, evaluation, find(), run.seconds, advisor.warnings)
+    return 0
+
+
+def _train(run, model, batches, folder, guard, find_damaged):
+    """Runs to the last step; returns 0, or the exit status of a run that ended before it."""
+    if run.open(model):
+        print(f"Goes on with {folder.path} at epoch {run.epoch + 1}, step {run.step}", flush=True)
+    try:
+        run.fit(model, batches)
+    except KeyboardInterrupt as stop:
+        _interrupted(folder)
+        damage.tell(find_damaged())
+        return getattr(stop, "status", EXIT_INTERRUPTED)
+    damage.tell(find_damaged())
+    if guard.failure:
+        atomic.save_weights(model, folder.last_weights)
+        print(f"The weights are in {folder.last_weights}", file=sys.stderr)
+        return 1
     return 0
 
 
