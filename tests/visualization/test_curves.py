@@ -28,6 +28,12 @@ def test_recall_of_proposals_has_a_panel(tmp_path):
     assert panels == {"recall of proposals": ["AR@100"]}
 
 
+def test_counts_have_a_panel(tmp_path):
+    (tmp_path / "log.csv").write_text("epoch,loss,positives,rpn_positives\n0,1,12.5,3\n")
+    panels = plot_curves(tmp_path / "log.csv", tmp_path / "curves.png")
+    assert panels == {"loss": ["loss"], "positives per image": ["positives", "rpn_positives"]}
+
+
 def test_table_of_steps(tmp_path):
     (tmp_path / "steps.tsv").write_text(
         "epoch\tfirst_step\tlast_step\tlearning_rate\tloss\n1\t1\t20\t0.1\t2\n1\t21\t40\t0.1\t1\n"

@@ -1,0 +1,103 @@
+"""What `libra-keras train` warns of before it begins, and the recall that it measures."""
+
+import argparse
+
+import numpy as np
+import pytest
+
+from libra_keras import data
+from libra_keras.cli import advising, main, schedule
+from libra_keras.cli.defaults import DEFAULTS
+from libra_keras.data import InputPolicy
+from libra_keras.evaluation import ProposalEvaluation
+from libra_keras.evaluation.proposal_coverage import proposal_coverage
+from libra_keras.functional.anchors import base_anchors
+from libra_keras.models import RPNSettings
+
+
+class Settings:
+    """Looks like a detector with these settings of its first head."""
+
+    def __init__(self, settings, side):
+        self.settings, self.input_policy = settings, InputPolicy(side, side)
+
+    def heads(self):
+        return [self]
+
+
+def options(model="faster_rcnn_resnet50", **given):
+    names = [*vars(DEFAULTS[model]), "steps", "schedule"]
+    found = argparse.Namespace(**{**dict.fromkeys(names), "accumulate": 1, "ema": 0.0, **given})
+    found.model = model
+    schedule.resolve(found, DEFAULTS[model])
+    return found
+
+
+def test_rates_are_compared_with_the_default_for_as_many_images():
+    model, train = Settings(RPNSettings(scales=(8.0,)), 320), data.shapes(4)
+    for given in ({}, {"batch": 16}, {"batch": 16, "learning_rate": 0.02}, {"accumulate": 8}):
+        assert advising.at_start(options(**given), train, model)["learning_rate"] is None
+    said = advising.at_start(options(learning_rate=0.02), train, model)["learning_rate"]
+    assert "0.02 is 8 times the default for so many images (0.0025)" in said
+    assert advising.usual_rate(options(optimizer="adamw")) is None  # there is no default of it
+    assert advising.usual_rate(argparse.Namespace(model=None)) is None
+
+
+def test_anchors_are_those_of_the_model():
+    settings = RPNSettings(strides=(4, 8), scales=(2.0, 3.0), ratios=(0.5, 1.0))
+    boxes = [np.asarray(base_anchors(s, (2.0, 3.0), (0.5, 1.0))) for s in (4, 8)]
+    expected = np.concatenate([box[:, 2:] - box[:, :2] for box in boxes])
+    found = advising.anchor_sizes(Settings(settings, 64))
+    for one, other in zip(
+        *(np.array(sorted(map(tuple, x))) for x in (found, expected)), strict=True
+    ):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+    assert len(advising.anchor_sizes(Settings(object(), 64))) == 0
+
+
+def test_small_objects_are_found_at_the_size_of_the_input():
+    train = data.shapes(20)
+    fine, tiny = (Settings(RPNSettings(), side) for side in (800, 32))
+    assert advising.at_start(options(), train, fine)["anchors"] is None
+    assert "anchors measure 32 to 512" in advising.at_start(options(), train, tiny)["anchors"]
+
+
+def test_coverage_counts_objects_of_the_images_that_were_looked_at():
+    shapes = data.shapes(2)
+    example, other = shapes.examples
+    whole = {"image_id": example.image_id, "boxes": example.boxes}
+    assert proposal_coverage(shapes, [whole]) == 1.0
+    none = {"image_id": other.image_id, "boxes": np.zeros((0, 4))}
+    share = len(example.boxes) / (len(example.boxes) + len(other.boxes))
+    assert proposal_coverage(shapes, [whole, none]) == pytest.approx(share)
+    example.ignore[1:] = True  # only the first counts; half of it is just enough
+    left, top, right, bottom = example.boxes[0]
+    half = {**whole, "boxes": [[left, top, right, (top + bottom) / 2]]}
+    assert proposal_coverage(shapes, [half]) == 1.0
+    assert proposal_coverage(shapes, [half], min_iou=0.51) == 0.0
+    assert np.isnan(proposal_coverage(shapes, []))
+
+
+def test_recall_of_proposals_that_were_evaluated_is_not_measured_again():
+    shapes = data.shapes(2)
+    evaluation = ProposalEvaluation(shapes)
+    recall = advising.recall_of(None, evaluation)
+    evaluation.detections = [{"image_id": e.image_id, "boxes": e.boxes} for e in shapes.examples]
+    assert recall() == (1.0, 2)
+
+
+@pytest.mark.slow
+def test_a_run_tells_and_keeps_its_warnings(tmp_path, capsys):
+    import json
+
+    folder = tmp_path / "run"
+    command = "train shapes --train-split 4 --val-split 2 --short-side 64 --long-side 64 --batch 2"
+    given = [*command.split(), "--epochs", "1", "--learning-rate", "0.01", "--to", str(folder)]
+    assert main(given) == 0
+    told = capsys.readouterr()
+    assert "Warning: --learning-rate 0.01 is 10 times" in told.err
+    warnings = json.loads((folder / "metrics.json").read_text())["warnings"]
+    assert warnings["learning_rate"]["epoch"] == 0
+    for warning in warnings.values():
+        assert warning["message"] in told.err
+    assert "images_per_second" not in (folder / "log.csv").read_text()

@@ -1,0 +1,48 @@
+"""Annotations and detections side by side."""
+
+import numpy as np
+
+from libra_keras import data
+from libra_keras.visualization import panel, spread
+
+
+def nothing(example):
+    return {
+        "image_id": example.image_id,
+        "boxes": np.zeros((0, 4)),
+        "labels": np.zeros(0, int),
+        "scores": np.zeros(0),
+    }
+
+
+def test_images_are_spread_and_damaged_ones_left_out(monkeypatch):
+    shapes = data.shapes(9)
+
+    def read(self, i):
+        if i == 4:
+            raise OSError("truncated")
+        return np.zeros((6, 8, 3), "uint8")
+
+    monkeypatch.setattr(data.DetectionData, "read_image", read)
+    assert [example.image_id for example, _ in spread(shapes, 3)] == [1, 9]
+    assert [example.image_id for example, _ in spread(shapes.subset([0, 1]), 3)] == [1, 2]
+    monkeypatch.setattr(data.DetectionData, "read_image", lambda self, i: read(self, 4))
+    assert panel(shapes, []) is None
+
+
+def test_annotations_are_at_the_left_and_detections_at_the_right():
+    shapes = data.shapes(1)
+    example = shapes.examples[0]
+    empty = panel(shapes, [nothing(example)], side=80)
+    width = (empty.shape[1] - 8) // 2
+    found = {
+        "image_id": example.image_id,
+        "boxes": np.array([[0.0, 0.0, example.width, example.height]] * 2),
+        "labels": np.array([0, 1]),
+        "scores": np.array([0.9, 0.1]),
+    }
+    drawn = panel(shapes, [found], shapes.class_names, side=80)
+    assert drawn.shape == empty.shape and max(empty.shape[0], width) == 80
+    np.testing.assert_array_equal(drawn[:, :width], empty[:, :width])
+    assert drawn[-1, -1].tolist() == [255, 51, 51]  # the first class's colour; 0.1 is below 0.3
+    assert empty[:, :width].tolist() != empty[:, -width:].tolist()
