@@ -1,7 +1,9 @@
 """Runs programs of the tests in processes of their own, each on a Keras backend of its choice."""
 
 import importlib.util
+import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -30,3 +32,20 @@ def run_on(backend, program, *arguments):
     command = [sys.executable, TESTS / program, *arguments]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment)
     assert done.returncode == 0, f"on {backend}: {done.stderr[-3000:]}"
+
+
+def cluster_config(ports, index):
+    """`TF_CONFIG` of a worker on this machine."""
+    workers = [f"127.0.0.1:{port}" for port in ports]
+    return json.dumps({"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}})
+
+
+def free_ports(count):
+    """Ports that nobody listens on."""
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports

@@ -1,0 +1,139 @@
+"""`libra-keras train` on several devices and on several machines, here logical and loopback."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from processes import cluster_config, free_ports
+
+from libra_keras.cli import main
+from libra_keras.training.distribution import devices_of_machine
+
+MINUTE = 60
+on_tensorflow = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="strategies are TensorFlow's"
+)
+TINY = "--train-split 8 --val-split 3 --batch 4 --short-side 64 --long-side 64".split()
+TWO_CPUS = """
+import sys
+import tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+from libra_keras.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def command(model, folder, *more):
+    return ["train", "shapes", "--model", model, *TINY, "--to", str(folder), *more]
+
+
+def start(code, log, arguments, **variables):
+    paths = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": paths, "TF_CPP_MIN_LOG_LEVEL": "3", **variables}
+    with open(log, "wb") as file:
+        return subprocess.Popen(
+            [sys.executable, *code, *arguments], stdout=file, stderr=subprocess.STDOUT,
+            env=environment, cwd=log.parent,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--devices", "99"], "since this machine has"),
+        (["--devices", "0"], "Received: 0"),
+        (["--devices", "2", "--cluster"], "--cluster takes all devices"),
+        (["--cluster"], "TF_CONFIG must be JSON"),
+    ],
+)
+@on_tensorflow
+def test_devices_that_are_not_there(tmp_path, capsys, monkeypatch, arguments, words):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    assert main(command("rpn_small", tmp_path / "run", *arguments)) == 1
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_pytorch_is_refused_with_the_reason(monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
+    with pytest.raises(ValueError, match="need TensorFlow or JAX.* backend='torch', devices=2"):
+        devices_of_machine(2)
+
+
+@pytest.mark.slow
+@on_tensorflow
+def test_two_devices_train_to_their_metrics(tmp_path):
+    run, log = tmp_path / "run", tmp_path / "log"
+    two = ["--devices", "2", "--epochs", "1"]
+    process = start(["-c", TWO_CPUS], log, command("libra_retinanet_small", run, *two))
+    assert process.wait() == 0, log.read_text(errors="replace")[-3000:]
+    assert "2 devices, 2 images of every batch on each: CPU:0, CPU:1" in log.read_text()
+    assert json.loads((run / "metrics.json").read_text())["trained_steps"] == 2
+    model = json.loads((run / "model.json").read_text())
+    assert model["config"]["backbone"]["config"]["batch_norm"] == "synchronized"
+    odd = command("rpn_small", tmp_path / "odd", *two, "--batch", "3")
+    process = start(["-c", TWO_CPUS], log, odd)
+    assert process.wait() == 1
+    assert "--batch 3 cannot be split evenly over 2 devices" in log.read_text()
+
+
+def batches_saved(run):
+    try:
+        return json.loads((run / "checkpoints" / "state.json").read_text())["batches"]
+    except FileNotFoundError:
+        return 0
+
+
+@pytest.mark.slow
+@on_tensorflow
+def test_a_cluster_goes_on_after_a_death_and_ends_as_one_machine(tmp_path):
+    run, alone = tmp_path / "run", tmp_path / "alone"
+    options = "--epochs 20 --eval-every 0 --save-every 1 --learning-rate 0.001".split()
+    module = ["-m", "libra_keras"]
+
+    def workers(attempt):
+        ports, arguments = free_ports(2), command("rpn_small", run, *options, "--cluster")
+        logs = [tmp_path / f"{attempt}-{i}.log" for i in (0, 1)]
+        return logs, [
+            start(module, logs[i], arguments, TF_CONFIG=cluster_config(ports, i)) for i in (0, 1)
+        ]
+
+    single = start(module, tmp_path / "alone.log", command("rpn_small", alone, *options))
+    assert single.wait() == 0, (tmp_path / "alone.log").read_text(errors="replace")[-3000:]
+    logs, processes = workers("first")
+    try:
+        while batches_saved(run) < 3:
+            assert all(each.poll() is None for each in processes), logs[0].read_text()[-3000:]
+            time.sleep(0.05)
+        processes[1].send_signal(signal.SIGKILL)
+        assert processes[0].wait(timeout=MINUTE) == 1
+    finally:
+        for each in processes:
+            each.kill()
+    assert "libra-keras train: Lost worker 1" in logs[0].read_text(errors="replace")
+    assert 3 <= batches_saved(run) < 40
+    logs, processes = workers("second")
+    try:
+        statuses = [each.wait() for each in processes]
+    finally:
+        for each in processes:
+            each.kill()
+    assert statuses == [0, 0], [log.read_text(errors="replace")[-3000:] for log in logs]
+    assert f"Goes on with {run} at epoch" in logs[0].read_text(errors="replace")
+    ours, expected = (
+        keras.saving.load_model(folder / "model.keras").get_weights() for folder in (run, alone)
+    )
+    apart = [
+        np.abs(a - b).max() / (np.abs(b).max() + 1e-9) for a, b in zip(ours, expected, strict=True)
+    ]
+    assert max(apart) < 1e-3  # of synchronised batch norm over 40 steps: sums in another order
+    rows = (run / "log.csv").read_text().splitlines()
+    assert [int(row.split(",")[0]) for row in rows[1:]] == list(range(20))
