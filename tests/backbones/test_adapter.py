@@ -231,6 +231,7 @@ def test_unknown_sizes_in_a_graph(rng):
             np.testing.assert_allclose(features, backbone(images)[level], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_detector_learns():
     keras.utils.set_random_seed(0)
     backbone = BackboneAdapter(residual_network(), frozen_stages=1)

@@ -52,6 +52,7 @@ def batches():
     }
 
 
+@pytest.mark.slow
 def test_equal_boxes_in_another_process(model, exported, batches, tmp_path):
     np.savez(tmp_path / "given.npz", **batches)
     command = [sys.executable, "-c", SERVE, exported, tmp_path / "given.npz", tmp_path]

@@ -139,6 +139,7 @@ def test_a_bare_array_is_enough_to_predict(rng):
     np.testing.assert_array_equal(bare["boxes"], full["boxes"])
 
 
+@pytest.mark.slow
 def test_predict_between_two_fits(rng):
     model = small_model()
     model.compile(SGD(0.01))
@@ -213,6 +214,7 @@ def test_a_saved_model_detects_the_same_in_a_fresh_process(rng, tmp_path):
         np.testing.assert_allclose(loaded[key], found[key], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_compiled_model_goes_on_training_after_a_file(rng, tmp_path):
     model = custom_model()
     model.compile(SGD(0.01, momentum=0.5), jit_compile=False)
