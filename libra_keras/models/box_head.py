@@ -7,7 +7,9 @@ from libra_keras.functional import replicas
 from libra_keras.functional.boxes import encode
 from libra_keras.layers import MultilevelROIAlign
 from libra_keras.losses import SmoothL1Loss
+from libra_keras.models.counting import mean_per_image
 from libra_keras.models.detections import select_detections
+from libra_keras.models.distributed import loss_mean
 from libra_keras.models.settings import BoxHeadSettings, live_parts
 from libra_keras.models.targets import match_proposals, sample_targets
 from libra_keras.samplers import RandomSampler
@@ -77,6 +79,7 @@ class BoxHead(keras.layers.Layer):
             kernel_initializer=keras.initializers.RandomNormal(stddev=0.001),
             dtype=policy,
         )
+        self.positives = loss_mean("positives")  # sampled ones, per image
 
     def build(self, input_shape):
         if not self.hidden[0].built:  # a reloaded layer comes back built
@@ -129,6 +132,7 @@ class BoxHead(keras.layers.Layer):
         indices, targets = sample_targets(found, truth, self.sampler, keys, losses)
         sampled = ops.take_along_axis(candidates, indices[..., None], axis=1)
         sampled = ops.stop_gradient(sampled)
+        self.positives.update_state(mean_per_image(targets.is_positive))
         logits, deltas = self(pyramid, sampled)
         normaliser = replicas.sum_over_replicas(ops.sum(targets.weights))
         normaliser = ops.maximum(normaliser, 1.0)  # a batch without any proposal

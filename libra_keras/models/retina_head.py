@@ -9,7 +9,9 @@ from libra_keras.functional import native, replicas
 from libra_keras.functional.anchors import pyramid_anchors
 from libra_keras.functional.boxes import encode
 from libra_keras.losses import FocalLoss, SmoothL1Loss
+from libra_keras.models.counting import mean_per_image
 from libra_keras.models.dense_detections import select_dense_detections
+from libra_keras.models.distributed import loss_mean
 from libra_keras.models.inputs import is_image
 from libra_keras.models.settings import RetinaHeadSettings, live_parts
 from libra_keras.models.targets import Targets, match_anchors
@@ -70,6 +72,7 @@ class RetinaHead(keras.layers.Layer):
             bias_initializer=keras.initializers.Constant(math.log(prior / (1.0 - prior))),
         )
         self.box_deltas = self._conv(4 * num_anchors, "box_deltas")
+        self.positives = loss_mean("positives")  # anchors, per image
 
     def _branch(self, name):
         settings = self.settings
@@ -149,6 +152,7 @@ class RetinaHead(keras.layers.Layer):
         # One kernel: the overlaps are never written to memory.
         find = native.compiled(find_dense_targets, settings=self.settings)
         targets = find(anchors, truth.boxes, truth.labels, truth.mask, image_sizes)
+        self.positives.update_state(mean_per_image(targets.is_positive, is_image(image_sizes)))
         normaliser = replicas.sum_over_replicas(_positive_count(targets, image_sizes))
         class_loss = native.compiled(_sum_of_class_losses, loss=self.class_loss)
         labels = ops.where(targets.is_positive, targets.labels, -1)

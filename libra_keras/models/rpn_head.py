@@ -7,6 +7,8 @@ from libra_keras.functional import native, replicas
 from libra_keras.functional.anchors import pyramid_anchors
 from libra_keras.functional.boxes import encode
 from libra_keras.losses import SmoothL1Loss
+from libra_keras.models.counting import mean_per_image
+from libra_keras.models.distributed import loss_mean
 from libra_keras.models.inputs import is_image
 from libra_keras.models.proposals import select_proposals
 from libra_keras.models.settings import RPNSettings, live_parts
@@ -51,6 +53,7 @@ class RPNHead(keras.layers.Layer):
         self.shared_conv = self._conv(self.settings.channels, 3, activation="relu")
         self.logits_conv = self._conv(self.settings.num_anchors, 1)
         self.deltas_conv = self._conv(4 * self.settings.num_anchors, 1)
+        self.positives = loss_mean("rpn_positives")  # sampled ones, per image
 
     def _conv(self, filters, kernel_size, activation=None):
         return keras.layers.Conv2D(
@@ -126,6 +129,8 @@ class RPNHead(keras.layers.Layer):
         deltas = _gather(outputs["deltas"], indices)
         normaliser = replicas.sum_over_replicas(_sampled_count(targets, image_sizes))
         is_positive = ops.cast(targets.is_positive, "float32")
+        chosen = is_positive * targets.weights
+        self.positives.update_state(mean_per_image(chosen, is_image(image_sizes)))
         class_loss = ops.binary_crossentropy(is_positive, logits, from_logits=True)
         # Negatives have no box: equal zeros on both sides keep their loss and gradient at 0.
         mask = targets.is_positive[..., None]
