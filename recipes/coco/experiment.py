@@ -8,6 +8,7 @@ import keras
 
 from libra_keras import data, training
 from libra_keras.backbones import ResNet
+from libra_keras.cli import resuming
 from libra_keras.cli.fitting import fit_and_report
 from libra_keras.layers import ImageNormalization
 from libra_keras.models.constructors.converted import (
@@ -15,7 +16,6 @@ from libra_keras.models.constructors.converted import (
     is_converted,
     load_backbone,
 )
-from libra_keras.training.run import RunFolder
 
 REFERENCE_BATCH = 16  # images in a step of the schedules
 
@@ -121,23 +121,32 @@ def main(build, trunk, schedule, description):
 def train(model, schedule, train_data, val_data, options):
     """Trains a model by a schedule and writes a run folder; returns the exit status.
 
+    A run that was killed goes on when the same command is given again.
+
     Args:
         model: detector.
         schedule: `Schedule`.
         train_data, val_data: `DetectionData`.
-        options: namespace of `batch`, `steps`, `epochs`, `eval_every`, `seed` and `to`.
+        options: namespace of `batch`, `steps`, `epochs`, `eval_every`, `seed`, `to` and
+            `overwrite`.
     """
-    batches = data.training_batches(
-        train_data, model.input_policy, options.batch, seed=options.seed, drop_empty=True
-    )
-    steps = min(batches.source.steps_per_epoch, options.steps or batches.source.steps_per_epoch)
-    model.compile(schedule.optimizer(options.batch, steps))
-    folder = RunFolder.create(options.to)
-    folder.write_config({"settings": vars(options), "schedule": dataclasses.asdict(schedule)})
-    folder.write_architecture(model)
-    return fit_and_report(
-        model, batches, val_data, folder, steps, options.epochs, options.eval_every
-    )
+    with resuming.opened(options) as place:
+        batches = data.training_batches(
+            train_data,
+            model.input_policy,
+            options.batch,
+            seed=options.seed,
+            drop_empty=True,
+            start_step=place.batches,
+        )
+        whole = batches.source.steps_per_epoch
+        steps = min(whole, options.steps or whole)
+        model.compile(schedule.optimizer(options.batch, steps))
+        record = {"settings": resuming.settings(options), "steps_per_epoch": steps}
+        folder = place.prepare({**record, "schedule": dataclasses.asdict(schedule)}, model)
+        return fit_and_report(
+            model, batches, val_data, folder, steps, options.epochs, options.eval_every
+        )
 
 
 def _options(description, schedule):
@@ -145,7 +154,8 @@ def _options(description, schedule):
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("coco", help="folder with annotations/, train2017/ and val2017/")
-    parser.add_argument("--to", required=True, help="run folder to write")
+    parser.add_argument("--to", required=True, help="run folder to write, or to go on with")
+    parser.add_argument("--overwrite", action="store_true", help="begin anew in that folder")
     parser.add_argument("--batch", type=int, default=REFERENCE_BATCH, help="over all devices")
     parser.add_argument("--backbone-weights", default="imagenet", metavar="PATH|imagenet|none")
     parser.add_argument("--train-split", default="train2017")

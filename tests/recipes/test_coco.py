@@ -103,7 +103,13 @@ def test_depth_and_schedule_are_all_that_varies_among_the_libra_recipes():
 def run(module, tmp_path, train_data, val_data, width=8):
     """Two steps with a narrow backbone at 128 px; returns what the run wrote."""
     options = argparse.Namespace(
-        batch=2, steps=2, epochs=1, eval_every=1, seed=0, to=str(tmp_path / "run")
+        batch=2,
+        steps=2,
+        epochs=1,
+        eval_every=1,
+        seed=0,
+        to=str(tmp_path / "run"),
+        overwrite=False,
     )
     backbone = ResNet(18, width=width, batch_norm="frozen", frozen_stages=-1)
     model = module.build(
