@@ -13,27 +13,13 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from processes import cluster_config, free_ports
 
 from libra_keras.training import peers
 from libra_keras.training.peers import Peers
 
 PROGRAM = Path(__file__).parent / "cluster_program.py"
 MINUTE = 60
-
-
-def config(ports, index):
-    workers = [f"127.0.0.1:{port}" for port in ports]
-    return json.dumps({"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}})
-
-
-def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 def start(log, arguments, **variables):
@@ -60,7 +46,7 @@ def test_two_processes_make_the_updates_of_one_and_notice_a_death(tmp_path):
     assert alone.wait() == 0, (tmp_path / "one.log").read_text(errors="replace")[-3000:]
     ports = free_ports(2)
     logs = [tmp_path / f"worker{i}.log" for i in (0, 1)]
-    workers = [start(logs[i], [two, 100], TF_CONFIG=config(ports, i)) for i in (0, 1)]
+    workers = [start(logs[i], [two, 100], TF_CONFIG=cluster_config(ports, i)) for i in (0, 1)]
     try:
         wait_for(Path(f"{two}.json"), workers)
         workers[1].send_signal(signal.SIGKILL)
@@ -81,7 +67,15 @@ def test_two_processes_make_the_updates_of_one_and_notice_a_death(tmp_path):
 
 
 def test_a_configuration_that_is_none_is_refused():
-    for text in (None, "", "{", "[]", '{"cluster": {}}', config([1, 2], 2), config([1, 2], -1)):
+    for text in (
+        None,
+        "",
+        "{",
+        "[]",
+        '{"cluster": {}}',
+        cluster_config([1, 2], 2),
+        cluster_config([1, 2], -1),
+    ):
         with pytest.raises(ValueError, match='TF_CONFIG must be JSON such as {"cluster"'):
             Peers(text)
 
@@ -98,14 +92,14 @@ def test_a_chief_comes_first():
 def test_who_accepts_no_connection_is_silent():
     with socket.create_server(("127.0.0.1", 0)) as server:
         ports = [server.getsockname()[1], *free_ports(2)]
-        assert Peers(config(ports, 2)).silent() == {1}  # not this one, and not the server
+        assert Peers(cluster_config(ports, 2)).silent() == {1}  # not this one, and not the server
 
 
 def test_a_watch_ends_the_process_unless_it_is_stopped(monkeypatch, capsys):
     ended = threading.Event()
     monkeypatch.setattr(peers, "INTERVAL", 0.01)
     monkeypatch.setattr(peers.os, "_exit", lambda status: ended.set())
-    found = Peers(config(free_ports(2), 0))
+    found = Peers(cluster_config(free_ports(2), 0))
     found.watch()
     assert ended.wait(MINUTE)
     found.stop_watching()
