@@ -118,7 +118,7 @@ def test_a_cluster_goes_on_after_a_death_and_ends_as_one_machine(tmp_path):
     finally:
         for each in processes:
             each.kill()
-    assert "libra-keras train: Lost worker 1" in logs[0].read_text(errors="replace")
+    assert "Lost worker 1 (127.0.0.1:" in logs[0].read_text(errors="replace")
     assert 3 <= batches_saved(run) < 40
     logs, processes = workers("second")
     try:
