@@ -41,7 +41,17 @@ def values(model):
     return [keras.ops.convert_to_numpy(v) for v in variables(model)]
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sgd",
+        "averaged",
+        *(
+            pytest.param(n, marks=pytest.mark.slow)
+            for n in ("adamw", "accumulating", "loss_scaled")
+        ),
+    ],
+)
 def test_every_variable_of_model_and_optimizer_comes_back(tmp_path, name):
     model, other = small_model(OPTIMIZERS[name]()), small_model(OPTIMIZERS[name]())
     train(model, 3)

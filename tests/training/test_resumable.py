@@ -146,7 +146,10 @@ def test_tables_of_a_run(expected):
     ]
 
 
-@pytest.mark.parametrize("kills", [(40, 3, 25, 33, 18, 35, 29, 12), (58, 50)])
+@pytest.mark.parametrize(
+    "kills",
+    [(58, 3, 40, 25), pytest.param((40, 3, 25, 33, 18, 35, 29, 12), marks=pytest.mark.slow)],
+)
 def test_kills_one_after_the_other(tmp_path, expected, kills):
     for die_at in kills:
         with pytest.raises(Killed):
@@ -200,7 +203,9 @@ class Interrupt(keras.callbacks.Callback):
             signal.raise_signal(self.signum)
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "signum", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_signals_wait_for_the_step_and_save(tmp_path, expected, capsys, signum):
     handlers = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
     with pytest.raises(Stopped) as stopped:
