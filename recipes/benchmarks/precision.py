@@ -7,9 +7,8 @@ their means, and how long a step takes.
     python recipes/benchmarks/precision.py --steps 1000 --seeds 3 --to runs/precision
     python recipes/benchmarks/precision.py --steps 20 --held-out 20 --seeds 1 -- --short-side 128
 
-Runs that are complete are not repeated, and one that was interrupted goes on where it was. CPUs
-only emulate the short numbers: there a step takes longer with them, and the differences of AP are
-what counts.
+Runs that are complete are not repeated, and one that was interrupted goes on where it was. On CPUs
+the differences of AP are what counts: mixed_float16 is emulated there.
 """
 
 import argparse
