@@ -132,7 +132,9 @@ class BoxHead(keras.layers.Layer):
         indices, targets = sample_targets(found, truth, self.sampler, keys, losses)
         sampled = ops.take_along_axis(candidates, indices[..., None], axis=1)
         sampled = ops.stop_gradient(sampled)
-        self.positives.update_state(mean_per_image(targets.is_positive))
+        # Nothing is sampled from the blank image of a replica without images.
+        present = ops.cast(ops.any(targets.weights > 0, axis=1), "float32")
+        self.positives.update_state(mean_per_image(targets.is_positive, present))
         logits, deltas = self(pyramid, sampled)
         normaliser = replicas.sum_over_replicas(ops.sum(targets.weights))
         normaliser = ops.maximum(normaliser, 1.0)  # a batch without any proposal

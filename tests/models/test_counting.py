@@ -60,6 +60,16 @@ def test_second_stage():
     assert counted(head) == 2 / 2  # the object itself, and the proposal near it
 
 
+def test_second_stage_without_proposals():
+    head = BoxHead(3, BoxHeadSettings(channels=4), roi_align=MultilevelROIAlign(strides=(8,)))
+    mask = np.array([[True, True], [False, False]])  # nothing in the second image
+    boxes = np.array([[[8.0, 8.0, 40.0, 32.0], [40.0, 40.0, 60.0, 60.0]]] * 2, "float32")
+    proposals = Proposals(boxes, np.ones((2, 2), "float32"), mask)
+    pyramid = [ops.convert_to_tensor(level) for level in PYRAMID]
+    head.compute_losses(pyramid, proposals, GroundTruth.of(OBJECTS), keys)
+    assert counted(head) == 2
+
+
 def test_one_stage():
     settings = RetinaHeadSettings(
         channels=4, num_convs=1, strides=(8,), base_scale=4.0, scales_per_octave=1, ratios=(1.0,)
