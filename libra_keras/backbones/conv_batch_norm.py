@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from libra_keras.backbones import folding
 from libra_keras.backbones.grouped_conv import grouped_conv
 from libra_keras.functional import replicas
 
@@ -132,10 +133,14 @@ class ConvBatchNorm(keras.layers.Layer):
         if training and self.batch_norm != "frozen" and self.trainable:
             x = self._normalise_with_batch(self._convolve(x, self.kernel))
         else:
-            scale = self.gamma * inverse_deviation(self.moving_variance, self.epsilon)
-            shift = self.beta - self.moving_mean * scale
-            x = add_bias(self._convolve(x, self.kernel * scale), ops.cast(shift, x.dtype))
+            kernel, bias = folding.given(self) or self.folded()
+            x = add_bias(self._convolve(x, kernel), ops.cast(bias, x.dtype))
         return ops.relu(x) if self.relu else x
+
+    def folded(self):
+        """Returns the float32 kernel and bias of the one convolution that this layer is in use."""
+        scale = self.gamma * inverse_deviation(self.moving_variance, self.epsilon)
+        return self.kernel * scale, self.beta - self.moving_mean * scale
 
     def _convolve(self, x, kernel):
         pad = self.kernel_size // 2

@@ -1,0 +1,104 @@
+"""A detector's network as one TensorFlow graph of portable operations."""
+
+import contextlib
+
+import keras
+from keras import ops
+
+from libra_keras.backbones.conv_batch_norm import ConvBatchNorm
+from libra_keras.backbones.folding import folded_into
+from libra_keras.functional import native
+
+SPECS = {  # of what detectors take, by name: shape and dtype
+    "images": ((None, None, None, 3), "uint8"),
+    "image_sizes": ((None, 2), "int32"),
+    "proposals": ((None, None, 4), "float32"),
+}
+# Layers whose weights are cast to what they compute with, and may be stored so.
+CASTING = (keras.layers.Conv2D, keras.layers.Dense)
+
+
+def network(model, images_dtype="uint8"):
+    """Traces a detector from prepared images to boxes; the model stays as it is.
+
+    The graph holds portable operations only: no XLA islands, no operation for detection that
+    TensorFlow alone knows. Batch normalisation is folded into the convolutions: their kernels and
+    biases are variables of the graph, computed once; statistics, `gamma` and `beta` are no part of
+    it. (That of a network of `keras.applications` in a `BackboneAdapter` is not folded.)
+
+    Where layers compute in bfloat16, their kernels and biases are stored in bfloat16; casting them
+    beforehand gives the same numbers. All else is stored in float32.
+
+    Args:
+        model: detector.
+        images_dtype: of the images; their values are 0..255 in any case.
+
+    Returns:
+        `tf.function` of `images` `(B, H, W, 3)`, `image_sizes` int32 `(B, 2)` and, if the model
+        takes them, `proposals` float32 `(B, P, 4)`; it returns a dict of `model.OUTPUTS`. It has
+        been traced, once: whatever calls it shares one `ConcreteFunction`, which
+        `get_concrete_function()` returns. All sizes are free but the channels.
+
+    Example:
+
+    >>> from libra_keras.export.network import network
+    >>> from libra_keras.models import rpn_small
+    >>> traced = network(rpn_small()).get_concrete_function()
+    >>> any("moving" in variable.name for variable in traced.variables)
+    False
+    """
+    import tensorflow as tf
+
+    folded, cast = _folded(model), _cast(model)
+
+    def run(images, image_sizes, proposals=None):
+        given = {"images": images, "image_sizes": image_sizes, "proposals": proposals}
+        x = {name: given[name] for name in model.INPUTS}
+        with native.portable(), folded_into(folded), _standing_in(cast):  # while it is traced
+            outputs = model(x, training=False)
+        return {name: outputs[name] for name in model.OUTPUTS}
+
+    specs = {**SPECS, "images": (SPECS["images"][0], images_dtype)}
+    signature = [tf.TensorSpec(*specs[name], name=name) for name in model.INPUTS]
+    function = tf.function(run, input_signature=signature, autograph=False)
+    function.get_concrete_function().held = run  # TensorFlow's graphs let go of their variables
+    return function
+
+
+def _folded(model):
+    """Variables of the kernel and bias of each layer with batch normalisation."""
+    layers = [layer for layer in model._flatten_layers() if isinstance(layer, ConvBatchNorm)]
+    return {layer: _variables(layer, ("kernel", "bias"), layer.folded()) for layer in layers}
+
+
+def _variables(layer, names, values):
+    import tensorflow as tf
+
+    dtype = layer.compute_dtype
+    return tuple(
+        tf.Variable(ops.cast(value, dtype), trainable=False, name=f"{layer.path}/{name}")
+        for name, value in zip(names, values, strict=True)
+    )
+
+
+def _cast(model):
+    """Pairs of a weight and a variable of the dtype that it is cast to in every run."""
+    pairs = []
+    for layer in model._flatten_layers():
+        if isinstance(layer, CASTING) and layer.compute_dtype != layer.variable_dtype:
+            names = [weight.name for weight in layer.weights]
+            made = _variables(layer, names, [weight.value for weight in layer.weights])
+            pairs += zip(layer.weights, made, strict=True)
+    return pairs
+
+
+@contextlib.contextmanager
+def _standing_in(pairs):
+    """Within this context variables of Keras have the values of others."""
+    if not pairs:
+        yield
+        return
+    with keras.StatelessScope(initialize_variables=False) as scope:
+        for weight, value in pairs:
+            scope.add_update((weight, value))
+        yield
