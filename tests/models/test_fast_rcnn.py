@@ -19,9 +19,9 @@ from libra_keras.training import SGD, WarmupMultiStep
 NAMES = ["one", "two", "three"]
 
 
-def tiny(constructor=libra_fast_rcnn_small, **options):
+def tiny(constructor=libra_fast_rcnn_small, class_names=NAMES, **options):
     backbone = backbones.ResNet(18, width=8, batch_norm="trainable", frozen_stages=-1)
-    return constructor(3, backbone, class_names=NAMES, **options)
+    return constructor(len(class_names), backbone, class_names=class_names, **options)
 
 
 @pytest.fixture(scope="module")
@@ -169,8 +169,10 @@ def test_a_saved_model_is_the_same(rng, tmp_path):
 
 
 @pytest.mark.slow
-def test_evaluation_of_data_that_carry_proposals(model):
+def test_evaluation_of_data_that_carry_proposals():
     scene = data.shapes(1)
+    model = tiny(class_names=scene.class_names)
+    model.compile(SGD(0.01), run_eagerly=True)
     truth = scene.examples[0]
     found = {"image_id": truth.image_id, "boxes": truth.boxes, "scores": np.ones(truth.num_boxes)}
     scene = data.with_proposals(scene, [found])
