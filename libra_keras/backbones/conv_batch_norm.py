@@ -143,16 +143,20 @@ class ConvBatchNorm(keras.layers.Layer):
         return self.kernel * scale, self.beta - self.moving_mean * scale
 
     def _convolve(self, x, kernel):
-        pad = self.kernel_size // 2
-        if self.strides == 1:  # "same" is symmetric here and saves a copy of the activations
+        pad, strides = self.kernel_size // 2, self.strides
+        if self.kernel_size == 1 and strides > 1:
+            # The same numbers; oneDNN's gradient of such kernels with strides, few channels and an
+            # odd batch writes out of bounds on CPUs.
+            x, strides = x[:, ::strides, ::strides], 1
+        if strides == 1:  # "same" is symmetric here and saves a copy of the activations
             padding = "same"
         else:
             padding = "valid"
             x = ops.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0))) if pad else x
         kernel = ops.cast(kernel, x.dtype)
         if self.groups > 1:
-            return grouped_conv(x, kernel, self.strides, padding)
-        return ops.conv(x, kernel, self.strides, padding, data_format="channels_last")
+            return grouped_conv(x, kernel, strides, padding)
+        return ops.conv(x, kernel, strides, padding, data_format="channels_last")
 
     def _normalise_with_batch(self, x):
         if self.batch_norm == "synchronized":

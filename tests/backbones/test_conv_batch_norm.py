@@ -1,6 +1,10 @@
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
+from conftest import ROOT
 from gradients import layer_gradients
 from keras import ops
 
@@ -46,6 +50,61 @@ def test_symmetric_padding_of_strided_convolution():
     # Keras' "same" would start at 0 and 2, and hold 3 and 2.
     outputs = numpy_of(layer(np.ones((1, 4, 4, 1), "float32")))[0, :, :, 0]
     np.testing.assert_allclose(outputs, [[4, 6], [6, 9]], 1e-6)
+
+
+@pytest.mark.portable
+@pytest.mark.parametrize("groups", [1, 2])
+def test_strides_of_a_kernel_of_one_pixel_leave_pixels_out(rng, groups):
+    whole = randomised(ConvBatchNorm(6, relu=False, groups=groups), rng, channels=4)
+    strided = ConvBatchNorm(6, strides=2, relu=False, groups=groups)
+    strided.build((None, None, None, 4))
+    strided.set_weights(whole.get_weights())
+    x = rng.normal(size=(3, 5, 8, 4)).astype("float32")
+    cotangents = np.zeros((3, 5, 8, 6), "float32")  # nothing comes back to what is left out
+    cotangents[:, ::2, ::2] = rng.normal(size=(3, 3, 4, 6))
+    expected, of_x, of_weights = layer_gradients(whole, x, cotangents)
+    ours = layer_gradients(strided, x, cotangents[:, ::2, ::2])
+    np.testing.assert_allclose(ours[0], expected[:, ::2, ::2], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(ours[1], of_x, rtol=1e-5, atol=1e-6)
+    for slope, theirs in zip(ours[2].values(), of_weights.values(), strict=True):
+        np.testing.assert_allclose(slope, theirs, rtol=1e-5, atol=1e-5)
+
+
+# TensorFlow 2.21 on a CPU with oneDNN wrote out of bounds in the gradient of strided kernels.
+NARROW = """
+import numpy as np
+import tensorflow as tf
+from libra_keras.backbones import ResNet
+
+backbone = ResNet(18, width=8, frozen_stages=-1)
+backbone.build((None, None, None, 3))
+images = tf.constant(np.random.default_rng(0).normal(size=(BATCH, 75, 101, 3)), "float32")
+
+
+@tf.function(input_signature=[tf.TensorSpec((None, None, None, 3))])
+def step(images):
+    with tf.GradientTape() as tape:
+        total = sum(tf.reduce_mean(y**2) for y in backbone(images, training=True).values())
+    for variable, slope in zip(
+        backbone.trainable_variables,
+        tape.gradient(total, [v.value for v in backbone.trainable_variables]),
+    ):
+        variable.assign_sub(1e-4 * slope)
+    return total
+
+
+totals = [float(step(images)) for _ in range(8)]
+assert totals[-1] < totals[0], totals
+"""
+
+
+@pytest.mark.slow
+@on_tensorflow
+@pytest.mark.parametrize("batch", [3, 5])
+def test_narrow_networks_learn_from_odd_batches(batch):
+    code = [sys.executable, "-W", "ignore", "-c", NARROW.replace("BATCH", str(batch))]
+    done = subprocess.run(code, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 @pytest.mark.portable
