@@ -60,7 +60,7 @@ def predict(signature, body):
     instances = body["instances"]
     if len(inputs) == 1:
         (only,) = inputs
-        instances = [each if _names(each) == {only} else {only: each} for each in instances]
+        instances = [{only: each} if _is_value(each) else each for each in instances]
     for each in instances:
         if _names(each) != set(inputs):
             raise ValueError(f"An instance must have the inputs {sorted(inputs)}")
@@ -73,12 +73,16 @@ def predict(signature, body):
     return {"predictions": [{k: _shown(k, v[row]) for k, v in found.items()} for row in rows]}
 
 
+def _is_value(instance):
+    return not isinstance(instance, dict) or set(instance) == {"b64"}
+
+
 def _names(instance):
     return set(instance) if isinstance(instance, dict) else set()
 
 
 def _value(value):
-    if isinstance(value, dict) and set(value) == {"b64"}:
+    if _names(value) == {"b64"}:
         return base64.b64decode(value["b64"], validate=True)
     return value
 
