@@ -70,15 +70,18 @@ def test_strides_of_a_kernel_of_one_pixel_leave_pixels_out(rng, groups):
         np.testing.assert_allclose(slope, theirs, rtol=1e-5, atol=1e-5)
 
 
-# TensorFlow 2.21 on a CPU with oneDNN wrote out of bounds in the gradient of strided kernels.
+# TensorFlow 2.21 on a CPU with oneDNN wrote out of bounds in the gradient of 1x1
+# kernels with strides, at this size among others.
 NARROW = """
+import keras
 import numpy as np
 import tensorflow as tf
 from libra_keras.backbones import ResNet
 
+keras.utils.set_random_seed(0)
 backbone = ResNet(18, width=8, frozen_stages=-1)
 backbone.build((None, None, None, 3))
-images = tf.constant(np.random.default_rng(0).normal(size=(BATCH, 75, 101, 3)), "float32")
+images = tf.constant(np.random.default_rng(0).normal(size=(BATCH, 64, 96, 3)), "float32")
 
 
 @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3))])
