@@ -5,6 +5,7 @@ import functools
 import keras
 import numpy as np
 
+from libra_keras.backbones import ConvBatchNorm
 from libra_keras.functional import replicas
 
 
@@ -12,7 +13,8 @@ def check_batch_norm(model):
     """Refuses batch normalisation that takes the statistics of one replica of several.
 
     Each replica would average other numbers, the file would hold those of the first, and a replica
-    without images would turn them into NaN. Only TensorFlow's strategies have replicas.
+    without images would turn them into NaN. Layers that do not train keep their statistics and are
+    no reason. Only TensorFlow's strategies have replicas.
 
     Args:
         model: detector; the strategy is the one that it was built under.
@@ -31,12 +33,8 @@ def check_batch_norm(model):
     count = model.distribute_strategy.num_replicas_in_sync
     if count == 1:
         return
-    backbone = model.backbone
-    if hasattr(backbone, "batch_norm"):
-        plain = [backbone] if backbone.batch_norm == "trainable" else []
-    else:
-        plain = _plain_layers(backbone)
-    plain += [layer for part in [*model.neck, *model.heads()] for layer in _plain_layers(part)]
+    parts = [model.backbone, *model.neck, *model.heads()]
+    plain = [layer for part in parts for layer in _plain_layers(part)]
     if plain:
         raise ValueError(
             f"The batch normalisation of {type(plain[0]).__name__} '{plain[0].name}' trains with "
@@ -48,10 +46,16 @@ def check_batch_norm(model):
 
 
 def _plain_layers(part):
-    """Layers of Keras in `part` that average the statistics of their own replica."""
-    kind = keras.layers.BatchNormalization
-    found = [layer for layer in part._flatten_layers() if isinstance(layer, kind)]
-    return [layer for layer in found if layer.trainable and not layer.synchronized]
+    """Layers in `part`, ours and Keras', that average the statistics of their own replica."""
+    if getattr(part, "batch_norm", None) == "frozen":  # a `BackboneAdapter`'s layers do not know
+        return []
+    return [layer for layer in part._flatten_layers() if layer.trainable and _is_plain(layer)]
+
+
+def _is_plain(layer):
+    if isinstance(layer, keras.layers.BatchNormalization):
+        return not layer.synchronized
+    return isinstance(layer, ConvBatchNorm) and layer.batch_norm == "trainable"
 
 
 class LocalMean(keras.metrics.Mean):
