@@ -1,68 +1,92 @@
-"""A detector as a TensorFlow SavedModel."""
+"""A detector as a TensorFlow SavedModel, in the layout that TensorFlow Serving reads."""
 
+import contextlib
 from pathlib import Path
 
 import keras
 
+import libra_keras
 from libra_keras import atomic
-from libra_keras.functional import native
+from libra_keras.export.decoding import STATUS
+from libra_keras.export.network import network
+from libra_keras.export.options import ExportOptions, thresholds, with_options
+from libra_keras.export.serving import signatures
 
-SPECS = {  # of what detectors take, by name: shape and dtype
-    "images": ((None, None, None, 3), "uint8"),
-    "image_sizes": ((None, 2), "int32"),
-    "proposals": ((None, None, 4), "float32"),
-}
-NOTE = "detector.json"
+GRAPH = "saved_model.pb"
+NOTE = "assets.extra/detector.json"  # where TensorFlow leaves room for others' files
 
 
-def export_saved_model(model, path, overwrite=False):
-    """Writes a detector as a SavedModel that gives the boxes of `model.predict`.
+def export_saved_model(model, path, version=None, overwrite=False, options=None):
+    """Writes a detector as a SavedModel that takes images and gives the boxes of `model.detect`.
 
-    Its signature `serving_default` takes what `model.input_policy.prepare` makes of an image:
-    `images` uint8 `(B, H, W, 3)`, RGB, resized and padded at the right and the bottom to multiples
-    of 32, and `image_sizes` int32 `(B, 2)`, height and width before padding. It returns `boxes`
-    float32 `(B, D, 4)` in pixels of the padded image, `scores` float32 `(B, D)`, `labels` int32
-    `(B, D)` (-1 is padding) and `num_detections` int32 `(B,)`. B, H and W are free. A `FastRCNN`
-    also takes `proposals` float32 `(B, P, 4)` in pixels of the padded image, zeros in padding; a
-    `RegionProposalNetwork` returns `boxes`, `scores` and `mask` bool `(B, P)`, false in padding.
+    The folder gets a version, `path/1`, `path/2` and so on: it is what TensorFlow Serving takes as
+    the base path of a model, and it serves the highest version. Everything is in the graph:
+    decoding, the training's resize kernel, padding, detection, boxes in the images' own pixels.
+    No part of it needs this package or XLA.
 
-    Resizing is left to the caller on purpose: the training's kernel is Pillow's, and TensorFlow's
-    own differs by a few grey levels, which moves boxes. The sizes and the class names lie in
-    `detector.json` beside the graph.
+    Signatures, with images of any size:
 
-    The graph holds portable operations only, no XLA-compiled parts, so that any runtime of
-    TensorFlow can load it.
+    - `serving_default`: `image_bytes` string `(B,)`, JPEG or PNG files (over REST
+      `{"b64": ...}`), each of its own size;
+    - `images`: `images` uint8 `(B, H, W, 3)`, RGB;
+    - `images_float`: `images` float32 `(B, H, W, 3)` from 0 to 255;
+    - `prepared`: `images` and `image_sizes` as `model.input_policy.prepare` makes them, boxes in
+      pixels of the padded image: what `model.predict` takes and returns.
+
+    A `FastRCNN` also takes `proposals` float32 `(B, P, 4)` in pixels of the images, zeros in
+    padding. The first three return `detection_boxes` float32 `(B, D, 4)`, x1, y1, x2, y2 in pixels;
+    `detection_scores` float32 and `detection_classes` int32 `(B, D)`, from 0, -1 in padding;
+    `detection_class_names` string `(B, D)`; `num_detections` int32 `(B,)`; and `status` int32
+    `(B,)`: other than 0 if an image could not be used, and then it has no detections; the others
+    have theirs. `assets.extra/detector.json` in the version's folder has the classes, the input
+    policy, the thresholds and what each status means.
 
     Args:
-        model: detector.
-        path: folder of the SavedModel.
-        overwrite: bool, whether an earlier SavedModel in it is replaced; it stays if the export
-            fails.
+        model: detector; it stays as it is.
+        path: folder of all versions; its name is the model's name.
+        version: int, at least 1. Defaults to the highest in the folder and 1, or 1.
+        overwrite: bool, whether an earlier export of this `version` is replaced; it stays if the
+            export fails. A server that runs does not notice; a new version it does.
+        options: `ExportOptions`. By default float32 and the detector's own thresholds.
+
+    Returns:
+        `Path` of the version's folder.
 
     Raises:
-        ValueError: if the folder is not empty, and `overwrite` is false or what it holds is no
-            SavedModel; or if the backend is not TensorFlow.
+        ValueError: if the version exists and `overwrite` is false, or the folder holds other
+            things; if the backend is not TensorFlow; or if an option does not fit the detector.
 
     Example:
 
     ```python
-    export_saved_model(model, "detector")
-    detect = tf.saved_model.load("detector").signatures["serving_default"]
-    image, size = model.input_policy.prepare(libra_keras.data.read_image("photo.jpg"))
-    found = detect(images=tf.constant(image[None]), image_sizes=tf.constant([size]))
+    export_saved_model(model, "exported/cats")
+    detect = tf.saved_model.load("exported/cats/1").signatures["serving_default"]
+    found = detect(image_bytes=tf.constant([open("photo.jpg", "rb").read()]))
     ```
     """
     path = Path(path)
-    check_export(path, overwrite)
-    policy = model.input_policy.get_config()
-    with atomic.replacing(path) as unfinished:
-        _archive(model).write_out(str(unfinished), verbose=False)
-        note = {"class_names": model.class_names, "input_policy": policy}
-        atomic.write_json(unfinished / NOTE, note)
+    version = check_export(path, version, overwrite)
+    options = options or ExportOptions()
+    model = with_options(model, options)
+    is_new = not path.exists()
+    try:
+        with atomic.replacing(path / str(version)) as unfinished:  # no number: no server takes it
+            _save(model, unfinished, options)
+            (unfinished / NOTE).parent.mkdir()
+            atomic.write_json(unfinished / NOTE, _note(model, options))
+    except BaseException:
+        if is_new:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+        raise
+    return path / str(version)
 
 
-def check_export(path, overwrite=False):
+def check_export(path, version=None, overwrite=False):
     """Raises what `export_saved_model` would, before anything is computed.
+
+    Returns:
+        int, the version that it would write.
 
     Raises:
         ValueError: as `export_saved_model` does.
@@ -73,6 +97,8 @@ def check_export(path, overwrite=False):
     >>> from pathlib import Path
     >>> from libra_keras.export.saved_model import check_export
     >>> folder = Path(tempfile.mkdtemp())
+    >>> check_export(folder)
+    1
     >>> _ = (folder / "photo.jpg").write_text("precious")
     >>> try:
     ...     check_export(folder, overwrite=True)
@@ -80,33 +106,64 @@ def check_export(path, overwrite=False):
     ...     print(str(error).replace(str(folder), "FOLDER").split(".")[0])
     FOLDER holds something that is no SavedModel
     """
+    check_backend("A SavedModel")
+    if version is not None and (version != int(version) or version < 1):
+        raise ValueError(f"`version` must be an int of at least 1. Received: version={version!r}")
+    path = Path(path)
+    versions = _versions(path)
+    if version is None:
+        return max(versions, default=0) + 1
+    own = path / str(version)
+    if own.exists() and not (overwrite and (own / GRAPH).is_file()):
+        what = "exists" if (own / GRAPH).is_file() else "holds something that is no SavedModel"
+        raise ValueError(f"{own} {what}. Choose another version, or overwrite an earlier export")
+    return version
+
+
+def check_backend(what):
+    """Raises a ValueError unless TensorFlow is the backend, which all exports are made with."""
     if keras.backend.backend() != "tensorflow":
         raise ValueError(
-            "A SavedModel is written with KERAS_BACKEND=tensorflow. "
+            f"{what} is written with KERAS_BACKEND=tensorflow. "
             f"Received: backend {keras.backend.backend()!r}"
         )
-    _check_room(Path(path), overwrite)
 
 
-def _archive(model):
+def _versions(path):
+    """Numbers of the versions in a folder, which must hold some unless it is empty."""
+    if not path.exists():
+        return []
+    names = [entry.name for entry in path.iterdir()] if path.is_dir() else [path.name]
+    found = [int(name) for name in names if name.isascii() and name.isdigit()]
+    if (path / GRAPH).is_file():
+        raise ValueError(
+            f"{path} is a SavedModel without a version. Choose another folder: each version gets "
+            "its own folder in it"
+        )
+    left_over = all(name.startswith((".unfinished.", ".old.")) for name in names)
+    if not left_over and not any((path / str(number) / GRAPH).is_file() for number in found):
+        raise ValueError(f"{path} holds something that is no SavedModel. Choose another folder")
+    return found
+
+
+def _save(model, folder, options):
     import tensorflow as tf
 
-    def serve(x):
-        with native.portable():  # while the graph is made
-            outputs = model(x, training=False)
-        return {name: outputs[name] for name in model.OUTPUTS}
-
-    # Not `track`ed: that would trace and save a call with images alone, in its compiled form.
-    archive = keras.export.ExportArchive()
-    signature = {name: tf.TensorSpec(*SPECS[name], name=name) for name in model.INPUTS}
-    archive.add_endpoint("serving_default", serve, input_signature=[signature])
-    return archive
+    module = tf.Module()
+    module.network = network(model)
+    # All that the graph reads, and nothing else: no statistics, no counters of training.
+    module.weights = list(module.network.get_concrete_function().variables)
+    functions = signatures(model, module.network, options.max_pixels)
+    tf.saved_model.save(module, str(folder), signatures=functions)
 
 
-def _check_room(path, overwrite):
-    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
-        return
-    is_export = (path / "saved_model.pb").is_file()
-    if not (overwrite and is_export):
-        what = "is not empty" if is_export else "holds something that is no SavedModel"
-        raise ValueError(f"{path} {what}. Choose another folder, or overwrite an earlier export")
+def _note(model, options):
+    return {
+        "class_names": model.class_names,
+        "input_policy": model.input_policy.get_config(),
+        "thresholds": {**thresholds(model), "max_pixels": options.max_pixels},
+        "precision": options.precision,
+        "status": {str(code): meaning for code, meaning in STATUS.items()},
+        "boxes": "x1, y1, x2, y2 in pixels of the original image; the corner at the left top is 0",
+        "libra_keras": libra_keras.__version__,
+    }

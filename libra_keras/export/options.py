@@ -1,0 +1,145 @@
+"""What can be chosen when a detector is exported."""
+
+import dataclasses
+
+from libra_keras.models.reheading import rebuilt
+
+PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
+POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")  # that detectors are trained with
+MAX_PIXELS = 89_478_485  # from which on Pillow warns of decompression bombs
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportOptions:
+    """Settings of an exported detector.
+
+    Args:
+        precision: `"float32"`, or `"bfloat16"`: convolutions and dense layers compute in bfloat16,
+            and their weights are stored so; pixels, boxes, scores and NMS stay float32. Whatever
+            precision the detector was trained in.
+        score_threshold: float in 0..1; detections score more than this. A `RegionProposalNetwork`
+            has none.
+        nms_iou: float in 0..1, overlap above which the lower-scored of two boxes is dropped.
+        max_detections: int, most detections of an image.
+        max_pixels: int; images with more pixels are refused before they are decoded.
+
+    `None` keeps the detector's own value.
+
+    Raises:
+        ValueError: if a value is none of these.
+
+    Example:
+
+    >>> from libra_keras.export import ExportOptions
+    >>> ExportOptions(score_threshold=0.3).precision
+    'float32'
+    """
+
+    precision: str = "float32"
+    score_threshold: float | None = None
+    nms_iou: float | None = None
+    max_detections: int | None = None
+    max_pixels: int = MAX_PIXELS
+
+    def __post_init__(self):
+        if self.precision not in PRECISIONS:
+            raise ValueError(
+                f"`precision` must be one of {sorted(PRECISIONS)}. Received: {self.precision!r}"
+            )
+        for name in ("score_threshold", "nms_iou"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise ValueError(f"`{name}` must lie in 0..1. Received: {name}={value}")
+        for name in ("max_detections", "max_pixels"):
+            value = getattr(self, name)
+            if value is not None and (value != int(value) or value < 1):
+                raise ValueError(f"`{name}` must be a positive int. Received: {name}={value}")
+
+
+def with_options(model, options):
+    """Returns a detector with the precision and the thresholds of the options.
+
+    Args:
+        model: detector; it stays as it is.
+        options: `ExportOptions`.
+
+    Returns:
+        The detector itself if nothing differs, or a copy.
+
+    Raises:
+        ValueError: if a score threshold is given for a `RegionProposalNetwork`.
+
+    Example:
+
+    >>> from libra_keras.export import ExportOptions
+    >>> from libra_keras.export.options import thresholds, with_options
+    >>> from libra_keras.models import retinanet_small
+    >>> model = with_options(retinanet_small(num_classes=6), ExportOptions(max_detections=7))
+    >>> thresholds(model)["max_detections"]
+    7
+    """
+    old = model.get_config()
+    part = old[model.PARTS[-1]]
+    settings = part["config"]["settings"]
+    changed = {**settings["config"], **_changes(model, options)}
+    part = {**part, "config": {**part["config"], "settings": {**settings, "config": changed}}}
+    config = {**old, model.PARTS[-1]: part}
+    config = _with_policy(config, PRECISIONS[options.precision])
+    return model if config == old else rebuilt(model, config)
+
+
+def thresholds(model):
+    """Returns the thresholds that a detector has: a dict of numbers.
+
+    Args:
+        model: detector.
+
+    Example:
+
+    >>> from libra_keras.export.options import thresholds
+    >>> from libra_keras.models import rpn_small
+    >>> thresholds(rpn_small())
+    {'nms_iou': 0.7, 'max_detections': 200}
+    """
+    settings = _settings(model)
+    found = {name: getattr(settings, _own_name(settings, name), None) for name in _NAMES}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+_NAMES = ("score_threshold", "nms_iou", "max_detections")
+
+
+def _settings(model):
+    return getattr(model, model.PARTS[-1]).settings
+
+
+def _own_name(settings, name):
+    """What the settings call it: a first stage has the detections of an image as `post_nms`."""
+    is_first_stage = hasattr(settings, "post_nms")
+    return "post_nms" if is_first_stage and name == "max_detections" else name
+
+
+def _changes(model, options):
+    settings = _settings(model)
+    values = {name: getattr(options, name) for name in _NAMES}
+    changes = {_own_name(settings, k): v for k, v in values.items() if v is not None}
+    unknown = [name for name in changes if not hasattr(settings, name)]
+    if unknown:
+        raise ValueError(
+            f"A {type(model).__name__} has no {unknown[0]}. "
+            f"Received: {unknown[0]}={changes[unknown[0]]}"
+        )
+    if "post_nms" in changes:  # a level may give as many
+        changes["pre_nms_test"] = max(changes["post_nms"], settings.pre_nms_test)
+    return changes
+
+
+def _with_policy(config, name):
+    """A config with another dtype policy for all layers that have one of training's."""
+    if isinstance(config, (list, tuple)):
+        return type(config)(_with_policy(item, name) for item in config)
+    if not isinstance(config, dict):
+        return config
+    if config.get("class_name") == "DTypePolicy" and config["config"].get("name") in POLICIES:
+        return {**config, "config": {**config["config"], "name": name}}
+    return {key: _with_policy(value, name) for key, value in config.items()}
