@@ -149,12 +149,12 @@ def _versions(path):
 def _save(model, folder, options):
     import tensorflow as tf
 
-    module = tf.Module()
-    module.network = network(model)
-    # All that the graph reads, and nothing else: no statistics, no counters of training.
-    module.weights = list(module.network.get_concrete_function().variables)
-    functions = signatures(model, module.network, options.max_pixels)
-    tf.saved_model.save(module, str(folder), signatures=functions)
+    run = network(model)
+    bundle = tf.Module()
+    # All that the graph reads, and nothing else: no statistics, no counters of training. (With the
+    # function as an attribute the graph would be saved twice.)
+    bundle.weights = list(run.get_concrete_function().variables)
+    tf.saved_model.save(bundle, str(folder), signatures=signatures(model, run, options.max_pixels))
 
 
 def _note(model, options):
