@@ -1,30 +1,86 @@
-"""Write a trained detector as a SavedModel: images in, boxes out."""
+"""Write a trained detector for programs without Keras: images in, boxes out."""
+
+import importlib
+import importlib.util
 
 from libra_keras.cli.runs import add_run_arguments, load_detector
 
+FORMATS = ("saved_model", "onnx", "openvino", "litert")  # modules of `libra_keras.export`
 EXAMPLES = """examples:
-  libra-keras export runs/mine --to exported
-      a SavedModel; in another program: tf.saved_model.load("exported").signatures
+  libra-keras export runs/mine --to exported/mine
+      writes exported/mine/1, a SavedModel that TensorFlow Serving serves as it is;
+      in another program: tf.saved_model.load("exported/mine/1").signatures
+  libra-keras export runs/mine --to exported/mine --score-threshold 0.5 --precision bfloat16
+      the next version beside it, with other settings
 """
 
 
 def add_arguments(parser):
     """Adds the options of the verb."""
     add_run_arguments(parser)
-    parser.add_argument("--to", metavar="FOLDER", required=True, help="of the SavedModel")
+    parser.add_argument(
+        "--to", metavar="FOLDER", required=True, help="of all versions; its name is the model's"
+    )
+    known = [name for name in FORMATS if importlib.util.find_spec(f"libra_keras.export.{name}")]
+    parser.add_argument(
+        "--format", choices=known, default=known[0], help="what to write; default: saved_model"
+    )
+    parser.add_argument(
+        "--version",
+        type=int,
+        metavar="N",
+        help="of a saved_model. Default: the highest in the folder and 1, or 1",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier export")
+    _add_settings(parser.add_argument_group("settings", "Default: the detector's own."))
+
+
+def _add_settings(group):
+    group.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="what layers compute with and their weights are stored in; boxes and scores are "
+        "float32 always. Default: float32",
+    )
+    group.add_argument("--score-threshold", type=float, metavar="P", help="detections score more")
+    group.add_argument(
+        "--nms-iou", type=float, metavar="P", help="overlap from which the better box stays alone"
+    )
+    group.add_argument("--max-detections", type=int, metavar="N", help="most of an image")
+    group.add_argument(
+        "--max-pixels",
+        type=int,
+        metavar="N",
+        help="images with more are refused before they are decoded. Default: 89478485",
+    )
 
 
 def run(options):
     """Exports as the options say; returns the exit status."""
-    from libra_keras.export.saved_model import SPECS, check_export, export_saved_model
-
-    check_export(options.to, options.overwrite)  # before a model is loaded for nothing
+    module = importlib.import_module(f"libra_keras.export.{options.format}")
+    # Before a model is loaded for nothing.
+    if options.format == "saved_model":
+        module.check_export(options.to, options.version, options.overwrite)
+        given = {"version": options.version}
+    elif options.version is not None:
+        raise ValueError(f"Only a saved_model has a --version. Received: --format {options.format}")
+    else:
+        module.check_export(options.to, options.overwrite)
+        given = {}
+    settings = _settings(options)
     model = load_detector(options.run_folder, options.weights)
-    export_saved_model(model, options.to, overwrite=options.overwrite)
-    takes = ", ".join(f"{name} {SPECS[name][1]}" for name in model.INPUTS)
-    print(
-        f"{options.to}: SavedModel. Signature serving_default: {takes} -> "
-        f"{', '.join(model.OUTPUTS)}"
-    )
+    export = getattr(module, f"export_{options.format}")
+    written = export(model, options.to, overwrite=options.overwrite, options=settings, **given)
+    print(f"{written}: {options.format}, {settings.precision}")
+    if options.format == "saved_model":
+        print(f"saved_model_cli show --dir {written} --all shows what it takes and gives")
     return 0
+
+
+def _settings(options):
+    from libra_keras.export import ExportOptions
+
+    names = ("precision", "score_threshold", "nms_iou", "max_detections", "max_pixels")
+    given = {name: getattr(options, name) for name in names}
+    return ExportOptions(**{name: value for name, value in given.items() if value is not None})
