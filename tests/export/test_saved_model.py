@@ -1,127 +1,166 @@
-"""A SavedModel in another process gives the boxes of `predict`, without XLA-compiled parts."""
+"""Where an export goes, what lies in it, and what it leaves alone."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
 from libra_keras import models
-from libra_keras.cli import main
-from libra_keras.cli.runs import load_detector
+from libra_keras.cli import main, parser
 from libra_keras.data import InputPolicy
-from libra_keras.export import export_saved_model, saved_model
 
-# No libra_keras here: what a server has is TensorFlow alone.
-SERVE = """
-import sys
-import numpy as np
-import tensorflow as tf
-sys.modules["libra_keras"] = None
-detect = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
-given = np.load(sys.argv[2])
-for name in ("first", "second"):
-    images, sizes = given[f"{name}_images"], given[f"{name}_sizes"]
-    found = detect(images=tf.constant(images), image_sizes=tf.constant(sizes))
-    np.savez(f"{sys.argv[3]}/{name}.npz", **{key: value.numpy() for key, value in found.items()})
-"""
-
-
-@pytest.fixture(scope="module")
-def model(run_folder):
-    return load_detector(run_folder)
-
-
-@pytest.fixture(scope="module")
-def exported(run_folder, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("exported") / "detector"
-    assert main(["export", str(run_folder), "--to", str(folder)]) == 0
-    return folder
+saved_model = pytest.importorskip("libra_keras.export.saved_model")
+options = pytest.importorskip("libra_keras.export.options")
+ExportOptions, export_saved_model = options.ExportOptions, saved_model.export_saved_model
 
 
 @pytest.fixture
-def batches():
-    """Two batches of other numbers and sizes of images, padded ones among them."""
-    rng = np.random.default_rng(0)
-    return {
-        "first_images": rng.integers(0, 255, (2, 64, 96, 3)).astype("uint8"),
-        "first_sizes": np.array([[64, 96], [50, 96]], "int32"),
-        "second_images": rng.integers(0, 255, (1, 96, 64, 3)).astype("uint8"),
-        "second_sizes": np.array([[96, 60]], "int32"),
-    }
+def quick(monkeypatch):
+    """Exports are written without a graph, which takes its time."""
+
+    def save(model, folder, options):
+        folder.mkdir()
+        (folder / saved_model.GRAPH).write_text("graph")
+
+    monkeypatch.setattr(saved_model, "_save", save)
 
 
-@pytest.mark.slow
-def test_equal_boxes_in_another_process(model, exported, batches, tmp_path):
-    np.savez(tmp_path / "given.npz", **batches)
-    command = [sys.executable, "-c", SERVE, exported, tmp_path / "given.npz", tmp_path]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    for name in ("first", "second"):
-        served = dict(np.load(tmp_path / f"{name}.npz"))
-        x = {"images": batches[f"{name}_images"], "image_sizes": batches[f"{name}_sizes"]}
-        expected = model.predict_on_batch(x)
-        assert expected["num_detections"].min() > 0
-        np.testing.assert_array_equal(served["num_detections"], expected["num_detections"])
-        np.testing.assert_array_equal(served["labels"], expected["labels"])
-        np.testing.assert_allclose(served["boxes"], expected["boxes"], atol=1e-2)
-        np.testing.assert_allclose(served["scores"], expected["scores"], atol=1e-5)
+def versions(folder):
+    return sorted(path.name for path in folder.iterdir())
 
 
-def test_graph_has_no_xla_islands(exported):
-    graph = (exported / "saved_model.pb").read_bytes()
-    assert b"_XlaMustCompile" not in graph
-    assert b"EagerPyFunc" not in graph
+def test_versions_count_up(served_model, quick, tmp_path):
+    folder = tmp_path / "deep" / "detector"
+    assert export_saved_model(served_model, folder) == folder / "1"
+    assert export_saved_model(served_model, str(folder)) == folder / "2"
+    assert export_saved_model(served_model, folder, version=10) == folder / "10"
+    assert export_saved_model(served_model, folder, overwrite=True) == folder / "11"
+    assert versions(folder) == ["1", "10", "11", "2"]
 
 
-def test_note_beside_the_graph(exported):
-    note = json.loads((exported / "detector.json").read_text())
-    assert note["class_names"] == ["cat"]
-    assert note["input_policy"]["long_side"] == 96
+def test_a_version_in_use_is_refused(served_model, quick, tmp_path):
+    folder = tmp_path / "detector"
+    export_saved_model(served_model, folder, version=3)
+    with pytest.raises(ValueError, match="3 exists. Choose another version, or overwrite"):
+        export_saved_model(served_model, folder, version=3)
+    (folder / "3" / "old").write_text("")
+    export_saved_model(served_model, folder, version=3, overwrite=True)
+    assert not (folder / "3" / "old").exists()
+    assert versions(folder) == ["3"]
+    for version in (0, -1, 1.5):
+        with pytest.raises(ValueError, match="`version` must be an int"):
+            export_saved_model(served_model, folder, version=version)
 
 
-def test_folder_in_use_is_refused(model, exported, tmp_path):
-    with pytest.raises(ValueError, match="is not empty"):
-        export_saved_model(model, exported)
+def test_other_things_are_left_alone(served_model, tmp_path):
     (tmp_path / "photo.jpg").write_text("precious")
-    with pytest.raises(ValueError, match="no SavedModel"):
-        export_saved_model(model, tmp_path, overwrite=True)
-    assert (tmp_path / "photo.jpg").exists()
+    (tmp_path / "numbers" / "1").mkdir(parents=True)
+    (tmp_path / "file").write_text("precious")
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "plain" / "saved_model.pb").write_text("graph")
+    for name in (".", "numbers", "file"):
+        with pytest.raises(ValueError, match="no SavedModel"):
+            export_saved_model(served_model, tmp_path / name, overwrite=True)
+    with pytest.raises(ValueError, match="without a version"):
+        export_saved_model(served_model, tmp_path / "plain", overwrite=True)
+    assert (tmp_path / "photo.jpg").exists() and (tmp_path / "file").exists()
 
 
-def test_an_export_that_fails_keeps_the_old_one(model, tmp_path, monkeypatch):
-    def failing(model):
+@pytest.mark.parametrize("moment", ["_save", "_note"])
+def test_an_export_that_fails_leaves_nothing(served_model, quick, tmp_path, monkeypatch, moment):
+    def failing(*_):
         raise RuntimeError("no space left")
 
-    (tmp_path / "detector").mkdir()
-    (tmp_path / "detector" / "saved_model.pb").write_text("old")
-    monkeypatch.setattr(saved_model, "_archive", failing)
-    with pytest.raises(RuntimeError):
-        export_saved_model(model, tmp_path / "detector", overwrite=True)
-    assert [path.name for path in tmp_path.iterdir()] == ["detector"]
-    assert (tmp_path / "detector" / "saved_model.pb").read_text() == "old"
+    export_saved_model(served_model, tmp_path / "old")
+    (tmp_path / "old" / "1" / "mark").write_text("old")
+    monkeypatch.setattr(saved_model, moment, failing)
+    for folder, given in (("old", {"version": 1, "overwrite": True}), ("old", {}), ("new", {})):
+        with pytest.raises(RuntimeError):
+            export_saved_model(served_model, tmp_path / folder, **given)
+    assert versions(tmp_path) == ["old"] and versions(tmp_path / "old") == ["1"]
+    assert (tmp_path / "old" / "1" / "mark").read_text() == "old"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["rpn_small", "fast_rcnn_small", "retinanet_small"])
-def test_every_kind_of_detector(name, tmp_path, batches):
-    import tensorflow as tf
+def test_layout_and_note(served_model, served_folder):
+    assert versions(served_folder) == ["1"]
+    note = json.loads((served_folder / "1" / "assets.extra" / "detector.json").read_text())
+    assert note["class_names"] == ["cat"]
+    assert note["input_policy"] == served_model.input_policy.get_config()
+    assert note["thresholds"] == {**options.thresholds(served_model), "max_pixels": 89_478_485}
+    assert set(note["thresholds"]) >= {"score_threshold", "nms_iou", "max_detections"}
+    assert note["precision"] == "float32" and note["status"]["0"] == "ok"
+    assert len(note["status"]) == 6
 
-    options = {} if name == "rpn_small" else {"num_classes": 2}
-    model = getattr(models, name)(input_policy=InputPolicy(64, 96), **options)
-    if name == "retinanet_small":
-        bias = model.head.class_logits.bias  # untrained, it would find nothing
-        bias.assign(np.zeros(bias.shape))
-    export_saved_model(model, tmp_path / "detector")
-    detect = tf.saved_model.load(str(tmp_path / "detector")).signatures["serving_default"]
-    x = {"images": batches["first_images"], "image_sizes": batches["first_sizes"]}
-    if name == "fast_rcnn_small":
-        boxes = [[[4, 4, 40, 30], [50, 10, 90, 60]], [[8, 8, 60, 40], [0, 0, 0, 0]]]
-        x["proposals"] = np.array(boxes, "float32")
-    served = detect(**{key: tf.constant(value) for key, value in x.items()})
-    expected = model.predict_on_batch(x)
-    assert set(served) == set(expected) == set(model.OUTPUTS)
-    assert expected["boxes"].any()
-    for key, values in expected.items():
-        np.testing.assert_allclose(served[key], values, rtol=1e-4, atol=1e-2, err_msg=key)
+
+def test_size_is_that_of_the_weights(served_model, served_folder):
+    """Beside the weights of use there is the graph, and nothing of training."""
+    folder = served_folder / "1"
+    stored = sum(file.stat().st_size for file in (folder / "variables").iterdir())
+    weights = sum(4 * np.prod(weight.shape) for weight in served_model.weights)
+    assert 0.95 * weights < stored < 1.05 * weights
+    # 2.4 MB of any detector: less than 5 % of those with a ResNet-50 and more
+    assert (folder / "saved_model.pb").stat().st_size < 3e6
+
+
+def test_command_line(run_folder, tmp_path, monkeypatch, capsys):
+    seen = []
+
+    def export(model, path, **given):
+        seen.append((path, given))
+        return path
+
+    monkeypatch.setattr(saved_model, "export_saved_model", export)
+    given = "--version 7 --precision bfloat16 --score-threshold 0.3 --nms-iou 0.4".split()
+    more = ["--max-detections", "9", "--max-pixels", "1000", "--overwrite"]
+    to = str(tmp_path / "exported")
+    assert main(["export", str(run_folder), "--to", to, *given, *more]) == 0
+    settings = ExportOptions("bfloat16", 0.3, 0.4, 9, 1000)
+    assert seen == [(to, {"version": 7, "overwrite": True, "options": settings})]
+    assert "saved_model_cli show --dir" in capsys.readouterr().out
+    assert parser().parse_args(["export", "run", "--to", "x"]).format == "saved_model"
+
+
+def test_errors_come_before_the_model_is_loaded(tmp_path, capsys):
+    (tmp_path / "photo.jpg").write_text("precious")
+    assert main(["export", "missing", "--to", str(tmp_path)]) == 1
+    assert "no SavedModel" in capsys.readouterr().err
+    given = ["--to", str(tmp_path / "new"), "--score-threshold", "2"]
+    assert main(["export", "missing", *given]) == 1
+    assert "`score_threshold` must lie in 0..1" in capsys.readouterr().err
+    assert versions(tmp_path) == ["photo.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"precision": "float16"}, "`precision` must be one of"),
+        ({"score_threshold": -0.1}, "`score_threshold` must lie in 0..1"),
+        ({"nms_iou": float("nan")}, "`nms_iou` must lie in 0..1"),
+        ({"max_detections": 0}, "`max_detections` must be a positive int"),
+        ({"max_pixels": 1.5}, "`max_pixels` must be a positive int"),
+    ],
+)
+def test_options_are_checked(given, message):
+    with pytest.raises(ValueError, match=message):
+        ExportOptions(**given)
+
+
+@pytest.mark.parametrize("name", ["libra_faster_rcnn_small", "retinanet_small", "rpn_small"])
+def test_options_change_a_copy(name):
+    given = {} if name == "rpn_small" else {"num_classes": 2}
+    model = getattr(models, name)(input_policy=InputPolicy(64, 96), **given)
+    before = model.get_config()
+    assert options.with_options(model, ExportOptions()) is model
+    wanted = ExportOptions("bfloat16", nms_iou=0.35, max_detections=1500)
+    changed = options.with_options(model, wanted)
+    found = options.thresholds(changed)
+    assert (found["nms_iou"], found["max_detections"]) == (0.35, 1500)
+    head = getattr(changed, changed.PARTS[-1])
+    assert head.compute_dtype == "bfloat16" and head.variable_dtype == "float32"
+    assert model.get_config() == before
+    for old, new in zip(model.weights, changed.weights, strict=True):
+        np.testing.assert_array_equal(old, new)
+    if name == "rpn_small":
+        assert head.settings.pre_nms_test == 1500  # else fewer would enter
+        with pytest.raises(ValueError, match="RegionProposalNetwork has no score_threshold"):
+            options.with_options(model, ExportOptions(score_threshold=0.5))
