@@ -88,7 +88,7 @@ def malformed_requests():
         ("images_float", np.zeros((1, 8, 8), "float32")),
     ]
     requests = [Request(inputs=inputs) for inputs in default]
-    requests += [Request(inputs={name: proto(value)}, signature=name) for name, value in pixels]
+    requests += [Request(inputs={"images": proto(value)}, signature=s) for s, value in pixels]
     return [*requests, Request(inputs={"image_bytes": one}, signature="none")]
 
 
