@@ -128,4 +128,4 @@ def test_all_verbs_on_a_converted_detector(tiny, photographs, tmp_path, capsys):
     boxes = str(tmp_path / "boxes.npz")
     assert main(["propose", run, voc, "--split", "val", "--num", "20", "--to", boxes]) == 0
     assert main(["export", run, "--to", str(tmp_path / "exported")]) == 0
-    assert (tmp_path / "exported" / "saved_model.pb").exists()
+    assert (tmp_path / "exported" / "1" / "saved_model.pb").exists()
