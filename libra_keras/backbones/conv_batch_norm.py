@@ -144,9 +144,9 @@ class ConvBatchNorm(keras.layers.Layer):
 
     def _convolve(self, x, kernel):
         pad, strides = self.kernel_size // 2, self.strides
-        if self.kernel_size == 1 and strides > 1:
-            # The same numbers; oneDNN's gradient of such kernels with strides, few channels and an
-            # odd batch writes out of bounds on CPUs.
+        if self.kernel_size == 1 and strides > 1 and kernel.shape[2] < 16:
+            # The same numbers. With so few channels, oneDNN's gradient of such a kernel writes out
+            # of bounds on CPUs; with more, leaving pixels out beforehand would cost a copy.
             x, strides = x[:, ::strides, ::strides], 1
         if strides == 1:  # "same" is symmetric here and saves a copy of the activations
             padding = "same"
