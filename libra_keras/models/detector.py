@@ -209,6 +209,12 @@ class Detector(keras.Model):
         positions = replicas.global_positions(batch_size)
         return random_keys(self.seed, 2 * self.trained_steps + stage, positions, num)
 
+    def _maybe_symbolic_build(self, *args, **kwargs):
+        # Under a strategy Keras adds up the replicas' first batches to learn their shapes, and
+        # fails where these differ. But for metrics of others, everything here is built.
+        if self._compile_metrics is not None:
+            super()._maybe_symbolic_build(*args, **kwargs)
+
     def predict_step(self, *args):
         """One batch of `predict`: Keras' own step, without the raw outputs."""
         result = super().predict_step(*args)
