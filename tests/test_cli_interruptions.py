@@ -58,13 +58,15 @@ def train(folder, act=None, when=lambda text: "Epoch" in text):
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="signals as on Unix")
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of other processes are Linux' own")
 @pytest.mark.slow
-def test_a_full_disk_ctrl_c_and_kills_change_nothing(tmp_path, environment, capsys):
+def test_a_full_disk_signals_and_kills_change_nothing(tmp_path, environment, capsys):
     import resource
 
     kill_and_resume = recipe()
     status, text = train(tmp_path / "whole")
     assert status == 0, text[-3000:]
     expected = kill_and_resume.contents(tmp_path / "whole")
+    assert train(tmp_path / "again")[0] == 0
+    assert kill_and_resume.compare(expected, kill_and_resume.contents(tmp_path / "again"))
 
     folder, checkpoints = tmp_path / "stopped", Checkpoints(tmp_path / "stopped" / "checkpoints")
     limit = 30_000  # bytes of a file: tables grow, weights do not fit
@@ -80,13 +82,12 @@ def test_a_full_disk_ctrl_c_and_kills_change_nothing(tmp_path, environment, caps
     )
     assert checkpoints.weights.stat().st_size > limit
 
-    status, text = train(folder, lambda process: process.send_signal(signal.SIGINT))
-    assert status == 130 and "Traceback" not in text
-    place = re.search(r"saved at epoch (\d), step (\d); the same command goes on", text)
-    assert (int(place[1]) - 1, int(place[2])) == (
-        checkpoints.read()["epoch"],
-        checkpoints.read()["step"],
-    )
+    for signum in (signal.SIGINT, signal.SIGTERM):  # Ctrl-C, and what a scheduler sends
+        status, text = train(folder, lambda process, signum=signum: process.send_signal(signum))
+        assert status == 128 + signum and "Traceback" not in text
+        place = re.search(r"saved at epoch (\d), step (\d); the same command goes on", text)
+        saved = checkpoints.read()
+        assert (int(place[1]) - 1, int(place[2])) == (saved["epoch"], saved["step"])
 
     status, text = train(folder)
     assert status == 0, text[-3000:]
