@@ -3,6 +3,7 @@
 from libra_keras.functional import (
     anchors,
     boxes,
+    control_flow,
     hard_examples,
     matching,
     native,
@@ -18,6 +19,7 @@ from libra_keras.functional import (
 __all__ = [
     "anchors",
     "boxes",
+    "control_flow",
     "hard_examples",
     "matching",
     "native",

@@ -3,7 +3,7 @@
 from keras import ops
 
 from libra_keras.functional import boxes as box_ops
-from libra_keras.functional import native
+from libra_keras.functional import control_flow, native
 from libra_keras.functional.ranking import top_k
 
 BLOCK = 128  # boxes decided at a time; 64 to 256 take the same time on a CPU
@@ -78,6 +78,7 @@ def _nms(boxes, scores, iou_threshold, groups, mask, max_output):
     valid = ops.all(boxes == boxes, axis=-1) & (scores == scores)  # NaN differs from itself
     if mask is not None:
         valid = valid & mask
+    num_boxes = boxes.shape[1]
     order = ops.argsort(ops.where(valid, -scores, float("inf")), axis=-1)
     padding = [[0, 0], [0, BLOCK - boxes.shape[1] % BLOCK]]  # at least one row
     valid = ops.pad(ops.take_along_axis(valid, order, axis=1), padding)
@@ -85,11 +86,11 @@ def _nms(boxes, scores, iou_threshold, groups, mask, max_output):
     boxes = ops.take_along_axis(boxes, order[:, :, None], axis=1)
     if groups is not None:
         groups = ops.take_along_axis(groups, order, axis=1)
-    kept = _suppress(boxes, groups, valid, iou_threshold, max_output)
+    kept = _suppress(boxes, groups, valid, iou_threshold, max_output, num_boxes)
     return _first(order, kept, max_output)
 
 
-def _suppress(boxes, groups, valid, iou_threshold, max_output):
+def _suppress(boxes, groups, valid, iou_threshold, max_output, num_boxes):
     """Which of the sorted boxes are kept, `(B, P)`, decided block by block.
 
     A block that starts at `start` has already lost what earlier blocks suppress. The greedy rule
@@ -124,19 +125,31 @@ def _suppress(boxes, groups, valid, iou_threshold, max_output):
         waiting = ops.any(kept & (block_of >= block), axis=-1)
         return ops.any(waiting & (done < max_output))
 
-    return ops.while_loop(unfinished, decide, (0, valid))[1]
+    line = control_flow.active()
+    if line is None or line.rounds is None:
+        return ops.while_loop(unfinished, decide, (0, valid))[1]
+    kept = valid
+    for block in range(-(-num_boxes // BLOCK)):
+        _, kept = decide(block, kept)
+    return kept
 
 
 def _fixed_point(candidates, suppresses):
     """Greedy choice among `(B, S)` candidates; `suppresses[b, i, j]` only where i < j."""
 
-    def changed(old, new):
-        return ops.any(old != new)
+    def again(_, kept):
+        choice = candidates & ~ops.any(suppresses & kept[:, :, None], axis=1)
+        return ops.any(choice != kept), choice
 
-    def again(old, new):
-        return new, candidates & ~ops.any(suppresses & new[:, :, None], axis=1)
-
-    return ops.while_loop(changed, again, (~candidates, candidates))[1]
+    line = control_flow.active()
+    if line is None or line.rounds is None:
+        # A loop on a flag, not on two generations: converters to ONNX mix those up.
+        return ops.while_loop(lambda changed, _: changed, again, (True, candidates))[1]
+    before = kept = candidates
+    for _ in range(line.rounds):
+        before, (_, kept) = kept, again(None, kept)
+    line.undecided.append(ops.sum(ops.cast(before != kept, "int32"), axis=-1))
+    return kept
 
 
 def _first(order, kept, max_output):

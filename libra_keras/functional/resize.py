@@ -10,6 +10,8 @@ import operator
 import numpy as np
 from keras import ops
 
+from libra_keras.functional import control_flow
+
 
 def resize_nearest(x, size):
     """Resizes `(B, H, W, C)` by nearest neighbours, at any size.
@@ -100,9 +102,14 @@ def _length(value):
         return value
 
 
+def _either(condition, fast, general):
+    """The result of `fast` where the condition holds when the graph runs, else of `general`."""
+    return general() if control_flow.active() else ops.cond(condition, fast, general)
+
+
 def _stretch(x, axis, old, new):
     if not (isinstance(old, int) and isinstance(new, int)):
-        return ops.cond(
+        return _either(
             ops.equal(new % old, 0),
             lambda: ops.repeat(x, new // old, axis=axis),
             lambda: ops.take(x, ops.arange(new, dtype="int32") * old // new, axis=axis),
@@ -119,7 +126,7 @@ def _stretch(x, axis, old, new):
 
 def _pool(x, axis, old, new):
     if not (isinstance(old, int) and isinstance(new, int)):
-        return ops.cond(
+        return _either(
             ops.equal(old % new, 0),
             lambda: _pool_equal_windows(x, axis, old // new, new),
             # A window spans at most this many positions, whatever the remainder is.

@@ -181,9 +181,8 @@ def weighted_sum(source, taps):
 
     def add(tap, pooled):
         y, x = tap // width, tap % width
-        rows, row_weights = ops.take(taps.rows, y, axis=-1), ops.take(taps.row_weights, y, axis=-1)
-        columns = ops.take(taps.columns, x, axis=-1)
-        column_weights = ops.take(taps.column_weights, x, axis=-1)
+        rows, row_weights = _tap(taps.rows, y), _tap(taps.row_weights, y)
+        columns, column_weights = _tap(taps.columns, x), _tap(taps.column_weights, x)
         values = ops.take(source, rows[:, :, None] + columns[:, None, :], axis=0)
         weights = (row_weights[:, :, None] * column_weights[:, None, :])[..., None]
         return pooled + ops.cast(values, "float32") * weights
@@ -194,3 +193,8 @@ def weighted_sum(source, taps):
             pooled = add(tap, pooled)
         return pooled
     return ops.fori_loop(1, width**2, add, pooled)
+
+
+def _tap(values, tap):
+    """Tap number `tap` of all bins `(R, S, T)`; a number known beforehand costs a slice only."""
+    return values[..., tap] if isinstance(tap, int) else ops.take(values, tap, axis=-1)
