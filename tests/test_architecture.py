@@ -28,7 +28,10 @@ ALLOWED = {
     "evaluation": {"evaluation", "data", "atomic", "averages"},
     "visualization": {"visualization", "data"},
     "training": {"training", "functional.native", "functional.replicas", "data.share", "atomic"},
-    "export": {"export", "functional.native", "models", "backbones", "data.images", "atomic"},
+    "export": {
+        "export", "functional.native", "functional.control_flow", "models", "backbones",
+        "data.images", "atomic",
+    },
 }  # fmt: skip
 # TensorFlow may be imported here; the backbones' block has functions with a faster twin.
 TENSORFLOW = {

@@ -2,9 +2,16 @@
 
 import importlib
 
-__all__ = ["ExportOptions", "export_saved_model"]
+__all__ = [
+    "ExportOptions",
+    "export_litert",
+    "export_onnx",
+    "export_openvino",
+    "export_saved_model",
+]
 
-_MODULES = {"ExportOptions": "options", "export_saved_model": "saved_model"}
+_FORMATS = ("litert", "onnx", "openvino", "saved_model")
+_MODULES = {"ExportOptions": "options", **{f"export_{name}": name for name in _FORMATS}}
 
 
 def __getattr__(name):

@@ -7,7 +7,7 @@ from keras import ops
 
 from libra_keras.backbones.conv_batch_norm import ConvBatchNorm
 from libra_keras.backbones.folding import folded_into
-from libra_keras.functional import native
+from libra_keras.functional import control_flow, native
 
 SPECS = {  # of what detectors take, by name: shape and dtype
     "images": ((None, None, None, 3), "uint8"),
@@ -18,7 +18,7 @@ SPECS = {  # of what detectors take, by name: shape and dtype
 CASTING = (keras.layers.Conv2D, keras.layers.Dense)
 
 
-def network(model, images_dtype="uint8"):
+def network(model, images_dtype="uint8", shapes=None):
     """Traces a detector from prepared images to boxes; the model stays as it is.
 
     The graph holds portable operations only: no XLA islands, no operation for detection that
@@ -32,12 +32,15 @@ def network(model, images_dtype="uint8"):
     Args:
         model: detector.
         images_dtype: of the images; their values are 0..255 in any case.
+        shapes: dict from the name of an input to a fixed shape, for runtimes that ask for one.
 
     Returns:
         `tf.function` of `images` `(B, H, W, 3)`, `image_sizes` int32 `(B, 2)` and, if the model
         takes them, `proposals` float32 `(B, P, 4)`; it returns a dict of `model.OUTPUTS`. It has
         been traced, once: whatever calls it shares one `ConcreteFunction`, which
-        `get_concrete_function()` returns. All sizes are free but the channels.
+        `get_concrete_function()` returns. All sizes are free but the channels. Inside
+        `control_flow.straight_line(rounds)` there is one output more, `unfinished` int32 `(B,)`:
+        how many boxes of an image the rounds left undecided.
 
     Example:
 
@@ -56,13 +59,22 @@ def network(model, images_dtype="uint8"):
         x = {name: given[name] for name in model.INPUTS}
         with native.portable(), folded_into(folded), _standing_in(cast):  # while it is traced
             outputs = model(x, training=False)
-        return {name: outputs[name] for name in model.OUTPUTS}
+            return {name: outputs[name] for name in model.OUTPUTS} | _unfinished(image_sizes)
 
     specs = {**SPECS, "images": (SPECS["images"][0], images_dtype)}
+    specs |= {name: (shape, specs[name][1]) for name, shape in (shapes or {}).items()}
     signature = [tf.TensorSpec(*specs[name], name=name) for name in model.INPUTS]
     function = tf.function(run, input_signature=signature, autograph=False)
     function.get_concrete_function().held = run  # TensorFlow's graphs let go of their variables
     return function
+
+
+def _unfinished(image_sizes):
+    line = control_flow.active()
+    if line is None or not line.undecided:
+        return {}
+    batch = ops.shape(image_sizes)[0]  # a search has the images of one level after another
+    return {"unfinished": sum(ops.sum(ops.reshape(n, (-1, batch)), axis=0) for n in line.undecided)}
 
 
 def _folded(model):

@@ -1,0 +1,120 @@
+"""The folder of an export for another runtime than TensorFlow: a graph, and a note beside it."""
+
+import contextlib
+import importlib.util
+from pathlib import Path
+
+import libra_keras
+from libra_keras import atomic
+from libra_keras.export.options import ExportOptions, thresholds
+from libra_keras.export.saved_model import check_backend
+
+NAME = "detector"  # of all files
+NOTE = f"{NAME}.json"
+ROUNDS = 12  # of NMS, where loops are written out; photographs need about half as many
+
+
+def check_folder(path, overwrite, graph, modules):
+    """Raises what an export would, before anything is computed.
+
+    Args:
+        path: folder of the export.
+        overwrite: bool, whether an earlier export in it is replaced.
+        graph: suffix of the file that makes the folder an export, such as `".onnx"`.
+        modules: names of the modules that the export needs.
+
+    Raises:
+        ValueError: if the folder is not empty, and `overwrite` is false or what it holds is no
+            such export; or if the backend is not TensorFlow.
+        ImportError: if a package is missing. The message says how to install it.
+
+    Example:
+
+    >>> import tempfile
+    >>> from libra_keras.export.folder import check_folder
+    >>> try:
+    ...     check_folder(tempfile.mkdtemp(), False, ".onnx", ["no_such_package"])
+    ... except ImportError as error:
+    ...     print(error)
+    Writing .onnx files needs no_such_package: pip install 'libra-keras[onnx]'
+    """
+    check_backend(f"A {graph} file")
+    missing = [name for name in modules if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ImportError(
+            f"Writing {graph} files needs {missing[0]}: pip install 'libra-keras[{_EXTRAS[graph]}]'"
+        )
+    path = Path(path)
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return
+    is_export = (path / f"{NAME}{graph}").is_file()
+    is_export = is_export and all(file.stem == NAME for file in path.iterdir())
+    if not (overwrite and is_export):
+        what = (
+            "is not empty" if is_export else f"holds something that is no export of {graph} files"
+        )
+        raise ValueError(f"{path} {what}. Choose another folder, or overwrite an earlier export")
+
+
+_EXTRAS = {".onnx": "onnx", ".xml": "openvino", ".tflite": "litert"}
+
+
+def check_precision(options):
+    """Returns the options, or the default ones; other runtimes have float32 only.
+
+    Raises:
+        ValueError: if the options ask for another precision.
+
+    Example:
+
+    >>> from libra_keras.export.folder import check_precision
+    >>> check_precision(None).precision
+    'float32'
+    """
+    options = options or ExportOptions()
+    if options.precision != "float32":
+        raise ValueError(
+            "Only a saved_model can be of another precision than float32. "
+            f"Received: precision={options.precision!r}"
+        )
+    return options
+
+
+@contextlib.contextmanager
+def writing(path, model, **more):
+    """Gives a folder to write to, which takes the place of `path` with a note at the end.
+
+    Args:
+        path: folder of the export.
+        model: detector, whose classes, input policy and thresholds are noted.
+        **more: what else is noted.
+
+    Yields:
+        `Path` of the files without their suffix.
+
+    Example:
+
+    >>> import json, tempfile
+    >>> from pathlib import Path
+    >>> from libra_keras.export.folder import writing
+    >>> from libra_keras.models import rpn_small
+    >>> folder = Path(tempfile.mkdtemp()) / "exported"
+    >>> with writing(folder, rpn_small(), opset=18) as files:
+    ...     _ = files.with_suffix(".onnx").write_text("graph")
+    >>> json.loads((folder / "detector.json").read_text())["thresholds"]["nms_iou"]
+    0.7
+    """
+    note = {
+        "class_names": model.class_names,
+        "input_policy": model.input_policy.get_config(),
+        "thresholds": thresholds(model),
+        "inputs": list(model.INPUTS),
+        "outputs": list(model.OUTPUTS),
+        "boxes": "x1, y1, x2, y2 in pixels of the padded image",
+        **more,
+        "libra_keras": libra_keras.__version__,
+    }
+    with atomic.replacing(path) as unfinished:
+        unfinished.mkdir()
+        yield unfinished / NAME
+        atomic.write_json(unfinished / NOTE, note)

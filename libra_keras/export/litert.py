@@ -1,0 +1,92 @@
+"""A detector as a LiteRT (TensorFlow Lite) file, of builtin operations only."""
+
+import tempfile
+from pathlib import Path
+
+from libra_keras.export import folder
+from libra_keras.export.network import network
+from libra_keras.export.options import with_options
+from libra_keras.functional import control_flow
+
+ORIENTATIONS = {"landscape": (3, 4), "portrait": (4, 3)}  # of images, height and width
+
+
+def export_litert(model, path, overwrite=False, options=None, batch_size=1, num_proposals=1000):
+    """Writes a detector as `detector.tflite`, with `detector.json` beside it.
+
+    Inputs and outputs are those of `export_onnx`, but LiteRT wants fixed sizes. The file has one
+    signature for each of the two sizes that `model.input_policy` pads images to: `landscape` and,
+    unless both are one square, `portrait`. They share the weights. NMS is a loop that runs until
+    it is done, so results are exact. No operations of TensorFlow are needed ("Flex").
+
+    Args:
+        model: detector; it stays as it is.
+        path: folder of both files; it is made.
+        overwrite: bool, whether an earlier export in it is replaced; it stays if this one fails.
+        options: `ExportOptions`, of precision float32; `max_pixels` has no meaning here.
+        batch_size: int, images of a call.
+        num_proposals: int P, of a `FastRCNN`.
+
+    Returns:
+        `Path` of the file `detector.tflite`.
+
+    Raises:
+        ValueError: if the folder holds something else, the backend is not TensorFlow, or an option
+            does not fit.
+
+    Example:
+
+    ```python
+    file = export_litert(model, "exported")
+    detect = ai_edge_litert.interpreter.Interpreter(str(file)).get_signature_runner("landscape")
+    image, size = model.input_policy.prepare(libra_keras.data.read_image("photo.jpg"))
+    found = detect(images=image[None], image_sizes=np.int32([size]))
+    ```
+    """
+    check_export(path, overwrite)
+    model = with_options(model, folder.check_precision(options))
+    graphs = _graphs(model, batch_size, num_proposals)
+    sizes = {"batch_size": batch_size, "signatures": list(graphs)}
+    with folder.writing(path, model, **sizes) as files:
+        files.with_suffix(".tflite").write_bytes(_converted(graphs))
+    return Path(path, f"{folder.NAME}.tflite")
+
+
+def check_export(path, overwrite=False):
+    """Raises what `export_litert` would, before anything is computed.
+
+    Example:
+
+    >>> import tempfile
+    >>> from libra_keras.export import litert
+    >>> litert.check_export(tempfile.mkdtemp())
+    """
+    folder.check_folder(path, overwrite, ".tflite", ())  # TensorFlow has the converter
+
+
+def _graphs(model, batch_size, num_proposals):
+    """Functions of fixed sizes, traced, by the name of the signature."""
+    sizes = {name: model.input_policy.bucket_size(*shape) for name, shape in ORIENTATIONS.items()}
+    if sizes["landscape"] == sizes["portrait"]:
+        del sizes["portrait"]
+    graphs = {}
+    for name, size in sizes.items():
+        shapes = {"images": (batch_size, *size, 3), "image_sizes": (batch_size, 2)}
+        if "proposals" in model.INPUTS:
+            shapes["proposals"] = (batch_size, num_proposals, 4)
+        with control_flow.straight_line():
+            graphs[name] = network(model, shapes=shapes)
+    return graphs
+
+
+def _converted(graphs):
+    import tensorflow as tf
+
+    traced = {name: graph.get_concrete_function() for name, graph in graphs.items()}
+    bundle = tf.Module()
+    bundle.weights = [list(graph.variables) for graph in traced.values()]
+    with tempfile.TemporaryDirectory() as made:
+        tf.saved_model.save(bundle, made, signatures=traced)
+        converter = tf.lite.TFLiteConverter.from_saved_model(made, signature_keys=list(traced))
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        return converter.convert()

@@ -1,0 +1,97 @@
+"""A detector as an ONNX file, for onnxruntime."""
+
+import contextlib
+import os
+from pathlib import Path
+
+from libra_keras.export import folder
+from libra_keras.export.network import network
+from libra_keras.export.options import with_options
+from libra_keras.functional import control_flow
+
+OPSET = 18
+MODULES = ("tf2onnx", "onnx")
+
+
+def export_onnx(model, path, overwrite=False, options=None):
+    """Writes a detector as `detector.onnx`, with `detector.json` beside it.
+
+    The graph takes what `model.input_policy.prepare` makes of images: `images` uint8
+    `(B, H, W, 3)`, RGB, and `image_sizes` int32 `(B, 2)`, height and width before padding; a
+    `FastRCNN` also `proposals` float32 `(B, P, 4)` in pixels of the padded image, zeros in
+    padding. It gives what `model.predict` gives, boxes in pixels of the padded image. B, H and W
+    are free. NMS is a loop that runs until it is done, so results are exact.
+
+    The note has the class names, the input policy and the thresholds. `recipes/run_onnx.py` runs
+    both files on photographs, with NumPy, Pillow and onnxruntime alone.
+
+    Args:
+        model: detector; it stays as it is.
+        path: folder of both files; it is made.
+        overwrite: bool, whether an earlier export in it is replaced; it stays if this one fails.
+        options: `ExportOptions`, of precision float32; `max_pixels` has no meaning here.
+
+    Returns:
+        `Path` of the ONNX file.
+
+    Raises:
+        ValueError: if the folder holds something else, the backend is not TensorFlow, or an option
+            does not fit.
+        ImportError: without the packages of `libra-keras[onnx]`.
+
+    Example:
+
+    ```python
+    file = export_onnx(model, "exported")
+    session = onnxruntime.InferenceSession(file)
+    image, size = model.input_policy.prepare(libra_keras.data.read_image("photo.jpg"))
+    found = session.run(None, {"images": image[None], "image_sizes": np.int32([size])})
+    ```
+    """
+    check_export(path, overwrite)
+    model = with_options(model, folder.check_precision(options))
+    with folder.writing(path, model, opset=OPSET) as files:
+        write(files.with_suffix(".onnx"), model)
+    return Path(path, f"{folder.NAME}.onnx")
+
+
+def check_export(path, overwrite=False):
+    """Raises what `export_onnx` would, before anything is computed.
+
+    Example:
+
+    >>> from libra_keras.export import onnx
+    >>> onnx.MODULES
+    ('tf2onnx', 'onnx')
+    """
+    folder.check_folder(path, overwrite, ".onnx", MODULES)
+
+
+def write(file, model, rounds=None):
+    """Writes the graph of a detector.
+
+    Args:
+        file: path of the ONNX file.
+        model: detector.
+        rounds: int, how many times loops are written out, or `None` for loops.
+    """
+    import tf2onnx
+
+    with control_flow.straight_line(rounds):
+        function = network(model)
+    with _quick():
+        tf2onnx.convert.from_function(
+            function, function.input_signature, opset=OPSET, output_path=str(file)
+        )
+
+
+@contextlib.contextmanager
+def _quick():
+    """Without a copy of the graph for each of tf2onnx's passes, in case one fails."""
+    name = "TF2ONNX_CATCH_ERRORS"
+    old = os.environ.get(name)
+    os.environ[name] = "FALSE"
+    try:
+        yield
+    finally:
+        os.environ.pop(name) if old is None else os.environ.update({name: old})

@@ -1,0 +1,65 @@
+"""A detector as OpenVINO's intermediate representation."""
+
+import tempfile
+from pathlib import Path
+
+from libra_keras.export import folder, onnx
+from libra_keras.export.options import with_options
+
+MODULES = (*onnx.MODULES, "openvino")
+
+
+def export_openvino(model, path, overwrite=False, options=None, rounds=folder.ROUNDS):
+    """Writes a detector as `detector.xml` and `detector.bin`, with `detector.json` beside them.
+
+    Inputs and outputs are those of `export_onnx`; B, H and W are free. OpenVINO cannot read NMS's
+    nested loops, so a fixed number of rounds is written out. One more output, `unfinished` int32
+    `(B,)`, counts the boxes of an image that the last round still changed: where it is 0, results
+    are exact, and else some boxes may be missing or may overlap.
+
+    Args:
+        model: detector; it stays as it is.
+        path: folder of the files; it is made.
+        overwrite: bool, whether an earlier export in it is replaced; it stays if this one fails.
+        options: `ExportOptions`, of precision float32; `max_pixels` has no meaning here.
+        rounds: int, how long a chain of boxes, each overlapping the next, may be among 128 boxes
+            of similar score.
+
+    Returns:
+        `Path` of the file `detector.xml`.
+
+    Raises:
+        ValueError, ImportError: as `export_onnx`.
+
+    Example:
+
+    ```python
+    file = export_openvino(model, "exported")
+    detect = openvino.Core().compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    image, size = model.input_policy.prepare(libra_keras.data.read_image("photo.jpg"))
+    found = detect({"images": image[None], "image_sizes": np.int32([size])})
+    boxes, scores, unfinished = (found[key] for key in ("boxes", "scores", "unfinished"))
+    ```
+    """
+    check_export(path, overwrite)
+    model = with_options(model, folder.check_precision(options))
+    import openvino
+
+    with folder.writing(path, model, rounds=rounds) as files, tempfile.TemporaryDirectory() as made:
+        intermediate = Path(made, "detector.onnx")
+        onnx.write(intermediate, model, rounds)
+        graph = openvino.convert_model(intermediate)
+        openvino.save_model(graph, files.with_suffix(".xml"), compress_to_fp16=False)
+    return Path(path, f"{folder.NAME}.xml")
+
+
+def check_export(path, overwrite=False):
+    """Raises what `export_openvino` would, before anything is computed.
+
+    Example:
+
+    >>> from libra_keras.export import openvino
+    >>> openvino.MODULES
+    ('tf2onnx', 'onnx', 'openvino')
+    """
+    folder.check_folder(path, overwrite, ".xml", MODULES)
