@@ -49,8 +49,16 @@ def export_openvino(model, path, overwrite=False, options=None, rounds=folder.RO
         intermediate = Path(made, "detector.onnx")
         onnx.write(intermediate, model, rounds)
         graph = openvino.convert_model(intermediate)
+        _order_ties(graph)
         openvino.save_model(graph, files.with_suffix(".xml"), compress_to_fp16=False)
     return Path(path, f"{folder.NAME}.xml")
+
+
+def _order_ties(graph):
+    """Equal scores come by their index, as everywhere else, not in any order."""
+    for node in graph.get_ordered_ops():
+        if node.get_type_name() == "TopK":
+            node.set_attribute("stable", True)
 
 
 def check_export(path, overwrite=False):

@@ -1,0 +1,181 @@
+"""Exports for other runtimes, run by those runtimes, give the boxes of `predict`."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from libra_keras import export, models
+from libra_keras.data import InputPolicy
+from libra_keras.export import folder, onnx
+
+RECIPE = Path(__file__).parents[2] / "recipes" / "run_onnx.py"
+PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino", "litert": "ai_edge_litert"}
+# Reads no image through this package, and needs no TensorFlow.
+ALONE = """
+import runpy, sys
+for name in ("tensorflow", "keras", "libra_keras"):
+    sys.modules[name] = None
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def need(*kinds):
+    for kind in kinds:
+        for name in {PACKAGES[kind], *({"tf2onnx"} if kind != "litert" else ())}:
+            if importlib.util.find_spec(name) is None:
+                pytest.skip(f"{name} is not installed")
+
+
+def onnx_runner(file):
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return lambda x: dict(zip(names, session.run(names, x), strict=True))
+
+
+def openvino_runner(file):
+    import openvino
+
+    model = openvino.Core().compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    names = {output.any_name: output for output in model.outputs}
+
+    def run(x):
+        found = model(x)
+        return {name: np.array(found[output]) for name, output in names.items()}
+
+    return run
+
+
+def litert_runner(file):
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(file))
+
+    def run(x):
+        height, width = x["images"].shape[1:3]
+        detect = interpreter.get_signature_runner("portrait" if height > width else "landscape")
+        rows = [
+            detect(**{name: value[i : i + 1] for name, value in x.items()})
+            for i in range(len(x["images"]))
+        ]
+        return {key: np.concatenate([row[key] for row in rows]) for key in rows[0]}
+
+    return run
+
+
+RUNNERS = {"onnx": onnx_runner, "openvino": openvino_runner, "litert": litert_runner}
+
+
+def batches(model):
+    """Two landscape images, padded and not, and a portrait one."""
+    rng = np.random.default_rng(0)
+    for *sizes, shape in (((64, 96), (50, 96), (64, 96)), ((96, 60), (96, 64))):
+        images = rng.integers(0, 255, (len(sizes), *shape, 3)).astype("uint8")
+        x = {"images": images, "image_sizes": np.array(sizes, "int32")}
+        if "proposals" in model.INPUTS:
+            boxes = [[4, 4, 40, 30], [20, 10, 60, 60], [8, 8, 60, 40], [0, 0, 0, 0]]
+            x["proposals"] = np.array([boxes] * len(sizes), "float32")
+        yield x
+
+
+def check(model, run):
+    """The runtime gives what `predict` gives, for both orientations and batches of other sizes."""
+    for x in batches(model):
+        found, expected = run(x), model.predict_on_batch(x)
+        assert not np.any(found.pop("unfinished", 0))
+        assert set(found) == set(model.OUTPUTS) and expected["boxes"].any()
+        for key, values in expected.items():
+            exact = values.dtype.kind in "ib"
+            limits = {"atol": 0 if exact else 1e-4 if key == "scores" else 0.1, "rtol": 0}
+            np.testing.assert_allclose(found[key], values, **limits, err_msg=key)
+
+
+@pytest.fixture(scope="module")
+def onnx_folder(served_model, tmp_path_factory):
+    need("onnx")
+    path = tmp_path_factory.mktemp("onnx") / "exported"
+    export.export_onnx(served_model, path)
+    return path
+
+
+@pytest.mark.slow
+def test_onnx_of_a_trained_detector(served_model, onnx_folder):
+    check(served_model, onnx_runner(onnx_folder / "detector.onnx"))
+    note = json.loads((onnx_folder / "detector.json").read_text())
+    assert note["class_names"] == ["cat"] and note["input_policy"]["long_side"] == 96
+    assert note["thresholds"]["score_threshold"] == 0.05
+
+
+@pytest.mark.slow
+def test_recipe_without_keras(served_model, onnx_folder, tmp_path):
+    rng = np.random.default_rng(0)
+    paths = []
+    for i, size in enumerate([(40, 70), (70, 40), (200, 300)]):
+        paths.append(tmp_path / f"{i}.png")
+        Image.fromarray(rng.integers(0, 255, (*size, 3), "uint8")).save(paths[-1])
+    command = [sys.executable, "-c", ALONE, RECIPE, onnx_folder, *paths, "--score", "0.1"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = [line.split("\t") for line in done.stdout.splitlines()]
+    for path in paths:
+        expected = served_model.detect(str(path), score_threshold=0.1)
+        mine = [line[1:] for line in lines if line[0] == str(path)]
+        assert [line[0] for line in mine] == expected["names"] and mine
+        boxes = np.array([line[2:] for line in mine], "float32")
+        np.testing.assert_allclose(boxes, expected["boxes"], atol=0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("onnx", "fast_rcnn_small"),
+        ("openvino", "libra_faster_rcnn_small"),
+        ("litert", "libra_faster_rcnn_small"),
+        ("litert", "retinanet_small"),
+        ("litert", "rpn_small"),
+        ("litert", "fast_rcnn_small"),
+    ],
+)
+def test_every_kind_of_detector(kind, name, tmp_path):
+    need(kind)
+    options = {} if name == "rpn_small" else {"num_classes": 2}
+    model = getattr(models, name)(input_policy=InputPolicy(64, 96), **options)
+    if name == "retinanet_small":
+        bias = model.head.class_logits.bias  # untrained, it would find nothing
+        bias.assign(np.zeros(bias.shape))
+    fixed = {"num_proposals": 4} if (kind, name) == ("litert", "fast_rcnn_small") else {}
+    file = getattr(export, f"export_{kind}")(model, tmp_path / "exported", **fixed)
+    check(model, RUNNERS[kind](file))
+
+
+def test_folder_in_use_is_refused(tmp_path):
+    (tmp_path / "detector.onnx").write_text("old")
+    with pytest.raises(ValueError, match="is not empty"):
+        folder.check_folder(tmp_path, False, ".onnx", ())
+    folder.check_folder(tmp_path, True, ".onnx", ())
+    with pytest.raises(ValueError, match=r"no export of \.xml"):
+        folder.check_folder(tmp_path, True, ".xml", ())
+    (tmp_path / "photo.jpg").write_text("precious")
+    with pytest.raises(ValueError, match=r"no export of \.onnx"):
+        folder.check_folder(tmp_path, True, ".onnx", ())
+
+
+def test_missing_packages_are_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx, "MODULES", ("not_there",))
+    with pytest.raises(ImportError, match=r"pip install 'libra-keras\[onnx\]'"):
+        export.export_onnx(None, tmp_path / "exported")
+
+
+def test_other_precisions_are_refused(tmp_path):
+    options = export.ExportOptions(precision="bfloat16")
+    with pytest.raises(ValueError, match="float32"):
+        export.export_litert(models.rpn_small(), tmp_path / "exported", options=options)
