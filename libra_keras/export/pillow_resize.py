@@ -31,7 +31,7 @@ def resize(image, size):
     >>> import tensorflow as tf
     >>> image = tf.constant([[[0], [0], [90], [30]]], tf.uint8)
     >>> resize(image, [1, 2])[0, :, 0].numpy().tolist()
-    [13, 52]
+    [13, 51]
 
     Reference: Pillow's `Resample.c`.
     """
