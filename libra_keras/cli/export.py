@@ -1,7 +1,6 @@
 """Write a trained detector for programs without Keras: images in, boxes out."""
 
 import importlib
-import importlib.util
 
 from libra_keras.cli.runs import add_run_arguments, load_detector
 
@@ -12,6 +11,8 @@ EXAMPLES = """examples:
       in another program: tf.saved_model.load("exported/mine/1").signatures
   libra-keras export runs/mine --to exported/mine --score-threshold 0.5 --precision bfloat16
       the next version beside it, with other settings
+  libra-keras export runs/mine --to exported/onnx --format onnx
+      writes detector.onnx and detector.json; recipes/run_onnx.py runs them
 """
 
 
@@ -19,11 +20,13 @@ def add_arguments(parser):
     """Adds the options of the verb."""
     add_run_arguments(parser)
     parser.add_argument(
-        "--to", metavar="FOLDER", required=True, help="of all versions; its name is the model's"
+        "--to",
+        metavar="FOLDER",
+        required=True,
+        help="of all versions of a saved_model, whose name is its own; else of the files",
     )
-    known = [name for name in FORMATS if importlib.util.find_spec(f"libra_keras.export.{name}")]
     parser.add_argument(
-        "--format", choices=known, default=known[0], help="what to write; default: saved_model"
+        "--format", choices=FORMATS, default=FORMATS[0], help="what to write; default: saved_model"
     )
     parser.add_argument(
         "--version",

@@ -9,6 +9,7 @@ and images are noise of exactly the size asked for.
 """
 
 import argparse
+import functools
 import os
 import statistics
 import sys
@@ -49,9 +50,9 @@ def noise_batch(num, height, width, num_objects=8):
     return images, truth
 
 
-def inference(model, height, width):
-    """Returns a function that detects in one image."""
-    images, _ = noise_batch(1, height, width)
+def inference(model, height, width, num=1):
+    """Returns a function that detects in one image, or a batch."""
+    images, _ = noise_batch(num, height, width)
 
     def run():
         with torch.no_grad():
@@ -95,8 +96,9 @@ def main():
     torch.manual_seed(0)
     torch.set_num_threads(args.threads)
     model = detector(height, width)
-    names = ("inference, batch 1", "training step, batch 2")
-    functions = [make(model, height, width) for make in (inference, training_step)]
+    batch_of_8 = functools.partial(inference, num=8)
+    names = ("inference, batch 1", "training step, batch 2", "inference, batch 8")
+    functions = [make(model, height, width) for make in (inference, training_step, batch_of_8)]
     versions = f"torchvision {torchvision.__version__}, torch {torch.__version__}"
     print(f"{versions}, {torch.get_num_threads()} threads", flush=True)
     if args.serve:

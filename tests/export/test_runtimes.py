@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from libra_keras import export, models
+from libra_keras.cli import main
 from libra_keras.data import InputPolicy
 from libra_keras.export import folder, onnx
 
@@ -99,10 +100,10 @@ def check(model, run):
 
 
 @pytest.fixture(scope="module")
-def onnx_folder(served_model, tmp_path_factory):
+def onnx_folder(run_folder, tmp_path_factory):
     need("onnx")
     path = tmp_path_factory.mktemp("onnx") / "exported"
-    export.export_onnx(served_model, path)
+    assert main(["export", str(run_folder), "--to", str(path), "--format", "onnx"]) == 0
     return path
 
 
