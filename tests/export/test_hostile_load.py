@@ -22,7 +22,7 @@ def benchmark(monkeypatch):
     return recipe("benchmarks/serving_load.py")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def server(served_folder):
     need_serving()
     with prediction_server(served_folder) as (address, process):
