@@ -1,0 +1,51 @@
+"""`libra-keras train` in a terminal on JAX and PyTorch: the bar, the warnings, the files."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from processes import TESTS, need
+
+pty = pytest.importorskip("pty", reason="terminals as on Unix")
+RUN = (
+    "shapes --model rpn_small --train-split 16 --val-split 4 --batch 2 --epochs 1 "
+    "--short-side 64 --long-side 64"
+).split()
+
+
+def in_a_terminal(command, environment):
+    """Exit status and output of a program that believes somebody watches it."""
+    ours, its = pty.openpty()
+    process = subprocess.Popen(command, stdout=its, stderr=its, env=environment)
+    os.close(its)
+    shown = b""
+    while True:
+        try:
+            shown += os.read(ours, 2**16)
+        except OSError:  # how Linux says that the other end is closed
+            break
+    os.close(ours)
+    return process.wait(), shown.decode(errors="replace")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_the_bar_and_the_warnings_of_a_run(backend, tmp_path):
+    need(backend)
+    paths = os.pathsep.join([str(TESTS.parent), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": paths}
+    folder = tmp_path / "run"
+    command = [sys.executable, "-m", "libra_keras", "train", *RUN, "--to", str(folder)]
+    status, shown = in_a_terminal(command, environment)
+    assert status == 0, shown[-3000:]
+    bar = shown[shown.rindex("8/8") :]
+    for name in ("rpn_class_loss: ", "rpn_box_loss: ", "learning_rate: ", "images_per_second: "):
+        assert name in bar
+    assert json.loads((folder / "config.json").read_text())["backend"] == backend
+    # An untrained box loss is small beside the other, and the run says so.
+    warnings = json.loads((folder / "metrics.json").read_text())["warnings"]
+    assert "losses" in warnings
+    assert all(f"Warning: {each['message']}." in shown for each in warnings.values())
+    assert (folder / "curves.png").exists() and (folder / "detections.png").exists()
