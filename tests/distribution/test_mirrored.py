@@ -59,7 +59,6 @@ data = datasets[0].concatenate(datasets[1]).concatenate(datasets[2]).repeat()
 def built(strategy, batch_norm):
     keras.utils.set_random_seed(0)
     with strategy.scope():
-        # 16 wide: with 8, and an odd batch, TensorFlow 2.21's gradient on CPUs writes out of bounds
         backbone = ResNet(18, width=16, frozen_stages=-1, batch_norm=batch_norm)
         model = constructor(3, backbone=backbone)
         model.compile(SGD(0.001, gradient_accumulation_steps=accumulated or None))
