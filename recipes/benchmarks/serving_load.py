@@ -203,7 +203,8 @@ class Memory:
         for answered, size in self.samples:
             parts[min(answered * 4 // num, 3)].append(size)
         return [
-            {"median": round(statistics.median(part)), "most": round(max(part))} for part in parts
+            {"median": round(statistics.median(part or [0])), "most": round(max(part, default=0))}
+            for part in parts
         ]
 
 
