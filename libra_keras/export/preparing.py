@@ -75,7 +75,9 @@ def prepare_batch(function, items, policy):
         return tf.cond(is_good, lambda: _prepare(image, status, policy), lambda: nothing)
 
     # Two at a time: a server runs several requests at once, and large images take much memory.
-    return tf.map_fn(each, items, fn_output_signature=specs, parallel_iterations=2)
+    # A GPU would not help with integers, and lacks some of the operations.
+    with tf.device("/CPU:0"):
+        return tf.map_fn(each, items, fn_output_signature=specs, parallel_iterations=2)
 
 
 def _prepare(image, status, policy):
