@@ -25,7 +25,6 @@ def test_folded_is_what_inference_does(rng, options):
     x = rng.normal(size=(2, 6, 7, 4)).astype("float32")
     expected = ops.convert_to_numpy(layer(x))
     kernel, bias = (ops.convert_to_numpy(value) for value in layer.folded())
-    # conv(x) is 0 for x = 0, so the shift is all that is left of an image of 0
     scale = ops.convert_to_numpy(layer.gamma) / np.sqrt(
         ops.convert_to_numpy(layer.moving_variance) + 1e-5
     )

@@ -41,7 +41,9 @@ def all_nodes(graph):
     return [*definition.node, *(node for function in functions for node in function.node_def)]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [NAMES[0], *(pytest.param(name, marks=pytest.mark.slow) for name in NAMES[1:])]
+)
 def test_numbers_operations_and_weights(name):
     model = make(name)
     before = [np.array(weight) for weight in model.weights]
