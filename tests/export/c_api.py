@@ -44,7 +44,7 @@ class Buffer(ctypes.Structure):
 def library():
     """The C API of the TensorFlow that is installed, which is not imported."""
     folder = Path(importlib.util.find_spec("tensorflow").origin).parent
-    ctypes.CDLL(str(folder / "libtensorflow_framework.so.2"), mode=ctypes.RTLD_GLOBAL)
+    ctypes.CDLL(str(folder / "libtensorflow_framework.so.2"))  # which the other needs
     api = ctypes.CDLL(str(folder / "libtensorflow_cc.so.2"))
     for returned, names in RETURNS.items():
         for name in names.split():
