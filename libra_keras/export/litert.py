@@ -24,7 +24,8 @@ def export_litert(model, path, overwrite=False, options=None, batch_size=1, num_
         path: folder of both files; it is made.
         overwrite: bool, whether an earlier export in it is replaced; it stays if this one fails.
         options: `ExportOptions`, of precision float32; `max_pixels` has no meaning here.
-        batch_size: int, images of a call.
+        batch_size: int, images of a call, or `None` for any number, which is slower: fewer
+            operations then run in XNNPACK.
         num_proposals: int P, of a `FastRCNN`.
 
     Returns:

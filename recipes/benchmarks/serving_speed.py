@@ -41,9 +41,10 @@ def build(options):
     import keras
 
     import libra_keras as lk
+    from libra_keras.cli.runs import load_detector
 
     if options.run:
-        return keras.saving.load_model(Path(options.run, "model.keras"), compile=False)
+        return load_detector(options.run)
     sides = sorted(map(int, options.size.split("x")))
     keras.utils.set_random_seed(0)
     policy = lk.data.InputPolicy(*sides)
@@ -65,8 +66,7 @@ def saved_model(options, signature="prepared"):
     """A signature of the SavedModel."""
     import tensorflow as tf
 
-    versions = sorted(Path(options.files, "saved_model").iterdir())
-    loaded = tf.saved_model.load(str(versions[-1]))
+    loaded = tf.saved_model.load(str(Path(options.files, "saved_model", "1")))
     run = loaded.signatures[signature]
 
     def call(x):
