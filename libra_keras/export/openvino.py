@@ -13,7 +13,8 @@ def export_openvino(model, path, overwrite=False, options=None, rounds=folder.RO
     """Writes a detector as `detector.xml` and `detector.bin`, with `detector.json` beside them.
 
     Inputs and outputs are those of `export_onnx`; B, H and W are free. OpenVINO cannot read NMS's
-    nested loops, so a fixed number of rounds is written out. One more output, `unfinished` int32
+    loops, so a fixed number of rounds is written out. (Nor that of a RoIAlign with
+    `sampling_ratio=0`: such a detector cannot be exported.) One more output, `unfinished` int32
     `(B,)`, counts the boxes of an image that the last round still changed: where it is 0, results
     are exact, and else some boxes may be missing or may overlap.
 
