@@ -18,7 +18,9 @@ def decode(data, max_pixels):
 
     Height and width are read from the header first. Grey images get three equal channels, an alpha
     channel is dropped, the 16 bits of grey PNG files are scaled to 8. An EXIF orientation is not
-    applied.
+    applied. Pixels are those of `read_image`, but for CMYK JPEG files: TensorFlow cuts a product
+    that Pillow rounds, and half of the values are one lower. PNG files of more than a million rows
+    or columns, which TensorFlow's decoder refuses, count as damaged.
 
     Args:
         data: scalar string tensor.

@@ -30,8 +30,8 @@ def export_saved_model(model, path, version=None, overwrite=False, options=None)
       `{"b64": ...}`), each of its own size;
     - `images`: `images` uint8 `(B, H, W, 3)`, RGB;
     - `images_float`: `images` float32 `(B, H, W, 3)` from 0 to 255;
-    - `prepared`: `images` and `image_sizes` as `model.input_policy.prepare` makes them, boxes in
-      pixels of the padded image: what `model.predict` takes and returns.
+    - `prepared`: `images` and `image_sizes` as `model.input_policy.prepare` makes them, one at
+      least, boxes in pixels of the padded image: what `model.predict` takes and returns.
 
     A `FastRCNN` also takes `proposals` float32 `(B, P, 4)` in pixels of the images, zeros in
     padding. The first three return `detection_boxes` float32 `(B, D, 4)`, x1, y1, x2, y2 in pixels;

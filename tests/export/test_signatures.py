@@ -254,6 +254,8 @@ def test_settings_of_the_export(tmp_path, photos):
     scores = found["detection_scores"]
     assert (scores[scores > 0] > 0.4).all()
     assert_empty(found, 1, 3)
+    large = served("images", images=np.zeros((2, 481, 640, 3), "uint8"))
+    assert large["status"].tolist() == [3, 3] and not large["num_detections"].any()
 
 
 @pytest.mark.slow
