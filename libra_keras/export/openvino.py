@@ -5,6 +5,7 @@ from pathlib import Path
 
 from libra_keras.export import folder, onnx
 from libra_keras.export.options import with_options
+from libra_keras.layers import MultilevelROIAlign
 
 MODULES = (*onnx.MODULES, "openvino")
 
@@ -14,9 +15,9 @@ def export_openvino(model, path, overwrite=False, options=None, rounds=folder.RO
 
     Inputs and outputs are those of `export_onnx`; B, H and W are free. OpenVINO cannot read NMS's
     loops, so a fixed number of rounds is written out. (Nor that of a RoIAlign with
-    `sampling_ratio=0`: such a detector cannot be exported.) One more output, `unfinished` int32
-    `(B,)`, counts the boxes of an image that the last round still changed: where it is 0, results
-    are exact, and else some boxes may be missing or may overlap.
+    `sampling_ratio=0`: such a detector is refused.) One more output, `unfinished` int32 `(B,)`,
+    counts the boxes of an image that the last round still changed: where it is 0, results are
+    exact, and else some boxes may be missing or may overlap.
 
     Args:
         model: detector; it stays as it is.
@@ -30,7 +31,8 @@ def export_openvino(model, path, overwrite=False, options=None, rounds=folder.RO
         `Path` of the file `detector.xml`.
 
     Raises:
-        ValueError, ImportError: as `export_onnx`.
+        ValueError: as `export_onnx`, and if a RoIAlign has `sampling_ratio=0`.
+        ImportError: as `export_onnx`.
 
     Example:
 
@@ -43,6 +45,7 @@ def export_openvino(model, path, overwrite=False, options=None, rounds=folder.RO
     ```
     """
     check_export(path, overwrite)
+    _check_loops(model)
     model = with_options(model, folder.check_precision(options))
     import openvino
 
@@ -53,6 +56,16 @@ def export_openvino(model, path, overwrite=False, options=None, rounds=folder.RO
         _order_ties(graph)
         openvino.save_model(graph, files.with_suffix(".xml"), compress_to_fp16=False)
     return Path(path, f"{folder.NAME}.xml")
+
+
+def _check_loops(model):
+    for layer in model._flatten_layers():
+        if isinstance(layer, MultilevelROIAlign) and layer.sampling_ratio == 0:
+            raise ValueError(
+                "OpenVINO does not read the loop of a RoIAlign with sampling_ratio=0. Export to "
+                "ONNX or LiteRT, or use a detector with a fixed number of samples. "
+                f"Received: sampling_ratio=0 in the layer {layer.name!r}"
+            )
 
 
 def _order_ties(graph):

@@ -77,3 +77,17 @@ def active():
     True
     """
     return _active[-1] if _active else None
+
+
+def may_loop():
+    """Whether graphs may have loops here: not inside `straight_line(rounds)`.
+
+    Example:
+
+    >>> from libra_keras.functional import control_flow
+    >>> with control_flow.straight_line(rounds=8):
+    ...     control_flow.may_loop()
+    False
+    """
+    line = active()
+    return line is None or line.rounds is None

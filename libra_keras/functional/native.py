@@ -53,6 +53,21 @@ def enabled():
     return keras.backend.backend() == "tensorflow" and _portable_depth == 0
 
 
+def is_portable_tensorflow():
+    """Whether a graph of TensorFlow is made here that other programs will run: in `portable()`.
+
+    Returns:
+        bool.
+
+    Example:
+
+    >>> from libra_keras.functional import native
+    >>> native.is_portable_tensorflow()
+    False
+    """
+    return keras.backend.backend() == "tensorflow" and _portable_depth > 0
+
+
 def compiled(function, **static):
     """Makes `function` one XLA kernel (an "island") inside whatever surrounds it, on TensorFlow.
 

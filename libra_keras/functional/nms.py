@@ -125,8 +125,7 @@ def _suppress(boxes, groups, valid, iou_threshold, max_output, num_boxes):
         waiting = ops.any(kept & (block_of >= block), axis=-1)
         return ops.any(waiting & (done < max_output))
 
-    line = control_flow.active()
-    if line is None or line.rounds is None:
+    if control_flow.may_loop():
         return ops.while_loop(unfinished, decide, (0, valid))[1]
     kept = valid
     for block in range(-(-num_boxes // BLOCK)):
@@ -141,10 +140,10 @@ def _fixed_point(candidates, suppresses):
         choice = candidates & ~ops.any(suppresses & kept[:, :, None], axis=1)
         return ops.any(choice != kept), choice
 
-    line = control_flow.active()
-    if line is None or line.rounds is None:
+    if control_flow.may_loop():
         # A loop on a flag, not on two generations: converters to ONNX mix those up.
         return ops.while_loop(lambda changed, _: changed, again, (True, candidates))[1]
+    line = control_flow.active()
     before = kept = candidates
     for _ in range(line.rounds):
         before, (_, kept) = kept, again(None, kept)

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 from keras import ops
 
+from libra_keras.functional import control_flow
+
 UNROLLED_TAPS = 4  # per axis; with more, a loop keeps the traced graph small
 
 
@@ -180,19 +182,71 @@ def weighted_sum(source, taps):
     width = taps.rows.shape[-1]
 
     def add(tap, pooled):
-        y, x = tap // width, tap % width
-        rows, row_weights = _tap(taps.rows, y), _tap(taps.row_weights, y)
-        columns, column_weights = _tap(taps.columns, x), _tap(taps.column_weights, x)
-        values = ops.take(source, rows[:, :, None] + columns[:, None, :], axis=0)
-        weights = (row_weights[:, :, None] * column_weights[:, None, :])[..., None]
-        return pooled + ops.cast(values, "float32") * weights
+        return pooled + _read(source, taps, tap // width, tap % width)
 
-    pooled = add(0, ops.zeros((1, 1, 1, source.shape[-1])))
-    if width <= UNROLLED_TAPS:
+    pooled = _read(source, taps, 0, 0)
+    if width <= UNROLLED_TAPS or not control_flow.may_loop():
         for tap in range(1, width**2):
             pooled = add(tap, pooled)
         return pooled
     return ops.fori_loop(1, width**2, add, pooled)
+
+
+def weighted_sum_of_used(source, taps):
+    """As `weighted_sum`, but reads the taps in use, for `Taps` that tell how many these are.
+
+    Most boxes use few of the T taps per axis. Boxes are sorted by the larger of their two numbers;
+    then tap (y, x) concerns those in front, whose number exceeds max(y, x). How many these are is
+    known when the graph runs only, so this is for TensorFlow's graphs, and for inference.
+
+    Args:
+        source, taps: as in `weighted_sum`; `num_rows` and `num_columns` are needed.
+
+    Returns:
+        float32 tensor `(R, S, S, C)`.
+
+    Example: the bins are 16 cells wide, so 17 of 17 taps are in use along x, but 2 along y.
+
+    >>> from keras import ops
+    >>> from libra_keras.functional import roi_taps
+    >>> cells = ops.tile(ops.arange(32, dtype="float32")[:, None], (2, 1))
+    >>> levels, sizes = ops.zeros((1, 1), "int32"), ops.convert_to_tensor([[2, 32]])
+    >>> boxes = ops.convert_to_tensor([[[0.0, 0.0, 32.0, 2.0]]])
+    >>> taps = roi_taps.find_taps(boxes, levels, sizes, (1,), 2, 0, True, 16)
+    >>> ops.convert_to_numpy(roi_taps.weighted_sum_of_used(cells, taps))[0, 0, :, 0].tolist()
+    [7.5, 23.5]
+    """
+    used = ops.maximum(taps.num_rows, taps.num_columns)
+    order = ops.argsort(-used)
+    used = ops.take(used, order)
+    ordered = [ops.take(values, order, axis=0) for values in taps[:4]]
+
+    def add_ring(ring, pooled):
+        """Adds the taps whose larger number is `ring`."""
+        count = ops.sum(ops.cast(used > ring, "int32"))
+        own = Taps(*(values[:count] for values in ordered), None, None)
+
+        def add(i, pooled):
+            y, x = ops.minimum(i, ring), ops.minimum(2 * ring - i, ring)
+            return pooled + _read(source, own, y, x)
+
+        inner = ops.fori_loop(0, 2 * ring + 1, add, pooled[:count])
+        whole = ops.concatenate([inner, pooled[count:]], axis=0)
+        return ring + 1, ops.reshape(whole, ops.shape(pooled))
+
+    nothing = ops.zeros((*ops.shape(taps.rows)[:2], taps.columns.shape[1], source.shape[-1]))
+    rings = ops.max(used, initial=0)
+    pooled = ops.while_loop(lambda ring, _: ring < rings, add_ring, (0, nothing))[1]
+    return ops.take(pooled, ops.argsort(order), axis=0)
+
+
+def _read(source, taps, y, x):
+    """What all bins get from their tap (y, x): `(R, S, S, C)`."""
+    rows, row_weights = _tap(taps.rows, y), _tap(taps.row_weights, y)
+    columns, column_weights = _tap(taps.columns, x), _tap(taps.column_weights, x)
+    values = ops.take(source, rows[:, :, None] + columns[:, None, :], axis=0)
+    weights = (row_weights[:, :, None] * column_weights[:, None, :])[..., None]
+    return ops.cast(values, "float32") * weights
 
 
 def _tap(values, tap):

@@ -12,7 +12,7 @@ options = pytest.importorskip("libra_keras.export.options")
 
 # What every runtime of neural networks has: arithmetic, shapes, gathering, sorting, loops.
 PORTABLE = set(
-    """Abs AddV2 All Any AvgPool BatchMatMulV2 BiasAdd BroadcastTo Cast ConcatV2 Const Conv2D
+    """Abs AddV2 All Any AvgPool BatchMatMulV2 BiasAdd BroadcastTo Cast Ceil ConcatV2 Const Conv2D
     Cumsum Equal Exp ExpandDims Fill Floor FloorDiv FloorMod GatherV2 Greater GreaterEqual Identity
     Less LessEqual Log LogicalAnd LogicalNot LogicalOr MatMul Max MaxPool Maximum Min Minimum Mul
     Neg NoOp NotEqual Pack Pad PadV2 Placeholder Range ReadVariableOp RealDiv Relu Reshape Round
@@ -42,10 +42,17 @@ def all_nodes(graph):
 
 
 @pytest.mark.parametrize(
-    "name", [NAMES[0], *(pytest.param(name, marks=pytest.mark.slow) for name in NAMES[1:])]
+    ("name", "sampling_ratio"),
+    [
+        (NAMES[0], 2),
+        ("fast_rcnn_small", 0),
+        *(pytest.param(name, 2, marks=pytest.mark.slow) for name in NAMES[1:]),
+    ],
 )
-def test_numbers_operations_and_weights(name):
+def test_numbers_operations_and_weights(name, sampling_ratio):
     model = make(name)
+    if hasattr(model, "box_head"):
+        model.box_head.roi_align.sampling_ratio = sampling_ratio
     before = [np.array(weight) for weight in model.weights]
     run = traced.network(model)
     x = batch(model)

@@ -13,7 +13,7 @@ from PIL import Image
 from libra_keras import export, models
 from libra_keras.cli import main
 from libra_keras.data import InputPolicy
-from libra_keras.export import folder, onnx
+from libra_keras.export import folder, onnx, openvino
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "run_onnx.py"
 PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino", "litert": "ai_edge_litert"}
@@ -156,6 +156,25 @@ def test_every_kind_of_detector(kind, name, tmp_path):
     fixed = {"num_proposals": 4} if (kind, name) == ("litert", "fast_rcnn_small") else {}
     file = getattr(export, f"export_{kind}")(model, tmp_path / "exported", **fixed)
     check(model, RUNNERS[kind](file))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["onnx", "litert"])
+def test_as_many_samples_as_cells(kind, tmp_path):
+    """The loops of a RoIAlign with `sampling_ratio=0`, whose sizes only the boxes tell."""
+    need(kind)
+    model = models.faster_rcnn_small(num_classes=2, input_policy=InputPolicy(64, 96))
+    model.box_head.roi_align.sampling_ratio = 0
+    check(model, RUNNERS[kind](getattr(export, f"export_{kind}")(model, tmp_path / "exported")))
+
+
+def test_openvino_refuses_as_many_samples_as_cells(tmp_path, monkeypatch):
+    monkeypatch.setattr(openvino, "MODULES", ())
+    model = models.faster_rcnn_small(num_classes=2, input_policy=InputPolicy(64, 96))
+    model.box_head.roi_align.sampling_ratio = 0
+    with pytest.raises(ValueError, match="OpenVINO .* sampling_ratio=0 in the layer 'multilevel"):
+        export.export_openvino(model, tmp_path / "exported")
+    assert not (tmp_path / "exported").exists()
 
 
 def test_folder_in_use_is_refused(tmp_path):

@@ -9,7 +9,7 @@ from conftest import random_boxes
 from gradients import gradient
 from keras import ops
 
-from libra_keras.functional import native
+from libra_keras.functional import control_flow, native, roi_taps
 from libra_keras.functional.roi_align import multilevel_roi_align, roi_align
 
 
@@ -60,3 +60,55 @@ def test_traces_with_unknown_sizes(rng, portable, ratio):
         eager = roi_align(features, boxes, 4, sampling_ratio=ratio, max_sampling_ratio=3)
         np.testing.assert_allclose(pooled, ops.convert_to_numpy(eager), atol=1e-6)
         assert slope.shape == features.shape
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="for TensorFlow's graphs")
+@pytest.mark.parametrize("boxes", ["mixed", "none", "outside"])
+def test_reading_used_taps_only(rng, boxes):
+    """The same numbers as reading all of them, eagerly and in a graph with an unknown R."""
+    import tensorflow as tf
+
+    boxes = {
+        "none": np.zeros((2, 0, 4)),
+        "outside": np.full((2, 3, 4), -500.0) + (0, 0, 60, 30),
+        "mixed": [  # small, without area, long both ways, more than 4 cells a bin, half outside
+            [[4, 4, 30, 20], [9, 9, 9, 9], [0, 8, 95, 12], [8, 0, 12, 63], [-80, -80, 180, 150]],
+            [[0, 0, 0, 0], [0, 0, 96, 64], [-40, 5, 40, 60], [300, 300, 320, 310], [1, 2, 3, 4]],
+        ],
+    }[boxes]
+    boxes = tf.constant(boxes, tf.float32)
+    sizes = ops.convert_to_tensor([[16, 24], [8, 12]])
+    source = tf.constant(rng.normal(size=(2 * (16 * 24 + 8 * 12), 3)).astype("float32"))
+
+    def pool(function, boxes):
+        levels = tf.cast(boxes[..., 2] - boxes[..., 0] > 50, tf.int32)
+        taps = roi_taps.find_taps(boxes, levels, sizes, (4, 8), 3, 0, True, 4)
+        return function(source, taps)
+
+    expected = pool(roi_taps.weighted_sum, boxes)
+    traced = tf.function(pool, autograph=False).get_concrete_function(
+        roi_taps.weighted_sum_of_used, tf.TensorSpec((None, None, 4))
+    )
+    for found in (pool(roi_taps.weighted_sum_of_used, boxes), traced(boxes=boxes)):
+        assert found.shape == expected.shape
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="reads TensorFlow's graph")
+@pytest.mark.parametrize("ratio", [0, 3])
+def test_written_out_without_loops(rng, ratio):
+    import tensorflow as tf
+
+    boxes = random_boxes(rng, 1, 6, height=30, width=30)
+    features = rng.normal(size=(1, 8, 8, 2)).astype("float32")
+    options = {"output_size": 2, "sampling_ratio": ratio, "max_sampling_ratio": 4}
+
+    @tf.function(input_signature=[tf.TensorSpec((1, 8, 8, 2))])
+    def pool(features):
+        with native.portable(), control_flow.straight_line(rounds=1):
+            return roi_align(features, boxes, 4, **options)
+
+    kinds = {node.op for node in pool.get_concrete_function().graph.as_graph_def().node}
+    assert not kinds & {"While", "StatelessWhile"}
+    expected = ops.convert_to_numpy(roi_align(features, boxes, 4, **options))
+    np.testing.assert_allclose(pool(features), expected, atol=1e-6)
