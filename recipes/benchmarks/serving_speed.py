@@ -3,16 +3,18 @@
 Keras, the SavedModel, onnxruntime, OpenVINO and LiteRT get the same noise, prepared as in training;
 the SavedModel's signature `images` also resizes it. Weights are random, unless `--run` names a run.
 Each runtime is a process of its own with the same number of threads. Latency is the median of
-calls with one image; the runtimes alternate call by call, so that whatever else the machine does
-meets all of them. Throughput is of batches of 8; memory may not suffice for all at once, so one
-process lives at a time, and they alternate turn by turn. LiteRT takes one image after the other.
+calls with one image. One runtime after the other runs beside the first, and they alternate call by
+call, so that whatever else the machine does meets both, and no more than two need memory.
+Throughput is of batches of 8: one process lives at a time, and they alternate turn by turn. LiteRT
+takes one image after the other, and wants the size that the detector pads images to.
 
     python recipes/benchmarks/serving_speed.py --size 800x1344
     python recipes/benchmarks/serving_speed.py --model libra_faster_rcnn_small --size 320x320
     python recipes/benchmarks/serving_speed.py --beside torchvision-env/bin/python
 
 `--beside` adds torchvision's R50-FPN Faster R-CNN in torch, from an interpreter that has it; see
-`torchvision_speed.py`. Ratios are to the first line, Keras as `predict_on_batch` runs it.
+`torchvision_speed.py`. Ratios are to the first line, Keras as `predict_on_batch` runs it, unless
+`--only` leaves it out. Exporting takes minutes; `--files` keeps the exports for the next time.
 """
 
 import argparse
@@ -109,13 +111,16 @@ def litert(options):
     """LiteRT's interpreter with XNNPACK."""
     from ai_edge_litert.interpreter import Interpreter
 
+    height, width = map(int, options.size.split("x"))
     path = str(Path(options.files, "litert", "detector.tflite"))
-    run = Interpreter(path, num_threads=options.threads).get_signature_runner()
+    interpreter = Interpreter(path, num_threads=options.threads)
+    run = interpreter.get_signature_runner("portrait" if height > width else "landscape")
 
     def call(x):
         for row in range(len(x["images"])):
             run(**{name: value[row : row + 1] for name, value in x.items()})
 
+    call.interpreter = interpreter  # which holds the tensors
     return call
 
 
@@ -148,20 +153,24 @@ def serve(options):
         print(time.perf_counter() - start, flush=True)
 
 
+def command(options, *more):
+    """This script as another process runs it, for the same detector."""
+    shared = ["--size", options.size, "--threads", options.threads, "--model", options.model]
+    shared += ["--files", options.files, *(["--run", options.run] if options.run else [])]
+    return [str(word) for word in (sys.executable, __file__, *shared, *more)]
+
+
 class Worker:
     """A process that makes one call with a batch of some size when asked."""
 
     def __init__(self, name, options):
-        shared = ["--size", options.size, "--threads", str(options.threads)]
+        words = command(options, "--serve", name)
         if name == TORCHVISION:
             script = Path(__file__).with_name("torchvision_speed.py")
-            command = [options.beside, script, "--serve", *shared]
-        else:
-            own = ["--serve", name, "--model", options.model, "--files", options.files]
-            own += ["--run", options.run] if options.run else []
-            command = [sys.executable, __file__, *own, *shared]
+            words = [options.beside, str(script), "--serve", "--size", options.size]
+            words += ["--threads", str(options.threads)]
         self.name, pipes = name, {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        self.process = subprocess.Popen(list(map(str, command)), text=True, **pipes)
+        self.process = subprocess.Popen(words, text=True, **pipes)
         self._line()
 
     def _line(self):
@@ -183,14 +192,20 @@ class Worker:
 
 
 def latencies(names, options):
-    """Median seconds of one image by name; calls alternate."""
-    workers = [Worker(name, options) for name in names]
-    for worker in workers:  # traces, compiles, warms up
+    """Seconds of one image, and how many times as many as the first needs, by name."""
+    first, results = Worker(names[0], options), {}
+    of_first = [first.seconds(1) for _ in range(2 + options.runs)][2:]  # two warm up
+    for name in names[1:]:
+        worker = Worker(name, options)
         worker.seconds(1), worker.seconds(1)
-    times = [[worker.seconds(1) for worker in workers] for _ in range(options.runs)]
-    for worker in workers:
+        pairs = [(first.seconds(1), worker.seconds(1)) for _ in range(options.runs)]
         worker.close()
-    return dict(zip(names, map(statistics.median, zip(*times, strict=True)), strict=True))
+        beside, own = (statistics.median(times) for times in zip(*pairs, strict=True))
+        results[name] = own, own / beside
+        of_first += [pair[0] for pair in pairs]
+        print(f"{name}: {own:.3f} s beside {beside:.3f} s", flush=True)
+    first.close()
+    return {names[0]: (statistics.median(of_first), 1.0), **results}
 
 
 def throughputs(names, options):
@@ -203,18 +218,30 @@ def throughputs(names, options):
             seconds = min(worker.seconds(BATCH) for _ in range(2))
             worker.close()
             best[name] = max(best[name], BATCH / seconds)
+            print(f"{name}: {BATCH} in {seconds:.3f} s", flush=True)
     return best
 
 
-def export(options):
-    """Writes every export that is not there yet; returns the bytes of the weights."""
+def export(names, options):
+    """Writes the exports that are not there yet, one process each; returns the weights' bytes."""
+    for kind in dict.fromkeys(RUNTIMES[name][1] for name in names if name in RUNTIMES):
+        if kind and not Path(options.files, kind).exists():
+            start = time.perf_counter()
+            words, quiet = command(options, "--write", kind), subprocess.DEVNULL
+            subprocess.run(words, check=True, stdout=quiet)
+            print(f"export to {kind}: {time.perf_counter() - start:.0f} s", flush=True)
+    done = subprocess.run(command(options, "--write", "nothing"), check=True, capture_output=True)
+    return int(done.stdout.split()[-1])
+
+
+def write(options):
+    """Writes one export and prints how many bytes the weights have."""
     import libra_keras as lk
 
-    model = build(options)
-    for kind in dict.fromkeys(kind for _, kind in RUNTIMES.values() if kind):
-        if not Path(options.files, kind).exists():
-            getattr(lk.export, f"export_{kind}")(model, Path(options.files, kind))
-    return sum(4 * variable.value.shape.num_elements() for variable in model.weights)
+    model, kind = build(options), options.write
+    if kind != "nothing":
+        getattr(lk.export, f"export_{kind}")(model, Path(options.files, kind))
+    print(sum(4 * variable.value.shape.num_elements() for variable in model.weights))
 
 
 def megabytes(folder):
@@ -228,10 +255,9 @@ def report(names, weights, latency, throughput, options):
     print(f"weights {weights / 1e6:.1f} MB; latency: median of {options.runs} calls")
     print(f"{'':24} {'batch 1':>9} {'ratio':>6} {f'batch {BATCH}':>12} {'ratio':>6}", end="")
     print(f" {'size':>9} {'/ weights':>9}")
-    first = names[0]
     for name in names:
-        slower, faster = latency[name] / latency[first], throughput[name] / throughput[first]
-        print(f"{name:24} {latency[name]:7.3f} s {slower:6.2f}", end="")
+        (seconds, slower), faster = latency[name], throughput[name] / throughput[names[0]]
+        print(f"{name:24} {seconds:7.3f} s {slower:6.2f}", end="")
         print(f" {throughput[name]:6.2f} im/s {faster:6.2f}", end="")
         kind = RUNTIMES[name][1] if name in RUNTIMES else None
         size = megabytes(Path(options.files, kind)) if kind else 0
@@ -254,13 +280,14 @@ def main():
     parser.add_argument("--beside", metavar="PYTHON", help="an interpreter with torchvision")
     parser.add_argument("--files", metavar="FOLDER", help="keeps the exports, or uses those there")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
+    parser.add_argument("--write", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.serve:
-        return serve(options)
+    if options.serve or options.write:
+        return serve(options) if options.serve else write(options)
     with tempfile.TemporaryDirectory() as folder:
         options.files = options.files or folder
-        weights = export(options)
         names = [*options.only, *([TORCHVISION] if options.beside else [])]
+        weights = export(names, options)
         latency, throughput = latencies(names, options), throughputs(names, options)
         report(names, weights, latency, throughput, options)
 
