@@ -134,7 +134,7 @@ RUNTIMES = {
     "OpenVINO": (openvino, "openvino"),
     "LiteRT": (litert, "litert"),
 }
-TORCHVISION = "torchvision, torch"
+TORCHVISION = "torchvision's R50, torch"
 TORCHVISION_CALLS = {1: 0, BATCH: 2}  # numbers of `torchvision_speed.py`
 
 
