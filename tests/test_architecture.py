@@ -29,7 +29,7 @@ ALLOWED = {
     "visualization": {"visualization", "data"},
     "training": {"training", "functional.native", "functional.replicas", "data.share", "atomic"},
     "export": {
-        "export", "functional.native", "functional.control_flow", "models", "backbones",
+        "export", "layers", "functional.native", "functional.control_flow", "models", "backbones",
         "data.images", "atomic",
     },
 }  # fmt: skip
