@@ -119,6 +119,14 @@ def test_sizes(trees):
     assert large == []
 
 
+def test_sizes_of_tests_and_recipes():
+    folders = Path(__file__).parent, PACKAGE.parent / "recipes"
+    files = [file for folder in folders for file in folder.rglob("*.py")]
+    assert len(files) > 150
+    lengths = {str(file): len(file.read_text().splitlines()) for file in files}
+    assert {file: lines for file, lines in lengths.items() if lines > MAX_FILE} == {}
+
+
 def docstring_lines(node):
     if ast.get_docstring(node) is None:
         return 0

@@ -6,7 +6,6 @@ import zipfile
 from pathlib import Path
 
 from libra_keras.cli.defaults import DEFAULTS, RESNET, RETINANET
-from libra_keras.cli.precision import config_with_policy
 
 # What the detector brings along: these defaults of its family do not apply.
 BROUGHT_ALONG = ("backbone_weights", "short_side", "long_side")
@@ -106,13 +105,15 @@ def build_initial(options, data, batch_norm="trainable"):
 
 def _with_options(detector, config, options):
     """The config of a detector with the options that may change it."""
+    from libra_keras.models.dtype_policies import config_with_policy
+
     changes = {
         "backbone": {"frozen_stages": options.frozen_stages, "train_affine": options.train_affine},
         "input_policy": {"short_side": options.short_side, "long_side": options.long_side},
     }
     config = {**config, "seed": options.seed}
     if options.precision:
-        config = config_with_policy(config, detector.dtype_policy.name, options.precision)
+        config = config_with_policy(config, options.precision, old=detector.dtype_policy.name)
     for part, values in changes.items():
         given = {name: value for name, value in values.items() if value is not None}
         unknown = [name for name in given if name not in config[part]["config"]]

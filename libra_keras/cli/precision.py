@@ -36,27 +36,3 @@ def built_with(name):
         yield
     finally:
         keras.config.set_dtype_policy(before)
-
-
-def config_with_policy(config, old, new):
-    """Returns a model's config with another dtype policy wherever it has the old one.
-
-    Args:
-        config: dict as `model.get_config()`.
-        old, new: names of policies.
-
-    Example:
-
-    >>> import keras
-    >>> from libra_keras.cli.precision import config_with_policy
-    >>> config = keras.layers.Dense(1).get_config()
-    >>> config_with_policy(config, "float32", "mixed_float16")["dtype"]["config"]["name"]
-    'mixed_float16'
-    """
-    if isinstance(config, (list, tuple)):
-        return type(config)(config_with_policy(item, old, new) for item in config)
-    if not isinstance(config, dict):
-        return config
-    if config.get("class_name") == "DTypePolicy" and config["config"].get("name") == old:
-        return {**config, "config": {**config["config"], "name": new}}
-    return {key: config_with_policy(value, old, new) for key, value in config.items()}

@@ -2,10 +2,10 @@
 
 import dataclasses
 
+from libra_keras.models.dtype_policies import config_with_policy
 from libra_keras.models.reheading import rebuilt
 
 PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
-POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")  # that detectors are trained with
 MAX_PIXELS = 89_478_485  # from which on Pillow warns of decompression bombs
 
 
@@ -84,7 +84,7 @@ def with_options(model, options):
     changed = {**settings["config"], **_changes(model, options)}
     part = {**part, "config": {**part["config"], "settings": {**settings, "config": changed}}}
     config = {**old, model.PARTS[-1]: part}
-    config = _with_policy(config, PRECISIONS[options.precision])
+    config = config_with_policy(config, PRECISIONS[options.precision])
     return model if config == old else rebuilt(model, config)
 
 
@@ -132,14 +132,3 @@ def _changes(model, options):
     if "post_nms" in changes:  # a level may give as many
         changes["pre_nms_test"] = max(changes["post_nms"], settings.pre_nms_test)
     return changes
-
-
-def _with_policy(config, name):
-    """A config with another dtype policy for all layers that have one of training's."""
-    if isinstance(config, (list, tuple)):
-        return type(config)(_with_policy(item, name) for item in config)
-    if not isinstance(config, dict):
-        return config
-    if config.get("class_name") == "DTypePolicy" and config["config"].get("name") in POLICIES:
-        return {**config, "config": {**config["config"], "name": name}}
-    return {key: _with_policy(value, name) for key, value in config.items()}

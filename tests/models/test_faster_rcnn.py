@@ -255,23 +255,6 @@ def test_targets_without_labels_are_refused(rng):
         model.compute_loss(x, {"boxes": y["boxes"]}, model(x, training=True))
 
 
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
-def test_losses_and_boxes_stay_float32_in_mixed_precision(rng, policy):
-    keras.config.set_dtype_policy(policy)
-    try:
-        model = small_model()
-    finally:
-        keras.config.set_dtype_policy("float32")
-    x, y = batch(rng)
-    outputs = model(x, training=True)
-    assert keras.backend.standardize_dtype(outputs["pyramid"][0].dtype) == policy[6:]
-    loss = model.compute_loss(x, y, outputs)
-    assert keras.backend.standardize_dtype(loss.dtype) == "float32" and np.isfinite(to_numpy(loss))
-    found = model(x)
-    assert keras.backend.standardize_dtype(found["boxes"].dtype) == "float32"
-    assert keras.backend.standardize_dtype(found["scores"].dtype) == "float32"
-
-
 def test_both_aspect_buckets_share_one_trace(rng, monkeypatch):
     if keras.backend.backend() != "tensorflow":
         pytest.skip("other backends compile one program a shape")

@@ -86,3 +86,20 @@ def test_losses_would_tell_rounded_boxes(name):
     model = detector(name, "mixed_float16")
     exact, rounded = losses(model, name), losses(model, name, right=1333.0)
     assert any(abs(rounded[key] / value - 1) > 1e-5 for key, value in exact.items())
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_the_global_policy_reaches_the_layers_and_no_loss_or_box(policy):
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = models.libra_faster_rcnn_small(num_classes=3)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    x, y = batch("libra_faster_rcnn_small")
+    outputs = model(x, training=True)
+    assert keras.backend.standardize_dtype(outputs["pyramid"][0].dtype) == policy[6:]
+    loss = model.compute_loss(x, y, outputs)
+    assert keras.backend.standardize_dtype(loss.dtype) == "float32" and np.isfinite(to_numpy(loss))
+    found = model(x)
+    assert keras.backend.standardize_dtype(found["boxes"].dtype) == "float32"
+    assert keras.backend.standardize_dtype(found["scores"].dtype) == "float32"

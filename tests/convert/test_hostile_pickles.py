@@ -1,0 +1,167 @@
+"""Hostile pickles: nothing is called, set or imported.
+
+They are written instruction by instruction: what the standard library would do with them is shown
+first, so that no test holds for want of an attack.
+"""
+
+import collections
+import copyreg
+import os
+import pickle
+import random
+
+import numpy as np
+import pytest
+from convert.pickles import (
+    HOOKS,
+    MARKER,
+    PLAIN,
+    SHAPE,
+    STORAGE,
+    TENSOR,
+    Attack,
+    Kind,
+    name,
+    read_with_storages,
+    stacked,
+    text,
+)
+
+from libra_keras.convert import pickled_values, unpickling
+from libra_keras.convert.pickled_values import Foreign, StoredTensor
+
+
+def make_folder(name):
+    """What attacks call: a trace that does not depend on a shell."""
+    os.mkdir(name)
+
+
+class Maker:
+    """Makes a folder wherever Python calls a class of its own accord."""
+
+    def __new__(cls, name=None):
+        if name:
+            os.mkdir(name)
+        return super().__new__(cls)
+
+    def __setstate__(self, state):
+        os.mkdir(state)
+
+
+# Ways of calling os.mkdir(MARKER), each a pickle of its own.
+CALLS = {
+    "REDUCE": name("os", "mkdir") + text(MARKER) + b"\x85R",
+    "REDUCE of posix": name("posix", "mkdir") + text(MARKER) + b"\x85R",
+    "INST": b"(" + text(MARKER) + b"ios\nmkdir\n",
+    "OBJ": b"(" + name("os", "mkdir") + text(MARKER) + b"o",
+    "STACK_GLOBAL": b"\x80\x04" + stacked("os", "mkdir") + text(MARKER) + b"\x85R",
+    "dotted name": b"\x80\x04" + stacked("shutil", "os.mkdir") + text(MARKER) + b"\x85R",
+    "getattr": name("builtins", "getattr") + name("os", "path") + b"0" + name("os", "mkdir")
+    + text("__call__") + b"\x86R" + text(MARKER) + b"\x85R",
+    "eval": name("builtins", "eval") + text(f"__import__('os').mkdir('{MARKER}')") + b"\x85R",
+    "exec": name("builtins", "exec") + text(f"import os; os.mkdir('{MARKER}')") + b"\x85R",
+    "in the state of BUILD": name("types", "SimpleNamespace") + b")R}" + text("a")
+    + name("os", "mkdir") + text(MARKER) + b"\x85Rsb",
+    "key of a dict": b"}" + name("os", "mkdir") + text(MARKER) + b"\x85R" + b"Ns",
+    "partial": name("functools", "partial") + name("os", "mkdir") + text(MARKER) + b"\x86R)R",
+    "NEWOBJ": name(__name__, "Maker") + text(MARKER) + b"\x85\x81",
+    "NEWOBJ_EX": b"\x80\x04" + name(__name__, "Maker") + b")}" + text("name") + text(MARKER)
+    + b"s\x92",
+    "BUILD": b"\x80\x04" + name(__name__, "Maker") + b")\x81" + text(MARKER) + b"b",
+}  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("way", CALLS)
+def test_nothing_is_called(way, folder):
+    try:
+        pickle.loads(CALLS[way] + b".")
+    except TypeError as error:  # of what the call returned
+        print(error)
+    (folder / MARKER).rmdir()
+    found = unpickling.loads(b"}" + text("weight") + b"K\x07s" + CALLS[way] + b"\x86.")
+    assert found[0] == {"weight": 7}
+    assert not (folder / MARKER).exists()
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize(
+    "attack",
+    [
+        Attack(make_folder, MARKER),
+        Attack(os.system, f"mkdir {MARKER}"),
+        Attack(eval, f"__import__('os').mkdir('{MARKER}')"),
+        Attack(print, "called"),
+    ],
+)
+def test_no_call_at_any_depth(attack, protocol, folder, capsys):
+    content = pickle.dumps({"a": [({"b": attack},)], "weight": 7}, protocol)
+    assert unpickling.loads(content)["weight"] == 7
+    assert not (folder / MARKER).exists()
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        name("torch._utils", "_rebuild_tensor_v2"), name("collections", "OrderedDict"),
+        name("numpy", "dtype"), name("os", "mkdir"), name("torch", "FloatStorage"),
+        name("numpy", "dtype") + text("f8") + b"\x85R", name("collections", "OrderedDict") + b")R",
+        STORAGE, TENSOR + b"K\x00" + SHAPE + HOOKS + b"tR",
+    ],
+)  # fmt: skip
+def test_attributes_are_never_set(target):
+    before = snapshot()
+    for state in (
+        b"}" + text("function") + name("os", "mkdir") + b"s",  # BUILD's dict of an object
+        b"N}" + text("function") + name("os", "mkdir") + b"s\x86",  # and of one with slots
+        b"}" + text("__class__") + name("os", "mkdir") + b"s",
+        b"}" + text("__setstate__") + name("os", "mkdir") + b"s",
+    ):
+        try:
+            read_with_storages(target + state + b"b.")
+        except unpickling.UnpicklingError as error:  # state of a NumPy dtype that is a dict
+            assert "KeyError" in str(error) or "TypeError" in str(error)
+    assert snapshot() == before
+    assert unpickling.loads(pickle.dumps(collections.OrderedDict(a=np.float64(2)))) == {"a": 2.0}
+
+
+def snapshot():
+    """What a pickle could have changed."""
+    names = {key: (known.name, known.function) for key, known in pickled_values.KNOWN.items()}
+    classes = Foreign, StoredTensor, unpickling.Unpickler, Kind, collections.OrderedDict
+    functions = [vars(known.function).copy() for known in pickled_values.KNOWN.values()]
+    tables = unpickling.VALUES.copy(), unpickling.ACTIONS.copy(), unpickling.LITERALS.copy()
+    return names, [dict(vars(kind)) for kind in classes], functions, tables
+
+
+def test_registered_extensions_are_not_looked_up(folder):
+    copyreg.add_extension("os", "mkdir", 240)
+    try:
+        for code in (b"\x82\xf0", b"\x83\xf0\x00", b"\x84\xf0\x00\x00\x00"):
+            content = code + text(MARKER) + b"\x85R."
+            pickle.loads(content)
+            (folder / MARKER).rmdir()
+            assert unpickling.loads(content).name == "copyreg extension 240"
+            assert not (folder / MARKER).exists()
+    finally:
+        copyreg.remove_extension("os", "mkdir", 240)
+
+
+def test_damaged_bytes_are_an_error_or_other_values(folder):
+    content = pickle.dumps([PLAIN, np.float64(1), Attack(make_folder, MARKER)], 2)
+    draw = random.Random(0)
+    for _ in range(1000):
+        damaged = bytearray(content)
+        for _ in range(draw.randint(1, 5)):
+            damaged[draw.randrange(len(damaged))] = draw.randrange(256)
+        try:
+            unpickling.loads(bytes(damaged))
+        except unpickling.UnpicklingError:
+            pass
+    assert list(folder.iterdir()) == []
