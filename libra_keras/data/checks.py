@@ -13,7 +13,7 @@ from libra_keras.data.damage import DamagedImage, read_checked
 
 ORIENTATION_TAG = 0x0112  # EXIF
 NUM_THREADS = 16  # opening files waits for the disk more than it computes
-_WARNINGS = ("rotation",)
+_WARNINGS = ("rotation", "empty box")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +24,8 @@ class Finding:
         kind: str: `"missing file"`, `"unreadable file"`, `"damaged image"`, `"image size"`,
             `"rotation"` (a warning: pixels are used as stored), `"image id"`,
             `"duplicate image"`, `"category"`, `"class"`, `"not a number"` (or no flag),
-            `"degenerate box"`, `"box outside"`.
+            `"degenerate box"`, `"empty box"` (a warning of readers, which leave out such boxes),
+            `"box outside"`.
         image: str, the file (or the annotation file, for what concerns no single image).
         box: the box's position in its image (int), its annotation id (`"annotation 7"`), or
             `None` if the image as a whole is meant.
@@ -161,7 +162,7 @@ def duplicate_ids(examples):
     return found
 
 
-def box_findings(examples, num_classes, box_names=None):
+def box_findings(examples, num_classes, box_names=None, leaves_out_empty=False):
     """Finds boxes that cannot be learnt from.
 
     Args:
@@ -169,6 +170,8 @@ def box_findings(examples, num_classes, box_names=None):
         num_classes: int, K.
         box_names: list with, per example, the names of its boxes in findings. Defaults to their
             positions.
+        leaves_out_empty: bool, whether a box with a side of exactly 0 is no more than a warning,
+            `"empty box"`, since the caller leaves it out. Otherwise it is a degenerate one.
 
     Returns:
         List of (example's position, box's position, `Finding`).
@@ -178,11 +181,16 @@ def box_findings(examples, num_classes, box_names=None):
     widths = np.array([example.width for example in examples], "float32")[owners]
     x1, y1, x2, y2 = boxes.T
     starts = np.concatenate([[0], np.cumsum([len(example.boxes) for example in examples])])
-    tests = {
+    negative = (x2 < x1) | (y2 < y1)
+    empty = ~negative & ((x2 == x1) | (y2 == y1))
+    outside = (x2 <= 0) | (y2 <= 0) | (x1 >= widths) | (y1 >= heights)
+    beyond = (x2 < 0) | (y2 < 0) | (x1 > widths) | (y1 > heights)  # an empty one may touch a border
+    tests = {  # a box has one finding, the first
         "not a number": ~np.isfinite(boxes).all(-1),
-        "degenerate box": (x2 <= x1) | (y2 <= y1),
-        "box outside": (x2 <= 0) | (y2 <= 0) | (x1 >= widths) | (y1 >= heights),
+        "degenerate box": negative if leaves_out_empty else negative | empty,
+        "box outside": np.where(empty, beyond, outside),
         "class": (labels < 0) | (labels >= num_classes),
+        "empty box": empty,
     }
     found = {}
     for kind, is_bad in tests.items():
@@ -202,6 +210,7 @@ def _box_message(kind, box, label, example, num_classes):
     return {
         "not a number": f"({values}) is not finite",
         "degenerate box": f"({values}) has x2 <= x1 or y2 <= y1",
+        "empty box": f"({values}) has a side of 0 and is left out, like all of at most 1 px",
         "box outside": f"({values}) lies outside the {example.width}x{example.height} image",
     }[kind]
 

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 
 from libra_keras.data import checks
+from libra_keras.data.checks import Finding
 
 MIN_SIDE = 1.0
 
@@ -21,11 +22,14 @@ def clean(
     """Checks examples as read, then drops what is bad, clips boxes and leaves out specks.
 
     A box that sticks out of its image is clipped. A box with a side of at most 1 px afterwards is
-    left out silently, with a count, as the reference's pipelines do: there is nothing to see.
+    left out silently, with a count, as the reference's pipelines do: there is nothing to see. With
+    a side of exactly 0, as COCO's train2017 has two, it is a warning besides; a negative side is
+    an error.
 
     Args:
         examples: list of `Example` with boxes as in the file: they may stick out or be nonsense.
-            A height or width of 0 means that the annotation has none; the file's header gives it.
+            A height or width of 0 means that the annotation has none; the file's header gives it,
+            whatever `check_files` says.
         num_classes: int, K.
         findings: `Finding`s of the reader, about things that it already left out.
         skip_bad: bool. If false, findings are an error; if true, they are dropped and counted.
@@ -44,10 +48,14 @@ def clean(
         headers = checks.read_headers(examples)
         examples = [_sized(*pair) for pair in zip(examples, headers, strict=True)]
         image_findings += checks.header_findings(examples, headers)
+    else:
+        examples, found = _all_sized(examples)
+        image_findings += found
     bad_images = {i for i, finding in image_findings if not finding.is_warning}
-    box_findings = checks.box_findings(examples, num_classes, box_names)
+    box_findings = checks.box_findings(examples, num_classes, box_names, leaves_out_empty=True)
     box_findings = [found for found in box_findings if found[0] not in bad_images]
     every = [*findings, *(f for _, f in image_findings), *(f for _, _, f in box_findings)]
+    box_findings = [found for found in box_findings if not found[2].is_warning]
     errors = [finding for finding in every if not finding.is_warning]
     if errors and not skip_bad:
         raise ValueError(
@@ -59,6 +67,19 @@ def clean(
     counts["dropped_images"] = len(bad_images) + len(unread)
     counts["dropped_boxes"] = len(box_findings) + sum(f.box is not None for f in findings)
     return kept, {what: number for what, number in counts.items() if number}, every
+
+
+def _all_sized(examples):
+    """Reads the headers of the images without a size: all examples, and (position, `Finding`)s."""
+    examples, found = list(examples), []
+    without = [i for i, example in enumerate(examples) if not (example.height and example.width)]
+    headers = checks.read_headers([examples[i] for i in without])
+    for i, header in zip(without, headers, strict=True):
+        examples[i] = _sized(examples[i], header)
+        if isinstance(header, Exception):
+            message = f"the annotation has no height and width, and the file tells none: {header}"
+            found.append((i, Finding("image size", str(examples[i].file), None, message)))
+    return examples, found
 
 
 def _sized(example, header):

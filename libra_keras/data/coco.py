@@ -35,7 +35,8 @@ def coco(
     explicitly instead. Labels `0..K-1` are the category ids in ascending order. Crowds (and boxes
     with a true `"ignore"`) are not trained on; the evaluation treats crowds as COCO defines, and
     `"ignore"` as VOC defines difficult objects.
-    Boxes are clipped to their image for training; the evaluation has the JSON's own boxes.
+    Boxes are clipped to their image for training, and left out there if a side is at most 1 px,
+    be it 0 (COCO's train2017 has two such boxes); the evaluation has the JSON's own boxes.
 
     Args:
         folder: path of the data set.
@@ -43,7 +44,8 @@ def coco(
         annotation_file: path of the JSON, where it lies elsewhere.
         image_folder: path of the images, where they lie elsewhere.
         skip_bad: bool, whether bad boxes and files are dropped and counted instead of raising.
-        check_files: bool, whether image files must exist with readable headers.
+        check_files: bool, whether image files must exist with readable headers. Those of images
+            without height and width in the JSON must in any case.
 
     Returns:
         `DetectionData`. Its `annotations` is the JSON, less what `skip_bad` dropped.
@@ -245,7 +247,7 @@ def _example(image, rows, labels, image_folder):
 
 def _without_bad(content, examples, findings):
     """Drops from the JSON what was dropped from the examples, so that evaluation agrees."""
-    bad = {finding.box for finding in findings}
+    bad = {finding.box for finding in findings if not finding.is_warning}
     ids = {example.image_id for example in examples}
     images = {image["id"]: image for image in reversed(content["images"]) if image["id"] in ids}
     rows = [row for row in content["annotations"] if _name(row) not in bad]

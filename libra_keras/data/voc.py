@@ -39,7 +39,8 @@ def voc(folder, split, class_names=None, first_pixel=1, skip_bad=False, check_fi
         first_pixel: int, the coordinate of the first pixel of a row: 1 in VOC, 0 where a tool
             counted from 0. Defaults to 1.
         skip_bad: bool, whether bad boxes and files are dropped and counted instead of raising.
-        check_files: bool, whether image files must exist with readable headers.
+        check_files: bool, whether image files must exist with readable headers. Those of images
+            without a size in the XML must in any case.
 
     Returns:
         `DetectionData`; its `annotations` are made from these boxes.

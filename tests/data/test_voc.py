@@ -61,6 +61,14 @@ def test_bad_boxes_are_named_or_dropped(write_voc):
     assert len(read.annotations["annotations"]) == 1
 
 
+def test_an_object_of_no_pixel_is_left_out(write_voc):
+    # The last column is the one before the first.
+    boxes = [("cat", 0, (8, 1, 7, 20)), ("cat", 0, (1, 1, 9, 9))]
+    read = data.voc(write_voc([boxes]), "val")
+    assert read.counts == {"boxes_of_at_most_1_px": 1} and read.examples[0].num_boxes == 1
+    assert [str(finding).split(": ")[1] for finding in read.findings] == ["empty box"]
+
+
 def test_unknown_class(write_voc):
     folder = write_voc([[("cat", 0, (1, 1, 9, 9)), ("dgo", 0, (1, 1, 9, 9))]])
     with pytest.raises(ValueError, match="0.png, object 1: class: 'dgo' is not one of"):
