@@ -1,12 +1,14 @@
 """What the configuration inside a file of mmdetection says, where no tensor shows it.
 
 It is the text of a Python file, of any of three formats (1.x, 2.x, 3.x), and is searched, not run.
+Newer files of 3.x have all names in the order of the alphabet, so that the order says nothing: what
+several parts have is looked up between the brackets of its part.
 """
 
 import re
 
 _NUMBERS = r"['\"]?\s*[=:]\s*[\[(]([^\])]*)[\])]"
-_NEARBY = 600  # characters in which the arguments of an anchor generator stand
+_PART = r"['\"]?\s*[=:]\s*(?:dict\s*)?(?=[\[({])"
 
 
 def normalization(text):
@@ -18,6 +20,7 @@ def normalization(text):
     >>> normalization("dict(mean=[103.53, 116.28, 123.675], std=[1.0, 1.0, 1.0], to_rgb=False)")
     {'mean': (103.53, 116.28, 123.675), 'std': None, 'channel_order': 'bgr'}
     """
+    text = _part(text, "data_preprocessor") or _part(text, "img_norm_cfg") or text
     mean, std = (_numbers(text, name) for name in ("mean", "std"))
     order = re.search(r"to_rgb['\"]?\s*[=:]\s*(True|False)", text)
     if mean is None or std is None or order is None or not len(mean) == len(std) == 3:
@@ -32,6 +35,19 @@ def normalization(text):
     }
 
 
+def backbone_style(text):
+    """Returns where a block of the backbone has its stride: `"caffe"` if that is said.
+
+    Example:
+
+    >>> from libra_keras.convert.configuration import backbone_style
+    >>> backbone_style("backbone=dict(type='ResNet', style='caffe')")
+    'caffe'
+    """
+    is_caffe = re.search(r"\bstyle['\"]?\s*[=:]\s*['\"]caffe", text)
+    return "caffe" if is_caffe else "pytorch"
+
+
 def image_sides(text):
     """Returns the sides that images are resized to in tests, in pixels, `None` if unsaid.
 
@@ -41,8 +57,7 @@ def image_sides(text):
     >>> image_sides("test_pipeline = [dict(type='Resize', scale=(1000, 600), keep_ratio=True)]")
     (600, 1000)
     """
-    _, _, pipeline = text.partition("test_pipeline")
-    sides = _numbers(pipeline, "(?:img_)?scale")
+    sides = _numbers(_part(text, "test_pipeline"), "(?:img_)?scale")
     if sides is None or len(sides) != 2 or min(sides) < 1:
         return None
     return int(min(sides)), int(max(sides))
@@ -60,15 +75,15 @@ def anchors(text):
     >>> anchors("anchor_generator=dict(type='AnchorGenerator', scales=[4], ratios=[0.5, 1.0])")
     {'scales': (4.0,), 'ratios': (0.5, 1.0)}
     """
-    _, _, generator = text.partition("anchor_generator")
+    generator = _part(text, "anchor_generator")
     prefix = "" if generator else "anchor_"  # 1.x: options of the head
-    near = generator[:_NEARBY] or text
-    found = {name: _numbers(near, f"{prefix}{name}") for name in ("scales", "ratios")}
+    text = generator or text
+    found = {name: _numbers(text, f"{prefix}{name}") for name in ("scales", "ratios")}
     for name, ours, kind in (
         ("octave_base_scale", "base_scale", float),
         ("scales_per_octave", "scales_per_octave", int),
     ):
-        match = re.search(rf"\b{name}['\"]?\s*[=:]\s*(\d+)", near)
+        match = re.search(rf"\b{name}['\"]?\s*[=:]\s*(\d+)", text)
         found[ours] = kind(match[1]) if match else None
     return {name: value for name, value in found.items() if value and _all_positive(value)}
 
@@ -76,18 +91,20 @@ def anchors(text):
 def box_stds(text):
     """Returns the four floats that the last head divides box deltas by, `None` if unsaid.
 
+    Those of a region proposal network, which has a coder of its own, are others.
+
     Example:
 
     >>> from libra_keras.convert.configuration import box_stds
-    >>> box_stds("bbox_coder=dict(target_stds=[0.1, 0.1, 0.2, 0.2])")
+    >>> box_stds("bbox_head=dict(bbox_coder=dict(target_stds=[0.1, 0.1, 0.2, 0.2]))")
     (0.1, 0.1, 0.2, 0.2)
     """
-    stds = _numbers(text, "target_stds", last=True)
+    stds = _numbers(_part(text, "bbox_head"), "target_stds")
     return stds if stds and len(stds) == 4 and min(stds) > 0 else None
 
 
 def num_classes(text):
-    """Returns the first number of classes that is said, `None` if there is none.
+    """Returns how many classes the last head is said to have, `None` if it is not.
 
     Example:
 
@@ -95,16 +112,30 @@ def num_classes(text):
     >>> num_classes("bbox_head=dict(type='RetinaHead', num_classes=81)")
     81
     """
-    match = re.search(r"\bnum_classes['\"]?\s*[=:]\s*(\d+)", text)
+    head = _part(text, "bbox_head") or text
+    match = re.search(r"\bnum_classes['\"]?\s*[=:]\s*(\d+)", head)
     return int(match[1]) if match else None
 
 
-def _numbers(text, name, last=False):
+def _part(text, name):
+    """What stands between the brackets behind a name, `""` if there are none."""
+    match = re.search(rf"\b{name}{_PART}", text)
+    if match is None:
+        return ""
+    start, depth = match.end(), 0
+    for bracket in re.finditer(r"[\[({]|[\])}]", text[start:]):
+        depth += 1 if bracket[0] in "[({" else -1
+        if depth == 0:
+            return text[start : start + bracket.end()]
+    return ""
+
+
+def _numbers(text, name):
     """The numbers in brackets behind a name; `None` if there are none, or something else."""
-    found = re.findall(rf"\b{name}{_NUMBERS}", text)
-    if not found:
+    match = re.search(rf"\b{name}{_NUMBERS}", text)
+    if match is None:
         return None
-    parts = [part.strip() for part in found[-1 if last else 0].split(",") if part.strip()]
+    parts = [part.strip() for part in match[1].split(",") if part.strip()]
     try:
         return tuple(map(float, parts)) or None
     except ValueError:

@@ -95,7 +95,7 @@ def from_mmdetection(checkpoint, era=None, style=None):
     config = _config_text(checkpoint.meta)
     tensors, origin, unused = renamed(checkpoint.tensors, _RULES, _UNUSED)
     result = Canonical(tensors, origin, unused, MODERN)
-    result.style = style or ("caffe" if re.search(r"style\s*=\s*['\"]caffe", config) else "pytorch")
+    result.style = style or configuration.backbone_style(config)
     _read_configuration(result, config)
     if _era(checkpoint, result, config, era) == "1.x":
         result.source, result.geometry = LEGACY, "legacy"

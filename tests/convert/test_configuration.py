@@ -45,6 +45,77 @@ bbox_head=dict(
 test_pipeline = [dict(keep_ratio=True, scale=(1000, 600), type='Resize')]
 tta_pipeline = [dict(transforms=[[dict(scale=(2000, 1200), type='Resize')]])]
 """
+# As mmengine writes them since 0.8.4: sorted, so that the region proposal network comes last.
+SORTED = """model = dict(
+    backbone=dict(depth=50, style='caffe', type='ResNet'),
+    data_preprocessor=dict(
+        bgr_to_rgb=True,
+        mean=[
+            123.675,
+            116.28,
+            103.53,
+        ],
+        std=[
+            58.395,
+            57.12,
+            57.375,
+        ],
+        type='DetDataPreprocessor'),
+    roi_head=dict(
+        bbox_head=dict(
+            bbox_coder=dict(
+                target_means=[
+                    0.0,
+                    0.0,
+                    0.0,
+                    0.0,
+                ],
+                target_stds=[
+                    0.1,
+                    0.1,
+                    0.2,
+                    0.2,
+                ],
+                type='DeltaXYWHBBoxCoder'),
+            num_classes=20,
+            type='Shared2FCBBoxHead'),
+        type='StandardRoIHead'),
+    rpn_head=dict(
+        anchor_generator=dict(
+            ratios=[
+                0.5,
+                1.0,
+            ],
+            scales=[
+                4,
+            ],
+            type='AnchorGenerator'),
+        bbox_coder=dict(
+            target_stds=[
+                1.0,
+                1.0,
+                1.0,
+                1.0,
+            ],
+            type='DeltaXYWHBBoxCoder'),
+        type='RPNHead'),
+    type='FasterRCNN')
+test_pipeline = [
+    dict(keep_ratio=True, scale=(
+        1000,
+        600,
+    ), type='Resize'),
+]
+train_pipeline = [dict(keep_ratio=True, scale=(1333, 640), type='Resize')]
+"""
+SECOND = """model = dict(
+    rpn_head=dict(
+        anchor_generator=dict(type='AnchorGenerator', scales=[8], ratios=[0.5, 1.0, 2.0]),
+        bbox_coder=dict(type='DeltaXYWHBBoxCoder', target_stds=[1.0, 1.0, 1.0, 1.0])),
+    roi_head=dict(bbox_head=dict(
+        num_classes=80,
+        bbox_coder=dict(type='DeltaXYWHBBoxCoder', target_stds=[0.05, 0.05, 0.1, 0.1]))))
+"""
 
 
 def test_first_era():
@@ -68,6 +139,38 @@ def test_third_era_and_a_dict():
     assert configuration.image_sides(THIRD) == (600, 1000)
     anchors = {"ratios": (1.0,), "base_scale": 2.0, "scales_per_octave": 3}
     assert configuration.anchors(THIRD) == anchors
+
+
+def test_sorted_by_name():
+    assert configuration.box_stds(SORTED) == (0.1, 0.1, 0.2, 0.2)
+    assert configuration.anchors(SORTED) == {"scales": (4.0,), "ratios": (0.5, 1.0)}
+    assert configuration.image_sides(SORTED) == (600, 1000)
+    assert configuration.normalization(SORTED)["channel_order"] == "rgb"
+    assert configuration.num_classes(SORTED) == 20
+
+
+def test_second_era():
+    assert configuration.box_stds(SECOND) == (0.05, 0.05, 0.1, 0.1)
+    assert configuration.anchors(SECOND) == {"scales": (8.0,), "ratios": (0.5, 1.0, 2.0)}
+    assert configuration.num_classes(SECOND) == 80
+
+
+def test_parts_say_nothing_about_each_other():
+    _, _, network = SORTED.partition("    rpn_head=")
+    assert configuration.box_stds(network) is None  # a region proposal network alone
+    bare = "roi_head=dict(bbox_head=dict(num_classes=3)), " + network
+    assert configuration.box_stds(bare) is None and configuration.num_classes(bare) == 3
+    mixed = "dict(type='Expand', mean=[0, 0, 0], std=[1, 1, 1], to_rgb=False), " + SORTED
+    assert configuration.normalization(mixed)["mean"] == (123.675, 116.28, 103.53)
+    # Tests at the size of the file: the scale of training is none for them.
+    assert configuration.image_sides(SORTED.replace("scale=(\n", "factor=(\n")) is None
+
+
+@pytest.mark.parametrize("text", [SORTED, "{'backbone': {'style': 'caffe'}}"])
+def test_style_of_the_backbone(text):
+    assert configuration.backbone_style(text) == "caffe"
+    assert configuration.backbone_style(text.replace("caffe", "pytorch")) == "pytorch"
+    assert configuration.backbone_style("") == "pytorch"
 
 
 @pytest.mark.parametrize(
