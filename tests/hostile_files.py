@@ -31,6 +31,14 @@ def png_with_size(height, width):
     return bytes(data)
 
 
+def png_with_a_chunk_first():
+    """A PNG file of 4,000 rows whose first chunk is not the header, but would be a small one's."""
+    whole = png(np.zeros((4000, 30_000, 1), "uint8"), 0)
+    small = struct.pack(">IIBBBBB", 8, 8, 8, 0, 0, 0, 0)
+    first = struct.pack(">I", len(small)) + b"juNk" + small
+    return whole[:8] + first + struct.pack(">I", zlib.crc32(first[4:])) + whole[8:]
+
+
 def jpeg_with_size(height, width):
     """A small JPEG file whose header says that it is another size."""
     data = bytearray(encoded(scene(), "JPEG"))
@@ -78,6 +86,7 @@ def bad_files():
         "BMP": (encoded(scene(), "BMP"), 2),
         "PNG bomb": (png_with_size(20000, 20000), 3),
         "JPEG bomb": (jpeg_with_size(20000, 20000), 3),
+        "PNG bomb behind a chunk": (png_with_a_chunk_first(), 4),
         "wide PNG": (png_with_size(1, 2**31 - 1), 3),
         "JPEG marker": (jpeg[:3], 4),
         "JPEG header": (jpeg[:300], 4),

@@ -109,7 +109,14 @@ def _decode_png(data, max_pixels):
     def pixels():
         return tf.cond(is_deep_grey, scaled, lambda: tf.io.decode_png(data, 3))
 
-    return _unless_large(height, width, max_pixels, pixels)
+    # The decoder skips chunks that it does not know, even before the header, against PNG's rules;
+    # whatever stands in the header's place could claim to be small.
+    is_first = tf.strings.substr(data, 12, 4) == b"IHDR"
+    return tf.cond(
+        is_first,
+        lambda: _unless_large(height, width, max_pixels, pixels),
+        lambda: _nothing(DAMAGED),
+    )
 
 
 def _number(digits):

@@ -77,6 +77,7 @@ def garbage_items():
         Item("JPEG header of 65,000 x 65,000", jpeg_of_size(jpeg, 65_000, 65_000), TOO_LARGE),
         Item("half of 5,000 x 5,000", jpeg_of_size(jpeg[:-99], 5_000, 5_000), DAMAGED),
         Item("PNG of 20,000 x 20,000", bomb(), TOO_LARGE),
+        Item("PNG of 20,000 x 20,000 behind a chunk", hidden_bomb(), DAMAGED),
     ]
 
 
@@ -100,6 +101,13 @@ def bomb(side=BOMB_SIDE):
     header = side.to_bytes(4, "big") * 2 + bytes([8, 0, 0, 0, 0])  # 8 bits, grey
     chunks = [(b"IHDR", header), (b"IDAT", b"".join(data)), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*each) for each in chunks)
+
+
+def hidden_bomb():
+    """The same with a chunk in front that looks like the header of a small file."""
+    whole = bomb()
+    side = (8).to_bytes(4, "big")
+    return whole[:8] + chunk(b"juNk", side * 2 + bytes([8, 0, 0, 0, 0])) + whole[8:]
 
 
 def chunk(name, data):
