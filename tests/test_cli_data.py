@@ -47,6 +47,15 @@ def test_a_run_on_a_voc_folder_has_it(run_folder):
         assert metrics[name] == metrics[f"{name}/cat"] and 0 <= metrics[name] <= 1
 
 
+def test_nothing_to_measure_on_is_said_before_training(tmp_path, capsys):
+    folder = write_voc(tmp_path / "voc", train=[[(5, 5, 40, 30)]] * 2, val=[])
+    run = tmp_path / "run"
+    arguments = ["--train-split", "train", "--val-split", "val", "--to", str(run)]
+    assert main(["train", str(folder), *arguments]) == 1
+    assert "There are no images to measure on: voc/val: 0 images" in capsys.readouterr().err
+    assert not run.exists()
+
+
 def test_annotations_are_for_tfds():
     options = argparse.Namespace(data="shapes", format="auto", annotations="a.json")
     with pytest.raises(ValueError, match="--annotations is for data of TFDS"):

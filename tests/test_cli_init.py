@@ -10,12 +10,13 @@ from keras import ops
 
 from libra_keras import models
 from libra_keras.backbones import ResNet
-from libra_keras.cli import fitting, main, parser
+from libra_keras.cli import fitting, main, parser, resuming
 from libra_keras.cli.defaults import DEFAULTS
 from libra_keras.cli.initial import build_initial, recorded_model
 from libra_keras.cli.runs import load_detector
 from libra_keras.cli.train import resolve
 from libra_keras.data import InputPolicy, shapes
+from libra_keras.training.run import RunFolder
 
 TINY = "--batch 2 --steps 2 --epochs 1 --eval-every 0".split()
 SHAPES = "shapes --train-split 4 --val-split 2".split()
@@ -119,7 +120,7 @@ def test_other_classes_start_anew_and_options_apply(converted, capsys):
     assert (backbone["frozen_stages"], backbone["train_affine"]) == (2, False)
     assert model.box_head.roi_align.sampling_ratio == 0
     assert (model.input_policy.short_side, model.input_policy.long_side) == (32, 96)
-    assert (options.short_side, options.long_side) == (32, 96)
+    assert (options.short_side, options.long_side) == (32, None)  # as given
     before = load_detector(converted)
     for part in ("backbone", "rpn"):
         pairs = zip(arrays(getattr(model, part)), arrays(getattr(before, part)), strict=True)
@@ -174,10 +175,22 @@ def test_a_run_records_where_it_started(run, tmp_path, capsys, monkeypatch):
     assert config["started_from"]["path"] == str(run)
     assert config["started_from"]["reinitialised"] == []
     settings = config["settings"]
-    assert (settings["model"], settings["long_side"]) == ("retinanet_small", 96)
+    assert (settings["model"], config["input_policy"]["long_side"]) == ("retinanet_small", 96)
     assert recorded_model(to) == "retinanet_small"  # a chain of runs keeps its family
     for ours, theirs in zip(arrays(found[0].head), arrays(load_detector(run).head), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_an_interrupted_run_goes_on(run, tmp_path, monkeypatch):
+    """The sides of images come from the detector, which is not known when the run is found."""
+    monkeypatch.setattr(fitting, "fit_and_report", lambda *_, **__: None)
+    arguments = [*SHAPES, *TINY, "--to", str(tmp_path / "run")]
+    assert main(["train", "--init", str(run), *arguments]) == 0
+    folder = RunFolder(tmp_path / "run")
+    folder.checkpoints.folder.mkdir(exist_ok=True)
+    folder.checkpoints.state_file.write_text('{"batches": 1}')
+    with resuming.opened(parsed(run, *arguments)) as place:
+        assert place.goes_on and place.batches == 1
 
 
 @pytest.mark.slow

@@ -82,6 +82,10 @@ def test_no_option_changes_nothing():
     ("arguments", "message"),
     [
         (("--accumulate", "0"), "--accumulate and --steps must be at least 1"),
+        (("--steps", "0"), "--accumulate and --steps must be at least 1"),
+        (("--eval-every", "-1"), "--eval-every must be a number of epochs, or 0"),
+        (("--optimizer", "sgd"), "needs --learning-rate and --weight-decay too.* are for adamw"),
+        (("--optimizer", "sgd", "--learning-rate", "1"), "sgd needs --weight-decay too"),
         (("--ema", "1"), r"--ema must lie in \[0, 1\). Received: 1"),
         (("--backbone-rate", "-1"), "--backbone-rate must not be negative"),
         (("--freeze", "neck,backbone", "--backbone-rate", "0.1"), "--freeze names it"),

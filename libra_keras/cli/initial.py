@@ -73,8 +73,8 @@ def build_initial(options, data, batch_norm="trainable"):
     """Builds the detector of `--init` for the classes of `data`, and says what is new in it.
 
     Args:
-        options: namespace of `libra-keras train`, as `start_defaults` has left it. The sides of
-            images that were not given become those of the detector.
+        options: namespace of `libra-keras train`, as `start_defaults` has left it. It stays so:
+            an interrupted run is known by its options.
         data: `DetectionData`.
         batch_norm: what trained batch normalisation becomes; `"synchronized"` for several devices.
 
@@ -96,9 +96,6 @@ def build_initial(options, data, batch_norm="trainable"):
     fresh = reheaded_layers(found, data.class_names)
     model = rebuilt(found, config, fresh)
     model.trained_steps.assign(0)  # of this training, which decide what is sampled
-    options.short_side, options.long_side = (
-        getattr(model.input_policy, name) for name in ("short_side", "long_side")
-    )
     print(_line(options.init, found, data, fresh))
     return model, _record(options.init, found, fresh)
 

@@ -87,6 +87,7 @@ def resolve(options, defaults, brought=()):
         ValueError: if options are out of range, or contradict each other.
     """
     _expand_schedule(options)
+    _check_optimizer(options, defaults)
     images = (options.batch or defaults.batch) * options.accumulate
     options.rate_scaled_from = None
     if options.learning_rate is None and images != defaults.batch:
@@ -95,11 +96,27 @@ def resolve(options, defaults, brought=()):
     for field in dataclasses.fields(defaults):
         if getattr(options, field.name) is None and field.name not in brought:
             setattr(options, field.name, getattr(defaults, field.name))
-    if min(options.batch, options.epochs, options.accumulate, options.steps or 1) < 1:
+    steps = 1 if options.steps is None else options.steps
+    if min(options.batch, options.epochs, options.accumulate, steps) < 1:
         raise ValueError("--batch, --epochs, --accumulate and --steps must be at least 1")
+    if options.eval_every < 0:
+        raise ValueError("--eval-every must be a number of epochs, or 0")
     if not 0 <= options.ema < 1:
         raise ValueError(f"--ema must lie in [0, 1). Received: {options.ema:g}")
     drop_fractions(options.drops)
+
+
+def _check_optimizer(options, defaults):
+    """The rate and the decay of one optimizer are not those of another."""
+    if options.optimizer in (None, defaults.optimizer):
+        return
+    names = ("learning_rate", "weight_decay")
+    missing = [f"--{n.replace('_', '-')}" for n in names if getattr(options, n) is None]
+    if missing:
+        raise ValueError(
+            f"--optimizer {options.optimizer} needs {' and '.join(missing)} too: the defaults of "
+            f"this detector are for {defaults.optimizer}"
+        )
 
 
 def _expand_schedule(options):

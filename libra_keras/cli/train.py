@@ -119,6 +119,8 @@ def resolve(options):
 def run(options):
     """Trains as the options say; returns the exit status."""
     resolve(options)
+    if options.deterministic:
+        _seed(options)  # JAX reads its flags when it looks for devices
     machine = devices.chosen(options)
     with devices.place_of(options, machine) as place:
         return _train(options, place, machine)
@@ -205,6 +207,8 @@ def _load_both(options):
             f"{train.name} and {val.name} must have the same classes in the same order. "
             f"Received: {train.class_names} and {val.class_names}"
         )
+    if not len(val):
+        raise ValueError(f"There are no images to measure on: {val.summary()}")
     for part in (train, val):
         print(part.summary())
         for finding in part.findings[:10]:
