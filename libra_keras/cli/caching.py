@@ -28,11 +28,13 @@ def tell(source):
     """
     if source.cache is None:
         return
+    from libra_keras.data.image_cache import SPARE
+
     total, missing = source.cache.bytes_needed()
-    free = shutil.disk_usage(source.cache.folder).free
+    free = max(shutil.disk_usage(source.cache.folder).free - SPARE, 0)
     line = f"cache: {gigabytes(total)} for {len(source.data)} images in {source.cache.folder}"
     if missing > free:
-        line += f"; only {gigabytes(free)} are free: the rest is decoded in every epoch"
+        line += f"; only {gigabytes(free)} may be used: the rest is decoded in every epoch"
     print(line, flush=True)
 
 

@@ -5,8 +5,9 @@ import hashlib
 import json
 import logging
 import os
+import secrets
+import shutil
 import struct
-import tempfile
 import time
 from pathlib import Path
 
@@ -22,6 +23,7 @@ HEADER = struct.Struct("<8sQqIIQ24x")
 MAGIC = b"lkimage1"
 UNFINISHED = ".unfinished."
 ABANDONED_AFTER = 3600  # seconds; by then the process that was writing is gone
+SPARE = 2**31  # bytes of the disk that are left alone: a run has weights to save, perhaps there
 
 
 class ImageCache:
@@ -30,8 +32,8 @@ class ImageCache:
     An entry belongs to one image file (its path, size and time of change), one `InputPolicy` and
     one version of Pillow. An image that has changed since, or an entry that is damaged, is read
     and written anew. Entries appear whole or not at all, so several runs may share a folder, and
-    any may be killed. If the disk is full, or the folder cannot be written to, a warning says so
-    once, and images without an entry are read from their files from then on.
+    any may be killed. If the disk has less than 2 GiB left, or the folder cannot be written to, a
+    warning says so once, and images without an entry are read from their files from then on.
 
     An entry takes 3 bytes a pixel: 2.6 MB at 800 x 1067. `bytes_needed` adds them up.
 
@@ -102,6 +104,7 @@ class ImageCache:
 
     def _save(self, entry, identity, content):
         try:
+            _check_room(self.folder, content.nbytes)
             _write(entry, identity, content)
         except OSError as error:
             if self.is_writable:  # threads that fail together warn once
@@ -159,9 +162,10 @@ def _write(entry, identity, content):
     content = np.ascontiguousarray(content)
     header = HEADER.pack(MAGIC, *identity, *content.shape[:2], _sum(content.reshape(-1)))
     entry.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, unfinished = tempfile.mkstemp(prefix=UNFINISHED, dir=entry.parent)
+    # Not by `tempfile`, whose files nobody else may read: people may share the folder.
+    unfinished = entry.with_name(f"{UNFINISHED}{secrets.token_hex(8)}")
     try:
-        with open(descriptor, "wb") as file:
+        with open(unfinished, "xb") as file:
             file.write(header)
             file.write(content)
         os.replace(unfinished, entry)
@@ -169,6 +173,13 @@ def _write(entry, identity, content):
         with contextlib.suppress(OSError):
             os.unlink(unfinished)
         raise
+
+
+def _check_room(folder, size):
+    """Raises an OSError if writing so many bytes would leave less than `SPARE`."""
+    free = shutil.disk_usage(folder).free
+    if free - size < SPARE:
+        raise OSError(f"{free / 1e9:.2f} GB are free, and {SPARE / 1e9:.2f} GB stay so")
 
 
 def _sum(pixels):

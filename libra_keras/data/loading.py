@@ -103,9 +103,7 @@ class TrainingSource:
 
     def _read(self, index, number):
         """Reads and resizes an image, or the first sound one after it of its orientation."""
-        same = np.flatnonzero(self.plan.is_portrait == self.plan.is_portrait[index])
-        start = np.searchsorted(same, index)
-        for candidate in np.roll(same, -start):
+        for candidate in self._candidates(index):
             try:
                 content = self._content(candidate)
             except DamagedImage as error:
@@ -115,6 +113,12 @@ class TrainingSource:
                 self._replaced[number] = candidate
             return content, self.data.examples[candidate]
         raise DamagedImage("no image of this orientation can be read")
+
+    def _candidates(self, index):
+        """Yields an image and those of its orientation after it, which are seldom asked for."""
+        yield index
+        same = np.flatnonzero(self.plan.is_portrait == self.plan.is_portrait[index])
+        yield from np.roll(same, -np.searchsorted(same, index))[1:]
 
     def _content(self, index):
         if self.cache is not None:

@@ -1,7 +1,10 @@
 """Resized images on disk: the same batches, whatever happens to the folder."""
 
+import collections
 import logging
 import os
+import shutil
+import stat
 import subprocess
 import sys
 import time
@@ -132,6 +135,32 @@ def test_a_full_disk_warns_once_and_the_run_goes_on(read, tmp_path, monkeypatch,
     read.counts["decoded"].clear()
     cache.read(0)
     assert not read.counts["decoded"]
+
+
+def test_a_disk_is_never_filled_whole(read, tmp_path, monkeypatch, caplog):
+    """A run has checkpoints to save, perhaps on the same disk."""
+    usage = collections.namedtuple("usage", "free")
+    free = image_cache.SPARE + 20 * 30 * 3
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(free))
+    without = batches(read, None)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(free - 1))
+    with caplog.at_level(logging.WARNING):
+        assert_equal(batches(read, tmp_path / "cache"), without)
+    assert [record.message.count("2.15 GB are free") for record in caplog.records] == [1]
+    assert entries(tmp_path / "cache") == []
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(free))
+    batches(read, tmp_path / "cache")
+    assert entries(tmp_path / "cache") != []
+
+
+def test_others_may_read_entries(read, tmp_path):
+    before = os.umask(0o022)
+    try:
+        ImageCache(tmp_path / "cache", read, POLICY).read(0)
+    finally:
+        os.umask(before)
+    (entry,) = entries(tmp_path / "cache")
+    assert stat.S_IMODE(entry.stat().st_mode) == 0o644
 
 
 def test_what_a_killed_process_left_is_removed_in_time(read, tmp_path):
