@@ -52,7 +52,10 @@ def averaged_weights(model):
     1.0
     """
     optimizer = _optimizer(model)
-    if not has_averages(model) or not optimizer.built or not int(optimizer.iterations):
+    # The variable is that of batches; under a strategy, `int` would not take it as it is.
+    if not (
+        has_averages(model) and optimizer.built and int(ops.convert_to_numpy(optimizer._iterations))
+    ):
         yield
         return
     variables = optimizer._trainable_variables

@@ -27,7 +27,9 @@ ALLOWED = {
     "data": {"data", "functional", "atomic"},
     "evaluation": {"evaluation", "data", "atomic", "averages"},
     "visualization": {"visualization", "data"},
-    "training": {"training", "functional.native", "functional.replicas", "data.share", "atomic"},
+    "training": {
+        "training", "functional.native", "functional.replicas", "data.share", "atomic", "averages",
+    },
     "export": {
         "export", "layers", "functional.native", "functional.control_flow", "models", "backbones",
         "data.images", "atomic",

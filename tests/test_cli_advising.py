@@ -9,10 +9,11 @@ from libra_keras import data
 from libra_keras.cli import advising, main, schedule
 from libra_keras.cli.defaults import DEFAULTS
 from libra_keras.data import InputPolicy
-from libra_keras.evaluation import ProposalEvaluation
+from libra_keras.evaluation import COCOEvaluation, ProposalEvaluation
 from libra_keras.evaluation.proposal_coverage import proposal_coverage
 from libra_keras.functional.anchors import base_anchors
-from libra_keras.models import RPNSettings
+from libra_keras.models import RPNSettings, libra_faster_rcnn_small
+from libra_keras.training import SGD
 
 
 class Settings:
@@ -39,7 +40,8 @@ def test_rates_are_compared_with_the_default_for_as_many_images():
         assert advising.at_start(options(**given), train, model)["learning_rate"] is None
     said = advising.at_start(options(learning_rate=0.02), train, model)["learning_rate"]
     assert "0.02 is 8 times the default for so many images (0.0025)" in said
-    assert advising.usual_rate(options(optimizer="adamw")) is None  # there is no default of it
+    other = options(optimizer="adamw", learning_rate=1e-4, weight_decay=0.05)
+    assert advising.usual_rate(other) is None  # there is no default of it
     assert advising.usual_rate(argparse.Namespace(model=None)) is None
 
 
@@ -87,6 +89,26 @@ def test_recall_of_proposals_that_were_evaluated_is_not_measured_again():
 
 
 @pytest.mark.slow
+def test_recall_is_that_of_the_averages_where_they_are_measured(monkeypatch):
+    model = libra_faster_rcnn_small(num_classes=6)
+    model.compile(SGD(0.0, use_ema=True))
+    model.optimizer.build(model.trainable_variables)
+    variable = model.trainable_variables[0]
+    model.optimizer._model_variables_moving_average[0].assign(np.full(variable.shape, 7.0))
+    model.optimizer._iterations.assign(1)
+    seen = []
+
+    def collect(model, batches, verbose):
+        seen.append(model.trainable_variables[0].numpy().max())
+        return []
+
+    monkeypatch.setattr(advising, "collect_proposals", collect)
+    monkeypatch.setattr(advising, "proposal_coverage", lambda data, found: 0.5)
+    evaluation = COCOEvaluation(data.shapes(2), batch_size=2)
+    assert advising.recall_of(model, evaluation)() == (0.5, 2)
+    assert seen == [7.0] and variable.numpy().max() < 7
+
+
 def test_a_run_tells_and_keeps_its_warnings(tmp_path, capsys):
     import json
 

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from libra_keras.averages import averaged_weights
 from libra_keras.cli.defaults import DEFAULTS
 from libra_keras.data import evaluation_batches
 from libra_keras.evaluation import ProposalEvaluation, collect_proposals
@@ -122,5 +123,6 @@ def _recall(model, evaluation):
     places = np.linspace(0, len(data) - 1, min(PROPOSED_FOR, len(data))).astype(int)
     data = data.subset(sorted(set(places.tolist())))
     batches = evaluation_batches(data, model.input_policy, evaluation.batch_size)
-    found = collect_proposals(model, batches, verbose=0)
+    with averaged_weights(model):  # what the evaluation has just measured
+        found = collect_proposals(model, batches, verbose=0)
     return proposal_coverage(data, found), len(data)

@@ -100,6 +100,8 @@ def place_of(options, devices):
 def follow(model, batches, devices, steps, epochs, done):
     """Trains a worker of a cluster that writes nothing, until the run ends.
 
+    Ctrl-C and SIGTERM do not end it at once: the chief does, which is told to stop as well.
+
     Args:
         model: compiled detector.
         batches: this worker's share.
@@ -110,10 +112,19 @@ def follow(model, batches, devices, steps, epochs, done):
     Returns:
         The exit status: 0, or 1 if the loss was not finite.
     """
+    from libra_keras.cli import damage
     from libra_keras.training import StopOnNonFinite
+    from libra_keras.training.signals import StopSignals
 
-    guard = StopOnNonFinite()
-    if done < steps * epochs:
+    def find():
+        return {"training": batches.source.damaged}
+
+    guard = StopOnNonFinite(first_step=done % steps)
+    if done >= steps * epochs:
+        return 0
+    with damage.explained(find), StopSignals("The chief ends the run") as signals:
+        # Schedulers tell all workers to stop. The chief needs this one for the step it is in.
+        signals.held = True
         devices.fit(
             model,
             batches,
@@ -122,6 +133,7 @@ def follow(model, batches, devices, steps, epochs, done):
             epochs=epochs,
             callbacks=[guard],
         )
+    damage.tell(find())
     return 1 if guard.failure else 0
 
 

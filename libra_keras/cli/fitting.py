@@ -107,13 +107,14 @@ def _train(run, model, batches, folder, guard, find_damaged):
     try:
         run.fit(model, batches)
     except KeyboardInterrupt as stop:
-        _interrupted(folder)
+        _interrupted(folder, model)
         damage.tell(find_damaged())
         return getattr(stop, "status", EXIT_INTERRUPTED)
     damage.tell(find_damaged())
     if guard.failure:
         atomic.save_weights(model, folder.last_weights)
-        print(f"The weights are in {folder.last_weights}", file=sys.stderr)
+        kind = "averaged weights" if has_averages(model) else "weights"  # as `fit` has left them
+        print(f"The {kind} are in {folder.last_weights}", file=sys.stderr)
         return 1
     return 0
 
@@ -203,14 +204,18 @@ def _namer(source, steps):
     return names
 
 
-def _interrupted(folder):
-    atomic.link(folder.checkpoints.weights, folder.last_weights)
+def _interrupted(folder, model):
+    if not has_averages(model):  # else the run has saved them, if it could
+        atomic.link(folder.checkpoints.weights, folder.last_weights)
     state = folder.checkpoints.read()
     print(
         f"\nInterrupted. The run is saved at epoch {state['epoch'] + 1}, step {state['step']}; the "
-        f"same command goes on from there. The weights are in {folder.last_weights}",
+        "same command goes on from there.",
         file=sys.stderr,
     )
+    if folder.last_weights.exists():
+        kind = "averaged weights" if has_averages(model) else "weights"
+        print(f"The {kind} are in {folder.last_weights}", file=sys.stderr)
 
 
 def _measurement(model, val, evaluation, seconds):

@@ -34,6 +34,16 @@ class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
         overflow = ops.logical_not(super().check_finite(grads))
         return ops.equal(sum_over_replicas(ops.cast(overflow, "float32")), 0.0)
 
+    # The inner optimizer's variables are saved with that. Keras would save them here once more.
+
+    def save_own_variables(self, store):
+        for i, variable in enumerate(self._variables):
+            store[str(i)] = ops.convert_to_numpy(variable)
+
+    def load_own_variables(self, store):
+        for i, variable in enumerate(self._variables):
+            variable.assign(store[str(i)])
+
 
 def with_loss_scale(optimizer, policy):
     """Returns the optimizer, wrapped if the dtype policy of the model is `mixed_float16`.

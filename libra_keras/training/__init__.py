@@ -1,14 +1,10 @@
 """Schedules, the optimizer and callbacks for training."""
 
 from libra_keras.training.adamw import AdamW
-from libra_keras.training.callbacks import (
-    LearningRateLogger,
-    StepLogger,
-    StopOnNonFinite,
-    learning_rate_at,
-)
+from libra_keras.training.callbacks import LearningRateLogger, StepLogger, learning_rate_at
 from libra_keras.training.optimizer import SGD
 from libra_keras.training.schedules import WarmupMultiStep
+from libra_keras.training.stop_non_finite import StopOnNonFinite
 
 __all__ = [
     "SGD",

@@ -1,13 +1,9 @@
-"""Callbacks that guard and record a training run."""
+"""Callbacks that record a training run."""
 
-import math
-import sys
 from pathlib import Path
 
 import keras
 from keras import ops
-
-SMALLEST_SCALE = 2.0**-10  # of losses in float16; it starts at 2^15, and is halved
 
 
 def learning_rate_at(optimizer, step):
@@ -68,103 +64,6 @@ class LearningRateLogger(keras.callbacks.Callback):
         if logs is not None:
             last = max(batches_done(optimizer) - 1, 0)
             logs["learning_rate"] = learning_rate_at(optimizer, last)
-
-
-class StopOnNonFinite(keras.callbacks.Callback):
-    """Stops training at the first non-finite gradient or loss, and names the batch.
-
-    A gradient that is not finite is never applied by `libra_keras.training.SGD`, so the weights
-    are those from before the batch, and so are moving averages, which this callback restores. Our
-    detectors give every loss that is not finite gradients that are not. Where another model's are
-    finite, training stops as well, but the update has been applied; the message says so.
-
-    With float16, updates that a `LossScaleOptimizer` holds back while it looks for its scale stop
-    nothing, until that scale is so small that it cannot be found.
-
-    Looking costs two scalar reads per batch. With `steps_per_execution` above 1, all batches of
-    the execution are named.
-
-    Args:
-        batch_names: callable `(epoch, step) -> iterable of str`, both counted from 0, that says
-            which files a batch was made of; or `None`, then only epoch and step are named.
-
-    Attributes:
-        failure: `None`, or the message, for a program that should exit with an error.
-
-    Example:
-
-    >>> import keras
-    >>> import numpy as np
-    >>> from libra_keras.training import SGD, StopOnNonFinite
-    >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-    >>> model.compile(SGD(0.1), "mse")
-    >>> guard = StopOnNonFinite(lambda epoch, step: [f"image_{step}.jpg"])
-    >>> guard.failure is None
-    True
-    >>> y = np.array([[1.0], [np.nan], [1.0]])
-    >>> _ = model.fit(
-    ...     np.ones((3, 1)), y, batch_size=1, shuffle=False, verbose=0, callbacks=[guard]
-    ... )
-    >>> print(guard.failure.split(":")[0])
-    Training stopped at epoch 1, step 2
-    """
-
-    def __init__(self, batch_names=None):
-        super().__init__()
-        self.batch_names = batch_names
-        self.failure = None
-
-    def on_train_begin(self, logs=None):
-        self.failure = None
-        self._skipped_before = self._skipped()
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self._epoch = epoch
-
-    def on_train_batch_begin(self, batch, logs=None):
-        self._first = batch
-        # Moving averages follow the forward pass, which the optimizer cannot take back. They are
-        # vectors; frozen kernels never change and are not copied.
-        variables = [v for v in self.model.non_trainable_variables if len(v.shape) <= 1]
-        self._averages = [(v, ops.convert_to_numpy(v).copy()) for v in variables]
-        self._done_before = batches_done(self.model.optimizer)
-
-    def on_train_batch_end(self, batch, logs=None):
-        is_bad = self._skipped() > self._skipped_before or self._has_no_scale()
-        if is_bad or not math.isfinite((logs or {}).get("loss", 0.0)):
-            steps = range(self._first, batch + 1)
-            done = batches_done(self.model.optimizer) - self._done_before
-            self._stop(steps, was_held_back=is_bad or done < len(steps))
-
-    def _has_no_scale(self):
-        """Whether gradients overflow float16 however small the loss is made."""
-        scale = getattr(self.model.optimizer, "dynamic_scale", None)
-        return scale is not None and float(ops.convert_to_numpy(scale)) < SMALLEST_SCALE
-
-    def _skipped(self):
-        optimizer = self.model.optimizer
-        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-        counter = getattr(optimizer, "nonfinite_updates", None)  # `None`: Keras' own, or unbuilt
-        return 0 if counter is None else int(ops.convert_to_numpy(counter))
-
-    def _stop(self, steps, was_held_back):
-        for variable, value in self._averages:
-            variable.assign(value)
-        names = (
-            []
-            if self.batch_names is None
-            else [str(name) for step in steps for name in self.batch_names(self._epoch, step)]
-        )
-        where = "-".join(str(step + 1) for step in sorted({steps[0], steps[-1]}))
-        what = (
-            "a gradient is not finite. That update was not applied; the weights are those before it"
-            if was_held_back
-            else "the loss is not finite, though its gradients were, and the update was applied"
-        )
-        files = f" Files of the batch: {', '.join(names)}." if names else ""
-        self.failure = f"Training stopped at epoch {self._epoch + 1}, step {where}: {what}.{files}"
-        self.model.stop_training = True
-        print(f"\n{self.failure}", file=sys.stderr)
 
 
 class StepLogger(keras.callbacks.Callback):

@@ -181,3 +181,28 @@ def set_metrics(model, state):
     """
     for variable, value in zip(model.metrics_variables, state["metrics"], strict=True):
         variable.assign(np.asarray(value, variable.dtype))
+
+
+def cut_table(path, size):
+    """Takes the rows away that were written after a run was saved: they will come again.
+
+    Args:
+        path: `Path` of a file to which rows are appended; it may be missing.
+        size: int, bytes that it had.
+
+    Example:
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from libra_keras.training.checkpoints import cut_table
+    >>> path = Path(tempfile.mkdtemp()) / "log.csv"
+    >>> _ = path.write_text("epoch\\n0\\n1\\n")
+    >>> cut_table(path, 8)
+    >>> path.read_text()
+    'epoch\\n0\\n'
+    """
+    if not size:
+        path.unlink(missing_ok=True)  # an empty file would get no header
+    elif path.exists() and path.stat().st_size > size:
+        with path.open("rb+") as file:
+            file.truncate(size)

@@ -1,12 +1,14 @@
 """`fit` that goes on where it was killed: one callback that stands for all others and saves."""
 
+import itertools
 import time
 from pathlib import Path
 
 import keras
 
 from libra_keras import atomic
-from libra_keras.training.checkpoints import set_metrics
+from libra_keras.averages import averaged_weights, has_averages
+from libra_keras.training.checkpoints import cut_table, set_metrics
 from libra_keras.training.signals import Stopped, StopSignals
 
 
@@ -32,7 +34,8 @@ class ResumableFit(keras.callbacks.Callback):
         tables: paths of the files to which callbacks append rows.
         parts: dict from names to other objects with `get_state` and `set_state`.
         last_weights, best_weights: paths, or `None`: `last_weights` gets the weights after every
-            epoch; `best_weights` what a callback has saved at `candidate` in that epoch.
+            epoch, or their moving averages where the optimizer keeps any; `best_weights` what a
+            callback has saved at `candidate` in that epoch.
         verbose: 0, 1 or 2, as of `fit`. Defaults to 0.
         fit: function `(model, batches, **options)` in the place of `model.fit`, such as
             `Cluster.fit`.
@@ -128,7 +131,7 @@ class ResumableFit(keras.callbacks.Callback):
         self.epoch, self.step = state["epoch"], state["step"]
         self._seconds_before = state["seconds"]
         for path in self.tables:
-            _cut(path, state["tables"].get(path.name, 0))
+            cut_table(path, state["tables"].get(path.name, 0))
         if not state["has_candidate"]:  # of an evaluation that is repeated
             self.candidate.unlink(missing_ok=True)
         if self.batches and self.step == 0:
@@ -154,7 +157,7 @@ class ResumableFit(keras.callbacks.Callback):
                 fit = self._fit or type(model).fit
                 fit(
                     model,
-                    batches,
+                    _one_after_another(batches),
                     steps_per_epoch=self.steps,
                     initial_epoch=self.epoch,
                     epochs=self.epochs,
@@ -216,6 +219,7 @@ class ResumableFit(keras.callbacks.Callback):
         is_last = self.step == self.steps
         if self._signals.received:
             self.save()
+            self._publish_last()
             raise Stopped(self._signals.received)
         if self.save_every and self.batches % self.save_every == 0 and not is_last:
             self.save()
@@ -264,7 +268,16 @@ class ResumableFit(keras.callbacks.Callback):
         """Gives the weights of an epoch their names; doing it twice does no harm."""
         if self.best_weights is not None and self.candidate.exists():
             self.candidate.replace(self.best_weights)
-        if self.last_weights is not None:
+        self._publish_last()
+
+    def _publish_last(self):
+        """Gives the weights of the last save their name, or the averages of them theirs."""
+        if self.last_weights is None:
+            return
+        if has_averages(self._trained):
+            with averaged_weights(self.model):
+                atomic.save_weights(self.model, self.last_weights)
+        else:
             atomic.link(self.checkpoints.weights, self.last_weights)
 
     def _give_states(self):
@@ -277,10 +290,9 @@ class ResumableFit(keras.callbacks.Callback):
             getattr(callback, method)(*arguments)
 
 
-def _cut(path, size):
-    """Takes the rows away that were written after the run was saved: they will come again."""
-    if not size:
-        path.unlink(missing_ok=True)  # an empty file would get no header
-    elif path.exists() and path.stat().st_size > size:
-        with path.open("rb+") as file:
-            file.truncate(size)
+def _one_after_another(batches):
+    """Batches as a generator: Keras takes no epoch of a `PyDataset` that ends early."""
+    if not isinstance(batches, keras.utils.PyDataset):
+        return batches
+    end = batches.num_batches
+    return (batches[i] for i in (itertools.count() if end is None else range(end)))

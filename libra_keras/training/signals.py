@@ -35,6 +35,9 @@ class StopSignals:
     A second signal does not wait. Outside of a program's main thread, where Python handles no
     signals, nothing changes.
 
+    Args:
+        promise: str, what is said when a signal waits.
+
     Attributes:
         held: bool, to be set by the program; `False` at first.
         received: the signal that is waiting, or `None`.
@@ -50,7 +53,8 @@ class StopSignals:
     SIGINT
     """
 
-    def __init__(self):
+    def __init__(self, promise="Stops after this step, and saves the run"):
+        self.promise = promise
         self.held = False
         self.received = None
         self._before = {}
@@ -69,8 +73,4 @@ class StopSignals:
         if not self.held or self.received is not None:
             raise Stopped(signum)
         self.received = signal.Signals(signum)
-        print(
-            "\nStops after this step, and saves the run; once more stops at once.",
-            file=sys.stderr,
-            flush=True,
-        )
+        print(f"\n{self.promise}; once more stops at once.", file=sys.stderr, flush=True)

@@ -59,6 +59,11 @@ class SkipNonFinite:
         self.nonfinite_updates.assign_add(skipped)
         self._iterations.assign_sub(skipped)  # `apply` is about to count this batch
 
+    def finalize_variable_values(self, var_list):
+        # Before the first batch that counts, averages may still be zeros.
+        if int(ops.convert_to_numpy(self._iterations)):
+            super().finalize_variable_values(var_list)
+
     def _over_replicas(self, grads, variables):
         if keras.backend.backend() != "tensorflow":
             return grads  # one program sees the whole batch

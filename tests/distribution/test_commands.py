@@ -80,11 +80,12 @@ def test_pytorch_is_refused_with_the_reason(monkeypatch):
 @on_tensorflow
 def test_two_devices_train_to_their_metrics(tmp_path):
     run, log = tmp_path / "run", tmp_path / "log"
-    two = ["--devices", "2", "--epochs", "1"]
+    two = ["--devices", "2", "--epochs", "1", "--ema", "0.5"]
     process = start(["-c", TWO_CPUS], log, command("libra_retinanet_small", run, *two))
     assert process.wait() == 0, log.read_text(errors="replace")[-3000:]
     assert "2 devices, 2 images of every batch on each: CPU:0, CPU:1" in log.read_text()
-    assert json.loads((run / "metrics.json").read_text())["trained_steps"] == 2
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["trained_steps"] == 2 and metrics["averaged"]
     model = json.loads((run / "model.json").read_text())
     assert model["config"]["backbone"]["config"]["batch_norm"] == "synchronized"
 
@@ -105,7 +106,7 @@ def losses_of(run):
 @on_tensorflow
 def test_a_cluster_goes_on_after_a_death_and_ends_as_one_machine(tmp_path):
     run, alone = tmp_path / "run", tmp_path / "alone"
-    options = "--epochs 6 --eval-every 0 --save-every 1 --learning-rate 0.0003".split()
+    options = "--epochs 10 --eval-every 0 --save-every 1 --learning-rate 0.0003".split()
     module = ["-m", "libra_keras"]
 
     def workers(attempt):
@@ -115,21 +116,36 @@ def test_a_cluster_goes_on_after_a_death_and_ends_as_one_machine(tmp_path):
             start(module, logs[i], arguments, TF_CONFIG=cluster_config(ports, i)) for i in (0, 1)
         ]
 
+    def wait_for(batches):
+        while batches_saved(run) < batches:
+            assert all(each.poll() is None for each in processes), logs[0].read_text()[-3000:]
+            time.sleep(0.05)
+
     single = start(module, tmp_path / "alone.log", command("rpn_small", alone, *options))
     assert single.wait() == 0, (tmp_path / "alone.log").read_text(errors="replace")[-3000:]
     logs, processes = workers("first")
     try:
-        while batches_saved(run) < 3:
-            assert all(each.poll() is None for each in processes), logs[0].read_text()[-3000:]
-            time.sleep(0.05)
+        wait_for(3)
         processes[1].send_signal(signal.SIGKILL)
         assert processes[0].wait(timeout=MINUTE) == 1
     finally:
         for each in processes:
             each.kill()
     assert "Lost worker 1 (127.0.0.1:" in logs[0].read_text(errors="replace")
-    assert 3 <= batches_saved(run) < 12
+    assert 3 <= (saved := batches_saved(run)) < 20
     logs, processes = workers("second")
+    try:  # a scheduler tells all of them to stop
+        wait_for(saved + 2)
+        for each in processes[::-1]:
+            each.send_signal(signal.SIGTERM)
+        statuses = [each.wait(timeout=MINUTE) for each in processes]
+    finally:
+        for each in processes:
+            each.kill()
+    assert statuses == [128 + signal.SIGTERM, 1]
+    assert "Interrupted. The run is saved at epoch" in logs[0].read_text(errors="replace")
+    assert "Lost worker 0" in logs[1].read_text(errors="replace")
+    logs, processes = workers("third")
     try:
         statuses = [each.wait() for each in processes]
     finally:
@@ -137,8 +153,8 @@ def test_a_cluster_goes_on_after_a_death_and_ends_as_one_machine(tmp_path):
             each.kill()
     assert statuses == [0, 0], [log.read_text(errors="replace")[-3000:] for log in logs]
     assert f"Goes on with {run} at epoch" in logs[0].read_text(errors="replace")
-    assert json.loads((run / "metrics.json").read_text())["trained_steps"] == 12
+    assert json.loads((run / "metrics.json").read_text())["trained_steps"] == 20
     ours, expected = (losses_of(folder) for folder in (run, alone))
-    assert len(ours) == 6
+    assert len(ours) == 10
     # Statistics of synchronised batch normalisation are rounded otherwise, and that grows.
     np.testing.assert_allclose(ours, expected, rtol=1e-4)

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from libra_keras.backbones import ResNet
 from libra_keras.training import (
     SGD,
     LearningRateLogger,
@@ -11,6 +12,7 @@ from libra_keras.training import (
     StopOnNonFinite,
     WarmupMultiStep,
 )
+from libra_keras.training.stop_non_finite import moving_variables
 
 
 def constant_model(optimizer=None):
@@ -133,3 +135,29 @@ def test_moving_averages_are_those_before_the_batch():
     assert "epoch 1, step 2" in guard.failure
     for now, before in zip(model.get_weights(), kept["weights"], strict=True):
         np.testing.assert_array_equal(now, before)
+
+
+def test_statistics_that_cannot_move_are_not_copied():
+    frozen = ResNet(18, width=4, frozen_stages=-1)
+    trained = ResNet(18, width=4, batch_norm="trainable", frozen_stages=1)
+    for backbone in (frozen, trained):
+        backbone.build((None, 64, 64, 3))
+    assert moving_variables(keras.Sequential([frozen])) == []
+    found = moving_variables(keras.Sequential([trained]))
+    # Two of each convolution: 20 in all, of which the stem's and the first stage's 4 are frozen.
+    assert [v.name for v in found] == ["moving_mean", "moving_variance"] * 15
+
+
+def test_steps_of_a_loop_that_begins_in_the_middle_of_an_epoch(capsys):
+    guard = StopOnNonFinite(lambda epoch, step: [f"{epoch}_{step}.jpg"], first_step=5)
+    fit(constant_model(SGD(0.1)), [1, 2, np.nan], callbacks=[guard])
+    assert "epoch 1, step 8: a gradient" in guard.failure
+    assert guard.failure.endswith("0_7.jpg.")
+    guard = StopOnNonFinite(first_step=5)
+    bad = [np.nan if step == 4 else 0 for step in range(6)]
+    model = constant_model(SGD(0.1))
+    model.fit(
+        np.zeros((6, 1)), np.float32(bad)[:, None], batch_size=1, steps_per_epoch=3, epochs=2,
+        shuffle=False, verbose=0, callbacks=[guard],
+    )  # fmt: skip
+    assert "epoch 2, step 2: a gradient" in guard.failure

@@ -2,11 +2,13 @@
 
 import json
 
+import h5py
 import keras
 import numpy as np
 import pytest
 
 from libra_keras import atomic
+from libra_keras.models.loss_scaling import LossScaleOptimizer
 from libra_keras.training import SGD, AdamW, WarmupMultiStep
 from libra_keras.training.checkpoints import Checkpoints, set_metrics
 
@@ -15,7 +17,7 @@ OPTIMIZERS = {
     "adamw": lambda: AdamW(0.01, global_clipnorm=1.0),
     "averaged": lambda: SGD(0.1, use_ema=True, ema_momentum=0.9),
     "accumulating": lambda: SGD(0.1, gradient_accumulation_steps=2),
-    "loss_scaled": lambda: keras.optimizers.LossScaleOptimizer(SGD(0.1), initial_scale=8.0),
+    "loss_scaled": lambda: LossScaleOptimizer(SGD(0.1), initial_scale=8.0),
 }
 
 
@@ -183,3 +185,18 @@ def test_damaged_folders(tmp_path, name, message):
         checkpoints.weights.unlink()
     with pytest.raises(ValueError, match=message):
         checkpoints.restore(small_model(SGD(0.1)))
+
+
+def test_a_loss_scale_adds_little_to_a_file(tmp_path):
+    """Keras would save the variables of the inner optimizer twice."""
+
+    def numbers(optimizer):
+        path = tmp_path / "model.weights.h5"
+        small_model(optimizer).save_weights(path)
+        found = []
+        with h5py.File(path) as file:
+            file.visititems(lambda _, item: found.append(getattr(item, "size", 0)))
+        return sum(found)
+
+    scaled, plain = numbers(LossScaleOptimizer(SGD(0.1))), numbers(SGD(0.1))
+    assert plain < scaled < plain + 8  # the scale, two counters and a rate

@@ -112,10 +112,23 @@ def make_run(folder, callbacks=(), **options):
     return run
 
 
-def train(folder, callbacks=(), optimizer=None, **options):
+class Numbered(keras.utils.PyDataset):
+    """The same batches, asked for by their number, as of our data sets on JAX and PyTorch."""
+
+    num_batches = None
+
+    def __init__(self, first):
+        super().__init__()
+        self.first = first
+
+    def __getitem__(self, index):
+        return next(batches_from(self.first + index))
+
+
+def train(folder, callbacks=(), optimizer=None, batches=batches_from, **options):
     run, model = make_run(folder, callbacks, **options), make_model(**(optimizer or {}))
     run.open(model)
-    run.fit(model, batches_from(run.batches))
+    run.fit(model, batches(run.batches))
     return run
 
 
@@ -155,6 +168,14 @@ def test_kills_one_after_the_other(tmp_path, expected, kills):
         with pytest.raises(Killed):
             train(tmp_path, die_at=die_at)
     train(tmp_path)
+    assert result(tmp_path) == expected
+
+
+def test_batches_that_are_asked_for_by_their_number(tmp_path, expected):
+    with pytest.raises(Killed):
+        train(tmp_path, batches=Numbered, die_at=40)
+    assert Checkpoints(tmp_path / "checkpoints").read()["step"]  # in the middle of an epoch
+    train(tmp_path, batches=Numbered)
     assert result(tmp_path) == expected
 
 
@@ -216,6 +237,19 @@ def test_signals_wait_for_the_step_and_save(tmp_path, expected, capsys, signum):
     assert Checkpoints(tmp_path / "checkpoints").read()["batches"] == STEPS + 3
     train(tmp_path)
     assert result(tmp_path) == expected
+
+
+def test_a_stopped_run_gives_its_averages_the_name_of_the_last_weights(tmp_path):
+    options = {"use_ema": True}
+    with pytest.raises(Stopped):
+        train(tmp_path, [Interrupt(1, 2, signal.SIGINT)], options)
+    model, own = make_model(**options), make_model(**options)
+    model.load_weights(tmp_path / "last.weights.h5")
+    averages = model.optimizer._model_variables_moving_average
+    for variable, average in zip(model.trainable_variables, averages, strict=True):
+        np.testing.assert_array_equal(*map(keras.ops.convert_to_numpy, (variable, average)))
+    own.load_weights(Checkpoints(tmp_path / "checkpoints").weights)
+    assert not np.array_equal(model.layers[1].get_weights()[0], own.layers[1].get_weights()[0])
 
 
 def test_a_run_that_was_stopped_over_a_number_is_not_saved(tmp_path, capsys):

@@ -6,6 +6,7 @@ import pytest
 from applying import apply, run
 from keras import ops
 
+from libra_keras.models.loss_scaling import LossScaleOptimizer
 from libra_keras.training import SGD, AdamW, WarmupMultiStep, learning_rate_at
 
 pytestmark = pytest.mark.portable
@@ -46,6 +47,16 @@ def test_averages_before_the_first_update_are_the_weights():
     optimizer = SGD(1.0, use_ema=True)
     run(optimizer, [np.float32([8.0])], scalars(np.nan))
     np.testing.assert_array_equal(averages(optimizer), [8.0])
+
+
+def test_weights_that_were_never_updated_stay_at_the_end_of_a_training():
+    """Under a loss scale, which looks for its value first, averages are still zeros."""
+    inner = SGD(1.0, use_ema=True)
+    optimizer, parameter = LossScaleOptimizer(inner), keras.Variable([8.0])
+    optimizer.apply([keras.ops.convert_to_tensor([np.inf])], [parameter])
+    np.testing.assert_array_equal(averages(inner), [0.0])
+    optimizer.finalize_variable_values([parameter])
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(parameter), [8.0])
 
 
 def test_averages_can_overwrite_the_weights():
