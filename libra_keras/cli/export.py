@@ -2,6 +2,7 @@
 
 import importlib
 
+from libra_keras import atomic
 from libra_keras.cli.runs import add_run_arguments, load_detector
 
 FORMATS = ("saved_model", "onnx", "openvino", "litert")  # modules of `libra_keras.export`
@@ -34,7 +35,11 @@ def add_arguments(parser):
         metavar="N",
         help="of a saved_model. Default: the highest in the folder and 1, or 1",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace an earlier export")
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace an earlier export; of a saved_model the --version that is given",
+    )
     _add_settings(parser.add_argument_group("settings", "Default: the detector's own."))
 
 
@@ -55,30 +60,47 @@ def _add_settings(group):
         "--max-pixels",
         type=int,
         metavar="N",
-        help="images with more are refused before they are decoded. Default: 89478485",
+        help="of a saved_model: images with more are refused before they are decoded. "
+        "Default: 89478485",
     )
 
 
 def run(options):
     """Exports as the options say; returns the exit status."""
+    _check_options(options)
     module = importlib.import_module(f"libra_keras.export.{options.format}")
+    given = {"version": options.version} if options.format == "saved_model" else {}
     # Before a model is loaded for nothing.
-    if options.format == "saved_model":
-        module.check_export(options.to, options.version, options.overwrite)
-        given = {"version": options.version}
-    elif options.version is not None:
-        raise ValueError(f"Only a saved_model has a --version. Received: --format {options.format}")
-    else:
-        module.check_export(options.to, options.overwrite)
-        given = {}
+    module.check_export(options.to, overwrite=options.overwrite, **given)
     settings = _settings(options)
     model = load_detector(options.run_folder, options.weights)
     export = getattr(module, f"export_{options.format}")
-    written = export(model, options.to, overwrite=options.overwrite, options=settings, **given)
+    try:
+        written = export(model, options.to, overwrite=options.overwrite, options=settings, **given)
+    except Exception as error:  # TensorFlow's of a full disk are its own
+        reason = atomic.disk_error(error)
+        if reason is None:
+            raise
+        raise OSError(f"--to {options.to}: {reason}") from error
     print(f"{written}: {options.format}, {settings.precision}")
     if options.format == "saved_model":
         print(f"saved_model_cli show --dir {written} --all shows what it takes and gives")
     return 0
+
+
+def _check_options(options):
+    """Raises if an option would have no effect."""
+    if options.format == "saved_model":
+        if options.overwrite and options.version is None:
+            raise ValueError(
+                "--overwrite needs --version N for a saved_model: without it the export becomes "
+                "the next version and replaces none"
+            )
+        return
+    for name in ("version", "max_pixels"):
+        if getattr(options, name) is not None:
+            flag = "--" + name.replace("_", "-")
+            raise ValueError(f"Only a saved_model has {flag}. Received: --format {options.format}")
 
 
 def _settings(options):

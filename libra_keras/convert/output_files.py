@@ -1,5 +1,6 @@
 """The files of a conversion: a detector's folder, or a backbone's weights and their record."""
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -69,7 +70,8 @@ def write_detector(model, record, folder):
         folder: `Path`, which `check_free` has accepted.
 
     Raises:
-        ValueError: if its name is that of a file.
+        ValueError: if its name is that of a file, or another conversion is being written there.
+        OSError: if there is no room for it.
 
     Example:
 
@@ -85,11 +87,28 @@ def write_detector(model, record, folder):
     """
     if folder.is_file() or folder.name.endswith((".h5", ".keras")):
         raise ValueError(f"a detector is written to a folder. Received: {folder}")
-    with atomic.replacing(folder) as unfinished:
+    with _alone(folder), atomic.replacing(folder) as unfinished:
         unfinished.mkdir()
         (unfinished / "model.json").write_text(model.to_json())
-        model.save_weights(unfinished / WEIGHTS)
+        atomic.save_weights(model, unfinished / WEIGHTS)
         atomic.write_json(unfinished / RECORD, record)
+
+
+@contextlib.contextmanager
+def _alone(folder):
+    """Raises if another process is writing to the folder at the same time."""
+    whole = folder.resolve()
+    lock = whole.with_name(f".lock.{whole.name}")
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(atomic.exclusive(lock))
+        except BlockingIOError as error:
+            raise ValueError(f"another conversion is being written to {folder}") from error
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # Windows removes no open file
+                lock.unlink()
 
 
 def write_backbone(model, record, file):

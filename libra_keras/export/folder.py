@@ -6,6 +6,7 @@ from pathlib import Path
 
 import libra_keras
 from libra_keras import atomic
+from libra_keras.export.alone import alone
 from libra_keras.export.options import ExportOptions, thresholds
 from libra_keras.export.saved_model import check_backend
 
@@ -94,6 +95,9 @@ def writing(path, model, **more):
     Yields:
         `Path` of the files without their suffix.
 
+    Raises:
+        ValueError: if another export is being written to the folder.
+
     Example:
 
     >>> import json, tempfile
@@ -116,7 +120,9 @@ def writing(path, model, **more):
         **more,
         "libra_keras": libra_keras.__version__,
     }
-    with atomic.replacing(path) as unfinished:
+    whole = Path(path).resolve()
+    lock = whole.with_name(f".lock.{whole.name}")  # beside: the folder itself is replaced
+    with alone(lock, path), atomic.replacing(whole) as unfinished:
         unfinished.mkdir()
         yield unfinished / NAME
         atomic.write_json(unfinished / NOTE, note)

@@ -7,6 +7,7 @@ import keras
 
 import libra_keras
 from libra_keras import atomic
+from libra_keras.export.alone import alone
 from libra_keras.export.decoding import STATUS
 from libra_keras.export.network import network
 from libra_keras.export.options import ExportOptions, thresholds, with_options
@@ -14,6 +15,7 @@ from libra_keras.export.serving import signatures
 
 GRAPH = "saved_model.pb"
 NOTE = "assets.extra/detector.json"  # where TensorFlow leaves room for others' files
+LOCK = ".lock"  # no number: no server takes it for a version
 
 
 def export_saved_model(model, path, version=None, overwrite=False, options=None):
@@ -54,7 +56,8 @@ def export_saved_model(model, path, version=None, overwrite=False, options=None)
 
     Raises:
         ValueError: if the version exists and `overwrite` is false, or the folder holds other
-            things; if the backend is not TensorFlow; or if an option does not fit the detector.
+            things; if another export is being written to it; if the backend is not TensorFlow; or
+            if an option does not fit the detector.
 
     Example:
 
@@ -65,15 +68,18 @@ def export_saved_model(model, path, version=None, overwrite=False, options=None)
     ```
     """
     path = Path(path)
-    version = check_export(path, version, overwrite)
+    check_export(path, version, overwrite)
     options = options or ExportOptions()
     model = with_options(model, options)
     is_new = not path.exists()
     try:
-        with atomic.replacing(path / str(version)) as unfinished:  # no number: no server takes it
-            _save(model, unfinished, options)
-            (unfinished / NOTE).parent.mkdir()
-            atomic.write_json(unfinished / NOTE, _note(model, options))
+        with alone(path / LOCK, path):
+            version = check_export(path, version, overwrite)  # what nobody else chooses now
+            with atomic.replacing(path / str(version)) as unfinished:  # nor is this a number
+                _save(model, unfinished, options)
+                (unfinished / NOTE).parent.mkdir()
+                atomic.write_json(unfinished / NOTE, _note(model, options))
+                check_export(path, version, overwrite)  # of use where there are no locks
     except BaseException:
         if is_new:
             with contextlib.suppress(OSError):
@@ -140,7 +146,7 @@ def _versions(path):
             f"{path} is a SavedModel without a version. Choose another folder: each version gets "
             "its own folder in it"
         )
-    left_over = all(name.startswith((".unfinished.", ".old.")) for name in names)
+    left_over = all(name.startswith((".unfinished.", ".old.", LOCK)) for name in names)
     if not left_over and not any((path / str(number) / GRAPH).is_file() for number in found):
         raise ValueError(f"{path} holds something that is no SavedModel. Choose another folder")
     return found

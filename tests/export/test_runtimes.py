@@ -189,6 +189,17 @@ def test_folder_in_use_is_refused(tmp_path):
         folder.check_folder(tmp_path, True, ".onnx", ())
 
 
+def test_two_exports_at_once(tmp_path):
+    path, model = tmp_path / "exported", models.rpn_small()
+    with folder.writing(path, model) as files:
+        files.with_suffix(".onnx").write_text("first")
+        with pytest.raises(ValueError, match="Another export is being written to .*exported"):
+            with folder.writing(path, model):
+                pass
+    assert [file.name for file in tmp_path.iterdir()] == ["exported"]
+    assert (path / "detector.onnx").read_text() == "first"
+
+
 def test_missing_packages_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr(onnx, "MODULES", ("not_there",))
     with pytest.raises(ImportError, match=r"pip install 'libra-keras\[onnx\]'"):

@@ -66,6 +66,44 @@ def test_other_things_are_left_alone(served_model, tmp_path):
     assert (tmp_path / "photo.jpg").exists() and (tmp_path / "file").exists()
 
 
+def test_two_exports_at_once(served_model, quick, tmp_path, monkeypatch):
+    """The second is refused, and leaves the first as it is."""
+    folder, save = tmp_path / "detector", saved_model._save
+
+    def interrupted(model, path, options):
+        save(model, path, options)
+        monkeypatch.setattr(saved_model, "_save", save)
+        with pytest.raises(ValueError, match="Another export is being written to .*detector"):
+            export_saved_model(served_model, folder)
+
+    monkeypatch.setattr(saved_model, "_save", interrupted)
+    assert export_saved_model(served_model, folder) == folder / "1"
+    assert export_saved_model(served_model, folder) == folder / "2"
+    assert versions(folder) == ["1", "2"] and versions(folder / "1") == versions(folder / "2")
+
+
+def test_a_version_that_somebody_made_meanwhile_stays(served_model, quick, tmp_path, monkeypatch):
+    """As on file systems without locks."""
+    folder, save = tmp_path / "detector", saved_model._save
+
+    def late(model, path, options):
+        save(model, path, options)
+        save(model, path.with_name("1"), options)
+        (path.with_name("1") / "mark").write_text("other")
+
+    monkeypatch.setattr(saved_model, "_save", late)
+    with pytest.raises(ValueError, match="1 exists"):
+        export_saved_model(served_model, folder)
+    assert versions(folder) == ["1"] and (folder / "1" / "mark").exists()
+
+
+def test_what_a_killed_export_leaves_is_no_obstacle(served_model, quick, tmp_path):
+    (tmp_path / saved_model.LOCK).touch()
+    (tmp_path / ".unfinished.1").mkdir()
+    assert export_saved_model(served_model, tmp_path) == tmp_path / "1"
+    assert versions(tmp_path) == ["1"]
+
+
 @pytest.mark.parametrize("moment", ["_save", "_note"])
 def test_an_export_that_fails_leaves_nothing(served_model, quick, tmp_path, monkeypatch, moment):
     def failing(*_):

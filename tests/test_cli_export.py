@@ -1,0 +1,47 @@
+"""`libra-keras export`: options that would have no effect, and a disk that is full."""
+
+import pytest
+
+from libra_keras.cli import main
+from libra_keras.export import onnx, saved_model
+
+FULL = "write failed: errno = 28, 'No space left on device'"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--overwrite"], "--overwrite needs --version N for a saved_model"),
+        (["--format", "onnx", "--version", "2"], "Only a saved_model has --version"),
+        (["--format", "onnx", "--max-pixels", "9"], "Only a saved_model has --max-pixels"),
+        (["--format", "openvino", "--max-pixels", "9"], "Received: --format openvino"),
+        (["--format", "litert", "--max-pixels", "9"], "Received: --format litert"),
+    ],
+)
+def test_options_without_an_effect_are_refused(tmp_path, capsys, given, message):
+    assert main(["export", "missing", "--to", str(tmp_path / "new"), *given]) == 1
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+def test_overwriting_replaces_the_files_of_other_formats(run_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx, "MODULES", ())
+    monkeypatch.setattr(onnx, "write", lambda file, model: file.write_text("graph"))
+    command = ["export", str(run_folder), "--to", str(tmp_path / "files"), "--format", "onnx"]
+    assert main(command) == 0
+    assert main(command) == 1
+    assert main([*command, "--overwrite"]) == 0
+
+
+def test_a_full_disk_names_the_folder(run_folder, tmp_path, monkeypatch, capsys):
+    def full(*_):
+        raise RuntimeError(FULL)
+
+    monkeypatch.setattr(saved_model, "_save", full)
+    to = tmp_path / "new"
+    assert main(["export", str(run_folder), "--to", str(to)]) == 1
+    assert f"--to {to}: No space left on device\n" in capsys.readouterr().err
+    assert not to.exists()
+    monkeypatch.setattr(saved_model, "_save", lambda *_: 1 / 0)  # all else is as it was
+    with pytest.raises(ZeroDivisionError):
+        main(["export", str(run_folder), "--to", str(to)])
