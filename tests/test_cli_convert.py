@@ -67,14 +67,14 @@ def test_no_checkpoint(tmp_path, capsys):
 def test_names_of_classes_from_text_and_files(tmp_path):
     assert read_names("cat") == ["cat"] and read_names("hot dog, cat") == ["hot dog", "cat"]
     file = tmp_path / "names.txt"
-    file.write_text("cat\nsalt, and pepper\n\n")
+    file.write_text("\ufeffcat\nsalt, and pepper\n\n", "utf-8")  # as Windows' editor writes it
     assert read_names(str(file)) == ["cat", "salt, and pepper"]
     file = tmp_path / "names.json"
     for content in (
         ["cat", "dog"],
         {"categories": [{"id": 7, "name": "dog"}, {"id": 2, "name": "cat"}]},
     ):
-        file.write_text(json.dumps(content))
+        file.write_text("\ufeff" + json.dumps(content), "utf-8")
         assert read_names(str(file)) == ["cat", "dog"]
 
 
@@ -90,7 +90,7 @@ def test_names_of_classes_from_text_and_files(tmp_path):
 def test_files_without_names(tmp_path, content, message):
     file = tmp_path / "names.json"
     file.write_text(content)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"--class-names .*{message}.*|{message}.*names.json"):
         read_names(str(file))
 
 

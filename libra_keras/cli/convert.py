@@ -94,17 +94,24 @@ def read_names(source):
     >>> read_names("cat, hot dog")
     ['cat', 'hot dog']
     """
-    if source.endswith(".json"):
-        names = _names_of(source, json.loads(Path(source).read_text()))
+    if source.endswith((".json", ".txt")):
+        try:  # with the mark that editors on Windows begin files with, or without
+            text = Path(source).read_text("utf-8-sig")
+            names = _names_of(json.loads(text)) if source.endswith(".json") else _split(text)
+        except ValueError as error:
+            raise ValueError(f"--class-names {source}: {error}") from error
     else:
-        text = Path(source).read_text() if source.endswith(".txt") else source.replace(",", "\n")
-        names = [name.strip() for name in text.splitlines() if name.strip()]
+        names = _split(source.replace(",", "\n"))
     if not names:
         raise ValueError(f"--class-names must name at least one class. Received: {source!r}")
     return names
 
 
-def _names_of(file, content):
+def _split(lines):
+    return [name.strip() for name in lines.splitlines() if name.strip()]
+
+
+def _names_of(content):
     if isinstance(content, dict):
         try:
             categories = sorted(content["categories"], key=lambda entry: entry["id"])
@@ -112,7 +119,7 @@ def _names_of(file, content):
         except (KeyError, TypeError):
             content = None
     if not isinstance(content, list) or not all(isinstance(name, str) for name in content):
-        raise ValueError(f"{file} must be a list of names, or have COCO's categories")
+        raise ValueError("it must be a list of names, or have COCO's categories")
     return content
 
 

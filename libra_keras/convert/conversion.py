@@ -15,6 +15,7 @@ from libra_keras.convert.output_files import check_free, write_backbone, write_d
 from libra_keras.convert.placement import backbone_variables, named_variables, place
 from libra_keras.convert.ready_made import model_name, network_name
 from libra_keras.convert.torchvision import from_torchvision, is_torchvision
+from libra_keras.models import RegionProposalNetwork
 
 _OPTIONS = {  # of `load`, which concern the files of each kind
     "mmdetection": {"class_names", "era", "backbone_style", "epsilon"},
@@ -160,6 +161,8 @@ no ResNet; its tensors are called blocks.0.attn
             place(backbone_variables(backbone), canonical)
             return _backbone_conversion(backbone, canonical, checkpoint.path, checkpoint.sha256)
         model = build_detector(canonical)
+        if class_names is not None and isinstance(model, RegionProposalNetwork):
+            raise ValueError("it proposes regions and knows no classes; leave the class names away")
         place(named_variables(model), canonical)
     except ValueError as error:
         raise ValueError(f"{checkpoint.path} cannot be converted: {error}") from error

@@ -1,4 +1,5 @@
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -148,3 +149,34 @@ def test_another_network():
         ValueError, match=r"vit.pth cannot be converted.*called blocks.0.attn, head"
     ):
         convert(checkpoint({"blocks.0.attn": None, "head": None}, "vit.pth"), "nowhere")
+
+
+def test_two_conversions_at_once(converted, tmp_path, monkeypatch):
+    conversion, folder = converted[0], tmp_path / "run"
+    write_json = output_files.atomic.write_json
+
+    def interrupted(path, values):
+        with pytest.raises(ValueError, match="another conversion is being written to .*run"):
+            output_files.write_detector(conversion.model, {}, folder)
+        write_json(path, values)
+
+    monkeypatch.setattr(output_files.atomic, "write_json", interrupted)
+    output_files.write_detector(conversion.model, conversion.record, folder)
+    assert [file.name for file in tmp_path.iterdir()] == ["run"]
+    assert read_record(folder)["source"] == "tiny.pth"
+
+
+def test_a_full_disk_is_an_error_before_anything_is_written(converted, tmp_path, monkeypatch):
+    """HDF5 would end the process."""
+    monkeypatch.setattr(output_files.atomic.shutil, "disk_usage", lambda _: SimpleNamespace(free=9))
+    monkeypatch.setattr(type(converted[0].model), "save_weights", None)
+    with pytest.raises(OSError, match="No space left on device"):
+        output_files.write_detector(converted[0].model, {}, tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_proposals_have_no_names(reference):
+    weights = reference("libra_frcnn_r18b16_weights.npz")
+    network = {k: v for k, v in weights.items() if not k.startswith("roi_head.")}
+    with pytest.raises(ValueError, match="it proposes regions and knows no classes"):
+        load(checkpoint(network), class_names=["cat"])
