@@ -3,18 +3,24 @@
 Copy this file into a program of your own, or run it as it is:
 
     libra-keras export runs/mine --to exported --format onnx
+    pip install onnxruntime numpy pillow
     python recipes/run_onnx.py exported photo.jpg other.png
 
 It prints one line an object: file, name, score, and the corners of the box in pixels of the file.
+The exit status is 1 if a file could not be read.
 """
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 from PIL import Image
+
+# What Pillow raises for files that are missing, no images, damaged or far too large.
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
 class Detector:
@@ -57,13 +63,23 @@ class Detector:
 def prepare(image, policy):
     """Resizes and pads a Pillow image as in training; returns the pixels and the content's size."""
     width, height = fitted_size(image.width, image.height, policy)
-    resized = image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
+    resized = rgb(image).resize((width, height), Image.Resampling.BILINEAR)
     multiple = policy["pad_multiple"]
     short, long = (-(-policy[side] // multiple) * multiple for side in ("short_side", "long_side"))
     is_portrait = image.height > image.width
     padded = np.zeros((long, short, 3) if is_portrait else (short, long, 3), "uint8")
     padded[:height, :width] = resized
     return padded, (height, width)
+
+
+def rgb(image):
+    """A Pillow image in RGB, as in training: 16 bits are scaled, which Pillow would cut off."""
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        wide = np.clip(np.asarray(image), 0, 65535).astype("uint32")
+        image = Image.fromarray(((wide + 128) // 257).astype("uint8"))
+    if image.mode in ("P", "PA"):  # through RGBA: Pillow warns where a palette has transparency
+        image = image.convert("RGBA")
+    return image.convert("RGB")
 
 
 def fitted_size(width, height, policy):
@@ -88,12 +104,21 @@ def main():
     parser.add_argument("--score", type=float, default=0.3, help="lowest score shown")
     args = parser.parse_args()
     detector = Detector(args.folder)
+    status = 0
     for path in args.images:
-        found = detector.detect(Image.open(path))
+        try:
+            with Image.open(path) as file:
+                image = rgb(file)
+        except UNREADABLE as error:
+            print(f"{path}: {error}", file=sys.stderr)
+            status = 1
+            continue
+        found = detector.detect(image)
         for box, score, name in zip(found["boxes"], found["scores"], found["names"], strict=True):
             if score >= args.score:
                 print(path, name, f"{score:.2f}", *(f"{side:.1f}" for side in box), sep="\t")
+    return status
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

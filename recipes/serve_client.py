@@ -12,7 +12,8 @@ gRPC needs `pip install tensorflow-serving-api`. What REST sends can be seen, an
         curl -d @- http://localhost:8501/v1/models/detector:predict
 
 Files are sent as they are, JPEG or PNG of any size. Boxes are x1, y1, x2, y2 in pixels of the file.
-The exit status is 1 if an image was refused, 2 if the server was not reached or refused all.
+The exit status is 1 if an image was refused or a file not read, 2 if the server was not reached or
+refused all.
 """
 
 import argparse
@@ -114,6 +115,22 @@ def detections(row):
     return {**found, "names": names, "status": int(row["status"])}
 
 
+def read(files):
+    """Reads files; says which cannot be read.
+
+    Returns:
+        The files that were read, list of their bytes, and how many were not.
+    """
+    names, images = [], []
+    for file in files:
+        try:
+            images.append(Path(file).read_bytes())
+            names.append(file)
+        except OSError as error:
+            print(f"{file}: not read: {error.strerror}", file=sys.stderr)
+    return names, images, len(files) - len(images)
+
+
 def show(file, found):
     """Prints what was found in a file."""
     if found["status"]:
@@ -145,20 +162,23 @@ def main(arguments=None):
     parser.add_argument("--batch", type=int, default=8, help="images that are sent together")
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="file")
     options = parser.parse_args(arguments)
-    images = [Path(file).read_bytes() for file in options.images]
     if options.print_rest_body:
+        _, images, missed = read(options.images)
         write_body(images, options.print_rest_body)
-        return 0
+        return int(missed > 0)
     ask, where = (ask_grpc, options.grpc) if options.grpc else (ask_rest, options.rest)
     refused = 0
-    for start in range(0, len(images), options.batch):
-        part = slice(start, start + options.batch)
+    for start in range(0, len(options.images), options.batch):
+        files, images, missed = read(options.images[start : start + options.batch])
+        refused += missed
+        if not images:
+            continue
         try:
-            results = ask(where, options.model, images[part])
+            results = ask(where, options.model, images)
         except OSError as error:
             print(error, file=sys.stderr)
             return 2
-        for file, found in zip(options.images[part], results, strict=True):
+        for file, found in zip(files, results, strict=True):
             show(file, found)
             refused += found["status"] != 0
     return int(refused > 0)

@@ -104,3 +104,38 @@ def test_no_server(client, tmp_path, capsys):
     url = f"http://127.0.0.1:{free_ports(1)[0]}"
     assert client.main(["--rest", url, str(tmp_path / "a.jpg")]) == 2
     assert "refused" in capsys.readouterr().err
+
+
+def test_files_that_cannot_be_read(client, tmp_path, capsys):
+    """The others are sent, also those of later batches."""
+    for name in ("a.jpg", "d.jpg"):
+        (tmp_path / name).write_bytes(IMAGES[0])
+    (tmp_path / "c.jpg").mkdir()
+    files = [str(tmp_path / f"{name}.jpg") for name in "abcd"]
+    with rest_server("detector", Signature()) as url:
+        for size in ("1", "2", "8"):
+            assert client.main(["--rest", url, "--batch", size, *files]) == 1
+            out, err = capsys.readouterr()
+            shown = [line for line in out.splitlines() if line.endswith("1 objects")]
+            assert [line.partition(":")[0] for line in shown] == [files[0], files[3]]
+            assert "b.jpg: not read: No such file" in err and "c.jpg: not read: Is a dir" in err
+    assert client.main(["--print-rest-body", "-", *files]) == 1
+    assert len(json.loads(capsys.readouterr().out)["instances"]) == 2
+
+
+def test_files_are_read_batch_by_batch(client, tmp_path, monkeypatch):
+    """A request's answer comes before the next files take memory."""
+    files = [tmp_path / f"{i}.jpg" for i in range(4)]
+    for file in files:
+        file.write_bytes(IMAGES[0])
+
+    def ask(url, model, images):
+        files[2].write_bytes(b"later")
+        sent.append(images)
+        nothing = dict.fromkeys(client.OUTPUTS.values(), ())
+        return [client.detections({**nothing, "num_detections": 0, "status": 0})] * 2
+
+    sent = []
+    monkeypatch.setattr(client, "ask_rest", ask)
+    assert client.main(["--rest", "url", "--batch", "2", *map(str, files)]) == 0
+    assert sent == [[IMAGES[0]] * 2, [b"later", IMAGES[0]]]
