@@ -5,8 +5,9 @@ the SavedModel's signature `images` also resizes it. Weights are random, unless 
 Each runtime is a process of its own with the same number of threads. Latency is the median of
 calls with one image. One runtime after the other runs beside the first, and they alternate call by
 call, so that whatever else the machine does meets both, and no more than two need memory.
-Throughput is of batches of 8: one process lives at a time, and they alternate turn by turn. LiteRT
-takes one image after the other, and wants the size that the detector pads images to.
+Throughput is of batches of 8, of the best call: one process lives at a time, and they alternate
+turn by turn. LiteRT takes one image after the other, and wants the size that the detector pads
+images to. `--rounds` is of OpenVINO's NMS, in an export that is made here.
 
     python recipes/benchmarks/serving_speed.py --size 800x1344
     python recipes/benchmarks/serving_speed.py --model libra_faster_rcnn_small --size 320x320
@@ -156,6 +157,7 @@ def serve(options):
 def command(options, *more):
     """This script as another process runs it, for the same detector."""
     shared = ["--size", options.size, "--threads", options.threads, "--model", options.model]
+    shared += ["--rounds", options.rounds]
     shared += ["--files", options.files, *(["--run", options.run] if options.run else [])]
     return [str(word) for word in (sys.executable, __file__, *shared, *more)]
 
@@ -240,7 +242,8 @@ def write(options):
 
     model, kind = build(options), options.write
     if kind != "nothing":
-        getattr(lk.export, f"export_{kind}")(model, Path(options.files, kind))
+        given = {"rounds": options.rounds} if kind == "openvino" else {}
+        getattr(lk.export, f"export_{kind}")(model, Path(options.files, kind), **given)
     print(sum(4 * variable.value.shape.num_elements() for variable in model.weights))
 
 
@@ -276,6 +279,7 @@ def main():
     parser.add_argument("--runs", type=int, default=7, help="calls of each at batch 1")
     parser.add_argument("--turns", type=int, default=2, help="processes of each at batch 8")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--rounds", type=int, default=16, help="of NMS, in OpenVINO's export")
     parser.add_argument("--only", nargs="+", default=list(RUNTIMES), choices=list(RUNTIMES))
     parser.add_argument("--beside", metavar="PYTHON", help="an interpreter with torchvision")
     parser.add_argument("--files", metavar="FOLDER", help="keeps the exports, or uses those there")
