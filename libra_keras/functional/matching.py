@@ -70,6 +70,8 @@ def match(iou, gt_mask, positive_iou, negative_iou, min_positive_iou=None, candi
     iou, gt_mask = ops.cast(iou, "float32"), ops.cast(gt_mask, "bool")
     # -1 takes padding out of every maximum below, since real overlaps are at least 0.
     iou = ops.where(gt_mask[:, None, :], iou, -1.0)
+    if not iou.shape[2]:  # none, or TensorFlow does not know: `argmax` of nothing would fail
+        iou = ops.pad(iou, ((0, 0), (0, 0), (0, 1)), constant_values=-1.0)
     if candidate_mask is not None:
         iou = ops.where(ops.cast(candidate_mask, "bool")[:, :, None], iou, -1.0)
     max_iou = ops.max(iou, axis=2, initial=0.0)  # an initial value: there may be no candidate

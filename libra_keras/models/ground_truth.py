@@ -41,8 +41,19 @@ class GroundTruth(NamedTuple):
                 f"Received the keys: {sorted(y)}"
             )
         labels = with_an_image(ops.cast(ops.convert_to_tensor(labels), "int32"), -1)
-        mask = labels >= 0
-        # The mask alone says what is padding: an augmentation may have moved padding boxes.
         boxes = with_an_image(ops.cast(ops.convert_to_tensor(y["boxes"]), "float32"))
+        labels, boxes = _with_a_row(labels, -1), _with_a_row(boxes, 0.0)
+        # The mask alone says what is padding: an augmentation may have moved padding boxes.
+        mask = labels >= 0
         boxes = ops.where(mask[..., None], boxes, 0.0)
         return cls(boxes, ops.where(mask, labels, 0), mask)
+
+
+def _with_a_row(x, value):
+    """Adds a row of padding to `(B, M, ...)` if M is 0: what gathers rows later needs one."""
+    num = x.shape[1]
+    if num:
+        return x
+    batch, known, *rest = ops.shape(x)
+    missing = 1 if num == 0 else 1 - ops.minimum(known, 1)
+    return ops.concatenate([x, ops.full((batch, missing, *rest), value, dtype=x.dtype)], axis=1)

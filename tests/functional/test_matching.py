@@ -52,6 +52,16 @@ def test_no_objects_means_all_negative():
 
 
 @pytest.mark.portable
+@pytest.mark.parametrize("low_quality", [None, 0.3])
+def test_no_axis_of_objects_means_all_negative(low_quality):
+    matched, best, positive, negative = run(
+        [[], []], positive_iou=0.7, negative_iou=0.3, min_positive_iou=low_quality
+    )
+    assert not positive.any() and negative.all() and best.tolist() == [0, 0]
+    assert matched.shape == (2,)
+
+
+@pytest.mark.portable
 def test_padded_candidates_are_ignored_and_are_nobodys_best():
     overlaps = np.array([[[0.9], [0.4], [0.0]]], "float32")
     result = match(

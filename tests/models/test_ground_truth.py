@@ -1,0 +1,54 @@
+"""Batches in which no image has an object, not even one of padding."""
+
+import keras
+import numpy as np
+import pytest
+
+from libra_keras.data import InputPolicy
+from libra_keras.models import GroundTruth, libra_faster_rcnn_small, retinanet_small
+
+NOTHING = {"boxes": np.zeros((2, 0, 4), "float32"), "labels": np.zeros((2, 0), "int32")}
+PADDING = {"boxes": np.zeros((2, 1, 4), "float32"), "labels": np.full((2, 1), -1, "int32")}
+
+
+def images(rng):
+    sizes = np.array([[64, 96], [64, 80]], "int32")
+    return {"images": rng.integers(0, 255, (2, 64, 96, 3), "uint8"), "image_sizes": sizes}
+
+
+def test_no_rows_become_one_of_padding():
+    for part, expected in zip(GroundTruth.of(NOTHING), GroundTruth.of(PADDING), strict=True):
+        np.testing.assert_array_equal(*map(keras.ops.convert_to_numpy, (part, expected)))
+
+
+@pytest.mark.parametrize("make", [libra_faster_rcnn_small, retinanet_small])
+def test_a_batch_without_rows_trains_like_one_of_padding(rng, make):
+    x, losses = images(rng), []
+    for y in (NOTHING, PADDING):
+        keras.utils.set_random_seed(3)
+        model = make(num_classes=2, input_policy=InputPolicy(64, 96))
+        model.compile(keras.optimizers.SGD(0.01))
+        losses.append(model.train_on_batch(x, y, return_dict=True))
+    assert losses[0] == losses[1] and np.isfinite(losses[0]["loss"])
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="of TensorFlow's graphs")
+@pytest.mark.parametrize("num", [0, 3])
+def test_rows_of_an_unknown_number(rng, num):
+    import tensorflow as tf
+
+    x = images(rng)
+    boxes = np.tile(np.float32([8, 8, 40, 40]), (2, num, 1))
+    y = {"boxes": boxes, "labels": np.ones((2, num), "int32")}
+    signature = [
+        {key: tf.TensorSpec(v.shape, v.dtype) for key, v in part.items()} for part in (x, y)
+    ]
+    for key, value in y.items():
+        signature[1][key] = tf.TensorSpec((2, None, *value.shape[2:]), value.dtype)
+    batches = tf.data.Dataset.from_generator(
+        lambda: iter([(x, y)]), output_signature=tuple(signature)
+    ).apply(tf.data.experimental.assert_cardinality(1))
+    model = libra_faster_rcnn_small(num_classes=2, input_policy=InputPolicy(64, 96))
+    model.compile(keras.optimizers.SGD(0.01))
+    found = model.fit(batches, verbose=0, shuffle=False).history
+    assert np.isfinite(found["loss"][0]) and (found["box_loss"][0] > 0) == (num > 0)
