@@ -91,6 +91,8 @@ def _detect(model, run, batch, proposals):
     usable = batch.status == decoding.OK
     portraits = [usable & ~batch.is_portrait, usable & batch.is_portrait]
     kinds = tf.boolean_mask([False, True], [tf.reduce_any(rows) for rows in portraits])
+    if proposals is not None:  # those of an image cannot be gathered where there are none
+        proposals = tf.pad(proposals, ((0, 0), (0, 1), (0, 0)))
     buckets = tf.constant(
         [model.input_policy.bucket_size(1, 1), model.input_policy.bucket_size(2, 1)]
     )

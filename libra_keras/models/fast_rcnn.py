@@ -152,8 +152,12 @@ def given_proposals(x):
     mask = ops.all(boxes[..., 2:] > boxes[..., :2], axis=-1)
     if "proposal_mask" in x:
         mask = ops.logical_and(mask, with_an_image(ops.cast(x["proposal_mask"], "bool"), False))
-    if boxes.shape[1] == 0:  # what gathers rows later needs one, be it of padding
-        boxes, mask = ops.pad(boxes, ((0, 0), (0, 1), (0, 0))), ops.pad(mask, ((0, 0), (0, 1)))
+    if not boxes.shape[1]:  # what gathers rows later needs one, be it of padding
+        batch, num = ops.shape(boxes)[:2]
+        # A graph of TensorFlow may learn the number with each batch only.
+        more = 1 if boxes.shape[1] == 0 else ops.cast(ops.equal(num, 0), "int32")
+        boxes = ops.concatenate([boxes, ops.zeros((batch, more, 4))], axis=1)
+        mask = ops.concatenate([mask, ops.zeros((batch, more), "bool")], axis=1)
     # Whatever stands in padding must not reach a loss: NaN times 0 is NaN.
     boxes = ops.stop_gradient(ops.where(mask[..., None], boxes, 0.0))
     return Proposals(boxes, ops.cast(mask, "float32"), mask)

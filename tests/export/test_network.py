@@ -5,6 +5,7 @@ import pytest
 from untrained import make
 
 from libra_keras.backbones import ConvBatchNorm
+from libra_keras.models.fast_rcnn import given_proposals
 
 tf = pytest.importorskip("tensorflow")
 traced = pytest.importorskip("libra_keras.export.network")
@@ -86,6 +87,15 @@ def test_the_model_is_free_afterwards():
     conv.beta.assign(conv.beta + 5.0)
     assert np.abs(model.predict_on_batch(x)["scores"] - before).max() > 1e-3
     np.testing.assert_array_equal(run(**given)["scores"], before)
+
+
+def test_a_batch_without_proposals():
+    """Their number is unknown in the graph."""
+    given = tf.TensorSpec(*traced.SPECS["proposals"])
+    run = tf.function(lambda boxes: given_proposals({"proposals": boxes}), input_signature=[given])
+    none, some = (run(np.ones((2, num, 4), "float32")) for num in (0, 3))
+    assert none.boxes.shape == (2, 1, 4) and none.scores.shape == (2, 1) and not np.any(none.mask)
+    assert some.boxes.shape == (2, 3, 4)  # as many as before: their number decides what is sampled
 
 
 @pytest.mark.slow

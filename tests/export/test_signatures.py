@@ -238,6 +238,10 @@ def test_every_kind_of_detector(name, tmp_path, photos):
     found = served(image_bytes=images, **more)
     for row, one in enumerate(expected):
         assert_row(found, row, one, atol=0.02 if name == "rpn_small" else 0.01)
+    if given:
+        found = served(image_bytes=images, proposals=np.zeros((2, 0, 4), "float32"))
+        for row in range(2):
+            assert_empty(found, row, 0)
 
 
 @pytest.mark.slow
