@@ -8,11 +8,6 @@ import os
 import shutil
 from pathlib import Path
 
-try:
-    import fcntl
-except ImportError:  # not on Windows
-    fcntl = None
-
 # What only writing can run into; libraries hide these numbers, but quote the words.
 DISK_ERRORS = ("ENOSPC", "EDQUOT", "EROFS", "EFBIG")
 
@@ -145,42 +140,6 @@ def link(source, path):
             os.link(source, unfinished)
         except OSError:
             shutil.copyfile(source, unfinished)
-
-
-@contextlib.contextmanager
-def exclusive(path):
-    """Holds a lock while the block runs; the system releases it when a process dies.
-
-    Where the file system has no locks, nothing is locked.
-
-    Args:
-        path: str or path of a file that serves for nothing else; its folder is made.
-
-    Raises:
-        BlockingIOError: if somebody else holds it.
-
-    Example:
-
-    >>> import tempfile
-    >>> from pathlib import Path
-    >>> from libra_keras.atomic import exclusive
-    >>> path = Path(tempfile.mkdtemp()) / "lock"
-    >>> with exclusive(path), exclusive(path):
-    ...     pass
-    Traceback (most recent call last):
-    BlockingIOError: [Errno 11] Resource temporarily unavailable
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        try:
-            if fcntl is not None:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise
-        except OSError:  # a file system without locks
-            pass
-        yield
 
 
 def disk_error(error):

@@ -22,17 +22,18 @@ ALLOWED = {
     },
     "convert": {
         "convert", "models", "backbones", "layers", "losses", "samplers", "data.images",
-        "data.known_classes", "atomic",
+        "data.known_classes", "atomic", "locks",
     },
     "data": {"data", "functional", "atomic"},
     "evaluation": {"evaluation", "data", "atomic", "averages"},
     "visualization": {"visualization", "data"},
     "training": {
         "training", "functional.native", "functional.replicas", "data.share", "atomic", "averages",
+        "locks",
     },
     "export": {
         "export", "layers", "functional.native", "functional.control_flow", "models", "backbones",
-        "data.images", "atomic",
+        "data.images", "atomic", "locks",
     },
 }  # fmt: skip
 # TensorFlow may be imported here; the backbones' block has functions with a faster twin.

@@ -14,7 +14,8 @@ from libra_keras.convert.file_kinds import SAFETENSORS, checkpoint_kind
 from libra_keras.convert.pickled_values import StoredTensor
 
 INSTALL = "pip install 'libra-keras[convert]'"
-OLDEST_TORCH = (2, 6)  # below it, `weights_only=True` could be made to run code
+# Below 2.6, `weights_only=True` could be made to run code; below 2.10, to read other memory.
+OLDEST_TORCH = (2, 10)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +66,7 @@ def read_checkpoint(path):
         FileNotFoundError: if there is no file.
         ValueError: if it is no checkpoint, is truncated or damaged, holds no tensors by name, or
             values that are not finite.
-        ImportError: if PyTorch is not installed or is older than 2.6, or safetensors is needed
+        ImportError: if PyTorch is not installed or is older than 2.10, or safetensors is needed
             and not installed.
 
     Example:
@@ -126,7 +127,7 @@ def import_torch():
     if tuple(map(int, torch.__version__.split(".")[:2])) < OLDEST_TORCH:
         raise ImportError(
             f"PyTorch {torch.__version__} is too old to read files without running them; "
-            f"2.6 or newer is needed: {INSTALL}"
+            f"2.10 or newer is needed: {INSTALL}"
         )
     return torch
 

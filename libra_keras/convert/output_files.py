@@ -1,10 +1,10 @@
 """The files of a conversion: a detector's folder, or a backbone's weights and their record."""
 
-import contextlib
 import json
 from pathlib import Path
 
 from libra_keras import atomic
+from libra_keras.locks import alone_beside
 
 RECORD = "conversion.json"
 WEIGHTS, OF_BACKBONE = "last.weights.h5", ".weights.h5"
@@ -87,28 +87,11 @@ def write_detector(model, record, folder):
     """
     if folder.is_file() or folder.name.endswith((".h5", ".keras")):
         raise ValueError(f"a detector is written to a folder. Received: {folder}")
-    with _alone(folder), atomic.replacing(folder) as unfinished:
+    with alone_beside(folder), atomic.replacing(folder) as unfinished:
         unfinished.mkdir()
         (unfinished / "model.json").write_text(model.to_json())
         atomic.save_weights(model, unfinished / WEIGHTS)
         atomic.write_json(unfinished / RECORD, record)
-
-
-@contextlib.contextmanager
-def _alone(folder):
-    """Raises if another process is writing to the folder at the same time."""
-    whole = folder.resolve()
-    lock = whole.with_name(f".lock.{whole.name}")
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(atomic.exclusive(lock))
-        except BlockingIOError as error:
-            raise ValueError(f"another conversion is being written to {folder}") from error
-        try:
-            yield
-        finally:
-            with contextlib.suppress(OSError):  # Windows removes no open file
-                lock.unlink()
 
 
 def write_backbone(model, record, file):

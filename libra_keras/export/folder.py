@@ -6,9 +6,9 @@ from pathlib import Path
 
 import libra_keras
 from libra_keras import atomic
-from libra_keras.export.alone import alone
 from libra_keras.export.options import ExportOptions, thresholds
 from libra_keras.export.saved_model import check_backend
+from libra_keras.locks import alone_beside
 
 NAME = "detector"  # of all files
 NOTE = f"{NAME}.json"
@@ -120,9 +120,7 @@ def writing(path, model, **more):
         **more,
         "libra_keras": libra_keras.__version__,
     }
-    whole = Path(path).resolve()
-    lock = whole.with_name(f".lock.{whole.name}")  # beside: the folder itself is replaced
-    with alone(lock, path), atomic.replacing(whole) as unfinished:
+    with alone_beside(path), atomic.replacing(path) as unfinished:
         unfinished.mkdir()
         yield unfinished / NAME
         atomic.write_json(unfinished / NOTE, note)

@@ -7,11 +7,11 @@ import keras
 
 import libra_keras
 from libra_keras import atomic
-from libra_keras.export.alone import alone
 from libra_keras.export.decoding import STATUS
 from libra_keras.export.network import network
 from libra_keras.export.options import ExportOptions, thresholds, with_options
 from libra_keras.export.serving import signatures
+from libra_keras.locks import alone
 
 GRAPH = "saved_model.pb"
 NOTE = "assets.extra/detector.json"  # where TensorFlow leaves room for others' files

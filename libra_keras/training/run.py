@@ -12,7 +12,7 @@ from pathlib import Path
 import keras
 
 import libra_keras
-from libra_keras import atomic
+from libra_keras import atomic, locks
 from libra_keras.training.callbacks import LearningRateLogger, StepLogger
 from libra_keras.training.checkpoints import Checkpoints
 from libra_keras.training.tensorboard import TensorBoardLogger
@@ -183,7 +183,7 @@ class RunFolder:
 def _locked(path, folder):
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(atomic.exclusive(path))
+            stack.enter_context(locks.exclusive(path))
         except BlockingIOError as error:
             raise ValueError(f"Another process is training in {folder}") from error
         yield

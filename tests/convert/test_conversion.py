@@ -156,7 +156,7 @@ def test_two_conversions_at_once(converted, tmp_path, monkeypatch):
     write_json = output_files.atomic.write_json
 
     def interrupted(path, values):
-        with pytest.raises(ValueError, match="another conversion is being written to .*run"):
+        with pytest.raises(ValueError, match="Another process is writing to .*run"):
             output_files.write_detector(conversion.model, {}, folder)
         write_json(path, values)
 

@@ -198,7 +198,7 @@ def test_two_exports_at_once(tmp_path):
     path, model = tmp_path / "exported", models.rpn_small()
     with folder.writing(path, model) as files:
         files.with_suffix(".onnx").write_text("first")
-        with pytest.raises(ValueError, match="Another export is being written to .*exported"):
+        with pytest.raises(ValueError, match="Another process is writing to .*exported"):
             with folder.writing(path, model):
                 pass
     assert [file.name for file in tmp_path.iterdir()] == ["exported"]

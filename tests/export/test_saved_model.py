@@ -73,7 +73,7 @@ def test_two_exports_at_once(served_model, quick, tmp_path, monkeypatch):
     def interrupted(model, path, options):
         save(model, path, options)
         monkeypatch.setattr(saved_model, "_save", save)
-        with pytest.raises(ValueError, match="Another export is being written to .*detector"):
+        with pytest.raises(ValueError, match="Another process is writing to .*detector"):
             export_saved_model(served_model, folder)
 
     monkeypatch.setattr(saved_model, "_save", interrupted)
