@@ -132,6 +132,7 @@ class ResNet(keras.layers.Layer):
             train_kernel=not frozen,
             train_affine=self.train_affine and not frozen,
             epsilon=self.epsilon,
+            trainable=self.trainable,
             dtype=self.dtype_policy,
             name=name,
             **kwargs,
@@ -163,7 +164,8 @@ class ResNet(keras.layers.Layer):
         if index == 0 and (stage > 1 or filters != self.width):
             downsample = self._conv(stage, "downsample", filters, strides=stride, relu=False)
         name = f"stage{stage}_block{index}"
-        return ResidualBlock(convs, downsample, dtype=self.dtype_policy, name=name)
+        own = {"trainable": self.trainable, "dtype": self.dtype_policy, "name": name}
+        return ResidualBlock(convs, downsample, **own)
 
     def _inner_width(self, width):
         """Channels of the 3x3 convolution of a bottleneck in a stage of this width."""

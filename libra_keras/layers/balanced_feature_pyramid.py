@@ -85,6 +85,8 @@ class BalancedFeaturePyramid(keras.layers.Layer):
             self.refiner = self._named_refiner(channels[0])
         if self.refiner is not None and not self.refiner.built:  # a reloaded one is built
             self.refiner.build(tuple(shapes[self.refine_level]))
+        if self.refiner is not None and not self.trainable:
+            self.refiner.trainable = False  # it may have been made before this layer was frozen
 
     def _named_refiner(self, channels):
         if self._refiner_name == "non_local":

@@ -102,6 +102,7 @@ class FeaturePyramid(keras.layers.Layer):
             self.channels,
             size,
             name=name,
+            trainable=self.trainable,
             dtype=self.dtype_policy,
             data_format="channels_last",
             **{"padding": "same", **kwargs},

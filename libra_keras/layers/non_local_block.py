@@ -99,6 +99,7 @@ class NonLocalBlock(keras.layers.Layer):
             kernel_initializer=initializer if self.start == "zeros" else "glorot_uniform",
             data_format="channels_last",
             name=name,
+            trainable=self.trainable,
             dtype=self.dtype_policy,
         )
         conv.build((None, None, None, inputs))

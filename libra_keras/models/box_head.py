@@ -64,22 +64,18 @@ class BoxHead(keras.layers.Layer):
         self.sampler = sampler or RandomSampler(num=512, positive_fraction=0.25)
         self.box_loss = box_loss or SmoothL1Loss(beta=0.0)
         self.roi_align = roi_align or MultilevelROIAlign(dtype=self.dtype_policy)
-        channels, policy = self.settings.channels, self.dtype_policy
         self.hidden = [
-            keras.layers.Dense(channels, activation="relu", dtype=policy, name=f"shared_fc_{i}")
+            self._dense(self.settings.channels, activation="relu", name=f"shared_fc_{i}")
             for i in range(2)
         ]
-        self.class_logits = keras.layers.Dense(
-            num_classes + 1,
-            kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
-            dtype=policy,
-        )
-        self.box_deltas = keras.layers.Dense(
-            4 * num_classes,
-            kernel_initializer=keras.initializers.RandomNormal(stddev=0.001),
-            dtype=policy,
-        )
+        small = keras.initializers.RandomNormal
+        self.class_logits = self._dense(num_classes + 1, kernel_initializer=small(stddev=0.01))
+        self.box_deltas = self._dense(4 * num_classes, kernel_initializer=small(stddev=0.001))
         self.positives = loss_mean("positives")  # sampled ones, per image
+
+    def _dense(self, units, **options):
+        own = {"trainable": self.trainable, "dtype": self.dtype_policy}
+        return keras.layers.Dense(units, **own, **options)
 
     def build(self, input_shape):
         if not self.hidden[0].built:  # a reloaded layer comes back built

@@ -12,7 +12,7 @@ from libra_keras.functional.random_keys import random_keys
 from libra_keras.layers import ImageNormalization
 from libra_keras.models import distributed
 from libra_keras.models.detect import detect
-from libra_keras.models.fine_tuning import tell_parts
+from libra_keras.models.fine_tuning import freeze_layer, tell_parts, warn_of_random_features
 from libra_keras.models.ground_truth import GroundTruth
 from libra_keras.models.loss_scaling import with_loss_scale
 from libra_keras.models.settings import live_parts
@@ -102,6 +102,8 @@ class Detector(keras.Model):
         for head in self.heads():
             _ensure_built(head, _levels(shapes))
         self.built = True
+        if not self.trainable:
+            freeze_layer(self)
 
     def _default_normalization(self):
         rescales = getattr(self.backbone, "rescales", False)  # of a `BackboneAdapter`
@@ -154,6 +156,11 @@ class Detector(keras.Model):
         if config.get("jit_compile"):  # the default of the backend that saved; this one has its own
             config["jit_compile"] = None
         self.compile(**config)
+
+    def fit(self, *args, **kwargs):
+        """As `keras.Model.fit`; warns if the first features are random and do not train."""
+        warn_of_random_features(self.backbone)
+        return super().fit(*args, **kwargs)
 
     def pyramid(self, images, image_sizes, training=False):
         """Returns the list of pyramid levels of a batch, finest first.
@@ -247,9 +254,9 @@ class Detector(keras.Model):
         return detect(self, images, score_threshold, batch_size, exif_rotation)
 
     def get_config(self):
-        serialize = keras.saving.serialize_keras_object
+        serialize, own = keras.saving.serialize_keras_object, super().get_config()
         return {
-            **{k: v for k, v in super().get_config().items() if k in ("name", "dtype")},
+            **{key: own[key] for key in ("name", "trainable", "dtype")},
             "backbone": serialize(self.backbone),
             "neck": [serialize(layer) for layer in self.neck],
             **{part: serialize(getattr(self, part)) for part in self.PARTS},
@@ -271,6 +278,8 @@ class Detector(keras.Model):
 def _ensure_built(layer, shapes):
     if not layer.built:  # a reloaded layer comes back built
         layer.build(shapes)
+    if not layer.trainable:
+        freeze_layer(layer)
 
 
 def _poisoned(loss):

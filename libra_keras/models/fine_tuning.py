@@ -1,6 +1,15 @@
 """The parts of a detector that are trained differently: not at all, or at another rate."""
 
+import warnings
+
 import keras
+import numpy as np
+from keras import ops
+
+from libra_keras.backbones import ResNet
+
+# What batch normalisation starts from; after training no stem has all of these values.
+UNTOUCHED = {"gamma": 1.0, "beta": 0.0, "moving_mean": 0.0, "moving_variance": 1.0}
 
 
 def parts(detector):
@@ -28,9 +37,10 @@ def parts(detector):
 def freeze(detector, names):
     """Lets all parts of a detector train but some; belongs before `compile`.
 
-    Frozen weights never change, nor do the statistics of batch normalisation among them. A part
-    that an earlier call froze trains again if it is not named; what the detector was built without
-    training, such as the first stages of a backbone, stays as it is.
+    Frozen weights never change, nor do the statistics of batch normalisation among them; in a
+    saved model they stay frozen. A part that an earlier call froze trains again if it is not named;
+    what the detector was built without training, such as the first stages of a backbone, stays as
+    it is.
 
     Args:
         detector: `Detector`.
@@ -55,12 +65,76 @@ def freeze(detector, names):
             f"A {type(detector).__name__} has the parts {', '.join(known)}. "
             f"Received: {', '.join(unknown)}"
         )
+    if not detector.trainable:
+        detector.trainable = True  # its parts say what trains
     for name, layers in known.items():
         for layer in layers:
-            if layer.trainable == (name in names):
-                layer.trainable = name not in names
+            if name in names:
+                freeze_layer(layer)
+            elif not layer.trainable:
+                layer.trainable = True
     if not detector.trainable_variables:
         raise ValueError(f"Nothing is left to train. Received: names={list(names)}")
+
+
+def freeze_layer(layer):
+    """Freezes a layer and all that is in it.
+
+    Assigning `trainable = False` may not reach everything: what a frozen layer made later trains,
+    and where a layer says that it is frozen, TensorFlow leaves out the assignment.
+
+    Args:
+        layer: built `keras.layers.Layer`.
+
+    Example:
+
+    >>> import keras
+    >>> from libra_keras.models.fine_tuning import freeze_layer
+    >>> network = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)], trainable=False)
+    >>> [variable.trainable for variable in network.weights]
+    [True, True]
+    >>> freeze_layer(network)
+    >>> [variable.trainable for variable in network.weights]
+    [False, False]
+    """
+    for part in layer._flatten_layers():
+        type(part).trainable.fset(part, False)
+
+
+def warn_of_random_features(backbone):
+    """Warns if the stem of a `ResNet` does not train although it has no weights but random ones.
+
+    Args:
+        backbone: built layer.
+
+    Example:
+
+    >>> import warnings
+    >>> from libra_keras.models import faster_rcnn_small
+    >>> from libra_keras.models.fine_tuning import freeze, warn_of_random_features
+    >>> detector = faster_rcnn_small()
+    >>> warn_of_random_features(detector.backbone)
+    >>> freeze(detector, ["backbone"])
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     warn_of_random_features(detector.backbone)
+    >>> str(caught[-1].message).split(":")[0]
+    'The first features are random and do not train'
+    """
+    if not isinstance(backbone, ResNet) or backbone.stem.kernel.trainable:
+        return
+    made = (
+        np.all(ops.convert_to_numpy(getattr(backbone.stem, name)) == value)
+        for name, value in UNTOUCHED.items()
+    )
+    if all(made):
+        warnings.warn(
+            "The first features are random and do not train: the backbone has no weights, but a "
+            'frozen stem. Give the detector a backbone with weights, `ResNet(50, style="caffe", '
+            'weights="imagenet")`, or one that trains from nothing, `ResNet(50, '
+            'batch_norm="trainable", frozen_stages=-1)`.',
+            stacklevel=3,
+        )
 
 
 def tell_parts(detector):

@@ -87,6 +87,8 @@ class RetinaHead(keras.layers.Layer):
             3,
             padding="same",
             kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
+            data_format="channels_last",
+            trainable=self.trainable,
             dtype=self.dtype_policy,
             name=name,
             **options,

@@ -62,6 +62,8 @@ class RPNHead(keras.layers.Layer):
             padding="same",
             activation=activation,
             kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
+            data_format="channels_last",
+            trainable=self.trainable,
             dtype=self.dtype_policy,
         )
 

@@ -25,8 +25,10 @@ def faster_rcnn_resnet50(num_classes=80, backbone=None, roi_align=None, **option
     Args:
         num_classes: int, classes without the background.
         backbone: layer from normalised images to `{"C2": …, "C5": …}`. Defaults to `ResNet(50)`
-            without weights; pass `ResNet(50, style="caffe", weights="imagenet")` and
-            `normalization=ImageNormalization.caffe_style()` to start from ImageNet.
+            without weights: its features are random, and the first ones do not train. To train,
+            pass `ResNet(50, style="caffe", weights="imagenet")` and
+            `normalization=ImageNormalization.caffe_style()`, which start from ImageNet; or, to
+            start from nothing, `ResNet(50, batch_norm="trainable", frozen_stages=-1)`.
         roi_align: `MultilevelROIAlign`. Defaults to one of 2x2 samples a bin, as torchvision's;
             the reference takes as many as a bin has cells: `MultilevelROIAlign(sampling_ratio=0)`,
             which costs about as much on a CPU with TensorFlow and far more elsewhere.

@@ -19,8 +19,10 @@ def retinanet_resnet50(num_classes=80, backbone=None, **options):
     Args:
         num_classes: int, classes without the background.
         backbone: layer from normalised images to `{"C2": …, "C5": …}`. Defaults to `ResNet(50)`
-            without weights; pass `ResNet(50, style="caffe", weights="imagenet")` and
-            `normalization=ImageNormalization.caffe_style()` to start from ImageNet.
+            without weights: its features are random, and the first ones do not train. To train,
+            pass `ResNet(50, style="caffe", weights="imagenet")` and
+            `normalization=ImageNormalization.caffe_style()`, which start from ImageNet; or, to
+            start from nothing, `ResNet(50, batch_norm="trainable", frozen_stages=-1)`.
         **options: `normalization`, `input_policy`, `class_names`, `seed`, `name` and `dtype` of
             `RetinaNet`.
 
