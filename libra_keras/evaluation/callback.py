@@ -1,5 +1,6 @@
 """COCO metrics during training, and the weights that did best."""
 
+from libra_keras.evaluation.class_matching import check_classes, relabelled
 from libra_keras.evaluation.coco_metrics import METRICS, collect_detections, evaluate_detections
 from libra_keras.evaluation.epoch_evaluation import EpochEvaluation
 
@@ -11,6 +12,7 @@ class COCOEvaluation(EpochEvaluation):
     Keras passes one dict through the list in its order. All twelve COCO numbers are added; in
     epochs without an evaluation they are NaN, so that tables have the same columns throughout.
     Where the optimizer averages the weights (`use_ema`), the averages are measured and saved.
+    Classes are matched by their names, if the model has some, as by `evaluate`.
 
     Args:
         data: `DetectionData` to evaluate on.
@@ -25,11 +27,13 @@ class COCOEvaluation(EpochEvaluation):
 
     Attributes:
         metrics: dict of the last evaluation, as `evaluate_detections` returns it.
-        detections: list of the last evaluation, as `collect_detections` returns it.
+        detections: list of the last evaluation, as `collect_detections` returns it: with the
+            labels of the model.
         best: float, the best value of `monitor` so far; set it to continue an earlier run.
 
     Raises:
-        ValueError: if `every`, `monitor` or the name of `best_weights` is not as described.
+        ValueError: if `every`, `monitor` or the name of `best_weights` is not as described; and
+            when the training begins, if the data have a class that the model does not know.
 
     Example:
 
@@ -52,7 +56,16 @@ class COCOEvaluation(EpochEvaluation):
     ):
         super().__init__(METRICS, data, policy, batch_size, every, best_weights, monitor, verbose)
 
+    def on_train_begin(self, logs=None):
+        names = self._class_names()
+        if names is not None:
+            check_classes(names, len(names), self.data)
+
     def measure(self, batches):
         """Returns what `collect_detections` and `evaluate_detections` do."""
         found = collect_detections(self.model, batches, self.verbose)
-        return found, evaluate_detections(self.data, found)
+        same_labels = relabelled(found, self._class_names(), self.data)
+        return found, evaluate_detections(self.data, same_labels)
+
+    def _class_names(self):
+        return getattr(self.model, "class_names", None)

@@ -3,6 +3,7 @@
 import contextlib
 import io
 
+import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -70,7 +71,10 @@ def compare(data, rows, category_ids, max_detections=(1, 10, 100), by_class=True
         run.params.useCats = int(by_class)
         run.evaluate()
         run.accumulate()
-    return run.eval
+    # pycocotools sorts the classes by their ids.
+    order = np.argsort(np.argsort(category_ids)) if by_class else [0]
+    precision, recall = run.eval["precision"], run.eval["recall"]
+    return {"precision": precision[:, :, order], "recall": recall[:, order]}
 
 
 def _truth_rows(annotations):

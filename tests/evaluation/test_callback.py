@@ -14,8 +14,9 @@ from libra_keras.evaluation import METRICS, COCOEvaluation, ProposalEvaluation
 class Detector(keras.Model):
     """One weight that grows by 1 in each epoch. It finds all objects until the weight is 3."""
 
-    def __init__(self, data):
+    def __init__(self, data, class_names=None):
         super().__init__()
+        self.class_names = class_names
         self.input_policy = InputPolicy(short_side=96, long_side=96)
         self.weight = self.add_weight(shape=(), initializer="zeros", name="weight")
         self.oracle = Oracle(data, self.input_policy)
@@ -25,13 +26,17 @@ class Detector(keras.Model):
 
     def predict_on_batch(self, x):
         detections = self.oracle.predict_on_batch(x)
+        if self.class_names is not None:  # labels of its own
+            places = [self.class_names.index(name) for name in self.oracle.data.class_names]
+            labels = detections["labels"]
+            detections["labels"] = np.where(labels < 0, -1, np.array(places)[labels])
         if float(keras.ops.convert_to_numpy(self.weight)) >= 3:
             detections["boxes"] = detections["boxes"] * 0
         return detections
 
 
-def fit(data, callbacks, epochs):
-    model = Detector(data)
+def fit(data, callbacks, epochs, class_names=None):
+    model = Detector(data, class_names)
     # The gradient of y_pred is 1 and the rate 1: the weight falls by 1 in each epoch's only step.
     model.compile(keras.optimizers.SGD(1.0), loss=lambda y, y_pred: -y_pred, jit_compile=False)
     zeros = np.zeros((1, 1), "float32")
@@ -58,6 +63,26 @@ def test_logs_reach_the_csv_file_and_the_best_weights_are_kept(tmp_path, scenes)
     model.load_weights(best)
     assert float(keras.ops.convert_to_numpy(model.weight)) == 1  # the first of equals
     assert evaluation.metrics["AP"] == 0 and len(evaluation.detections) == 3
+
+
+@pytest.mark.parametrize("more", [[], ["horse"]])
+def test_classes_are_matched_by_name(scenes, more):
+    names = [*more, *reversed(scenes.class_names)]
+    evaluation = COCOEvaluation(scenes)
+    model, history = fit(scenes, [evaluation], 1, names)
+    np.testing.assert_allclose(history.history["val_AP"], [1])
+    # What is kept has the labels of the model.
+    kept = {names[label] for image in evaluation.detections for label in image["labels"]}
+    used = {scenes.class_names[label] for e in scenes.examples for label in e.labels}
+    assert kept == used
+
+
+def test_a_class_that_the_model_does_not_know_is_told_before_the_training(scenes):
+    batches = []
+    count = keras.callbacks.LambdaCallback(on_train_batch_begin=lambda *_: batches.append(1))
+    with pytest.raises(ValueError, match="The detector does not know 5 of the 6 classes"):
+        fit(scenes, [COCOEvaluation(scenes), count], 1, [scenes.class_names[0], "horse"])
+    assert not batches
 
 
 def test_every_second_epoch_and_the_last(scenes):

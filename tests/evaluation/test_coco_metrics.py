@@ -43,6 +43,15 @@ def test_average_precision_by_hand():
     assert np.isnan(metrics["AP/b"]) and np.isnan(metrics["AP_large"])
 
 
+def test_names_keep_their_ap_whatever_the_order_of_the_ids():
+    truth = {1: [(0, 0, 0, 40, 40), (1, 60, 60, 100, 100), (2, 120, 0, 160, 40)]}
+    data = make_data(truth, ("a", "b", "c"), category_ids=(90, 3, 30))
+    hits = (0, 0.9, 0, 0, 40, 40), (2, 0.9, 120, 0, 160, 40)
+    metrics = evaluate_detections(data, [found(1, *hits)])
+    assert [metrics[f"AP/{name}"] for name in "abc"] == pytest.approx([1, 0, 1])
+    assert metrics["AP"] == pytest.approx(2 / 3)
+
+
 def test_crowds_are_neither_found_nor_missed():
     data = make_data({1: [(0, 0, 0, 40, 40), (0, 100, 0, 200, 100)]}, crowds=[1])
     hit, inside_crowd = (0, 0.5, 0, 0, 40, 40), (0, 0.9, 120, 20, 150, 50)
