@@ -31,6 +31,9 @@ class RegionProposalNetwork(Detector):
         input_policy: `InputPolicy`, how `detect` and the data pipeline size images.
         seed: int; with the count of steps it determines which anchors are sampled.
 
+    Raises:
+        TypeError: if classes are given.
+
     Call arguments:
         x: dict of `"images"` `(B, H, W, 3)`, RGB in 0..255, padded at the right and the bottom to
             multiples of 32, and `"image_sizes"` `(B, 2)`, height and width before padding. Images
@@ -62,6 +65,12 @@ class RegionProposalNetwork(Detector):
     def __init__(
         self, backbone, neck, rpn, normalization=None, input_policy=None, seed=0, **kwargs
     ):
+        unknown = sorted({"num_classes", "class_names"} & kwargs.keys())
+        if unknown:
+            raise TypeError(
+                "A region proposal network knows no classes: it finds objects of any. "
+                f"Received: {', '.join(unknown)}"
+            )
         super().__init__(backbone, neck, normalization, input_policy, ["object"], seed, **kwargs)
         self.rpn = rpn
         self.build((None, None, None, 3))

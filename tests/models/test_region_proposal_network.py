@@ -55,6 +55,12 @@ def test_predict_gives_proposals_inside_their_image(model, rng):
     np.testing.assert_array_equal(proposed["boxes"], found["boxes"])
 
 
+@pytest.mark.parametrize("given", [{"num_classes": 1}, {"class_names": ["cat"]}])
+def test_classes_are_refused(given):
+    with pytest.raises(TypeError, match=f"knows no classes: .* Received: {[*given][0]}"):
+        libra_rpn_small(**given)
+
+
 @pytest.mark.slow
 def test_classes_do_not_matter(model, rng):
     x, y = batch(rng)
