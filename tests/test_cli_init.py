@@ -56,6 +56,7 @@ def converted(tmp_path_factory):
         input_policy=InputPolicy(64, 96),
     )
     detector.trained_steps.assign(7)
+    detector.backbone.stem.moving_mean.assign([0.25] * 8)  # a checkpoint has seen images
     folder = tmp_path_factory.mktemp("converted") / "pets"
     return write_converted(folder, detector, model="libra_faster_rcnn_resnet50")
 
