@@ -109,6 +109,7 @@ def test_recall_is_that_of_the_averages_where_they_are_measured(monkeypatch):
     assert seen == [7.0] and variable.numpy().max() < 7
 
 
+@pytest.mark.slow
 def test_a_run_tells_and_keeps_its_warnings(tmp_path, capsys):
     import json
 
