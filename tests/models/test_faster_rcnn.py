@@ -131,6 +131,7 @@ def test_predict_gives_detections_of_a_fixed_size(rng):
     assert (found["boxes"][1] <= [width, height, width, height]).all()
 
 
+@pytest.mark.slow
 def test_a_bare_array_is_enough_to_predict(rng):
     model = small_model()
     images = rng.integers(0, 255, (1, 64, 64, 3), "uint8")
@@ -255,6 +256,7 @@ def test_targets_without_labels_are_refused(rng):
         model.compute_loss(x, {"boxes": y["boxes"]}, model(x, training=True))
 
 
+@pytest.mark.slow
 def test_both_aspect_buckets_share_one_trace(rng, monkeypatch):
     if keras.backend.backend() != "tensorflow":
         pytest.skip("other backends compile one program a shape")

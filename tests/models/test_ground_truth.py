@@ -21,9 +21,8 @@ def test_no_rows_become_one_of_padding():
         np.testing.assert_array_equal(*map(keras.ops.convert_to_numpy, (part, expected)))
 
 
-@pytest.mark.parametrize(
-    "make", [pytest.param(libra_faster_rcnn_small, marks=pytest.mark.slow), retinanet_small]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [libra_faster_rcnn_small, retinanet_small])
 def test_a_batch_without_rows_trains_like_one_of_padding(rng, make):
     x, losses = images(rng), []
     for y in (NOTHING, PADDING):
@@ -35,7 +34,8 @@ def test_a_batch_without_rows_trains_like_one_of_padding(rng, make):
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="of TensorFlow's graphs")
-@pytest.mark.parametrize("num", [0, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("num", [0, 3])
 def test_rows_of_an_unknown_number(rng, num):
     import tensorflow as tf
 
