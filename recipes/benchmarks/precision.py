@@ -5,7 +5,7 @@ same weights, once with each precision. Printed are AP, the differences of each 
 their means, and how long a step takes.
 
     python recipes/benchmarks/precision.py --steps 1000 --seeds 3 --to runs/precision
-    python recipes/benchmarks/precision.py --steps 20 --held-out 20 --seeds 1 -- --short-side 128
+    python recipes/benchmarks/precision.py --steps 20 --seeds 1 -- --short-side 128
 
 Runs that are complete are not repeated, and one that was interrupted goes on where it was. On CPUs
 the differences of AP are what counts: mixed_float16 is emulated there.
@@ -46,7 +46,7 @@ class Run:
         scenes = self.options.steps // EPOCHS * self.options.batch
         return [
             *(sys.executable, "-m", "libra_keras", "train", "shapes"),
-            *("--train-split", str(scenes), "--val-split", str(self.options.held_out)),
+            *("--train-split", str(scenes), "--val-split", "val"),  # 500 that are held out
             *("--batch", str(self.options.batch), "--epochs", str(EPOCHS), "--eval-every", "0"),
             *("--precision", self.precision, "--seed", str(self.seed)),
             *self.options.settings,
@@ -128,7 +128,6 @@ def main():
     )
     parser.add_argument("--steps", type=int, default=1000, help="of a run, an even number")
     parser.add_argument("--batch", type=int, default=4, help="images of a step")
-    parser.add_argument("--held-out", type=int, default=500, help="scenes to measure on, up to 500")
     parser.add_argument("--seeds", type=int, default=3, help="how many")
     parser.add_argument("--to", type=Path, default=Path("runs/precision"), help="for the runs")
     parser.add_argument("settings", nargs="*", help="more options of libra-keras train, after --")
