@@ -14,6 +14,20 @@ from libra_keras.cli.report import metric_lines
 from libra_keras.evaluation import VOC_METRICS
 
 
+@pytest.mark.parametrize(
+    ("split", "role", "expected"),
+    [
+        ("3", "train", "shapes/train: 3 images"),
+        ("3", "val", "shapes/val: 3 images"),  # no scene to learn from is measured on
+        ("train", "val", "shapes/train: 2000 images"),
+        (None, "val", "shapes/val: 500 images"),
+    ],
+)
+def test_a_number_of_scenes_has_the_role_asked_for(split, role, expected):
+    options = argparse.Namespace(data="shapes", format="auto", skip_bad=False)
+    assert load_data(options, split, role).summary().startswith(expected)
+
+
 def test_splits_of_tfds():
     assert find_splits("tfds:voc/2007") == ["train", "validation", "test"]
     assert usual_split("tfds:coco/2017", "auto", "train") == "train"

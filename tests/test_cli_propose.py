@@ -134,16 +134,18 @@ def test_from_images_to_a_second_stage_and_its_numbers(tmp_path, capsys):
     # Boxes are in the pixels of the file, 320, not of the resized image.
     assert max(image["boxes"].max() for image in found) > 100
 
-    given = ["--proposals-file", file, "--val-proposals-file", file]
+    held_out = str(tmp_path / "held_out.npz")
+    data.write_proposals(held_out, proposals_of(data.shapes("val", 4)))
+    given = ["--proposals-file", file, "--val-proposals-file", held_out]
     assert main([*train, "--model", "libra_fast_rcnn_small", *given, "--to", fast]) == 0
     record = json.loads((tmp_path / "fast" / "metrics.json").read_text())
     assert record["score_threshold"] == 0.05
     capsys.readouterr()
-    arguments = ["evaluate", fast, "shapes", "--proposals-file", file, "--split"]
+    arguments = ["evaluate", fast, "shapes", "--proposals-file", held_out, "--split"]
     assert main([*arguments, "4"]) == 0
     assert f"AP {record['metrics']['AP']:.3f}" in capsys.readouterr().out
     assert main([*arguments, "val"]) == 1  # of other images
-    assert "found.npz does not belong to" in capsys.readouterr().err
+    assert "held_out.npz does not belong to" in capsys.readouterr().err
     photo = tmp_path / "photo.png"
     photo.write_bytes(b"")
     assert main(["predict", fast, str(photo), "--to", str(tmp_path / "boxes")]) == 1

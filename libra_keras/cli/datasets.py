@@ -31,7 +31,8 @@ def load_data(options, split, role):
     Args:
         options: namespace with `data`, `format` and `skip_bad`; `annotations`, a JSON for data of
             TFDS, is optional.
-        split: str, or `None` for the folder's split that is usually called so.
+        split: str, or `None` for the folder's split that is usually called so. A number is that
+            many of the drawn scenes, of those held out if the role is `"val"`.
         role: `"train"` or `"val"`, which usual names are looked for.
 
     Returns:
@@ -47,7 +48,7 @@ def load_data(options, split, role):
         raise ValueError(f"--annotations is for data of TFDS. Received: DATA {options.data!r}")
     split = split or usual_split(options.data, options.format, role)
     if options.data == "shapes":
-        return data.shapes(int(split) if split.isdigit() else split)
+        return data.shapes(role, int(split)) if split.isdigit() else data.shapes(split)
     if options.data.startswith(TFDS):
         name = options.data.removeprefix(TFDS)
         return data.tfds(name, split, annotations=annotations, skip_bad=options.skip_bad)

@@ -180,6 +180,9 @@ def weighted_sum(source, taps):
     [1.5, 3.5]
     """
     width = taps.rows.shape[-1]
+    # A cell that hundreds of boxes read collects as many gradients: in 16 bits late ones get lost.
+    # The reshape is for TensorFlow, which would otherwise cast first and then add up.
+    source = ops.reshape(ops.cast(source, "float32"), ops.shape(source))
 
     def add(tap, pooled):
         return pooled + _read(source, taps, tap // width, tap % width)

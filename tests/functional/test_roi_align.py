@@ -227,6 +227,19 @@ def test_low_precision_features(rng, way, dtype):
     )
 
 
+@ways
+def test_the_gradient_of_low_precision_features_sums_in_float32(rng, way):
+    """A bin of each of 600 equal boxes adds 1/4 to a cell; in bfloat16 that ends at 64."""
+    box = [[[2.0, 2.0, 6.0, 6.0]]]  # one cell, between the centres of four
+    boxes = np.repeat(np.float32(box), 600, axis=1)
+
+    def pool(features):
+        return roi_align(ops.cast(features, "bfloat16"), boxes, 4, output_size=1, sampling_ratio=1)
+
+    slope = gradient(lambda x: ops.cast(pool(x), "float32"), np.zeros((1, 2, 2, 1), "float32"))
+    np.testing.assert_array_equal(slope, np.full((1, 2, 2, 1), 150.0))
+
+
 @pytest.mark.portable
 def test_no_gradient_reaches_boxes(rng):
     features = rng.normal(size=(1, 8, 8, 2)).astype("float32")
