@@ -40,8 +40,14 @@ DEFAULT_MODEL = "libra_faster_rcnn_small"
 def add_arguments(parser):
     """Adds the options of the verb; what is `None` by default comes from `DEFAULTS`."""
     add_data_arguments(parser, default="shapes")
-    parser.add_argument("--train-split", help="what to learn from (default: train, or trainval)")
-    parser.add_argument("--val-split", help="what to measure on (default: val, or test)")
+    parser.add_argument(
+        "--train-split",
+        help="what to learn from (default: train, or trainval); of shapes, also a number of scenes",
+    )
+    parser.add_argument(
+        "--val-split",
+        help="what to measure on (default: val, or test); of shapes, also a number of held-out ones",
+    )
     parser.add_argument("--skip-bad", action="store_true", help="drop and count bad boxes, files")
     caching.add_argument(parser)
     add_voc_argument(parser)
