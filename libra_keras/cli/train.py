@@ -46,7 +46,7 @@ def add_arguments(parser):
     )
     parser.add_argument(
         "--val-split",
-        help="what to measure on (default: val, or test); of shapes, also a number of held-out ones",
+        help="what to measure on (default: val, or test); of shapes, also a number (held out)",
     )
     parser.add_argument("--skip-bad", action="store_true", help="drop and count bad boxes, files")
     caching.add_argument(parser)
