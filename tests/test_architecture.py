@@ -38,8 +38,9 @@ ALLOWED = {
 }  # fmt: skip
 # TensorFlow may be imported here; the backbones' block has functions with a faster twin.
 TENSORFLOW = {
-    "data/pipeline.py", "functional/native.py", "functional/replicas.py",
-    "backbones/conv_batch_norm.py", "backbones/grouped_conv.py", "models/distributed.py",
+    "data/pipeline.py", "functional/native.py", "functional/native_pooling.py",
+    "functional/replicas.py", "backbones/conv_batch_norm.py", "backbones/grouped_conv.py",
+    "models/distributed.py",
 }  # fmt: skip
 TENSORFLOW_FOLDERS = {"export", "training"}
 AT_TOP = {"data/pipeline.py"}  # everywhere else the import waits inside a function

@@ -23,6 +23,7 @@ __all__ = [
     "hard_examples",
     "matching",
     "native",
+    "native_pooling",
     "nms",
     "random_keys",
     "ranking",

@@ -2,7 +2,7 @@
 
 from keras import ops
 
-from libra_keras.functional import control_flow, native, roi_taps
+from libra_keras.functional import control_flow, native, native_pooling, roi_taps
 
 
 def roi_levels(boxes, num_levels, finest_scale=56.0):
@@ -163,7 +163,9 @@ def _align(features, boxes, levels, strides, size, sampling_ratio, aligned, max_
 def _pooling(taps):
     """The quickest of the functions that sum up what bins read, all with the same result."""
     if native.has_sparse_pooling():
-        return native.sparse_pooling
+        return native_pooling.sparse_pooling
+    if native.enabled():
+        return native_pooling.looped_pooling
     counts_taps = taps.num_rows is not None
     if counts_taps and native.is_portable_tensorflow() and control_flow.may_loop():
         return roi_taps.weighted_sum_of_used

@@ -3,7 +3,7 @@
 All levels are laid out one after the other as rows of one matrix. Then every output bin is a
 weighted sum of few rows, and because the sampling grid is regular, a weight is the product of one
 number per axis. `Taps` holds those numbers; two ways of summing share them: `weighted_sum` here and
-`native.sparse_pooling`.
+`native_pooling`.
 """
 
 from typing import Any, NamedTuple

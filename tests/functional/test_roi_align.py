@@ -14,13 +14,15 @@ from libra_keras.functional import native
 from libra_keras.functional.roi_align import multilevel_roi_align, roi_align, roi_levels
 
 # Other backends than TensorFlow have one way only.
-WAYS = ["native", "portable"] if keras.backend.backend() == "tensorflow" else ["portable"]
+WAYS = ["native", "gpu", "portable"] if keras.backend.backend() == "tensorflow" else ["portable"]
 ways = pytest.mark.parametrize("way", WAYS, indirect=True)
 
 
 @pytest.fixture
-def way(request):
-    """Runs the test once with the native twin (where there is one) and once without."""
+def way(request, monkeypatch):
+    """Runs the test with the native twins (where there are any), of CPUs and GPUs, and without."""
+    if request.param == "gpu":
+        monkeypatch.setattr(native, "has_sparse_pooling", lambda: False)
     with native.portable() if request.param == "portable" else contextlib.nullcontext():
         yield request.param
 

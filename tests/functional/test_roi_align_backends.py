@@ -94,6 +94,32 @@ def test_reading_used_taps_only(rng, boxes):
         np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the way of TensorFlow's GPUs")
+@pytest.mark.parametrize("ratio", [0, 2])
+@pytest.mark.parametrize("jit", [False, True])
+def test_gpus_keep_nothing_of_single_taps(rng, monkeypatch, ratio, jit):
+    """A loop that TensorFlow differentiates has lists of what every tap has read."""
+    import tensorflow as tf
+
+    features = tf.constant(rng.normal(size=(1, 16, 16, 2)).astype("float32"))
+    boxes = tf.constant(random_boxes(rng, 1, 6, height=60, width=60), tf.float32)
+
+    def slope(features, boxes):
+        with tf.GradientTape() as tape:
+            tape.watch(features)
+            pooled = roi_align(features, boxes, 4, sampling_ratio=ratio)
+            total = tf.reduce_sum(pooled**2)
+        return tape.gradient(total, features)
+
+    expected = slope(features, boxes)
+    monkeypatch.setattr(native, "has_sparse_pooling", lambda: False)
+    traced = tf.function(slope, jit_compile=jit, autograph=False)
+    graph = traced.get_concrete_function(features, boxes).graph.as_graph_def()
+    nodes = [*graph.node, *(n for f in graph.library.function for n in f.node_def)]
+    assert not [node.op for node in nodes if node.op.startswith("TensorList")]
+    np.testing.assert_allclose(traced(features, boxes), expected, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="reads TensorFlow's graph")
 @pytest.mark.parametrize("ratio", [0, 3])
 def test_written_out_without_loops(rng, ratio):
