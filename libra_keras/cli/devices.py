@@ -1,6 +1,7 @@
 """The options of `libra-keras train` about several devices and several machines."""
 
 import contextlib
+import sys
 
 
 def add_arguments(group):
@@ -41,8 +42,11 @@ def chosen(options):
     """
     from libra_keras.training.cluster import Cluster
     from libra_keras.training.distribution import devices_of_machine
+    from libra_keras.training.hardware import leave_gpus
 
     if not options.cluster:
+        if options.devices != "all":
+            leave_gpus(options.devices or 1)
         return devices_of_machine(options.devices)
     if options.devices is not None:
         raise ValueError("--cluster takes all devices of every machine; leave --devices away")
@@ -76,6 +80,23 @@ def check_batch(options, devices):
         each = options.batch // devices.num
         names = ", ".join(devices.names)
         print(f"{devices.num} devices, {each} images of every batch on each: {names}", flush=True)
+
+
+def describe():
+    """Returns the name of what a run computes on; warns if that could have been a GPU.
+
+    Example:
+
+    >>> from libra_keras.cli.devices import describe
+    >>> isinstance(describe(), str)
+    True
+    """
+    from libra_keras.training.hardware import device_name, missing_gpu_advice
+
+    device = device_name()
+    if advice := missing_gpu_advice(device):
+        print(f"Warning: {advice}", file=sys.stderr, flush=True)
+    return device
 
 
 @contextlib.contextmanager

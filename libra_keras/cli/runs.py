@@ -35,7 +35,9 @@ def load_detector(path, weights="last"):
     import keras
 
     import libra_keras.models  # noqa: F401  registers what the file names
+    from libra_keras.training.hardware import leave_gpus
 
+    leave_gpus(1)
     path = Path(path)
     is_file = path.is_file() and path.suffix == ".keras"
     if weights != "last" and (is_file or (path / "conversion.json").is_file()):

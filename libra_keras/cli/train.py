@@ -166,7 +166,7 @@ def _train(options, place, machine):
     record = {**_record(options, train, val, model, steps), "started_from": started_from}
     # Only here, where data and model are known to be good, may an earlier run go.
     folder = place.prepare(record, model)
-    _announce(options, steps, folder)
+    _announce(options, record, folder)
     return fit_and_report(
         model,
         batches,
@@ -228,6 +228,7 @@ def _record(options, train, val, model, steps):
     """Everything that is needed to understand and repeat the run."""
     return {
         "settings": resuming.settings(options),
+        "device": devices.describe(),
         "steps_per_epoch": steps,
         "train": train.summary(),
         "val": val.summary(),
@@ -238,8 +239,7 @@ def _record(options, train, val, model, steps):
     }
 
 
-def _announce(options, steps, folder):
-    print(
-        f"{options.model or options.init}: {schedule.describe(options, steps)} -> {folder.path}",
-        flush=True,
-    )
+def _announce(options, record, folder):
+    plan = schedule.describe(options, record["steps_per_epoch"])
+    what = f"{options.model or options.init} on {record['device']}"
+    print(f"{what}: {plan} -> {folder.path}", flush=True)

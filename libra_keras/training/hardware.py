@@ -1,0 +1,98 @@
+"""What this machine computes on."""
+
+import contextlib
+import os
+from pathlib import Path
+
+import keras
+
+NVIDIA_GPU = Path("/dev/nvidia0")  # there, however little of CUDA is installed
+CUDA_INSTALLS = {
+    "tensorflow": "pip install 'tensorflow[and-cuda]'",
+    "jax": "pip install 'jax[cuda12]'",
+    "torch": "install PyTorch's build for CUDA, see pytorch.org",
+}
+
+
+def device_name():
+    """Returns what the backend computes on unless told otherwise.
+
+    Returns:
+        str, `"CPU"` or the name of a GPU.
+
+    Example:
+
+    >>> from libra_keras.training.hardware import device_name
+    >>> isinstance(device_name(), str)
+    True
+    """
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        return _tensorflow_device()
+    if backend == "jax":
+        import jax
+
+        device = jax.devices()[0]
+        return "CPU" if device.platform == "cpu" else device.device_kind
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+
+
+def _tensorflow_device():
+    import tensorflow as tf
+
+    gpus = tf.config.get_visible_devices("GPU")
+    if not gpus:
+        return "CPU"
+    details = tf.config.experimental.get_device_details(gpus[0])
+    return details.get("device_name", gpus[0].name.removeprefix("/physical_device:"))
+
+
+def missing_gpu_advice(device):
+    """Returns what to do if this machine has a GPU that the backend does not find, else `None`.
+
+    TensorFlow and JAX say little or nothing then, and the run would go on, but slowly.
+
+    Args:
+        device: str, what `device_name` returned.
+
+    Example:
+
+    >>> from libra_keras.training.hardware import missing_gpu_advice
+    >>> print(missing_gpu_advice("NVIDIA H100"))
+    None
+    """
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")  # as the user wants it
+    if device != "CPU" or hidden or not NVIDIA_GPU.exists():
+        return None
+    backend = keras.backend.backend()
+    return (
+        f"this machine has an NVIDIA GPU ({NVIDIA_GPU}), but {backend} finds none and takes the "
+        f"CPU: {CUDA_INSTALLS[backend]}"
+    )
+
+
+def leave_gpus(count):
+    """Leaves all GPUs but the first `count` to other programs.
+
+    TensorFlow would fill the memory of every one at its start, also of those that it does not use.
+    Other backends take what they use. Call it before anything is computed; later it does nothing.
+
+    Args:
+        count: int.
+
+    Example:
+
+    >>> from libra_keras.training.hardware import leave_gpus
+    >>> leave_gpus(1)
+    """
+    if keras.backend.backend() != "tensorflow":
+        return
+    import tensorflow as tf
+
+    gpus = tf.config.get_visible_devices("GPU")
+    if len(gpus) > count:
+        # A RuntimeError says that this program has computed before, and holds the memory already.
+        with contextlib.suppress(RuntimeError):
+            tf.config.set_visible_devices(gpus[:count], "GPU")

@@ -1,0 +1,83 @@
+"""What a machine with GPUs is told and asked for, played with the answers that TensorFlow gives."""
+
+import subprocess
+import sys
+
+import keras
+import pytest
+
+from libra_keras.training import hardware
+
+on_tensorflow = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="asks TensorFlow for its GPUs"
+)
+
+
+@pytest.fixture
+def gpus(monkeypatch):
+    """Three GPUs as TensorFlow lists them, and what it is then told to see."""
+    import tensorflow as tf
+
+    found = [tf.config.PhysicalDevice(f"/physical_device:GPU:{i}", "GPU") for i in range(3)]
+    seen = []
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: found)
+    monkeypatch.setattr(tf.config, "set_visible_devices", lambda *args: seen.append(args))
+    return found, seen
+
+
+@on_tensorflow
+@pytest.mark.parametrize(("count", "told"), [(1, 1), (2, 2), (3, None), (8, None)])
+def test_gpus_that_a_run_does_not_use_are_left_to_others(gpus, count, told):
+    found, seen = gpus
+    hardware.leave_gpus(count)
+    assert seen == ([] if told is None else [(found[:told], "GPU")])
+
+
+@on_tensorflow
+def test_a_program_that_has_computed_keeps_its_gpus(gpus, monkeypatch):
+    import tensorflow as tf
+
+    def refuse(*_):
+        raise RuntimeError("Visible devices cannot be modified after being initialized")
+
+    monkeypatch.setattr(tf.config, "set_visible_devices", refuse)
+    hardware.leave_gpus(1)
+
+
+@on_tensorflow
+def test_the_name_is_that_of_the_first_gpu(gpus, monkeypatch):
+    import tensorflow as tf
+
+    details = {gpus[0][0]: {"device_name": "NVIDIA H100"}}
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", details.get)
+    assert hardware.device_name() == "NVIDIA H100"
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda _: {})
+    assert hardware.device_name() == "GPU:0"
+
+
+def test_a_gpu_that_is_not_found_is_worth_a_warning(monkeypatch, tmp_path):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(hardware, "NVIDIA_GPU", tmp_path / "nvidia0")
+    assert hardware.missing_gpu_advice("CPU") is None
+    (tmp_path / "nvidia0").touch()
+    assert hardware.missing_gpu_advice("NVIDIA H100") is None
+    advice = hardware.missing_gpu_advice("CPU")
+    assert keras.backend.backend() in advice and "install" in advice
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    assert hardware.missing_gpu_advice("CPU") is None
+
+
+@on_tensorflow
+def test_the_command_hides_gpus_before_tensorflow_takes_them():
+    """Devices can still be configured after the command has done so, with seeds set before."""
+    program = """
+import keras, tensorflow as tf, argparse
+from libra_keras.cli import devices
+keras.utils.set_random_seed(3)
+devices.chosen(argparse.Namespace(devices=None, cluster=False))
+tf.config.set_visible_devices([], "GPU")
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+assert len(tf.config.list_logical_devices("CPU")) == 2
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
