@@ -202,7 +202,7 @@ def test_run_folder_in_use_is_refused(run_folder, tmp_path, capsys):
 def earlier_run(path):
     folder = RunFolder.create(path)
     folder.write_config({})
-    (folder.path / "old.txt").write_text("")
+    (folder.path / "log.csv").write_text("")
     return folder.path
 
 
@@ -225,7 +225,7 @@ def test_overwrite_keeps_the_old_run_if_data_or_model_are_wrong(tmp_path, capsys
     path = earlier_run(tmp_path / "run")
     assert main(["train", *wrong, *TINY, "--to", str(path), "--overwrite"]) == 1
     assert message in capsys.readouterr().err
-    assert (path / "old.txt").exists()
+    assert (path / "log.csv").exists()
 
 
 def test_a_run_that_does_not_start_leaves_no_folder(tmp_path, monkeypatch):
@@ -251,7 +251,7 @@ def test_nothing_is_evaluated_once_training_has_failed(tmp_path):
     guard.failure = "a gradient is not finite"
     best = tmp_path / "best.weights.h5"
     evaluation = fitting.GuardedEvaluation(guard, shapes(1), best_weights=best)
-    logs = {}
+    evaluation.fills_logs, logs = True, {}
     evaluation.on_epoch_end(0, logs)  # without a model: evaluating would raise
     assert len(logs) == 12 and all(np.isnan(value) for value in logs.values())
     assert not best.exists()

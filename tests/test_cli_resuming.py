@@ -87,6 +87,15 @@ def test_a_complete_run_is_kept(here, capsys):
     assert "mine is not empty. Choose another with --to" in capsys.readouterr().err
 
 
+def test_overwrite_keeps_what_no_run_has_written(tmp_path):
+    folder = RunFolder.create(tmp_path)
+    folder.write_config({})
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(ValueError, match="holds photos, which no run has written"):
+        RunFolder.create(tmp_path, overwrite=True)
+    assert {left.name for left in tmp_path.iterdir()} == {"photos", "config.json", "checkpoints"}
+
+
 @pytest.mark.parametrize("left", [[], ["config.json"], ["config.json", ".unfinished.model.json"]])
 def test_a_run_that_had_hardly_begun_begins_anew(here, left):
     folder = RunFolder.create("mine")

@@ -10,7 +10,7 @@ from PIL import Image
 from voc_folder import truncate, write_voc
 
 from libra_keras.cli import main, predict
-from libra_keras.data import shapes
+from libra_keras.data import shapes, voc
 from libra_keras.evaluation import METRICS
 
 GOOD = [[(5, 5, 40, 30)], [(10, 3, 30, 40)], [], [(1, 1, 64, 48)]]
@@ -99,3 +99,24 @@ def test_module_runs_as_a_command():
     )
     assert done.returncode == 0, done.stderr
     assert "No findings." in done.stdout
+
+
+def test_a_home_that_the_shell_left_alone_is_expanded(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    write_voc(tmp_path / "voc", size=(96, 64), suffix="jpg", train=GOOD[:2])
+    assert main(["check-data", "~/voc", "--split", "train"]) == 0
+    assert "voc/train: 2 images" in capsys.readouterr().out
+    assert len(voc("~/voc", "train")) == 2
+    assert main(["predict", "~/run", "~/voc/JPEGImages", "--to", "~/found"]) == 1
+    assert str(tmp_path / "run") in capsys.readouterr().err and not (tmp_path / "~").exists()
+
+
+@pytest.mark.parametrize("score", ["50", "-1", "nan"])
+def test_scores_are_no_percentages(run_folder, tmp_path, capsys, score):
+    image = tmp_path / "scene.png"
+    Image.fromarray(shapes(1).read_image(0)).save(image)
+    command = ["predict", str(run_folder), str(image), "--to", str(tmp_path / "found")]
+    assert main([*command, f"--score={score}"]) == 1
+    assert "--score must be in 0..1" in capsys.readouterr().err
+    assert not (tmp_path / "found").exists()

@@ -25,6 +25,7 @@ def main(arguments=None):
     0
     """
     options = parser().parse_args(arguments)
+    expand_home(options)
     # TensorFlow's start-up notes would bury what a verb prints.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
@@ -35,6 +36,31 @@ def main(arguments=None):
     except (ValueError, OSError, ImportError) as error:  # what a user can mend, without traceback
         print(f"libra-keras {options.verb}: {error}{_advice(error)}", file=sys.stderr)
         return 1
+
+
+def expand_home(options):
+    """Replaces a leading `~` in all options: shells leave it as it is in `--to=~/runs`.
+
+    Args:
+        options: namespace; it is changed.
+
+    Example:
+
+    >>> import argparse
+    >>> from libra_keras.cli import expand_home
+    >>> options = argparse.Namespace(to="~/runs")
+    >>> expand_home(options)
+    >>> "~" in options.to
+    False
+    """
+
+    def expanded(value):
+        if isinstance(value, list):
+            return [expanded(item) for item in value]
+        return os.path.expanduser(value) if isinstance(value, str) else value
+
+    for name, value in vars(options).items():
+        setattr(options, name, expanded(value))
 
 
 def _advice(error):

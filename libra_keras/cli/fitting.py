@@ -66,6 +66,7 @@ def fit_and_report(
         every=eval_every or epochs,
         verbose=int(verbose == 1),
     )
+    evaluation.fills_logs = True  # log.csv has the columns of its first row
     # The bar comes before the evaluation, whose twelve numbers would fill every line of it.
     speed = Speedometer(evaluation.batch_size)
     advisor = Advisor(model.LOSSES, advising.recall_of(model, evaluation), at_start)

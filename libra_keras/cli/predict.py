@@ -26,6 +26,8 @@ def add_arguments(parser):
 
 def run(options):
     """Predicts as the options say; returns 1 if an image could not be read."""
+    if not 0 <= options.score <= 1:
+        raise ValueError(f"--score must be in 0..1. Received: {options.score}")
     files, folder = find_images(options.images), Path(options.to)
     names = picture_names(files)
     _check_outputs(files, [folder / name for name in (*names, NUMBERS)])

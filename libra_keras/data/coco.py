@@ -121,7 +121,7 @@ def from_content(content, file, image_folder, name, skip_bad=False, check_files=
 
 def _find(folder, split, annotation_file, image_folder):
     """Returns the paths of the JSON and of the folder of images."""
-    folder = Path(folder or ".")
+    folder = Path(folder or ".").expanduser()
     name = f"instances_{split}.json"
     files = [annotation_file] if annotation_file else [folder / "annotations" / name, folder / name]
     folders = [image_folder] if image_folder else [folder / str(split), folder / f"images/{split}"]

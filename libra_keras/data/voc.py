@@ -68,7 +68,7 @@ def voc(folder, split, class_names=None, first_pixel=1, skip_bad=False, check_fi
     >>> data.class_names, data.examples[0].boxes.tolist()
     (('cat',), [[2.0, 4.0, 12.0, 12.0]])
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     records, findings, images_of = {}, [], {}
     files = _annotation_files(folder, split)
     for position, file in enumerate(files, 1):

@@ -58,8 +58,9 @@ class COCOEvaluation(EpochEvaluation):
 
     def on_train_begin(self, logs=None):
         names = self._class_names()
-        if names is not None:
-            check_classes(names, len(names), self.data)
+        count = getattr(self.model, "num_classes", None) if names is None else len(names)
+        if count is not None:
+            check_classes(names, count, self.data)
 
     def measure(self, batches):
         """Returns what `collect_detections` and `evaluate_detections` do."""

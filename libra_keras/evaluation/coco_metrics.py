@@ -265,8 +265,9 @@ def evaluate(model, data, policy=None, batch_size=8, verbose=1):
     0.0
     """
     names = getattr(model, "class_names", None)
-    if names is not None:
-        check_classes(names, len(names), data)
+    count = getattr(model, "num_classes", None) if names is None else len(names)
+    if count is not None:
+        check_classes(names, count, data)
     batches = evaluation_batches(data, policy or model.input_policy, batch_size)
     detections = collect_detections(model, batches, verbose)
     return evaluate_detections(data, relabelled(detections, names, data))

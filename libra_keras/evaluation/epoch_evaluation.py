@@ -31,6 +31,9 @@ class EpochEvaluation(keras.callbacks.Callback):
         metrics: dict of the last evaluation.
         detections: list of the last evaluation: one dict per image.
         best: float, the best value of `monitor` so far; set it to continue an earlier run.
+        fills_logs: bool, whether the epochs between evaluations log NaN, which a table of fixed
+            columns needs. Else they log nothing, as Keras' own `validation_freq` does:
+            `EarlyStopping` and the like would take NaN for the best value of all.
 
     Raises:
         ValueError: if `every`, `monitor` or the name of `best_weights` is not as described.
@@ -71,6 +74,7 @@ class EpochEvaluation(keras.callbacks.Callback):
         self.best_weights = None if best_weights is None else Path(best_weights)
         self.monitor = monitor
         self.verbose = verbose
+        self.fills_logs = False
         self.metrics = {}
         self.detections = []
         self.best = -math.inf
@@ -90,7 +94,8 @@ class EpochEvaluation(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         logs = {} if logs is None else logs
         if not self.is_due(epoch):
-            logs.update({f"val_{name}": math.nan for name in self.names})
+            if self.fills_logs:
+                logs.update({f"val_{name}": math.nan for name in self.names})
             return
         self.evaluate()
         logs.update({f"val_{name}": self.metrics[name] for name in self.names})

@@ -27,7 +27,8 @@ def detect(model, images, score_threshold=0.05, batch_size=1, exif_rotation=Fals
 
     Raises:
         ValueError: if an image cannot be read. The message names it, by its path or its position
-            in the list, and what is wrong. Also if there are not as many proposals as images.
+            in the list, and what is wrong. Also if there are not as many proposals as images, or
+            `score_threshold` is not in 0..1.
 
     Example:
 
@@ -39,6 +40,8 @@ def detect(model, images, score_threshold=0.05, batch_size=1, exif_rotation=Fals
     >>> found[0]["boxes"].shape
     (0, 4)
     """
+    if not 0 <= score_threshold <= 1:
+        raise ValueError(f"`score_threshold` must be in 0..1. Received: {score_threshold}")
     single = not isinstance(images, (list, tuple))
     sources = [images] if single else list(images)
     given = None if proposals is None else _per_image(proposals, len(sources), single)

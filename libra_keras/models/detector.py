@@ -17,6 +17,8 @@ from libra_keras.models.ground_truth import GroundTruth
 from libra_keras.models.loss_scaling import with_loss_scale
 from libra_keras.models.settings import live_parts
 
+NOT_FOR_DETECTORS = ("loss", "loss_weights", "metrics", "weighted_metrics")
+
 
 class Detector(keras.Model):
     """Frame of the detectors: normalisation, backbone and neck; subclasses add heads.
@@ -128,15 +130,15 @@ class Detector(keras.Model):
         and fails under a distribution strategy.
 
         Raises:
-            ValueError: if a `loss` or `loss_weights` is given; pass a box loss to the heads. Or if
+            ValueError: if a loss or metrics are given; pass a box loss to the heads. Or if
                 the model lives under a strategy of several replicas and a batch normalisation in
                 it takes the statistics of one replica alone.
         """
-        given = [name for name in ("loss", "loss_weights") if kwargs.get(name) is not None]
+        given = [name for name in NOT_FOR_DETECTORS if kwargs.get(name) is not None]
         if given:
             raise ValueError(
-                "A detector has its own losses; give `box_loss` to its heads. "
-                f"Received: {', '.join(given)}"
+                "A detector has its own losses, give `box_loss` to its heads; what measures it is "
+                f"the callback `COCOEvaluation`. Received: {', '.join(given)}"
             )
         if jit_compile is None:
             jit_compile = False if keras.backend.backend() == "tensorflow" else "auto"
@@ -192,7 +194,9 @@ class Detector(keras.Model):
         """Returns the sum of the losses, and keeps the mean of each as a metric."""
         if sample_weight is not None:
             raise ValueError("Detectors take no `sample_weight`.")
-        losses = list(self.compute_losses(x, GroundTruth.of(y), y_pred, training))
+        truth = GroundTruth.of(y)
+        is_wrong = distributed.check_labels(truth.labels, self)
+        losses = list(self.compute_losses(x, truth, y_pred, training))
         losses = replicas.with_global_value(losses)
         for tracker, loss in zip(self.loss_means, losses, strict=True):
             # A replica has its share of the global sum; metrics average over replicas.
@@ -201,7 +205,7 @@ class Detector(keras.Model):
             self.trained_steps.assign(self.trained_steps + 1)
         # Replicas' gradients are added up, and each replica has all of the weights.
         others = [loss / replicas.num_replicas() for loss in self.losses]
-        return _poisoned(sum([*losses, *others]))
+        return _poisoned(ops.where(is_wrong, float("nan"), sum([*losses, *others])))
 
     def key_maker(self, batch_size, stage):
         """Returns a function of N that gives the keys `(B, N)` of this step.

@@ -4,9 +4,42 @@ import functools
 
 import keras
 import numpy as np
+from keras import ops
 
 from libra_keras.backbones import ConvBatchNorm
 from libra_keras.functional import replicas
+
+
+def check_labels(labels, model):
+    """Finds labels of classes that a model does not have.
+
+    They would be trained as background, or as nothing. TensorFlow's graphs raise an error that says
+    so; where nothing can be raised, the loss is to become NaN.
+
+    Args:
+        labels: int32 tensor `(B, M)`.
+        model: detector; a region proposal network takes labels of any class.
+
+    Returns:
+        Bool scalar, whether there are any.
+
+    Example:
+
+    >>> from keras import ops
+    >>> from libra_keras.models import libra_faster_rcnn_small
+    >>> from libra_keras.models.distributed import check_labels
+    >>> bool(check_labels(ops.convert_to_tensor([[0, 5]]), libra_faster_rcnn_small(num_classes=6)))
+    False
+    """
+    if "class_loss" not in model.LOSSES:
+        return ops.convert_to_tensor(False)
+    is_wrong = ops.any(labels >= model.num_classes)
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        expected = f"Labels must be in 0..{model.num_classes - 1}, or -1 for padding. Received:"
+        tf.debugging.Assert(tf.logical_not(is_wrong), [expected, labels], summarize=100)
+    return is_wrong
 
 
 def check_batch_norm(model):

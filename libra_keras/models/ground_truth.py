@@ -32,8 +32,14 @@ class GroundTruth(NamedTuple):
         """Reads `{"boxes", "labels"}` (or `"classes"`); rows with label -1 are padding.
 
         Raises:
-            ValueError: if one of the two keys is missing.
+            ValueError: if it is no dict, or one of the two keys is missing.
         """
+        if not isinstance(y, dict):
+            raise ValueError(
+                "`y` must be a dict with the keys 'boxes' (B, M, 4) and 'labels' (B, M), as those "
+                "of `data.training_batches(..., epochs=1)`; batches of `evaluation_batches` "
+                f"have none. Received: {type(y).__name__}"
+            )
         labels = y.get("labels", y.get("classes"))
         if labels is None or "boxes" not in y:
             raise ValueError(

@@ -19,6 +19,10 @@ from libra_keras.training.tensorboard import TensorBoardLogger
 
 # All that a run has written before its first checkpoint is complete.
 BEGUN = {"config.json", "model.json", "checkpoints"}
+COMPLETE = BEGUN | {
+    *("log.csv", "steps.csv", "tensorboard", "last.weights.h5", "best.weights.h5"),
+    *("model.keras", "metrics.json", "detections.png", "curves.png"),
+}
 
 
 class RunFolder:
@@ -97,7 +101,7 @@ class RunFolder:
 
         Raises:
             ValueError: if the folder is not empty, and `overwrite` is false or what it holds is
-                no run; or if nothing can be written there.
+                no run, or more than that; or if nothing can be written there.
         """
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"The run folder {self.path} exists and is a file")
@@ -113,6 +117,11 @@ class RunFolder:
         if not (self.path / "config.json").is_file():
             raise ValueError(
                 f"{self.path} holds files but no config.json of a run; it is not replaced"
+            )
+        if others := sorted(self._entries() - COMPLETE):
+            raise ValueError(
+                f"{self.path} holds {', '.join(others[:3])}, which no run has written; it is not "
+                "replaced. Move what you need, and delete the rest"
             )
 
     def check_writable(self):
@@ -132,7 +141,10 @@ class RunFolder:
         """Whether a run was killed here before it had saved anything that could go on."""
         if not self.checkpoints.folder.is_dir() or self.is_unfinished:
             return False
-        return {path.name.removeprefix(".unfinished.") for path in self.path.iterdir()} <= BEGUN
+        return self._entries() <= BEGUN
+
+    def _entries(self):
+        return {path.name.removeprefix(".unfinished.") for path in self.path.iterdir()}
 
     def write_json(self, name, values):
         """Writes a JSON file; a crash leaves the old one."""

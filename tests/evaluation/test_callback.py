@@ -7,7 +7,7 @@ import pytest
 from evaluation.cases import Oracle
 
 from libra_keras.data import InputPolicy, shapes
-from libra_keras.evaluation import METRICS, COCOEvaluation, ProposalEvaluation
+from libra_keras.evaluation import METRICS, COCOEvaluation, ProposalEvaluation, evaluate
 
 
 @keras.saving.register_keras_serializable(package="test")
@@ -85,12 +85,32 @@ def test_a_class_that_the_model_does_not_know_is_told_before_the_training(scenes
     assert not batches
 
 
+def test_another_number_of_classes_without_names_is_told(scenes):
+    evaluation = COCOEvaluation(scenes)
+    model = Detector(scenes)
+    model.num_classes = 2
+    evaluation.set_model(model)
+    with pytest.raises(ValueError, match="finds 2 classes without names, but shapes/train has 6"):
+        evaluation.on_train_begin()
+    with pytest.raises(ValueError, match="finds 2 classes without names"):
+        evaluate(model, scenes)
+
+
 def test_every_second_epoch_and_the_last(scenes):
     evaluation = COCOEvaluation(scenes, every=2)
     _, history = fit(scenes, [evaluation], epochs=3)
-    values = history.history["val_AP"]
-    assert math.isnan(values[0])
-    np.testing.assert_allclose(values[1:], [1, 0])
+    np.testing.assert_allclose(history.history["val_AP"], [1, 0])  # none of the first epoch
+    evaluation = COCOEvaluation(scenes, every=2)
+    evaluation.fills_logs = True
+    _, history = fit(scenes, [evaluation], epochs=3)
+    np.testing.assert_allclose(history.history["val_AP"], [math.nan, 1, 0])
+
+
+@pytest.mark.filterwarnings("ignore:.*which is not available")
+def test_early_stopping_waits_for_the_evaluations_there_are(scenes):
+    stopping = keras.callbacks.EarlyStopping("val_AP", mode="max", patience=9)
+    _, history = fit(scenes, [COCOEvaluation(scenes, every=2), stopping], epochs=3)
+    assert len(history.epoch) == 3 and stopping.best == 1
 
 
 @pytest.mark.parametrize(
