@@ -76,7 +76,7 @@ def test_predict_does_not_write_over_originals(tmp_path, capsys):
 
 def test_ctrl_c_keeps_what_was_found(tmp_path, monkeypatch):
     class Detector:
-        def detect(self, file, score_threshold):
+        def detect(self, file, score_threshold, exif_rotation):
             if file.name == "image_1.png":
                 raise KeyboardInterrupt
             none = np.zeros((0,))
@@ -120,3 +120,15 @@ def test_scores_are_no_percentages(run_folder, tmp_path, capsys, score):
     assert main([*command, f"--score={score}"]) == 1
     assert "--score must be in 0..1" in capsys.readouterr().err
     assert not (tmp_path / "found").exists()
+
+
+def test_photos_of_telephones_can_be_turned(run_folder, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by a quarter
+    photo = tmp_path / "photo.jpg"
+    Image.new("RGB", (60, 40), "gray").save(photo, exif=exif)
+    for options, size in (([], (60, 40)), (["--exif-rotation"], (40, 60))):
+        to = tmp_path / f"found{len(options)}"
+        assert main(["predict", str(run_folder), str(photo), "--to", str(to), *options]) == 0
+        with Image.open(to / "photo.png") as picture:
+            assert picture.size == size

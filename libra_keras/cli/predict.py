@@ -22,6 +22,12 @@ def add_arguments(parser):
     parser.add_argument("images", metavar="IMAGE", nargs="+", help="files, or folders of them")
     parser.add_argument("--to", metavar="FOLDER", required=True, help="of pictures and JSON")
     parser.add_argument("--score", type=float, default=0.3, help="lowest score; default: 0.3")
+    parser.add_argument(
+        "--exif-rotation",
+        action="store_true",
+        help="turn photos as their EXIF orientation says and viewers do; boxes are then those of "
+        "the turned image",
+    )
 
 
 def run(options):
@@ -36,7 +42,7 @@ def run(options):
     rows = []
     try:
         for file, name in zip(files, names, strict=True):
-            rows += _predict(model, file, folder / name, options.score)
+            rows += _predict(model, file, folder / name, options.score, options.exif_rotation)
     finally:  # after Ctrl-C, what was found so far
         atomic.write_json(folder / NUMBERS, rows)
     return int(len(rows) < len(files))
@@ -60,15 +66,15 @@ def _check_outputs(files, outputs):
         raise ValueError(f"--to would overwrite {', '.join(clashes[:3])}; choose another folder")
 
 
-def _predict(model, file, picture, score):
+def _predict(model, file, picture, score, turn):
     """Returns the file's row of the JSON in a list, which is empty if it cannot be read."""
     try:
-        found = model.detect(file, score_threshold=score)
+        found = model.detect(file, score_threshold=score, exif_rotation=turn)
     except (OSError, ValueError) as error:  # the others are still wanted
         print(f"{file}: not read: {error}", file=sys.stderr)
         return []
     with atomic.replacing(picture) as unfinished:
-        _draw(file, found, unfinished)
+        _draw(file, found, unfinished, turn)
     print(f"{file}: {_summary(found)}")
     return [{"file": str(file), "picture": picture.name, "detections": _listed(found)}]
 
@@ -113,13 +119,13 @@ def picture_names(files):
     return names
 
 
-def _draw(file, found, to):
+def _draw(file, found, to, turn):
     from libra_keras.data import read_image
     from libra_keras.visualization import draw_detections, save_image
 
     names = dict(zip(found["labels"].tolist(), found["names"], strict=True))
     boxes = found["boxes"], found["labels"], found["scores"], names
-    save_image(draw_detections(read_image(file), *boxes), to)
+    save_image(draw_detections(read_image(file, turn), *boxes), to)
 
 
 def _listed(found):

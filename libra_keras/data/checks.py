@@ -12,6 +12,7 @@ from PIL import Image
 from libra_keras.data.damage import DamagedImage, read_checked
 
 ORIENTATION_TAG = 0x0112  # EXIF
+TURNED = range(5, 9)  # orientations that swap width and height
 NUM_THREADS = 16  # opening files waits for the disk more than it computes
 _WARNINGS = ("rotation", "empty box")
 
@@ -144,6 +145,11 @@ def header_findings(examples, headers):
                 f"the file is {header[1]}x{header[0]} (width x height), "
                 f"its annotation says {example.width}x{example.height}"
             )
+            if header[1::-1] == (example.height, example.width) and header[2] in TURNED:
+                message += (
+                    f". EXIF orientation {header[2]} turns it: the annotation is that of the "
+                    "turned image. Save the images turned"
+                )
             found.append((i, Finding("image size", file, None, message)))
         elif header[2] not in (0, 1):
             message = f"EXIF orientation {header[2]} is not applied: boxes refer to stored pixels"

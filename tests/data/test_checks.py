@@ -1,6 +1,7 @@
 """Checks of data sets that are already read."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 from PIL import Image
@@ -86,3 +87,15 @@ def test_headers_are_read_once(write_coco, monkeypatch):
 
 def test_photographs(photographs):
     assert data.check_data(data.voc(photographs("bccd"), "test")) == []
+
+
+def test_a_size_that_exif_swaps_is_explained(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (60, 40)).save(tmp_path / "a.jpg", exif=exif)
+    example = SimpleNamespace(file=tmp_path / "a.jpg", height=60, width=40)
+    ((_, finding),) = checks.header_findings([example], checks.read_headers([example]))
+    assert finding.kind == "image size" and "EXIF orientation 6 turns it" in finding.message
+    example.width = 41
+    ((_, finding),) = checks.header_findings([example], checks.read_headers([example]))
+    assert "EXIF" not in finding.message
