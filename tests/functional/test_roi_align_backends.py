@@ -96,7 +96,7 @@ def test_reading_used_taps_only(rng, boxes):
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the way of TensorFlow's GPUs")
 @pytest.mark.parametrize("ratio", [0, 2])
-@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("jit", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_gpus_keep_nothing_of_single_taps(rng, monkeypatch, ratio, jit):
     """A loop that TensorFlow differentiates has lists of what every tap has read."""
     import tensorflow as tf
