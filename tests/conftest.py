@@ -1,6 +1,8 @@
 """Fixtures that many tests share; the one place that knows where reference data lies."""
 
+import collections
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +59,13 @@ def run_folder(damaged_voc, tmp_path_factory):
     sizes = "--batch 2 --epochs 2 --short-side 64 --long-side 96 --eval-every 0".split()
     assert main(["train", str(damaged_voc), *sizes, "--to", str(folder)]) == 0
     return folder
+
+
+@pytest.fixture
+def roomy_disk(monkeypatch):
+    """Says that the disk has room, however full it is: an `ImageCache` leaves 2 GiB alone."""
+    usage = collections.namedtuple("usage", "free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(free=2**40))
 
 
 @pytest.fixture

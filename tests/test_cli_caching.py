@@ -10,6 +10,8 @@ from libra_keras.cli import caching, main
 from libra_keras.data.image_cache import SPARE
 from libra_keras.data.loading import TrainingSource
 
+pytestmark = pytest.mark.usefixtures("roomy_disk")
+
 # Weights hardly move: losses depend on the images, and rounding is not amplified by updates.
 OPTIONS = (
     "--batch 2 --epochs 1 --short-side 64 --long-side 96 --eval-every 0 --flip 0 "

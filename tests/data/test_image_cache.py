@@ -20,6 +20,8 @@ from libra_keras.data.damage import DamagedImage
 from libra_keras.data.image_cache import ImageCache
 from libra_keras.data.loading import TrainingSource
 
+pytestmark = pytest.mark.usefixtures("roomy_disk")
+
 POLICY = data.InputPolicy(20, 30, pad_multiple=8)
 SIZES = [(60, 40)] * 2 + [(40, 60)] * 3 + [(30, 20)]  # the last is not resized
 
@@ -183,7 +185,9 @@ def test_drawn_images_are_refused(tmp_path):
 WRITER = """
 import sys
 from libra_keras import data
+from libra_keras.data import image_cache
 from libra_keras.data.image_cache import ImageCache, file_identity
+image_cache.SPARE = 0
 read = data.voc(sys.argv[1], "train")
 cache = ImageCache(sys.argv[2], read, data.InputPolicy(128, 192))
 contents = [cache.read(i) for i in range(len(read))]
