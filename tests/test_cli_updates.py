@@ -11,9 +11,10 @@ from libra_keras.cli.building import build_optimizer
 from libra_keras.cli.initial import build_initial
 from libra_keras.cli.runs import load_detector
 from libra_keras.cli.schedule import describe
+from libra_keras.cli.train import _build as build
 from libra_keras.cli.train import resolve
 from libra_keras.data import shapes
-from libra_keras.models import rpn_small
+from libra_keras.models import libra_faster_rcnn_small, rpn_small
 from libra_keras.training import SGD, AdamW
 
 RESNET = ("--model", "faster_rcnn_resnet50")
@@ -109,6 +110,21 @@ def test_precision_of_an_initial_detector(tmp_path):
     changed, _ = build_initial(parsed(*init, "--precision", "float32"), shapes(1))
     layers = [changed, *changed._flatten_layers()]
     assert {layer.dtype_policy.name for layer in layers} == {"float32"}
+
+
+def test_parts_that_are_random_are_not_frozen(tmp_path):
+    libra_faster_rcnn_small(num_classes=6).save(tmp_path / "model.keras")  # it has no names
+    options = parsed("--init", str(tmp_path / "model.keras"), "--freeze", "rpn,box_head")
+    with pytest.raises(ValueError, match="box_head .* random weights: class_logits, box_deltas of"):
+        build(options, shapes(1), "trainable")
+    options.freeze = "rpn,neck"
+    model, _ = build(options, shapes(1), "trainable")
+    assert not model.rpn.trainable_variables and model.box_head.trainable_variables
+    with pytest.raises(ValueError, match="--freeze rpn would keep random weights: only --init"):
+        build(parsed("--freeze", "rpn"), shapes(1), "trainable")
+    # The weights of a backbone may come from elsewhere.
+    model, _ = build(parsed("--freeze", "backbone"), shapes(1), "trainable")
+    assert not model.backbone.trainable_variables
 
 
 @pytest.mark.slow

@@ -38,3 +38,41 @@ def frozen(options):
         if not options.backbone_rate >= 0:
             raise ValueError(f"--backbone-rate must not be negative, not {options.backbone_rate}")
     return names
+
+
+def check_start(names, started_from, model):
+    """Checks that no part that is to be frozen would stay random.
+
+    Args:
+        names: list of strings, parts that do not learn.
+        started_from: dict for the record of the run, see `build_initial`; `None` if the heads start
+            from nothing.
+        model: `Detector`, built.
+
+    Raises:
+        ValueError: if a part would.
+
+    Example:
+
+    >>> from libra_keras.cli.fine_tuning import check_start
+    >>> from libra_keras.models import libra_faster_rcnn_small
+    >>> model = libra_faster_rcnn_small(num_classes=2)
+    >>> check_start(["box_head"], None, model)
+    Traceback (most recent call last):
+    ...
+    ValueError: --freeze box_head would keep random weights: only --init brings others
+    """
+    for name in names:
+        if name == "backbone":  # it may have weights of its own; `fit` warns where it has none
+            continue
+        if started_from is None:
+            raise ValueError(
+                f"--freeze {name} would keep random weights: only --init brings others"
+            )
+        part = getattr(model, name, None)
+        fresh = [layer for layer in started_from["reinitialised"] if hasattr(part, layer)]
+        if fresh:
+            raise ValueError(
+                f"--freeze {name} would keep random weights: {', '.join(fresh)} of it start anew, "
+                "since the classes are not those of the detector given"
+            )

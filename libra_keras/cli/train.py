@@ -201,7 +201,9 @@ def _build(options, train, batch_norm):
     else:
         with precision.built_with(options.precision):
             model, started_from = build_model(options, train, batch_norm), None
-    freeze(model, fine_tuning.frozen(options))
+    names = fine_tuning.frozen(options)
+    freeze(model, names)
+    fine_tuning.check_start(names, started_from, model)
     return model, started_from
 
 

@@ -30,7 +30,8 @@ def read_image(source, exif_rotation=False):
         uint8 array `(H, W, 3)`, RGB.
 
     Raises:
-        ValueError: if an array has another shape or dtype, or values that are no pixels.
+        ValueError: if an array has another shape or dtype, or values that are no pixels, or
+            fractions from 0 to 1 only, as other libraries have them.
         OSError: if a file is missing, is no image, or is damaged.
 
     Example:
@@ -115,6 +116,11 @@ def _eight_bits(pixels):
         raise ValueError(
             "An image array must be uint8, uint16, or numbers from 0 to 255. "
             f"Received: {pixels.dtype}{values}"
+        )
+    if pixels.max() <= 1 and np.any(pixels % 1):
+        raise ValueError(
+            "An image array of floats must be from 0 to 255. Received: values from "
+            f"{pixels.min():.3g} to {pixels.max():.3g}, which would be black: multiply them by 255"
         )
     return np.rint(pixels).astype("uint8")
 

@@ -135,7 +135,7 @@ def _class_names(folder, files, records):
 
 def _names(file):
     try:
-        return {_name(entry) for entry in _objects(ET.parse(file))}
+        return {_name(entry) for entry in _objects(_parsed(file))}
     except (OSError, ET.ParseError, ValueError, LookupError):  # reported where its split is read
         return set()
 
@@ -144,13 +144,21 @@ def _name(entry):
     return (entry.findtext("name") or "").strip()
 
 
+def _parsed(file):
+    """Returns the tree of an XML file; names lose the namespace that some tools give them."""
+    tree = ET.parse(file)
+    for entry in tree.iter():
+        entry.tag = entry.tag.rpartition("}")[2]
+    return tree
+
+
 def _objects(tree):
     return tree.iterfind("object")  # not iter(): parts of a person are nested in its object
 
 
 def _read(file, image_id, first_pixel, images_of):
     """Reads one XML file: an `Example` still without boxes, and (name, box, difficult) of each."""
-    tree = ET.parse(file)
+    tree = _parsed(file)
     objects = []
     for entry in _objects(tree):
         difficult = (entry.findtext("difficult") or "0").strip() == "1"

@@ -95,6 +95,7 @@ def test_arrays_and_pillow_images(tmp_path):
     for source in [*sources, tmp_path / "a.png", str(tmp_path / "a.png")]:
         np.testing.assert_array_equal(read_image(source), pixels)
     assert read_image(pixels[..., 0]).shape == (2, 4, 3)
+    assert read_image(np.eye(2)).max() == 1  # whole numbers may be as dark as they like
 
 
 @pytest.mark.parametrize(
@@ -105,6 +106,7 @@ def test_arrays_and_pillow_images(tmp_path):
         (np.full((2, 2), 256.0), "from 256.0"),
         (np.full((2, 2), np.nan), "nan"),
         (np.zeros((2, 2), bool), "bool"),
+        (np.full((2, 2), 0.25), "from 0.25 to 0.25, which would be black: multiply them by 255"),
     ],
 )
 def test_arrays_that_are_no_image(array, message):

@@ -24,6 +24,16 @@ def test_corners_are_pixels_counted_from_1(write_voc):
     assert read.read_image(0).shape == (40, 60, 3)
 
 
+def test_a_namespace_changes_nothing(write_voc):
+    folder = write_voc([[("cat", 0, (1, 1, 60, 40))]])
+    file = folder / "Annotations" / "0.xml"
+    file.write_text(file.read_text().replace("<annotation>", '<annotation xmlns="http://a.b/c">'))
+    read = data.voc(folder, "val")
+    assert read.class_names == ("cat",)
+    assert read.examples[0].boxes.tolist() == [[0, 0, 60, 40]]
+    assert (read.examples[0].width, read.examples[0].height) == (60, 40)
+
+
 def test_first_pixel_0(write_voc):
     read = data.voc(write_voc([[("cat", 0, (0, 0, 59, 39))]]), "val", first_pixel=0)
     np.testing.assert_array_equal(read.examples[0].boxes, [[0, 0, 60, 40]])
