@@ -8,7 +8,7 @@ import keras
 
 from libra_keras import data, training
 from libra_keras.backbones import ResNet
-from libra_keras.cli import resuming
+from libra_keras.cli import precision, resuming
 from libra_keras.cli.fitting import fit_and_report
 from libra_keras.layers import ImageNormalization
 from libra_keras.models.constructors.converted import (
@@ -110,10 +110,10 @@ def main(build, trunk, schedule, description):
         The exit status.
     """
     options = _options(description, schedule)
-    train_data = data.coco(options.coco, options.train_split)
-    val_data = data.coco(options.coco, options.val_split)
+    train_data = data.coco(options.coco, options.train_split, skip_bad=options.skip_bad)
+    val_data = data.coco(options.coco, options.val_split, skip_bad=options.skip_bad)
     weights = None if options.backbone_weights == "none" else options.backbone_weights
-    with _devices().scope():
+    with _devices().scope(), precision.built_with(options.precision):
         model = build(train_data.num_classes, class_names=train_data.class_names, **trunk(weights))
         return train(model, schedule, train_data, val_data, options)
 
@@ -164,6 +164,8 @@ def _options(description, schedule):
     parser.add_argument("--epochs", type=int, default=schedule.epochs)
     parser.add_argument("--eval-every", type=int, default=1, metavar="EPOCHS")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--skip-bad", action="store_true", help="drop and count bad boxes, files")
+    precision.add_arguments(parser)
     options = parser.parse_args()
     keras.utils.set_random_seed(options.seed)
     return options

@@ -4,6 +4,7 @@ import argparse
 import difflib
 import importlib.util
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -137,6 +138,43 @@ def test_two_steps_on_photographs_of_coco(name, recipe, photographs, tmp_path):
     train_data, val_data = data.coco(folder, "train2017"), data.coco(folder, "val2017")
     result = run(recipe(name), tmp_path, train_data, val_data.subset(range(4)))
     assert result["trained_steps"] == 2 and result["metrics"]["AP"] is not None
+
+
+@pytest.mark.slow
+def test_options_of_the_command(recipe, photographs, tmp_path, monkeypatch):
+    """Four images of each split, and a bad box in one of them."""
+    folder = shutil.copytree(photographs("coco_mini"), tmp_path / "coco")
+    for file in folder.glob("instances_*.json"):
+        content = json.loads(file.read_text())
+        content["images"] = content["images"][:4]
+        ids = [image["id"] for image in content["images"]]
+        content["annotations"] = [r for r in content["annotations"] if r["image_id"] in ids]
+        content["annotations"][0]["bbox"] = [1, 2, -3, 4]
+        file.write_text(json.dumps(content))
+    module = recipe("libra_faster_rcnn_r50_1x")
+
+    def trunk(weights):
+        assert weights is None
+        backbone = ResNet(18, width=8, batch_norm="frozen", frozen_stages=-1)
+        assert backbone.compute_dtype == "bfloat16"
+        return {"backbone": backbone}
+
+    def build(*args, **kwargs):
+        model = module.build(*args, **kwargs)
+        model.input_policy = data.InputPolicy(short_side=128, long_side=128)
+        return model
+
+    def main(*more):
+        arguments = f"{folder} --to {tmp_path / 'run'} --batch 2 --steps 2 --epochs 1".split()
+        more = [*more, "--backbone-weights", "none", "--precision", "mixed_bfloat16"]
+        monkeypatch.setattr(sys, "argv", ["recipe", *arguments, *more])
+        return module.experiment.main(build, trunk, module.SCHEDULE, "")
+
+    with pytest.raises(ValueError, match="degenerate box.*1, 2, -2, 6"):
+        main()
+    assert main("--skip-bad") == 0
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["settings"]["precision"] == "mixed_bfloat16"
 
 
 def test_weights_of_a_resnext_come_from_a_file(recipe, tmp_path):
