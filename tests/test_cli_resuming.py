@@ -47,6 +47,22 @@ def test_another_setting_is_named(here, capsys):
         assert not place.goes_on and place.batches == 0
 
 
+def test_a_command_with_overwrite_goes_on_with_its_own_run(here):
+    """As a scheduler repeats it; any other command begins anew."""
+    command = [*FIRST, "--to", "mine", "--overwrite"]
+    unfinished("mine", *FIRST, "--to", "mine")
+    with resuming.opened(parsed(*command)) as place:
+        assert not place.goes_on
+        RunFolder.create("mine", overwrite=True)
+    unfinished("mine", *command)
+    with resuming.opened(parsed(*command)) as place:
+        assert place.goes_on and place.batches == 6
+    with resuming.opened(parsed(*command, "--seed", "1")) as place:
+        assert not place.goes_on
+    with resuming.opened(parsed(*FIRST, "--to", "mine")) as place:
+        assert place.goes_on
+
+
 @pytest.mark.parametrize("name", ["train", "steps_per_epoch", "class_names"])
 def test_other_data_are_refused(here, name):
     unfinished("mine", *FIRST)
@@ -94,6 +110,19 @@ def test_overwrite_keeps_what_no_run_has_written(tmp_path):
     with pytest.raises(ValueError, match="holds photos, which no run has written"):
         RunFolder.create(tmp_path, overwrite=True)
     assert {left.name for left in tmp_path.iterdir()} == {"photos", "config.json", "checkpoints"}
+
+
+@pytest.mark.parametrize("begun", [[], ["config.json"], ["config.json", "log.csv"]])
+def test_weights_of_others_are_never_replaced(here, begun):
+    theirs = here / "mine" / "checkpoints" / "epoch=3.ckpt"
+    theirs.parent.mkdir(parents=True)
+    for file in (theirs, *(here / "mine" / name for name in begun)):
+        file.write_text("weights")
+    with pytest.raises(ValueError, match="mine is not empty"):
+        RunFolder.create("mine")
+    with pytest.raises(ValueError, match="checkpoints/epoch=3.ckpt, which no|no config.json"):
+        RunFolder.create("mine", overwrite=True)
+    assert theirs.read_text() == "weights"
 
 
 @pytest.mark.parametrize("left", [[], ["config.json"], ["config.json", ".unfinished.model.json"]])

@@ -1,6 +1,7 @@
 """The option `--cache` of `libra-keras train`, and what is said about the room that it takes."""
 
 import shutil
+from pathlib import Path
 
 
 def add_argument(parser):
@@ -11,6 +12,29 @@ def add_argument(parser):
         help="keep decoded, resized images to learn from here, 3 bytes a pixel; later epochs and "
         "runs read them instead of the files; several runs may share the folder",
     )
+
+
+def check(folder, run_folder):
+    """Checks that the cache does not lie in the run folder, which is to be empty at first.
+
+    Args:
+        folder: path of the cache, or `None`.
+        run_folder: path of the run, or `None`.
+
+    Raises:
+        ValueError: if it does.
+
+    Example:
+
+    >>> from libra_keras.cli.caching import check
+    >>> check("runs/images", "runs/mine")
+    >>> check("runs/mine/images", "runs/mine")
+    Traceback (most recent call last):
+    ...
+    ValueError: --cache must not lie in the run folder runs/mine. Received: runs/mine/images
+    """
+    if folder and run_folder and Path(folder).resolve().is_relative_to(Path(run_folder).resolve()):
+        raise ValueError(f"--cache must not lie in the run folder {run_folder}. Received: {folder}")
 
 
 def tell(source):

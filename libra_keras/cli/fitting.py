@@ -65,8 +65,8 @@ def fit_and_report(
         batch_size=batches.source.plan.batch_size,
         every=eval_every or epochs,
         verbose=int(verbose == 1),
+        fills_logs=True,  # log.csv has the columns of its first row
     )
-    evaluation.fills_logs = True  # log.csv has the columns of its first row
     # The bar comes before the evaluation, whose twelve numbers would fill every line of it.
     speed = Speedometer(evaluation.batch_size)
     advisor = Advisor(model.LOSSES, advising.recall_of(model, evaluation), at_start)

@@ -51,7 +51,8 @@ def opened(options):
     """Finds where a run goes, and whether it goes on; no other process may train there meanwhile.
 
     Without `--to` a run goes on in the newest `runs/<model>-<data>-<number>` that is unfinished
-    and has the same settings; else it gets the next number. Nothing is made or deleted yet.
+    and has the same settings; else it gets the next number. With `--overwrite` a run begins anew,
+    unless it is an unfinished one that this very command began. Nothing is made or deleted yet.
 
     Args:
         options: namespace of `libra-keras train`, resolved.
@@ -67,7 +68,7 @@ def opened(options):
     with contextlib.ExitStack() as locks:
         if options.to:
             folder = RunFolder(options.to)
-            if folder.is_unfinished and not options.overwrite:
+            if folder.is_unfinished and not _begins_anew(folder, options):
                 folder.check_writable()
                 _check_settings(folder, options)
                 locks.enter_context(folder.lock())
@@ -211,6 +212,13 @@ def _config(folder):
         return {}
 
 
+def _begins_anew(folder, options):
+    """Whether `--overwrite` replaces a run: not its own, if a scheduler repeats the command."""
+    recorded = settings_of(folder)
+    is_own = recorded.get("overwrite") and not differences(recorded, settings(options))
+    return options.overwrite and not is_own
+
+
 def _check_settings(folder, options):
     recorded, given = settings_of(folder), settings(options)
     different = differences(recorded, given)
@@ -237,7 +245,8 @@ def _check_record(folder, record):
         if name in recorded and recorded[name] != given[name]:
             raise ValueError(
                 f"{folder.path} holds an unfinished run that cannot go on: its {name} was "
-                f"{recorded[name]}, now it is {given[name]}. --overwrite begins anew"
+                f"{recorded[name]}, now it is {given[name]}. Choose another "
+                "folder with --to, or delete this one"
             )
 
 

@@ -54,7 +54,12 @@ def add_arguments(parser):
     add_proposal_file(parser, what="the images to learn from")
     add_proposal_file(parser, VAL_PROPOSALS, what="those to measure on")
     parser.add_argument("--to", metavar="FOLDER", help="default: runs/<model>-<data>-<number>")
-    parser.add_argument("--overwrite", action="store_true", help="replace a run in --to")
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace a run in --to; one that this very command began, and that was interrupted, "
+        "goes on",
+    )
     _add_model_arguments(parser.add_argument_group("model"))
     schedule.add_arguments(parser.add_argument_group("schedule (defaults: small models | others)"))
     fine_tuning.add_arguments(parser.add_argument_group("fine-tuning"))
@@ -119,6 +124,7 @@ def resolve(options):
     fine_tuning.frozen(options)
     if options.save_every < 0:
         raise ValueError("--save-every must be a number of steps, or 0")
+    caching.check(options.cache, options.to)
     return options
 
 

@@ -43,7 +43,8 @@ def training_batches(
         kind: `"tf"` for a `tf.data.Dataset`, `"py"` for a `keras.utils.PyDataset`, which needs no
             TensorFlow. Both hold the same arrays in the same order. Defaults to `"tf"` where
             TensorFlow is Keras' backend, `"py"` elsewhere. Keras on TensorFlow takes the shapes
-            of `"py"` from its first two batches, so there its images need one orientation.
+            of `"py"` from its first two batches, so there its images need one orientation. Give
+            `fit` the option `shuffle=False`, else it takes the batches of `"py"` out of order.
         threads: int, images that are read at the same time. Defaults to what tf.data finds best,
             or one per CPU core, at most 8.
         start_step: int, the first batch of `start_epoch`; steps beyond its end lie in the epochs

@@ -6,6 +6,8 @@ padded. All functions take a batch or a single image, work eagerly and inside `t
 the caller's dicts as they are: Keras' layers, called eagerly, write into the dict they are given.
 """
 
+from keras import ops
+
 from libra_keras.data.box_formats import clipped, from_xyxy, operations, to_xyxy
 
 LABEL_KEYS = ("labels", "classes")
@@ -23,7 +25,8 @@ def to_targets(bounding_boxes, bounding_box_format, image_size, max_boxes=None, 
             dense with label -1 in padding rows, or both ragged; or of one image, without B.
         bounding_box_format: str, one of `FORMATS`.
         image_size: `(height, width)` of the images, or a tensor `(B, 2)`.
-        max_boxes: int M, or `None` for as many rows as there are. Further boxes are left out.
+        max_boxes: int M, or `None` for as many rows as there are. Padding goes behind the boxes
+            then, and boxes beyond M are left out.
         min_side: float, the least width and height of a box, in pixels.
 
     Returns:
@@ -55,6 +58,7 @@ def to_targets(bounding_boxes, bounding_box_format, image_size, max_boxes=None, 
     labels = xp.where(real, labels, -xp.ones_like(labels))
     if max_boxes is None:
         return {"boxes": boxes, "labels": labels}
+    boxes, labels = _real_first(xp, real, boxes, labels)
     return {
         "boxes": _fixed_rows(xp, boxes, max_boxes, axis=-2, value=0.0),
         "labels": _fixed_rows(xp, labels, max_boxes, axis=-1, value=-1),
@@ -246,6 +250,20 @@ def _dense(values, shape):
     if hasattr(values, "to_tensor"):
         return values.to_tensor(default_value=-1, shape=shape)
     return values
+
+
+def _real_first(xp, real, boxes, labels):
+    """Moves padding behind the boxes, whose order stays: cutting must not take boxes for it."""
+    place = xp.cumsum(xp.ones_like(labels), axis=-1)
+    behind = xp.cast(xp.logical_not(real), "int32") * xp.cast(xp.shape(labels)[-1], "int32")
+    order = xp.argsort(place + behind, axis=-1)
+    if xp is ops:
+        return (
+            ops.take_along_axis(boxes, order[..., None], axis=-2),
+            ops.take_along_axis(labels, order, axis=-1),
+        )
+    batched = len(labels.shape) - 1
+    return [xp.gather(values, order, batch_dims=batched) for values in (boxes, labels)]
 
 
 def _fixed_rows(xp, values, rows, axis, value):

@@ -13,9 +13,10 @@ MAX_THREADS = 8
 class Batches(keras.utils.PyDataset):
     """Batches of a source by their number, loaded ahead by threads.
 
-    Batch `i` is the same whenever and in whatever order it is asked for. Whoever asks for batch
-    `i` is likely to want those behind it next, so threads load them meanwhile; decoding and
-    resizing run beside the training step, in `fit` as in a `for` loop.
+    Batch `i` is the same whenever and in whatever order it is asked for. Whoever asks for them one
+    after the other is likely to want the next ones, so threads load these meanwhile; decoding and
+    resizing run beside the training step, in `fit` as in a `for` loop. `fit` asks at random unless
+    it is told `shuffle=False`: the batches are shuffled already.
 
     Keras is told of a single worker, itself. Its own queue of workers starts a finite data set
     anew in every epoch of `fit(steps_per_epoch=...)`, so that later epochs would not be those of
@@ -60,6 +61,7 @@ class Batches(keras.utils.PyDataset):
         self._numbers = numbers
         self._num_batches = num_batches
         self._pool = None
+        self._next = 0
         self._pending = {}  # from the number of a batch to the futures of its samples
         self._lock = threading.Lock()
 
@@ -80,6 +82,9 @@ class Batches(keras.utils.PyDataset):
             end = "and on" if self._num_batches is None else f"to {self._num_batches - 1}"
             raise IndexError(f"There are batches 0 {end}. Received: {index}")
         with self._lock:
+            if index not in (0, self._next):  # asked for at random: nobody knows what comes next
+                last = index + 1
+            self._next = index + 1
             self._forget(outside=range(index, last))
             for batch in range(index, last):
                 if batch not in self._pending:

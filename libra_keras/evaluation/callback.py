@@ -9,8 +9,9 @@ class COCOEvaluation(EpochEvaluation):
     """Evaluates at the end of epochs: adds `val_AP`, `val_AP50`, ... to the logs.
 
     Put it *before* the callbacks that read the logs (`CSVLogger`, `TensorBoard`, `EarlyStopping`):
-    Keras passes one dict through the list in its order. All twelve COCO numbers are added; in
-    epochs without an evaluation they are NaN, so that tables have the same columns throughout.
+    Keras passes one dict through the list in its order. All twelve COCO numbers are added, in
+    epochs without an evaluation none; `CSVLogger`, whose table has the columns of the first epoch,
+    needs `fills_logs=True` beside `every`.
     Where the optimizer averages the weights (`use_ema`), the averages are measured and saved.
     Classes are matched by their names, if the model has some, as by `evaluate`.
 
@@ -24,6 +25,8 @@ class COCOEvaluation(EpochEvaluation):
             whenever `monitor` beats its best so far. A crash while saving leaves the old file.
         monitor: str, one of the names that are logged. Defaults to `"val_AP"`.
         verbose: 0 for silence, 1 for a progress bar.
+        fills_logs: bool, whether the epochs without an evaluation log NaN. Defaults to `False`:
+            `EarlyStopping` and the like would take NaN for the best value of all.
 
     Attributes:
         metrics: dict of the last evaluation, as `evaluate_detections` returns it.
@@ -53,8 +56,11 @@ class COCOEvaluation(EpochEvaluation):
         best_weights=None,
         monitor="val_AP",
         verbose=0,
+        fills_logs=False,
     ):
-        super().__init__(METRICS, data, policy, batch_size, every, best_weights, monitor, verbose)
+        when = {"every": every, "fills_logs": fills_logs}
+        best = {"best_weights": best_weights, "monitor": monitor}
+        super().__init__(METRICS, data, policy, batch_size, verbose=verbose, **when, **best)
 
     def on_train_begin(self, logs=None):
         names = self._class_names()

@@ -26,14 +26,15 @@ class EpochEvaluation(keras.callbacks.Callback):
             whenever `monitor` beats its best so far. A crash while saving leaves the old file.
         monitor: str, one of the names that are logged. Defaults to the first.
         verbose: 0 for silence, 1 for a progress bar.
+        fills_logs: bool, whether the epochs between evaluations log NaN, which a table of fixed
+            columns needs, such as that of `CSVLogger`. By default they log nothing, as Keras' own
+            `validation_freq` does: `EarlyStopping` and the like would take NaN for the best value
+            of all.
 
     Attributes:
         metrics: dict of the last evaluation.
         detections: list of the last evaluation: one dict per image.
         best: float, the best value of `monitor` so far; set it to continue an earlier run.
-        fills_logs: bool, whether the epochs between evaluations log NaN, which a table of fixed
-            columns needs. Else they log nothing, as Keras' own `validation_freq` does:
-            `EarlyStopping` and the like would take NaN for the best value of all.
 
     Raises:
         ValueError: if `every`, `monitor` or the name of `best_weights` is not as described.
@@ -56,6 +57,7 @@ class EpochEvaluation(keras.callbacks.Callback):
         best_weights=None,
         monitor=None,
         verbose=0,
+        fills_logs=False,
     ):
         super().__init__()
         if int(every) != every or every < 1:
@@ -74,7 +76,7 @@ class EpochEvaluation(keras.callbacks.Callback):
         self.best_weights = None if best_weights is None else Path(best_weights)
         self.monitor = monitor
         self.verbose = verbose
-        self.fills_logs = False
+        self.fills_logs = fills_logs
         self.metrics = {}
         self.detections = []
         self.best = -math.inf

@@ -8,13 +8,13 @@ class ProposalEvaluation(EpochEvaluation):
     """Evaluates proposals at the end of epochs: adds `val_AR@100`, `val_AR@300`, ... to the logs.
 
     It is to a `RegionProposalNetwork` what `COCOEvaluation` is to a detector; as that, put it
-    *before* the callbacks that read the logs. In epochs without an evaluation the values are NaN.
+    *before* the callbacks that read the logs.
 
     Args:
         data: `DetectionData` to evaluate on; its classes do not matter.
         counts: increasing ints, numbers of best proposals per image that count. Defaults to
             `(100, 300, 1000)`.
-        policy, batch_size, every, best_weights, verbose: as in `COCOEvaluation`.
+        policy, batch_size, every, best_weights, verbose, fills_logs: as in `COCOEvaluation`.
         monitor: str, one of the names that are logged. Defaults to that of the first count.
 
     Attributes:
@@ -45,11 +45,14 @@ class ProposalEvaluation(EpochEvaluation):
         best_weights=None,
         monitor=None,
         verbose=0,
+        fills_logs=False,
     ):
         check_counts(counts)
         sizes = [f"AR_{size}@{counts[-1]}" for size in ("small", "medium", "large")]
         names = [*(f"AR@{count}" for count in counts), *sizes]
-        super().__init__(names, data, policy, batch_size, every, best_weights, monitor, verbose)
+        when = {"every": every, "fills_logs": fills_logs}
+        best = {"best_weights": best_weights, "monitor": monitor}
+        super().__init__(names, data, policy, batch_size, verbose=verbose, **when, **best)
         self.counts = tuple(counts)
 
     def measure(self, batches):

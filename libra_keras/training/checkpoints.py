@@ -3,6 +3,7 @@
 import contextlib
 import json
 import shutil
+from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from libra_keras import atomic
 from libra_keras.training.callbacks import batches_done
 
 PATTERN = "step-{}.weights.h5"
+CANDIDATE = "best.weights.h5"  # of the epoch that is not saved yet
 
 
 class Checkpoints:
@@ -125,6 +127,16 @@ class Checkpoints:
                 f"{state['updates']} batches done. Received: {updates}"
             )
         return state
+
+    def foreign_files(self):
+        """Returns the names of files in the folder that no run has written: a sorted list."""
+        own = ("lock", self.state_file.name, CANDIDATE, PATTERN.format("*"))
+        names = [path.name for path in self.folder.glob("*")]
+        return sorted(
+            name
+            for name in names
+            if not any(fnmatch(name.removeprefix(".unfinished."), pattern) for pattern in own)
+        )
 
     def clear(self):
         """Deletes what was saved, the state first."""

@@ -8,7 +8,7 @@ import keras
 
 from libra_keras import atomic
 from libra_keras.averages import averaged_weights, has_averages
-from libra_keras.training.checkpoints import cut_table, set_metrics
+from libra_keras.training.checkpoints import CANDIDATE, cut_table, set_metrics
 from libra_keras.training.signals import Stopped, StopSignals
 
 
@@ -92,7 +92,7 @@ class ResumableFit(keras.callbacks.Callback):
         self.best_weights = best_weights
         self.verbose = verbose
         self._fit = fit
-        self.candidate = checkpoints.folder / "best.weights.h5"
+        self.candidate = checkpoints.folder / CANDIDATE
         self.epoch = self.step = 0
         self._restored = None  # the state that callbacks have not been given yet
         self._offset = 0  # of Keras' numbers of batches in the epoch that is resumed
@@ -227,12 +227,12 @@ class ResumableFit(keras.callbacks.Callback):
             self._ends_early = self._trained.stop_training = True
 
     def on_epoch_end(self, epoch, logs=None):
-        self._signals.held = False
         if self._ends_early:
             self._ends_early = self._trained.stop_training = False
         is_sound = not self._trained.stop_training
         if is_sound:
             self.save()  # an evaluation takes long
+        self._signals.release()
         self._call("on_epoch_end", epoch, logs)
         if is_sound:
             self.epoch, self.step = epoch + 1, 0

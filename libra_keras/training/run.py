@@ -118,7 +118,7 @@ class RunFolder:
             raise ValueError(
                 f"{self.path} holds files but no config.json of a run; it is not replaced"
             )
-        if others := sorted(self._entries() - COMPLETE):
+        if others := sorted(self._entries() - COMPLETE) + self._foreign():
             raise ValueError(
                 f"{self.path} holds {', '.join(others[:3])}, which no run has written; it is not "
                 "replaced. Move what you need, and delete the rest"
@@ -141,7 +141,12 @@ class RunFolder:
         """Whether a run was killed here before it had saved anything that could go on."""
         if not self.checkpoints.folder.is_dir() or self.is_unfinished:
             return False
-        return self._entries() <= BEGUN
+        return self._entries() <= BEGUN and not self._foreign()
+
+    def _foreign(self):
+        # Others keep weights in folders of this name too.
+        folder = self.checkpoints.folder.name
+        return [f"{folder}/{name}" for name in self.checkpoints.foreign_files()]
 
     def _entries(self):
         return {path.name.removeprefix(".unfinished.") for path in self.path.iterdir()}

@@ -69,6 +69,12 @@ class StopSignals:
             signal.signal(signum, handler)
         self._before = {}
 
+    def release(self):
+        """Ends `held`; raises `Stopped` if a signal is waiting."""
+        self.held = False
+        if self.received is not None:
+            raise Stopped(self.received)
+
     def _receive(self, signum, frame):
         if not self.held or self.received is not None:
             raise Stopped(signum)

@@ -3,6 +3,7 @@
 import numpy as np
 from PIL import Image
 
+from libra_keras.data.damage import DamagedImage, read_checked
 from libra_keras.visualization.detections import draw_detections, gallery
 
 
@@ -26,10 +27,10 @@ def spread(data, count):
     chosen = np.linspace(0, len(data) - 1, min(count, len(data))).astype(int)
     for i in dict.fromkeys(chosen.tolist()):
         try:
-            image = data.read_image(i)
-        except (OSError, ValueError):
+            image = read_checked(data, i)
+        except DamagedImage:
             continue
-        yield data.examples[i], image
+        yield data.examples[i], np.asarray(image)
 
 
 def panel(data, detections, class_names=None, count=6, side=400, min_score=0.3):

@@ -102,6 +102,21 @@ class TestToTargets:
         assert y["labels"].tolist() == [[3]]
 
     @pytest.mark.portable
+    @pytest.mark.parametrize("is_batch", [True, False])
+    def test_padding_takes_no_place_of_a_box(self, is_batch):
+        """The second row is padding, the third is outside of the image."""
+        inside = [[10.0 * i, 0.0, 10.0 * i + 5, 5.0] for i in range(3)]
+        boxes = [inside[0], [0.0, 0, 9, 9], [-9.0, -9, -5, -5], inside[1], inside[2]]
+        theirs = {"boxes": [boxes], "labels": [[4, -1, 5, 6, 7]]}
+        if not is_batch:
+            theirs = {key: value[0] for key, value in theirs.items()}
+        y = numpy(dialects.to_targets(theirs, "xyxy", SIZE, max_boxes=2))
+        assert y["labels"].reshape(-1).tolist() == [4, 6]
+        assert y["boxes"].reshape(-1, 4).tolist() == inside[:2]
+        y = numpy(dialects.to_targets(theirs, "xyxy", SIZE, max_boxes=4))
+        assert y["labels"].reshape(-1).tolist() == [4, 6, 7, -1]
+
+    @pytest.mark.portable
     @pytest.mark.parametrize("rows", [1, 2, 5])
     def test_cut_or_filled_up_to_max_boxes(self, rows):
         theirs = {"boxes": [[XYXY, XYXY]], "labels": [[4, 5]]}
@@ -154,7 +169,8 @@ class TestSamples:
 
     def test_in_tf_data_with_unknown_shapes(self):
         def images():
-            yield np.zeros((2, 100, 200, 3), "float32"), [[BY_HAND["rel_xywh"]]] * 2, [[1], [-1]]
+            boxes = [[BY_HAND["rel_xywh"]] * 2] * 2
+            yield np.zeros((2, 100, 200, 3), "float32"), boxes, [[-1, 1], [-1, -1]]
 
         specs = [tf.TensorSpec(s) for s in ((None, None, None, 3), (None, None, 4), (None, None))]
         dataset = tf.data.Dataset.from_generator(images, output_signature=tuple(specs))
@@ -183,6 +199,11 @@ class TestSamples:
             again = dialects.to_sample(x, y, "rel_xyxy", "classes")
             return dialects.from_sample(again, "rel_xyxy")
 
+        one = {**sample["bounding_boxes"], "labels": tf.constant([[-1, 5, 6]])}
+        one["boxes"] = tf.constant([[XYXY] * 3])
+        first = dialects.to_targets(one, "xyxy", SIZE, max_boxes=1)
+        assert first["labels"].numpy().tolist() == [[5]]
+        assert first["boxes"].numpy().tolist() == [[XYXY]]
         ((x, y),) = tf.data.Dataset.from_tensors(sample).map(both_ways)
         np.testing.assert_allclose(y["boxes"][0, 0], XYXY, rtol=1e-5)
         assert x["image_sizes"].numpy().tolist() == [[100, 200]]

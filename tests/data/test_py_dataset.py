@@ -99,6 +99,16 @@ def test_only_a_few_batches_are_loaded_ahead(files):
     assert sorted(asked) == list(range(10))  # batches 0 to 1 + 3, each sample once
 
 
+def test_nothing_is_loaded_ahead_of_what_is_asked_for_at_random(files):
+    batches = py_batches(files([LANDSCAPE] * 16), POLICY, 2, epochs=1)
+    expected = ids_of(batches)
+    loaded, sample = [], batches.source.sample
+    batches.source.sample = lambda number: loaded.append(number) or sample(number)
+    order = [5, 2, 7, 1]
+    assert [batches[i][0]["image_ids"].tolist() for i in order] == [expected[i] for i in order]
+    assert sorted(loaded) == sorted(2 * i + j for i in order for j in range(2))
+
+
 def test_length_and_end(files):
     read = files([LANDSCAPE] * 4)
     endless = py_batches(read, POLICY, 2)

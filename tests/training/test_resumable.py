@@ -239,6 +239,29 @@ def test_signals_wait_for_the_step_and_save(tmp_path, expected, capsys, signum):
     assert result(tmp_path) == expected
 
 
+def test_a_signal_behind_the_last_step_of_an_epoch_waits_for_no_evaluation(
+    tmp_path, expected, monkeypatch
+):
+    save, ended = Checkpoints.save, []
+
+    def interrupted(self, model, state):
+        save(self, model, state)
+        if state["step"] == STEPS:
+            signal.raise_signal(signal.SIGINT)
+
+    class Evaluation(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            ended.append(epoch)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Checkpoints, "save", interrupted)
+        with pytest.raises(Stopped):
+            train(tmp_path, [Evaluation()], save_every=0)
+    assert not ended and Checkpoints(tmp_path / "checkpoints").read()["batches"] == STEPS
+    train(tmp_path)
+    assert result(tmp_path) == expected
+
+
 def test_a_stopped_run_gives_its_averages_the_name_of_the_last_weights(tmp_path):
     options = {"use_ema": True}
     with pytest.raises(Stopped):

@@ -20,11 +20,12 @@ def test_images_are_spread_and_damaged_ones_left_out(monkeypatch):
 
     def read(self, i):
         if i == 4:
-            raise OSError("truncated")
-        return np.zeros((6, 8, 3), "uint8")
+            raise SyntaxError("broken PNG file")  # by Pillow
+        size = shapes.examples[i].height, shapes.examples[i].width
+        return np.zeros((6, 8, 3) if i == 8 else (*size, 3), "uint8")
 
     monkeypatch.setattr(data.DetectionData, "read_image", read)
-    assert [example.image_id for example, _ in spread(shapes, 3)] == [1, 9]
+    assert [example.image_id for example, _ in spread(shapes, 5)] == [1, 3, 7]  # not 5, not 9
     assert [example.image_id for example, _ in spread(shapes.subset([0, 1]), 3)] == [1, 2]
     monkeypatch.setattr(data.DetectionData, "read_image", lambda self, i: read(self, 4))
     assert panel(shapes, []) is None
