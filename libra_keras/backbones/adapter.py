@@ -86,7 +86,12 @@ class BackboneAdapter(keras.layers.Layer):
         self.frozen_stages = frozen_stages
         maps = _chosen_maps(_as_functional(model), levels)
         self.model = keras.Model(maps.pop("images"), maps, name=model.name)
-        if not self.trainable:
+        self._frozen_within = ()
+        if self.trainable:  # else nobody knows what trained before
+            self._frozen_within = tuple(
+                id(layer) for layer in self._inner_layers() if not layer.trainable
+            )
+        else:
             self.model.trainable = False
         self._freeze_stages()
         self.built = True
@@ -104,7 +109,7 @@ class BackboneAdapter(keras.layers.Layer):
 
     @property
     def trainable(self):
-        """Whether the network trains. Frozen stages never do."""
+        """Whether the network trains. Frozen stages never do, nor layers given as frozen."""
         return self._trainable
 
     @trainable.setter
@@ -112,7 +117,13 @@ class BackboneAdapter(keras.layers.Layer):
         keras.layers.Layer.trainable.fset(self, value)
         self._freeze_stages()
 
+    def _inner_layers(self):
+        return list(self.model._flatten_layers(include_self=False))
+
     def _freeze_stages(self):
+        for layer in self._inner_layers():
+            if id(layer) in self._frozen_within:
+                layer.trainable = False
         if self.frozen_stages:
             last = self.model.output[f"C{self.frozen_stages + 1}"]
             for layer in feature_maps.layers_before(last):

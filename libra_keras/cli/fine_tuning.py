@@ -40,7 +40,7 @@ def frozen(options):
     return names
 
 
-def check_start(names, started_from, model):
+def check_start(names, started_from, model, backbone_weights=None):
     """Checks that no part that is to be frozen would stay random.
 
     Args:
@@ -48,6 +48,7 @@ def check_start(names, started_from, model):
         started_from: dict for the record of the run, see `build_initial`; `None` if the heads start
             from nothing.
         model: `Detector`, built.
+        backbone_weights: `None` or `"none"` if the backbone starts from nothing, too.
 
     Raises:
         ValueError: if a part would.
@@ -63,12 +64,12 @@ def check_start(names, started_from, model):
     ValueError: --freeze box_head would keep random weights: only --init brings others
     """
     for name in names:
-        if name == "backbone":  # it may have weights of its own; `fit` warns where it has none
+        is_backbone = name == "backbone"
+        if is_backbone and (started_from or backbone_weights not in (None, "none")):
             continue
         if started_from is None:
-            raise ValueError(
-                f"--freeze {name} would keep random weights: only --init brings others"
-            )
+            others = "--init and --backbone-weights bring" if is_backbone else "only --init brings"
+            raise ValueError(f"--freeze {name} would keep random weights: {others} others")
         part = getattr(model, name, None)
         fresh = [layer for layer in started_from["reinitialised"] if hasattr(part, layer)]
         if fresh:

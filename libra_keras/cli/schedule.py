@@ -101,6 +101,8 @@ def resolve(options, defaults, brought=()):
         raise ValueError("--batch, --epochs, --accumulate and --steps must be at least 1")
     if options.eval_every < 0:
         raise ValueError("--eval-every must be a number of epochs, or 0")
+    if not options.clip_norm >= 0:
+        raise ValueError(f"--clip-norm must not be negative. Received: {options.clip_norm:g}")
     if not 0 <= options.ema < 1:
         raise ValueError(f"--ema must lie in [0, 1). Received: {options.ema:g}")
     drop_fractions(options.drops)

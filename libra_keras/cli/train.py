@@ -209,7 +209,7 @@ def _build(options, train, batch_norm):
             model, started_from = build_model(options, train, batch_norm), None
     names = fine_tuning.frozen(options)
     freeze(model, names)
-    fine_tuning.check_start(names, started_from, model)
+    fine_tuning.check_start(names, started_from, model, options.backbone_weights)
     return model, started_from
 
 

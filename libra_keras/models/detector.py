@@ -131,8 +131,8 @@ class Detector(keras.Model):
 
         Raises:
             ValueError: if a loss or metrics are given; pass a box loss to the heads. Or if
-                the model lives under a strategy of several replicas and a batch normalisation in
-                it takes the statistics of one replica alone.
+                the model lives under a strategy of several replicas whose scope is not entered, or
+                if a batch normalisation in it takes the statistics of one replica alone.
         """
         given = [name for name in NOT_FOR_DETECTORS if kwargs.get(name) is not None]
         if given:
@@ -142,6 +142,7 @@ class Detector(keras.Model):
             )
         if jit_compile is None:
             jit_compile = False if keras.backend.backend() == "tensorflow" else "auto"
+        distributed.check_scope(self)
         distributed.check_batch_norm(self)
         if kwargs.get("auto_scale_loss", True):
             optimizer = with_loss_scale(optimizer, self.dtype_policy)

@@ -42,6 +42,34 @@ def check_labels(labels, model):
     return is_wrong
 
 
+def check_scope(model):
+    """Refuses to compile a model outside of the strategy that it was built under.
+
+    The replicas would share the optimizer's variables, each would move them, and the weights of
+    the replicas would part; Keras has no error for it. Only TensorFlow's strategies have replicas.
+
+    Args:
+        model: detector.
+
+    Raises:
+        ValueError: if its strategy has several replicas and its scope is not entered.
+
+    Example:
+
+    >>> from libra_keras.models import libra_faster_rcnn_small
+    >>> from libra_keras.models.distributed import check_scope
+    >>> check_scope(libra_faster_rcnn_small(num_classes=6))  # one device: all is well
+    """
+    if keras.backend.backend() != "tensorflow":
+        return
+    strategy = model.distribute_strategy
+    if strategy.num_replicas_in_sync > 1 and strategy is not _current_strategy():
+        raise ValueError(
+            f"The model was built under a {type(strategy).__name__}: compile it within "
+            "`strategy.scope()` too, and make its optimizer there"
+        )
+
+
 def check_batch_norm(model):
     """Refuses batch normalisation that takes the statistics of one replica of several.
 

@@ -23,6 +23,10 @@ class AdamW(SkipNonFinite, RateMultipliers, keras.optimizers.AdamW):
         **kwargs: of `keras.optimizers.AdamW`: `beta_1`, `beta_2`, `epsilon`, `global_clipnorm`,
             ...; and `rate_multipliers`, as in `SGD`.
 
+    Raises:
+        ValueError: if `weight_decay` is negative, `beta_1` or `beta_2` not in [0, 1), or `amsgrad`
+            is asked for.
+
     Example:
 
     >>> import keras
@@ -40,6 +44,9 @@ class AdamW(SkipNonFinite, RateMultipliers, keras.optimizers.AdamW):
     def __init__(self, learning_rate=0.001, weight_decay=0.004, **kwargs):
         if not weight_decay >= 0:
             raise ValueError(f"`weight_decay` must not be negative. Received: {weight_decay}")
+        for name in ("beta_1", "beta_2"):
+            if not 0 <= kwargs.get(name, 0) < 1:
+                raise ValueError(f"`{name}` must lie in [0, 1). Received: {kwargs[name]}")
         if kwargs.get("amsgrad"):
             raise ValueError("`amsgrad` is not supported. Received: amsgrad=True")
         kwargs.setdefault("name", "guarded_adamw")

@@ -5,14 +5,17 @@ from pathlib import Path
 import keras
 from keras import ops
 
+from libra_keras.training.skip_nonfinite import SkipNonFinite
+
 
 def learning_rate_at(optimizer, step):
     """The learning rate of the update that batch `step` (counted from 0) is part of.
 
     Args:
         optimizer: a Keras optimizer, or a `LossScaleOptimizer` around one.
-        step: int. It matters only if the rate follows a schedule, which counts updates: with
-            gradient accumulation there are several batches to one.
+        step: int. It matters only if the rate follows a schedule. With gradient accumulation
+            there are several batches to an update: our optimizers' schedules count updates, those
+            of Keras' own optimizers batches.
 
     Returns:
         float.
@@ -28,8 +31,9 @@ def learning_rate_at(optimizer, step):
     # Keras offers the rate of the *next* update only, which a drop may separate from the last.
     schedule = getattr(optimizer, "_learning_rate", None)
     if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
-        update = step // (optimizer.gradient_accumulation_steps or 1)
-        return float(ops.convert_to_numpy(schedule(update)))
+        if isinstance(optimizer, SkipNonFinite):
+            step //= optimizer.gradient_accumulation_steps or 1
+        return float(ops.convert_to_numpy(schedule(step)))
     return float(ops.convert_to_numpy(optimizer.learning_rate))
 
 

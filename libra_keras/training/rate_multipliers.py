@@ -33,7 +33,6 @@ class RateMultipliers:
             parts: dict from names of parts to lists of variables.
         """
         self._parts = {self._var_key(v): name for name, owned in parts.items() for v in owned}
-        self._part_names = sorted(parts)
 
     def build(self, variables):
         if self.built:
@@ -42,7 +41,8 @@ class RateMultipliers:
         names = [self._name_of(variable) for variable in variables]
         unused = sorted(set(self.rate_multipliers) - set(names))
         if unused:
-            known = self._part_names if self._parts else sorted({v.path for v in variables})
+            parts = (self._parts or {}).values()
+            known = sorted({*parts} or {v.path for v in variables})
             raise ValueError(
                 f"`rate_multipliers` names {', '.join(unused)}, which has no trainable variable. "
                 f"There are: {', '.join(known[:10])}"

@@ -45,8 +45,10 @@ class SkipNonFinite:
         sums, slots = self._accumulated(grads, trainable_variables)
         steps = self.gradient_accumulation_steps or 1
         ready = self._clip_gradients([each / steps for each in sums] if slots else sums)
+        # A norm that clips makes NaN of what is infinite; clipped values hide it.
+        seen = [*sums, *ready] if self.clipvalue else ready
         # A sum is finite only if all its terms are, and costs one pass over the gradients.
-        finite = ops.all(ops.isfinite(ops.stack([ops.sum(grad) for grad in ready])))
+        finite = ops.all(ops.isfinite(ops.stack([ops.sum(grad) for grad in seen])))
         complete = ops.equal((self._iterations + 1) % steps, 0)
         due = ops.logical_and(finite, complete)
         ready = [ops.where(due, grad, ops.cast(float("nan"), grad.dtype)) for grad in ready]

@@ -187,6 +187,10 @@ def test_a_frozen_network_and_frozen_layers_stay_so_when_saved():
         for one in (backbone, copy):
             # the list of a detector, which asks each variable
             assert sum(variable.trainable for variable in one.weights) == trainable
+    partly.trainable = False
+    assert not any(variable.trainable for variable in partly.weights)
+    partly.trainable = True  # does not melt what was given as frozen
+    assert sum(variable.trainable for variable in partly.weights) == 28
 
 
 def test_the_default_normalization_is_what_the_network_wants():

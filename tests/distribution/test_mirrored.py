@@ -98,6 +98,10 @@ try:
     built(two, "trainable")
 except ValueError as error:
     result["refusal"] = str(error)
+try:
+    others[3].compile("adam")  # each replica would move the optimizer's one set of averages
+except ValueError as error:
+    result["outside"] = str(error)
 print(json.dumps(result))
 """
 
@@ -129,3 +133,6 @@ def test_two_replicas_make_the_updates_of_one_device(name, batch_norm, accumulat
     assert result["rows"] == 3
     assert result["boxes_apart"] < 1e-2 and result["scores_apart"] < 1e-4
     assert 'batch_norm="synchronized"' in result["refusal"]
+    assert (
+        "built under a MirroredStrategy: compile it within `strategy.scope()`" in result["outside"]
+    )

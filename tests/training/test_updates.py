@@ -118,6 +118,38 @@ def moved(optimizer, *names):
     return [1 - float(ops.convert_to_numpy(v)[0, 0]) for v in variables]
 
 
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+@pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("accumulated", [None, 2])
+@pytest.mark.parametrize("clip", [{"clipvalue": 1.0}, {"clipnorm": 1.0}, {"global_clipnorm": 1.0}])
+def test_clipping_hides_nothing_that_is_not_finite(kind, bad, accumulated, clip):
+    options = {**clip, "gradient_accumulation_steps": accumulated}
+    start, good = [np.float32([8.0])], scalars(0.5, 0.25, 0.5, 0.25)
+    expected = run(kind(1.0, weight_decay=0.0, **options), start, good)
+    optimizer = kind(1.0, weight_decay=0.0, **options)
+    found = run(optimizer, start, [*scalars(bad), *good[:1], *scalars(bad), *good[1:]])
+    np.testing.assert_array_equal(found, expected)
+    assert int(optimizer.nonfinite_updates) == 2
+
+
+def test_keras_own_schedules_count_batches():
+    rate = WarmupMultiStep(1.0, warmup_steps=0, drops=(4,))
+    theirs = keras.optimizers.SGD(rate, gradient_accumulation_steps=2)
+    ours = SGD(rate, gradient_accumulation_steps=2)
+    assert [learning_rate_at(theirs, step) for step in (3, 4)] == pytest.approx([1, 0.1])
+    assert [learning_rate_at(ours, step) for step in (7, 8)] == pytest.approx([1, 0.1])
+    # What Keras applies: after four batches, two updates, the rate has dropped.
+    (parameter,) = run(theirs, [np.float32([8.0])], scalars(*[1.0] * 6))
+    np.testing.assert_allclose(parameter, [8 - 1 - 1 - 0.1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["beta_1", "beta_2"])
+def test_adams_averages_must_forget(name):
+    for value in (1.0, -0.1, float("nan")):
+        with pytest.raises(ValueError, match=rf"`{name}` must lie in \[0, 1\)"):
+            AdamW(**{name: value})
+
+
 def test_rates_by_part():
     optimizer = SGD(0.5, **PLAIN, rate_multipliers={"body": 0.25, "head": 0.0})
     np.testing.assert_allclose(moved(optimizer, "body", "head", "rest"), [0.125, 0.0, 0.5])
