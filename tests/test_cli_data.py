@@ -90,3 +90,27 @@ def test_train_and_evaluate_on_tfds(tmp_path, capsys):
     measured = json.loads(numbers.read_text())["metrics"]
     for name in ("AP", *VOC_METRICS):
         np.testing.assert_allclose(measured[name], trained[name], atol=1e-6)
+
+
+def test_a_split_that_cannot_be_read_does_not_hide_the_others(tmp_path, capsys):
+    from PIL import Image
+
+    boxes = [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9]}]
+    content = {
+        "images": [{"id": 1, "file_name": "a.png", "height": 20, "width": 30}],
+        "categories": [{"id": 1, "name": "cat"}],
+        "annotations": boxes,
+    }
+    (tmp_path / "annotations").mkdir()
+    for split in ("test", "train", "val"):
+        file = tmp_path / "annotations" / f"instances_{split}.json"
+        file.write_text(json.dumps(content))
+    for split in ("train", "val"):
+        (tmp_path / split).mkdir()
+        Image.new("RGB", (30, 20)).save(tmp_path / split / "a.png")
+    assert main(["check-data", str(tmp_path)]) == 1
+    printed = capsys.readouterr().out
+    assert "test: Expected a folder of images" in printed and "1 finding(s)." in printed
+    assert "train: 1 images, 1 boxes" in printed and "val: 1 images, 1 boxes" in printed
+    assert main(["check-data", str(tmp_path), "--split", "test"]) == 1
+    assert "Expected a folder of images" in capsys.readouterr().err

@@ -1,9 +1,12 @@
 """The verbs that use what `libra-keras train` wrote."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -72,6 +75,65 @@ def test_predict_does_not_write_over_originals(tmp_path, capsys):
     assert "would overwrite" in capsys.readouterr().err
     assert photo.read_bytes() == b"precious"
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+@pytest.mark.parametrize("name", ["image_0.png", "detections.json"])
+def test_predict_replaces_its_own_files_alone(run_folder, tmp_path, capsys, name):
+    images = write_voc(tmp_path / "voc", train=GOOD, suffix="jpg") / "JPEGImages"
+    to = tmp_path / "found"
+    for _ in range(2):
+        assert main(["predict", str(run_folder), str(images), "--to", str(to)]) == 0
+    Image.new("RGB", (2, 2)).save(tmp_path / "mask.png")
+    (to / name).write_bytes((tmp_path / "mask.png").read_bytes() if "png" in name else b'{"a": 1}')
+    before = {file.name: file.read_bytes() for file in to.iterdir()}
+    capsys.readouterr()
+    assert main(["predict", str(run_folder), str(images), "--to", str(to)]) == 1
+    assert f"found/{name}, which no earlier predict has written" in capsys.readouterr().err
+    assert {file.name: file.read_bytes() for file in to.iterdir()} == before
+
+
+def test_names_that_are_long_or_no_text(run_folder, tmp_path):
+    """One is of 250 bytes, one of Latin-1; the terminal takes UTF-8 alone."""
+    photo = write_voc(tmp_path / "voc", train=GOOD[:1]) / "JPEGImages" / "image_0.png"
+    images, to = tmp_path / "images", tmp_path / "found"
+    images.mkdir()
+    for name in (b"a" * 246, b"caf\xe9", b"z"):
+        (images / os.fsdecode(name + b".png")).write_bytes(photo.read_bytes())
+    command = [sys.executable, "-m", "libra_keras", "predict", str(run_folder), str(images)]
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    done = subprocess.run([*command, "--to", str(to)], env=environment, capture_output=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    pictures = [row["picture"] for row in json.loads((to / "detections.json").read_text())]
+    assert pictures == ["a" * 200 + ".png", os.fsdecode(b"caf\xe9.png"), "z.png"]
+    assert all((to / name).is_file() for name in pictures)
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "propose"])
+def test_where_numbers_go_is_checked_first(tmp_path, capsys, verb):
+    (tmp_path / "a.jpg").write_text("")
+    (tmp_path / "b.json").mkdir()
+    more = ["--split", "4"]
+    for to, words in (("b.json", "must be a file"), ("a.jpg/b.json", "a.jpg is a file")):
+        assert main([verb, "no_run", "shapes", *more, "--to", str(tmp_path / to)]) == 1
+        assert words in capsys.readouterr().err
+
+
+def test_other_models_and_damaged_files_are_named(run_folder, tmp_path, capsys):
+    other, damaged = tmp_path / "other.keras", tmp_path / "damaged.keras"
+    keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]).save(other)
+    damaged.write_bytes((run_folder / "model.keras").read_bytes()[:5000])
+    run = shutil.copytree(run_folder, tmp_path / "run")
+    weights = run / "last.weights.h5"
+    weights.write_bytes(weights.read_bytes()[:5000])
+    said = {
+        other: "it is no detector, but a Sequential",
+        damaged: "it is damaged",
+        run: "truncated",
+    }
+    for path, words in said.items():
+        assert main(["evaluate", str(path), "shapes", "--split", "2"]) == 1
+        error = capsys.readouterr().err
+        assert f"{path} cannot be loaded: " in error and words in error
 
 
 def test_ctrl_c_keeps_what_was_found(tmp_path, monkeypatch):

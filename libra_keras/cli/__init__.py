@@ -26,6 +26,9 @@ def main(arguments=None):
     """
     options = parser().parse_args(arguments)
     expand_home(options)
+    for stream in (sys.stdout, sys.stderr):  # a file name may be no text of the terminal's encoding
+        if getattr(stream, "errors", None) == "strict" and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     # TensorFlow's start-up notes would bury what a verb prints.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:

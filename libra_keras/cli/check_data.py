@@ -19,13 +19,19 @@ def add_arguments(parser):
 def run(options):
     """Checks as the options say; returns the exit status."""
     splits = [options.split] if options.split else find_splits(options.data, options.format)
-    findings = []
+    findings, unreadable = [], 0
     for split in splits:
-        findings += _check(options, split)
-    wrong = sum(not finding.is_warning for finding in findings)
-    warnings = len(findings) - wrong
+        try:
+            findings += _check(options, split)
+        except (ValueError, OSError) as error:  # the other splits are still wanted
+            if len(splits) == 1:
+                raise
+            print(f"{split}: {error}", flush=True)
+            unreadable += 1
+    wrong = unreadable + sum(not finding.is_warning for finding in findings)
+    warnings = len(findings) + unreadable - wrong
     note = f" and {warnings} warning(s)" if warnings else ""
-    print(f"{wrong} finding(s){note}." if findings else "No findings.")
+    print(f"{wrong} finding(s){note}." if findings or unreadable else "No findings.")
     return int(wrong > 0)
 
 

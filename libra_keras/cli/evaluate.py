@@ -12,6 +12,7 @@ from libra_keras.cli.datasets import (
     wants_voc,
 )
 from libra_keras.cli.given_proposals import add_given, add_proposal_file
+from libra_keras.cli.outputs import check_file
 from libra_keras.cli.runs import add_run_arguments, load_detector
 
 EXAMPLES = """examples:
@@ -44,6 +45,8 @@ def add_arguments(parser):
 
 def run(options):
     """Evaluates as the options say; returns the exit status."""
+    if options.to:
+        check_file(options.to)
     data = load_data(options, options.split, "val")
     print(data.summary())
 

@@ -1,5 +1,7 @@
 """Find objects in images: pictures with boxes, and a JSON of all detections."""
 
+import json
+import os
 import sys
 from pathlib import Path
 
@@ -13,6 +15,8 @@ EXAMPLES = """examples:
       every image of a folder, surer boxes only
 """
 NUMBERS = "detections.json"
+SOFTWARE = "libra-keras predict"  # as pictures say, so that a later one may replace them
+LONGEST = 200  # bytes of a name; most disks have 255, and an unfinished file has a longer name
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 
 
@@ -59,11 +63,29 @@ def _check_model(model):
 
 
 def _check_outputs(files, outputs):
-    """Refuses to write a picture over a photograph that it is made of."""
+    """Refuses to write over photographs, and over all that an earlier `predict` has not written."""
     originals = {file.resolve() for file in files}
     clashes = [str(output) for output in outputs if output.resolve() in originals]
     if clashes:
         raise ValueError(f"--to would overwrite {', '.join(clashes[:3])}; choose another folder")
+    foreign = [str(output) for output in outputs if output.exists() and not _is_own(output)]
+    if foreign:
+        raise ValueError(
+            f"--to would overwrite {', '.join(foreign[:3])}, which no earlier predict has written; "
+            "choose another folder"
+        )
+
+
+def _is_own(output):
+    from PIL import Image
+
+    try:
+        if output.name == NUMBERS:
+            return all({"file", "picture"} <= row.keys() for row in json.loads(output.read_text()))
+        with Image.open(output) as picture:
+            return picture.info.get("Software") == SOFTWARE
+    except (OSError, ValueError, AttributeError, TypeError):  # no picture, no list of dicts
+        return False
 
 
 def _predict(model, file, picture, score, turn):
@@ -111,21 +133,33 @@ def picture_names(files):
     """
     names, taken = [], set()
     for file in files:
-        name, number = f"{file.stem}.png", 2
+        stem, number = _shortened(file.stem), 2
+        name = f"{stem}.png"
         while name in taken:
-            name, number = f"{file.stem}-{number}.png", number + 1
+            name, number = f"{stem}-{number}.png", number + 1
         taken.add(name)
         names.append(name)
     return names
 
 
-def _draw(file, found, to, turn):
-    from libra_keras.data import read_image
-    from libra_keras.visualization import draw_detections, save_image
+def _shortened(stem):
+    while len(os.fsencode(stem)) > LONGEST:
+        stem = stem[:-1]
+    return stem
 
+
+def _draw(file, found, to, turn):
+    from PIL import Image, PngImagePlugin
+
+    from libra_keras.data import read_image
+    from libra_keras.visualization import draw_detections
+
+    note = PngImagePlugin.PngInfo()
+    note.add_text("Software", SOFTWARE)
     names = dict(zip(found["labels"].tolist(), found["names"], strict=True))
     boxes = found["boxes"], found["labels"], found["scores"], names
-    save_image(draw_detections(read_image(file, turn), *boxes), to)
+    to.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(draw_detections(read_image(file, turn), *boxes)).save(to, "PNG", pnginfo=note)
 
 
 def _listed(found):

@@ -4,6 +4,7 @@ import sys
 
 from libra_keras.cli import damage
 from libra_keras.cli.datasets import add_data_arguments, load_data
+from libra_keras.cli.outputs import check_file
 from libra_keras.cli.runs import add_run_arguments, load_detector
 
 EXAMPLES = """examples:
@@ -35,6 +36,7 @@ def run(options):
     from libra_keras.data.proposals import file_format
 
     file_format(options.to)  # said before the work is done
+    check_file(options.to)
     data = load_data(options, options.split, "train")
     print(data.summary(), flush=True)
 

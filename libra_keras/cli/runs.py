@@ -1,5 +1,6 @@
 """Loads the detector of a run folder, of a converted checkpoint, or of a `.keras` file."""
 
+import zipfile
 from pathlib import Path
 
 CHECKPOINTS = (".pth", ".pt", ".bin", ".safetensors")
@@ -29,8 +30,9 @@ def load_detector(path, weights="last"):
         The detector that was saved, such as a `FasterRCNN`.
 
     Raises:
-        ValueError: if there is no such run or file, or the best weights are asked for where there
-            is one set of weights: of a `.keras` file or a converted checkpoint.
+        ValueError: if there is no such run or file, or it is damaged, or holds another model; or if
+            the best weights are asked for where there is one set of weights: of a `.keras` file or
+            a converted checkpoint.
     """
     import keras
 
@@ -47,12 +49,23 @@ def load_detector(path, weights="last"):
     if not is_file:
         _check_folder(path, weights)
     try:
+        if is_file and not zipfile.is_zipfile(path):  # Keras would say that there is no file
+            raise ValueError("it is damaged, or no .keras file")
         if is_file:
-            return keras.saving.load_model(path, compile=False)
-        model = keras.models.model_from_json((path / "model.json").read_text())
+            return _checked(keras.saving.load_model(path, compile=False))
+        model = _checked(keras.models.model_from_json((path / "model.json").read_text()))
         model.load_weights(path / f"{weights}.weights.h5")
-    except TypeError as error:  # what Keras raises over classes that it does not know
+    # TypeError: what Keras raises over classes that it does not know
+    except (TypeError, ValueError, KeyError, OSError) as error:
         raise ValueError(f"{path} cannot be loaded: {error}") from error
+    return model
+
+
+def _checked(model):
+    from libra_keras.models.detector import Detector
+
+    if not isinstance(model, Detector):
+        raise ValueError(f"it is no detector, but a {type(model).__name__}")
     return model
 
 

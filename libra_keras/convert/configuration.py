@@ -63,6 +63,19 @@ def image_sides(text):
     return int(min(sides)), int(max(sides))
 
 
+def keeps_ratio(text):
+    """Returns whether images keep their proportions when they are resized in tests.
+
+    Example:
+
+    >>> from libra_keras.convert.configuration import keeps_ratio
+    >>> keeps_ratio("test_pipeline = [dict(type='Resize', scale=(512, 512), keep_ratio=False)]")
+    False
+    """
+    pattern = r"\bkeep_ratio['\"]?\s*[=:]\s*False"
+    return re.search(pattern, _part(text, "test_pipeline")) is None
+
+
 def anchors(text):
     """Returns what says how large anchors are: options of the heads' settings, where they are said.
 
@@ -83,8 +96,8 @@ def anchors(text):
         ("octave_base_scale", "base_scale", float),
         ("scales_per_octave", "scales_per_octave", int),
     ):
-        match = re.search(rf"\b{name}['\"]?\s*[=:]\s*(\d+)", text)
-        found[ours] = kind(match[1]) if match else None
+        match = re.search(rf"\b{name}['\"]?\s*[=:]\s*(\d+(?:\.\d*)?)", text)
+        found[ours] = kind(float(match[1])) if match else None
     return {name: value for name, value in found.items() if value and _all_positive(value)}
 
 

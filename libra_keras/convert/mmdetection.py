@@ -39,6 +39,14 @@ _NOTE_OF_VERSION = (
     "Its version alone says that it is of mmdetection 1.x. Files that were trained shortly before "
     "2.0 say so too: for one of the 2.x model zoo, give the era (`--era 2.x`)."
 )
+_NOTE_OF_SIDES = (
+    "The configuration in the file does not say how large images are in tests: 800 and 1333 pixels "
+    "are assumed. In Python, `model.input_policy` can be set."
+)
+_NOTE_OF_RATIO = (
+    "The configuration resizes images in tests without keeping their proportions "
+    "(keep_ratio=False). Here they are kept, so results will differ."
+)
 _NOTE_OF_ERA = (
     "Nothing in the file says of which version of mmdetection it is; 2.x or 3.x is assumed. "
     "For a file of 1.x, give the era (`--era 1.x`)."
@@ -107,6 +115,10 @@ def from_mmdetection(checkpoint, era=None, style=None):
 def _read_configuration(result, config):
     result.normalization = configuration.normalization(config)
     result.image_sides = configuration.image_sides(config)
+    if config and not result.image_sides:
+        result.notes.append(_NOTE_OF_SIDES)
+    if not configuration.keeps_ratio(config):
+        result.notes.append(_NOTE_OF_RATIO)
     result.anchors = configuration.anchors(config)
     result.box_stds = configuration.box_stds(config)
 

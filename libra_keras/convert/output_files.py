@@ -30,6 +30,10 @@ def check_free(to, overwrite):
         raise ValueError(f"{to} exists already; overwrite it (--overwrite) or choose another name")
     if to.name.endswith(OF_BACKBONE):
         _check_record_free(_record_beside(to), overwrite)
+        if to.is_file() and not _record_beside(to).exists():  # those of a run, for example
+            raise ValueError(
+                f"{to} is no conversion (no {_record_beside(to).name}), and is not overwritten"
+            )
     if not to.is_dir() or not any(to.iterdir()):
         return
     if not overwrite:

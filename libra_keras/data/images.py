@@ -108,7 +108,7 @@ def _rgb_of_array(pixels):
 def _eight_bits(pixels):
     if pixels.dtype == np.uint8:
         return pixels
-    if pixels.dtype == np.uint16:
+    if np.issubdtype(pixels.dtype, np.uint16):  # of any order of bytes
         return ((pixels.astype("uint32") + 128) // 257).astype("uint8")
     is_number = np.issubdtype(pixels.dtype, np.integer) or np.issubdtype(pixels.dtype, np.floating)
     if not is_number or not (np.all(pixels >= 0) and np.all(pixels <= 255)):

@@ -51,7 +51,8 @@ def check_folder(path, overwrite, graph, modules):
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return
     is_export = (path / f"{NAME}{graph}").is_file()
-    is_export = is_export and all(file.stem == NAME for file in path.iterdir())
+    own = {f"{NAME}{suffix}" for suffix in (graph, *_BESIDE.get(graph, ()))} | {NOTE}
+    is_export = is_export and own.issuperset(file.name for file in path.iterdir())
     if not (overwrite and is_export):
         what = (
             "is not empty" if is_export else f"holds something that is no export of {graph} files"
@@ -59,6 +60,7 @@ def check_folder(path, overwrite, graph, modules):
         raise ValueError(f"{path} {what}. Choose another folder, or overwrite an earlier export")
 
 
+_BESIDE = {".xml": (".bin",)}
 _EXTRAS = {".onnx": "onnx", ".xml": "openvino", ".tflite": "litert"}
 
 

@@ -1,6 +1,7 @@
 """A detector as a TensorFlow SavedModel, in the layout that TensorFlow Serving reads."""
 
 import contextlib
+import re
 from pathlib import Path
 
 import keras
@@ -14,6 +15,7 @@ from libra_keras.export.serving import signatures
 from libra_keras.locks import alone
 
 GRAPH = "saved_model.pb"
+OWN = {GRAPH, "fingerprint.pb", "variables", "assets", "assets.extra"}
 NOTE = "assets.extra/detector.json"  # where TensorFlow leaves room for others' files
 LOCK = ".lock"  # no number: no server takes it for a version
 
@@ -116,6 +118,7 @@ def check_export(path, version=None, overwrite=False):
     if version is not None and (version != int(version) or version < 1):
         raise ValueError(f"`version` must be an int of at least 1. Received: version={version!r}")
     path = Path(path)
+    _check_name(path)
     versions = _versions(path)
     if version is None:
         return max(versions, default=0) + 1
@@ -123,7 +126,19 @@ def check_export(path, version=None, overwrite=False):
     if own.exists() and not (overwrite and (own / GRAPH).is_file()):
         what = "exists" if (own / GRAPH).is_file() else "holds something that is no SavedModel"
         raise ValueError(f"{own} {what}. Choose another version, or overwrite an earlier export")
+    if own.exists() and (others := _foreign(own)):
+        raise ValueError(
+            f"{own} holds {', '.join(others[:3])}, which no export has written; it is not replaced"
+        )
     return version
+
+
+def _foreign(version):
+    extra = version / Path(NOTE).parent
+    if not (version / NOTE).is_file():
+        return [f"a {GRAPH} of another program"]
+    found = {path.name for path in version.iterdir()} - OWN
+    return sorted(found) + sorted(path.name for path in extra.iterdir() if path != version / NOTE)
 
 
 def check_backend(what):
@@ -149,7 +164,19 @@ def _versions(path):
     left_over = all(name.startswith((".unfinished.", ".old.", LOCK)) for name in names)
     if not left_over and not any((path / str(number) / GRAPH).is_file() for number in found):
         raise ValueError(f"{path} holds something that is no SavedModel. Choose another folder")
+    if found and not any((path / str(number) / NOTE).is_file() for number in found):
+        raise ValueError(f"{path} holds SavedModels of another program. Choose another folder")
     return found
+
+
+def _check_name(path):
+    if re.match(r"[a-z0-9]{2,}:/", str(path)):  # gs://, s3://; `Path` makes one of two slashes
+        raise ValueError(f"Exports are written to this machine; copy them. Received: {path}")
+    if wild := sorted(set("*?[") & set(str(path.absolute()))):
+        raise ValueError(
+            f"TensorFlow finds no files in a folder whose path has {' '.join(wild)}. "
+            f"Received: {path}"
+        )
 
 
 def _save(model, folder, options):

@@ -28,7 +28,7 @@ def detect(model, images, score_threshold=0.05, batch_size=1, exif_rotation=Fals
     Raises:
         ValueError: if an image cannot be read. The message names it, by its path or its position
             in the list, and what is wrong. Also if there are not as many proposals as images, or
-            `score_threshold` is not in 0..1.
+            `score_threshold` is not in 0..1, or `batch_size` is less than 1.
 
     Example:
 
@@ -42,6 +42,8 @@ def detect(model, images, score_threshold=0.05, batch_size=1, exif_rotation=Fals
     """
     if not 0 <= score_threshold <= 1:
         raise ValueError(f"`score_threshold` must be in 0..1. Received: {score_threshold}")
+    if batch_size < 1:
+        raise ValueError(f"`batch_size` must be at least 1. Received: {batch_size}")
     single = not isinstance(images, (list, tuple))
     sources = [images] if single else list(images)
     given = None if proposals is None else _per_image(proposals, len(sources), single)

@@ -128,6 +128,11 @@ def test_first_era():
     assert configuration.anchors(FIRST) == {"scales": (4.0,), "ratios": (0.5, 1.0, 2.0)}
     assert configuration.box_stds(FIRST) == (0.1, 0.1, 0.2, 0.2)
     assert configuration.num_classes(FIRST) == 21
+    assert configuration.keeps_ratio(FIRST) and configuration.keeps_ratio(THIRD)
+    stretched = (FIRST.replace("flip=", "keep_ratio="), THIRD.replace("ratio=True", "ratio=False"))
+    assert not any(map(configuration.keeps_ratio, stretched))
+    octave = "anchor_generator=dict(octave_base_scale=4.5, scales_per_octave=3)"
+    assert configuration.anchors(octave) == {"base_scale": 4.5, "scales_per_octave": 3}
 
 
 def test_third_era_and_a_dict():
@@ -195,6 +200,12 @@ def test_a_detector_follows_its_configuration(reference):
     model = load(checkpoint(weights, meta={"config": FIRST})).model
     assert model.rpn.settings.scales == (4.0,)
     assert (model.input_policy.short_side, model.input_policy.long_side) == (600, 1000)
+    for config, words in (
+        (FIRST.replace("flip=", "keep_ratio="), "without keeping their proportions"),
+        (FIRST.replace("test_pipeline", "inline"), "does not say how large images are in tests"),
+    ):
+        assert words in str(load(checkpoint(weights, meta={"config": config})).record["notes"])
+        assert words not in str(load(checkpoint(weights, meta={"config": FIRST})).record["notes"])
     # X101-32x8d of Caffe2 has blocks of the style "pytorch", but images in blue, green, red.
     model = load(checkpoint(weights, meta={"cfg": THIRD.replace("1.0", "0.5, 1.0, 2.0")})).model
     assert model.backbone.style == "pytorch" and model.normalization.channel_order == "bgr"

@@ -84,6 +84,11 @@ def test_files_of_others_beside_a_conversion_stay(reference, source, tmp_path):
         convert(backbone, tmp_path / "r18.weights.h5", overwrite=True)
     assert (tmp_path / "r18.json").read_text() == '{"mine": 1}'
     assert not (tmp_path / "r18.weights.h5").exists()
+    run = tmp_path / "last.weights.h5"  # of a detector that was trained
+    run.write_text("trained")
+    with pytest.raises(ValueError, match=r"is no conversion \(no last.json\), and is not overwr"):
+        convert(backbone, run, overwrite=True)
+    assert run.read_text() == "trained" and not (tmp_path / "last.json").exists()
 
 
 def test_a_kill_leaves_no_weights_beside_the_record_of_others(reference, tmp_path, monkeypatch):

@@ -58,6 +58,12 @@ def test_16_bits_are_scaled_to_8():
         np.testing.assert_array_equal(read_image(source)[0, :, 0], expected)
 
 
+def test_the_order_of_bytes_does_not_matter():
+    pixels = np.array([[0, 200, 65535]], "uint16")
+    for order in "<>":
+        np.testing.assert_array_equal(read_image(pixels.astype(f"{order}u2")), read_image(pixels))
+
+
 def test_transparency_is_dropped_not_blended():
     palette = Image.new("P", (2, 2), 1)
     palette.putpalette([0, 0, 0, 10, 20, 30])

@@ -189,9 +189,15 @@ def test_folder_in_use_is_refused(tmp_path):
     folder.check_folder(tmp_path, True, ".onnx", ())
     with pytest.raises(ValueError, match=r"no export of \.xml"):
         folder.check_folder(tmp_path, True, ".xml", ())
-    (tmp_path / "photo.jpg").write_text("precious")
-    with pytest.raises(ValueError, match=r"no export of \.onnx"):
-        folder.check_folder(tmp_path, True, ".onnx", ())
+    for name in ("photo.jpg", "detector.jpg", "detector.engine", "detector.bin"):
+        (tmp_path / name).write_text("precious")
+        with pytest.raises(ValueError, match=r"no export of \.onnx"):
+            folder.check_folder(tmp_path, True, ".onnx", ())
+        (tmp_path / name).unlink()
+    for name in ("detector.xml", "detector.bin", "detector.json"):
+        (tmp_path / name).write_text("old")
+    (tmp_path / "detector.onnx").unlink()
+    folder.check_folder(tmp_path, True, ".xml", ())
 
 
 def test_two_exports_at_once(tmp_path):

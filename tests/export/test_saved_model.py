@@ -21,6 +21,7 @@ def quick(monkeypatch):
     def save(model, folder, options):
         folder.mkdir()
         (folder / saved_model.GRAPH).write_text("graph")
+        (folder / "fingerprint.pb").write_text(options.precision)
 
     monkeypatch.setattr(saved_model, "_save", save)
 
@@ -43,9 +44,10 @@ def test_a_version_in_use_is_refused(served_model, quick, tmp_path):
     export_saved_model(served_model, folder, version=3)
     with pytest.raises(ValueError, match="3 exists. Choose another version, or overwrite"):
         export_saved_model(served_model, folder, version=3)
-    (folder / "3" / "old").write_text("")
+    print_of_old = folder / "3" / "fingerprint.pb"
+    print_of_old.write_text("old")
     export_saved_model(served_model, folder, version=3, overwrite=True)
-    assert not (folder / "3" / "old").exists()
+    assert print_of_old.read_text() == "float32"
     assert versions(folder) == ["3"]
     for version in (0, -1, 1.5):
         with pytest.raises(ValueError, match="`version` must be an int"):
@@ -64,6 +66,40 @@ def test_other_things_are_left_alone(served_model, tmp_path):
     with pytest.raises(ValueError, match="without a version"):
         export_saved_model(served_model, tmp_path / "plain", overwrite=True)
     assert (tmp_path / "photo.jpg").exists() and (tmp_path / "file").exists()
+
+
+def test_files_of_others_in_a_version_stay(served_model, quick, tmp_path):
+    own, warmup = tmp_path / "1", "tf_serving_warmup_requests"
+    export_saved_model(served_model, tmp_path)
+    for name, words in (("NOTES.md", "NOTES.md"), (f"assets.extra/{warmup}", warmup)):
+        (own / name).write_text("precious")
+        with pytest.raises(ValueError, match=f"1 holds {words}, which no export has written"):
+            export_saved_model(served_model, tmp_path, version=1, overwrite=True)
+        (own / name).unlink()
+    export_saved_model(served_model, tmp_path, version=1, overwrite=True)
+
+
+def test_models_of_other_programs_get_no_version_of_ours(served_model, quick, tmp_path):
+    theirs = tmp_path / "1" / "saved_model.pb"
+    theirs.parent.mkdir()
+    theirs.write_text("theirs")
+    for options in ({}, {"version": 2}, {"version": 1, "overwrite": True}):
+        with pytest.raises(ValueError, match="holds SavedModels of another program"):
+            export_saved_model(served_model, tmp_path, **options)
+    assert theirs.read_text() == "theirs" and versions(tmp_path) == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [("gs://bucket/cats", "this machine"), ("cats [v2]/a", r"path has \["), ("a*", r"has \*")],
+)
+def test_paths_that_tensorflow_cannot_read_are_refused(
+    served_model, tmp_path, monkeypatch, path, message
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        export_saved_model(served_model, path)
+    assert not any(tmp_path.iterdir())
 
 
 def test_two_exports_at_once(served_model, quick, tmp_path, monkeypatch):
