@@ -164,7 +164,7 @@ class ConvBatchNorm(keras.layers.Layer):
         else:
             x, mean, variance = normalise_fused(x, self.gamma, self.beta, self.epsilon)
         for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            value = ops.stop_gradient(value)
+            value = ops.cast(ops.stop_gradient(value), average.dtype)
             # An overflow must not outlive its batch: the optimizer skips such an update, and an
             # average that has met NaN once stays NaN.
             kept = ops.convert_to_tensor(average)  # JAX takes no variable here
@@ -250,7 +250,7 @@ def normalise(x, gamma, beta, epsilon=EPSILON, synchronized=False):
     Returns:
         The normalised `x`, the mean (C,) and the biased variance (C,) of the batch in float32.
     """
-    values = ops.cast(x, "float32")
+    values, gamma, beta = (ops.cast(each, "float32") for each in (x, gamma, beta))
     # JAX sees one global batch: its statistics are synchronized without being asked. With PyTorch
     # a batch is on one device.
     if synchronized and keras.backend.backend() == "tensorflow":
@@ -276,11 +276,12 @@ def _global_moments(values):
 def normalise_fused(x, gamma, beta, epsilon=EPSILON):
     """The same as `normalise` on one replica, with TensorFlow's fused kernel where there is one."""
     # The kernel takes no smaller epsilon; it would raise it and not say so.
-    if keras.backend.backend() != "tensorflow" or epsilon < EPSILON:
+    is_fused = epsilon >= EPSILON and keras.backend.standardize_dtype(x.dtype) != "float64"
+    if keras.backend.backend() != "tensorflow" or not is_fused:
         return normalise(x, gamma, beta, epsilon)
     import tensorflow as tf
 
-    gamma, beta = ops.convert_to_tensor(gamma), ops.convert_to_tensor(beta)
+    gamma, beta = ops.cast(gamma, "float32"), ops.cast(beta, "float32")
     y, mean, variance = tf.compat.v1.nn.fused_batch_norm(
         x, gamma, beta, epsilon=epsilon, is_training=True
     )

@@ -85,12 +85,9 @@ def build_initial(options, data, batch_norm="trainable"):
         ValueError: if there is no detector, or it has not what an option is about.
     """
     from libra_keras.cli.runs import load_detector
-    from libra_keras.models.detector import Detector
     from libra_keras.models.reheading import config_with_classes, rebuilt, reheaded_layers
 
     found = load_detector(options.init)
-    if not isinstance(found, Detector):
-        raise ValueError(f"{options.init} is no detector. Received: {type(found).__name__}")
     config = config_with_classes(found, data.class_names)
     config = _with_options(found, _with_batch_norm(config, batch_norm), options)
     fresh = reheaded_layers(found, data.class_names)

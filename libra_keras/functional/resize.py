@@ -144,7 +144,13 @@ def _pool(x, axis, old, new):
 def _pool_equal_windows(x, axis, width, new):
     shape = list(ops.shape(x))
     windows = ops.reshape(x, (*shape[:axis], new, width, *shape[axis + 1 :]))
-    return ops.max(windows, axis=axis + 1)
+    return _max(windows, axis + 1)
+
+
+def _max(windows, axis):
+    if windows.shape[0] == 0:  # Keras finds no largest value there, although none is asked for
+        return ops.take(windows, 0, axis=axis)
+    return ops.max(windows, axis=axis)
 
 
 def _pool_any_windows(x, axis, old, new, widest):
@@ -156,4 +162,4 @@ def _pool_any_windows(x, axis, old, new, widest):
     inside = ops.reshape(index < ends[:, None], (new, widest) + (1,) * (3 - axis))
     windows = ops.take(x, ops.minimum(index, old - 1), axis=axis)
     nothing = ops.cast(float("-inf"), x.dtype)
-    return ops.max(ops.where(inside, windows, nothing), axis=axis + 1)
+    return _max(ops.where(inside, windows, nothing), axis + 1)

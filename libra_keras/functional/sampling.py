@@ -217,7 +217,8 @@ def _scores(keys, order):
 
 def _first(scores, num, count):
     """Returns `indices` and `chosen` of the `count` best positive scores of each row."""
-    if scores.shape[1] is None or scores.shape[1] < num:
+    known = scores.shape[1]
+    if not isinstance(known, int) or known < num:  # JAX has sizes that are symbols
         scores = ops.pad(scores, [[0, 0], [0, num]])
     values, indices = top_k(scores, num)
     wanted = ops.expand_dims(ops.arange(num, dtype="int32"), 0) < count

@@ -63,6 +63,8 @@ class BalancedFeaturePyramid(keras.layers.Layer):
             raise TypeError(
                 f"`refiner` must be None, one of {_REFINERS} or a layer. Received: {refiner!r}"
             )
+        # XLA resizes nothing between sizes that it does not know; `jit_compile="auto"` reads this.
+        self.supports_jit = keras.backend.backend() != "tensorflow"
         self.refine_level = refine_level
         self.refiner = None if named else refiner
         self._refiner_name = refiner if named else None
@@ -139,7 +141,7 @@ class BalancedFeaturePyramid(keras.layers.Layer):
                 "`refiner` must keep the shape of its input. "
                 f"Received: {tuple(refined.shape)} from {tuple(balanced.shape)}"
             )
-        return refined
+        return ops.cast(refined, balanced.dtype)  # the refiner may compute with another one
 
     def compute_output_shape(self, input_shape):
         names, shapes = unpack(input_shape)

@@ -77,6 +77,8 @@ class FeaturePyramid(keras.layers.Layer):
             raise ValueError(
                 f"`extra_levels` must be one of {_EXTRA_LEVELS}. Received: {extra_levels!r}"
             )
+        # XLA resizes nothing between sizes that it does not know; `jit_compile="auto"` reads this.
+        self.supports_jit = keras.backend.backend() != "tensorflow"
         self.channels = channels
         self.num_levels = num_levels
         self.start_level = start_level

@@ -62,11 +62,14 @@ class MultilevelROIAlign(keras.layers.Layer):
     ):
         # Coordinates must not become float16: at 1000 pixels it counts in half pixels.
         super().__init__(**{"autocast": False, **kwargs})
-        if not strides or min(strides) <= 0 or finest_scale <= 0:
+        is_list = isinstance(strides, (tuple, list))
+        if not is_list or not strides or min(strides) <= 0 or finest_scale <= 0:
             raise ValueError(
                 "`strides` must be one positive number per level, `finest_scale` positive. "
                 f"Received: strides={strides}, finest_scale={finest_scale}"
             )
+        if output_size < 1:
+            raise ValueError(f"`output_size` must be positive. Received: {output_size}")
         self.output_size = output_size
         self.sampling_ratio = sampling_ratio
         self.strides = tuple(strides)

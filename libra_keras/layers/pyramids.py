@@ -2,6 +2,8 @@
 
 import re
 
+_EXPECTED = "A pyramid must be a dict such as {'P2': ..., 'P3': ...}, or a list of levels."
+
 
 def unpack(pyramid):
     """Returns `(names, levels)`, finest first; `names` is `None` for a list or tuple.
@@ -14,10 +16,7 @@ def unpack(pyramid):
         ValueError: if it is empty, or a key does not end in a number.
     """
     if not isinstance(pyramid, dict | list | tuple):
-        raise TypeError(
-            "A pyramid must be a dict such as {'P2': ..., 'P3': ...}, or a list of levels. "
-            f"Received: {type(pyramid).__name__}"
-        )
+        raise TypeError(f"{_EXPECTED} Received: {type(pyramid).__name__}")
     if not pyramid:
         raise ValueError(f"A pyramid must have at least one level. Received: {pyramid!r}")
     if not isinstance(pyramid, dict):
@@ -43,6 +42,8 @@ def level_number(name):
 
 def check_shapes(shapes):
     """Raises a ValueError unless every level is `(B, H, W, C)` with known C."""
+    if any(shape is None or isinstance(shape, int) for shape in shapes):
+        raise ValueError(f"{_EXPECTED} Received: one tensor of shape {tuple(shapes)}")
     for i, shape in enumerate(shapes):
         if not hasattr(shape, "__len__") or len(shape) != 4 or shape[-1] is None:
             raise ValueError(

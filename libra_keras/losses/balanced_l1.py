@@ -5,6 +5,7 @@ import math
 import keras
 from keras import ops
 
+LARGEST_RATIO, LARGEST = 80.0, 1e37
 _FORMS = ("reference", "continuous")
 
 
@@ -38,7 +39,8 @@ def balanced_l1(y_true, y_pred, alpha=0.5, gamma=1.5, beta=1.0, form="reference"
         float32 tensor of the shape of the inputs, >= 0. Its gradient at equal inputs is 0.
 
     Raises:
-        ValueError: if a parameter is not positive, or `form` is unknown.
+        ValueError: if a parameter is not positive, `form` is unknown, or `gamma / alpha` is so
+            large (80) that numbers overflow.
 
     Example:
 
@@ -66,6 +68,12 @@ def _check(alpha, gamma, beta, form):
     for name, value in (("alpha", alpha), ("gamma", gamma), ("beta", beta)):
         if not value > 0:
             raise ValueError(f"`{name}` must be positive. Received: {name}={value}")
+    # `b` and its multiples are float32.
+    if gamma / alpha > LARGEST_RATIO or math.expm1(gamma / alpha) / min(beta, 1.0) > LARGEST:
+        raise ValueError(
+            f"`gamma / alpha` must be at most {LARGEST_RATIO:g}, and less if `beta` is tiny. "
+            f"Received: alpha={alpha}, gamma={gamma}, beta={beta}"
+        )
     if form not in _FORMS:
         raise ValueError(f"`form` must be one of {_FORMS}. Received: form={form!r}")
 
@@ -97,7 +105,7 @@ class BalancedL1Loss(keras.losses.Loss):
         `call`: float32 tensor `(...)`. `__call__`: that, weighted and reduced.
 
     Raises:
-        ValueError: if a parameter is not positive, or `form` is unknown.
+        ValueError: as `balanced_l1` does.
 
     Example:
 

@@ -11,16 +11,18 @@ from libra_keras.functional import replicas
 from libra_keras.functional.random_keys import random_keys
 from libra_keras.layers import ImageNormalization
 from libra_keras.models import distributed
+from libra_keras.models.changes import FollowsChanges
 from libra_keras.models.detect import detect
 from libra_keras.models.fine_tuning import freeze_layer, tell_parts, warn_of_random_features
 from libra_keras.models.ground_truth import GroundTruth
 from libra_keras.models.loss_scaling import with_loss_scale
 from libra_keras.models.settings import live_parts
+from libra_keras.models.strides import check_strides
 
 NOT_FOR_DETECTORS = ("loss", "loss_weights", "metrics", "weighted_metrics")
 
 
-class Detector(keras.Model):
+class Detector(FollowsChanges, keras.Model):
     """Frame of the detectors: normalisation, backbone and neck; subclasses add heads.
 
     A subclass names its `LOSSES` and `PARTS`, sets its heads, and calls `self.build` as the last
@@ -41,7 +43,8 @@ class Detector(keras.Model):
 
     Raises:
         TypeError: if the backbone has a single output, as an unwrapped `keras.applications` model.
-        ValueError: if `class_names` has not one name a class.
+        ValueError: if `class_names` has not one name a class, or a head has other strides than the
+            pyramid.
 
     Example:
 
@@ -72,7 +75,7 @@ class Detector(keras.Model):
         self.neck = list(neck) if isinstance(neck, (list, tuple)) else [neck]
         self.normalization = normalization or self._default_normalization()
         self.input_policy = input_policy or InputPolicy(short_side=800, long_side=1333)
-        self.class_names = None if class_names is None else list(class_names)
+        self.class_names = class_names
         self.seed = seed
         self.trained_steps = self.add_weight(
             name="trained_steps", shape=(), dtype="int32", initializer="zeros", trainable=False
@@ -92,7 +95,7 @@ class Detector(keras.Model):
         # Every part is built here: `load_weights` silently skips what is built later.
         if self.built:
             return
-        self._check_names()
+        self.check_names(self.class_names)
         images = (None, None, None, 3)
         _ensure_built(self.normalization, images)
         _ensure_built(self.backbone, images)
@@ -102,6 +105,7 @@ class Detector(keras.Model):
             _ensure_built(layer, shapes)
             shapes = layer.compute_output_shape(shapes)
         for head in self.heads():
+            check_strides(self, head, shapes)
             _ensure_built(head, _levels(shapes))
         self.built = True
         if not self.trainable:
@@ -111,14 +115,6 @@ class Detector(keras.Model):
         rescales = getattr(self.backbone, "rescales", False)  # of a `BackboneAdapter`
         style = ImageNormalization.none if rescales else ImageNormalization.torch_style
         return style(dtype=self.dtype_policy)
-
-    def _check_names(self):
-        names = self.class_names
-        if names is not None and len(names) != self.num_classes:
-            raise ValueError(
-                f"`class_names` must have one name for each of {self.num_classes} classes. "
-                f"Received: {len(names)} names"
-            )
 
     def get_build_config(self):
         return None  # the constructor builds
@@ -156,9 +152,8 @@ class Detector(keras.Model):
     def compile_from_config(self, config):
         """Compiles a reloaded model as it was compiled when it was saved."""
         config = dict(keras.saving.deserialize_keras_object(config))
-        if config.get("jit_compile"):  # the default of the backend that saved; this one has its own
-            config["jit_compile"] = None
-        self.compile(**config)
+        # That of the backend that saved, which Keras has put in the place of a default.
+        self.compile(**{**config, "jit_compile": None})
 
     def fit(self, *args, **kwargs):
         """As `keras.Model.fit`; warns if the first features are random and do not train."""

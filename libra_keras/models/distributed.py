@@ -13,8 +13,8 @@ from libra_keras.functional import replicas
 def check_labels(labels, model):
     """Finds labels of classes that a model does not have.
 
-    They would be trained as background, or as nothing. TensorFlow's graphs raise an error that says
-    so; where nothing can be raised, the loss is to become NaN.
+    They would be trained as background, or as nothing. TensorFlow's graphs and PyTorch raise an
+    error that says so; where nothing can be raised, the loss is to become NaN.
 
     Args:
         labels: int32 tensor `(B, M)`.
@@ -39,6 +39,11 @@ def check_labels(labels, model):
 
         expected = f"Labels must be in 0..{model.num_classes - 1}, or -1 for padding. Received:"
         tf.debugging.Assert(tf.logical_not(is_wrong), [expected, labels], summarize=100)
+    elif keras.backend.backend() == "torch" and bool(is_wrong):
+        raise ValueError(
+            f"Labels must be in 0..{model.num_classes - 1}, or -1 for padding. "
+            f"Received: {int(ops.max(labels))}"
+        )
     return is_wrong
 
 
@@ -249,7 +254,7 @@ def _predict_parts(model, parts, x):
     import tensorflow as tf
 
     strategy = model.distribute_strategy
-    if not hasattr(model, "_predict_parts"):
+    if model.has_changed("parts") or not hasattr(model, "_predict_parts"):
 
         @tf.autograph.experimental.do_not_convert
         def run(values):

@@ -29,7 +29,7 @@ class GroundTruth(NamedTuple):
 
     @classmethod
     def of(cls, y):
-        """Reads `{"boxes", "labels"}` (or `"classes"`); rows with label -1 are padding.
+        """Reads `{"boxes", "labels"}` (or `"classes"`), dense or ragged; label -1 means padding.
 
         Raises:
             ValueError: if it is no dict, or one of the two keys is missing.
@@ -46,8 +46,13 @@ class GroundTruth(NamedTuple):
                 "`y` must be a dict with the keys 'boxes' (B, M, 4) and 'labels' (B, M). "
                 f"Received the keys: {sorted(y)}"
             )
+        boxes = y["boxes"]
+        if hasattr(labels, "to_tensor"):  # ragged, as KerasCV's augmentations return them
+            labels = labels.to_tensor(-1)
+        if hasattr(boxes, "to_tensor"):
+            boxes = boxes.to_tensor(0.0, shape=[None, None, 4])
         labels = with_an_image(ops.cast(ops.convert_to_tensor(labels), "int32"), -1)
-        boxes = with_an_image(ops.cast(ops.convert_to_tensor(y["boxes"]), "float32"))
+        boxes = with_an_image(ops.cast(ops.convert_to_tensor(boxes), "float32"))
         labels, boxes = _with_a_row(labels, -1), _with_a_row(boxes, 0.0)
         # The mask alone says what is padding: an augmentation may have moved padding boxes.
         mask = labels >= 0

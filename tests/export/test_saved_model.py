@@ -126,6 +126,9 @@ def test_a_version_that_somebody_made_meanwhile_stays(served_model, quick, tmp_p
         save(model, path, options)
         save(model, path.with_name("1"), options)
         (path.with_name("1") / "mark").write_text("other")
+        note = path.with_name("1") / saved_model.NOTE
+        note.parent.mkdir()
+        note.write_text("{}")
 
     monkeypatch.setattr(saved_model, "_save", late)
     with pytest.raises(ValueError, match="1 exists"):
@@ -146,13 +149,13 @@ def test_an_export_that_fails_leaves_nothing(served_model, quick, tmp_path, monk
         raise RuntimeError("no space left")
 
     export_saved_model(served_model, tmp_path / "old")
-    (tmp_path / "old" / "1" / "mark").write_text("old")
+    (tmp_path / "old" / "1" / "fingerprint.pb").write_text("old")
     monkeypatch.setattr(saved_model, moment, failing)
     for folder, given in (("old", {"version": 1, "overwrite": True}), ("old", {}), ("new", {})):
         with pytest.raises(RuntimeError):
             export_saved_model(served_model, tmp_path / folder, **given)
     assert versions(tmp_path) == ["old"] and versions(tmp_path / "old") == ["1"]
-    assert (tmp_path / "old" / "1" / "mark").read_text() == "old"
+    assert (tmp_path / "old" / "1" / "fingerprint.pb").read_text() == "old"
 
 
 def test_layout_and_note(served_model, served_folder):

@@ -196,3 +196,43 @@ def test_says_what_is_wrong(rng):
         BalancedFeaturePyramid(1, keras.layers.Conv2D(5, 1))(pyramid(rng))
     with pytest.raises(ValueError, match="'fine'"):
         BalancedFeaturePyramid(1).build({"fine": (1, 4, 4, 4), "P3": (1, 2, 2, 4)})
+
+
+@pytest.mark.portable
+@pytest.mark.parametrize("refiner", [None, "non_local", "conv"])
+def test_an_empty_batch(refiner):
+    """Levels whose sizes are no multiples of each other, and some that are."""
+    for sizes in (((13, 17), (7, 9), (4, 5)), ((8, 12), (4, 6), (2, 3))):
+        levels = [np.zeros((0, *size, 4), "float32") for size in sizes]
+        outputs = BalancedFeaturePyramid(1, refiner)(levels)
+        assert [tuple(level.shape) for level in outputs] == [(0, *size, 4) for size in sizes]
+
+
+@pytest.mark.portable
+def test_a_refiner_may_compute_in_another_precision(rng):
+    refiner = NonLocalBlock(reduction=1, dtype="float32")
+    outputs = BalancedFeaturePyramid(1, refiner, dtype="mixed_bfloat16")(pyramid(rng))
+    assert {keras.backend.standardize_dtype(level.dtype) for level in outputs} == {"bfloat16"}
+
+
+def test_one_tensor_is_no_pyramid(rng):
+    with pytest.raises(ValueError, match=r"A pyramid must be a dict.*one tensor of shape \(2, 10"):
+        BalancedFeaturePyramid(1)(pyramid(rng)[0])
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="of TensorFlow's XLA")
+def test_sizes_that_are_not_known_are_compiled_by_none(rng):
+    import tensorflow as tf
+
+    inputs = [keras.Input((None, None, 4)) for _ in range(3)]
+    model = keras.Model(inputs, BalancedFeaturePyramid(1, "conv")(inputs)[0])
+    model.compile("sgd", "mse", jit_compile="auto")
+    assert not model.jit_compile
+    batch = tuple(pyramid(rng, ((13, 17), (7, 9), (4, 5))))
+    spec = tuple(tf.TensorSpec((None, None, None, 4)) for _ in batch)
+    data = tf.data.Dataset.from_generator(
+        lambda: [(batch, batch[0])] * 2, output_signature=(spec, spec[0])
+    )
+    assert np.isfinite(
+        model.fit(data, steps_per_epoch=1, verbose=0, shuffle=False).history["loss"][0]
+    )

@@ -141,3 +141,16 @@ def test_says_what_is_wrong(bad):
         BalancedL1Loss(**bad)
     with pytest.raises(ValueError, match=f"{name}={value!r}"):
         balanced_l1([0.0], [0.0], **bad)
+
+
+@pytest.mark.parametrize(
+    "given", [{"alpha": 0.015}, {"gamma": 50.0}, {"beta": 1e-38, "alpha": 0.1}]
+)
+@pytest.mark.parametrize("form", ["reference", "continuous"])
+def test_what_would_overflow_is_refused(given, form):
+    with pytest.raises(ValueError, match="`gamma / alpha` must be at most 80"):
+        BalancedL1Loss(form=form, **given)
+    with pytest.raises(ValueError, match="`gamma / alpha` must be at most 80"):
+        balanced_l1([0.0], [0.5], form=form, **given)
+    loss = balanced_l1([0.0, 0.0, 0.0], [0.0, 0.5, 2.0], alpha=0.02, form=form)
+    assert np.isfinite(ops.convert_to_numpy(loss)).all()

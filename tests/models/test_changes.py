@@ -1,0 +1,108 @@
+"""What may change on a detector after it was built, and what it refuses to be built of or given."""
+
+import dataclasses
+import re
+
+import keras
+import numpy as np
+import pytest
+from untrained import make
+
+from libra_keras.backbones import ResNet
+from libra_keras.layers import FeaturePyramid
+from libra_keras.models import (
+    BoxHead,
+    BoxHeadSettings,
+    FasterRCNN,
+    GroundTruth,
+    RPNHead,
+    RPNSettings,
+    rpn_small,
+)
+from libra_keras.models.inputs import images_and_sizes
+
+on_tensorflow = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="of TensorFlow's tensors"
+)
+
+
+def test_new_settings_take_effect_after_a_prediction(rng):
+    model = make("retinanet_small")
+    x = {
+        "images": rng.integers(0, 255, (1, 64, 96, 3), "uint8"),
+        "image_sizes": np.array([[64, 96]], "int32"),
+    }
+    assert model.predict_on_batch(x)["num_detections"][0] > 0
+    traced = model.predict_function
+    model.predict_on_batch(x)
+    assert model.predict_function is traced  # nothing has changed: nothing is traced anew
+    model.head.settings = dataclasses.replace(model.head.settings, score_threshold=1.0)
+    assert model.predict_on_batch(x)["num_detections"][0] == 0
+    assert model.predict(x, verbose=0)["num_detections"][0] == 0
+
+
+def test_names_of_classes_are_checked_whenever_they_are_given(tmp_path):
+    model = make("retinanet_small")
+    for wrong, error, words in (
+        (["a", "b", "c"], ValueError, "one name for each of 2 classes. Received: 3"),
+        (["a", "a"], ValueError, "each name once"),
+        ("ab", TypeError, "list of strings. Received: 'ab'"),
+    ):
+        with pytest.raises(error, match=words):
+            model.class_names = wrong
+        with pytest.raises(error, match=words):
+            type(model).from_config({**model.get_config(), "class_names": wrong})
+    assert model.class_names is None
+    model.class_names = ("cat", "dog")
+    model.save(tmp_path / "model.keras")
+    assert keras.saving.load_model(tmp_path / "model.keras").class_names == ["cat", "dog"]
+
+
+def test_strides_of_another_pyramid_are_refused():
+    backbone = ResNet(18, width=8, frozen_stages=-1)
+    coarser = {"start_level": 1, "extra_levels": "on_input"}  # P3 to P7
+    head = BoxHead(2, BoxHeadSettings(channels=16))
+    with pytest.raises(ValueError, match=r"P3, .*P7 of strides \(8, 16, 32, 64, 128\).*RPNHead"):
+        FasterRCNN(backbone, FeaturePyramid(16, **coarser), RPNHead(RPNSettings(16)), head)
+    strides = (8, 16, 32, 64, 128)
+    rpn = RPNHead(RPNSettings(channels=16, strides=strides))
+    with pytest.raises(ValueError, match=r"strides of BoxHead are \(4, 8, 16, 32\)"):
+        FasterRCNN(backbone, FeaturePyramid(16, **coarser), rpn, head)
+    head.roi_align.strides = strides[:4]
+    model = FasterRCNN(backbone, FeaturePyramid(16, **coarser), rpn, head)
+    assert model.rpn.settings.strides == strides
+
+
+@on_tensorflow
+def test_a_detector_that_was_compiled_elsewhere_has_this_backends_default(tmp_path):
+    model = rpn_small()
+    model.compile("sgd", jit_compile=False)
+    config = model.get_compile_config()
+    assert config["jit_compile"] is False
+    asked = []
+    model.compile = lambda **given: asked.append(given["jit_compile"])
+    model.compile_from_config(config)
+    assert asked == [None]
+
+
+@on_tensorflow
+def test_ragged_boxes_are_filled_up():
+    import tensorflow as tf
+
+    boxes = tf.ragged.constant([[[1.0, 2, 3, 4]], [[5.0, 6, 7, 8], [0.0, 0, 9, 9]]], ragged_rank=1)
+    truth = GroundTruth.of({"boxes": boxes, "labels": tf.ragged.constant([[3], [1, 0]])})
+    assert truth.mask.numpy().tolist() == [[True, False], [True, True]]
+    assert truth.labels.numpy().tolist() == [[3, 0], [1, 0]]
+    assert truth.boxes.numpy()[0].tolist() == [[1, 2, 3, 4], [0, 0, 0, 0]]
+
+
+@pytest.mark.parametrize("shape", [(8, 9, 3), (1, 8, 9, 4), (1, 2, 8, 9, 3)])
+def test_images_of_another_shape_are_named(shape):
+    with pytest.raises(ValueError, match="`images` must be a batch.*" + re.escape(str(shape))):
+        images_and_sizes(np.zeros(shape, "uint8"))
+
+
+def test_sizes_of_another_shape_are_named():
+    images = np.zeros((2, 8, 9, 3), "uint8")
+    with pytest.raises(ValueError, match=r"`image_sizes` must be \(B, 2\).*\(2,\)"):
+        images_and_sizes({"images": images, "image_sizes": np.array([8, 9])})
