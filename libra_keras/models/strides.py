@@ -16,13 +16,20 @@ def check_strides(detector, head, shapes):
         head: one of its heads, with strides in `settings`, and of `roi_align` if it has one.
         shapes: dict of the shapes of the pyramid's levels; of a list nothing is known.
 
+    Raises:
+        ValueError: if the strides are others.
+
     Example:
 
     >>> from libra_keras.models import libra_faster_rcnn_small
     >>> from libra_keras.models.strides import check_strides
     >>> detector = libra_faster_rcnn_small(num_classes=2)
     >>> check_strides(detector, detector.rpn, {"P2": (None, None, None, 48)})
-    >>> check_strides(detector, detector.rpn, {"P3": (None, None, None, 48)})  # they are P2 to P6
+    >>> try:
+    ...     check_strides(detector, detector.rpn, {"P3": (None, None, None, 48)})
+    ... except ValueError as error:
+    ...     print(str(error).split(".")[0])
+    The pyramid has the levels P3 of strides (8,), but the strides of RPNHead are (4, 8, 16, 32, 64)
     """
     owner = getattr(head, "roi_align", None) or getattr(head, "settings", None)
     strides = tuple(getattr(owner, "strides", ()))
