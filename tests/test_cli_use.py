@@ -92,6 +92,7 @@ def test_predict_replaces_its_own_files_alone(run_folder, tmp_path, capsys, name
     assert {file.name: file.read_bytes() for file in to.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_names_that_are_long_or_no_text(run_folder, tmp_path):
     """One is of 250 bytes, one of Latin-1; the terminal takes UTF-8 alone."""
     photo = write_voc(tmp_path / "voc", train=GOOD[:1]) / "JPEGImages" / "image_0.png"

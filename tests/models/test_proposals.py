@@ -52,6 +52,7 @@ def test_without_any_usable_anchor():
     assert not mask.any() and np.isfinite(boxes).all() and not scores.any()
 
 
+@pytest.mark.slow
 def test_result_does_not_depend_on_unknown_sizes(rng):
     if keras.backend.backend() != "tensorflow":
         pytest.skip("only TensorFlow traces sizes that it does not know")
