@@ -3,21 +3,9 @@
 import keras
 import pytest
 from keras import ops
+from samplers.test_samplers import ALL
 
 from libra_keras.functional.random_keys import random_keys
-from libra_keras.samplers import (
-    CombinedSampler,
-    InstanceBalancedSampler,
-    IoUBalancedSampler,
-    RandomSampler,
-)
-
-ALL = [
-    RandomSampler(32, 0.25),
-    IoUBalancedSampler(32, 0.25),
-    InstanceBalancedSampler(32, 0.25),
-    CombinedSampler.preset("mmdet", num=32, positive_fraction=0.25),
-]
 
 
 @pytest.mark.portable
