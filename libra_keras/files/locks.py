@@ -1,31 +1,34 @@
 """Locks between processes, so that two do not write the same files."""
 
 import contextlib
+import errno
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
-try:
-    import fcntl
-except ImportError:  # not on Windows
-    fcntl = None
+from filelock import FileLock, Timeout
 
 
 @contextlib.contextmanager
-def exclusive(path):
+def exclusive(path: str | os.PathLike) -> Iterator[None]:
     """Holds a lock while the block runs; the system releases it when a process dies.
 
-    Where the file system has no locks, nothing is locked.
+    Everybody else is kept out: other processes, other threads, and a second call in the block. The
+    file may be deleted meanwhile, with the folder that it is in. Where the file system has no
+    locks, nothing is locked.
 
     Args:
         path: str or path of a file that serves for nothing else; its folder is made.
 
     Raises:
         BlockingIOError: if somebody else holds it.
+        OSError: if the file cannot be made.
 
     Example:
 
     >>> import tempfile
     >>> from pathlib import Path
-    >>> from libra_keras.locks import exclusive
+    >>> from libra_keras.files.locks import exclusive
     >>> path = Path(tempfile.mkdtemp()) / "lock"
     >>> with exclusive(path), exclusive(path):
     ...     pass
@@ -34,19 +37,25 @@ def exclusive(path):
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        try:
-            if fcntl is not None:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise
-        except OSError:  # a file system without locks
-            pass
+    path.open("a").close()  # so that what goes wrong from here on is about locking
+    # A file with the owner's number, which filelock would fall back to, outlives a crash.
+    lock = FileLock(path, timeout=0, thread_local=False, fallback_to_soft=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from None
+    except PermissionError:  # a file that another user could exchange
+        raise
+    except OSError:  # a file system without locks
+        pass
+    try:
         yield
+    finally:
+        lock.release()
 
 
 @contextlib.contextmanager
-def alone(lock, path):
+def alone(lock: str | os.PathLike, path: str | os.PathLike) -> Iterator[None]:
     """Holds a lock while something is written; the lock's file is gone afterwards.
 
     Where the file system has no locks, nothing is locked.
@@ -62,7 +71,7 @@ def alone(lock, path):
 
     >>> import tempfile
     >>> from pathlib import Path
-    >>> from libra_keras.locks import alone
+    >>> from libra_keras.files.locks import alone
     >>> lock = Path(tempfile.mkdtemp()) / ".lock"
     >>> with alone(lock, "exported/cats"), alone(lock, "exported/cats"):
     ...     pass
@@ -71,23 +80,21 @@ def alone(lock, path):
     >>> lock.exists()
     False
     """
-    lock = Path(lock)
-    busy = f"Another process is writing to {path}. Wait until it has ended"
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(exclusive(lock))
         except BlockingIOError as error:
-            raise ValueError(busy) from error
-        if not lock.exists():  # opened just before its owner removed it: a third one may make it
-            raise ValueError(busy)
+            raise ValueError(
+                f"Another process is writing to {path}. Wait until it has ended"
+            ) from error
         try:
             yield
-        finally:
-            with contextlib.suppress(OSError):  # Windows removes no open file
-                lock.unlink()
+        finally:  # before the release: the next one makes a file of its own
+            with contextlib.suppress(OSError):  # Windows removes no open file; its lock does
+                Path(lock).unlink()
 
 
-def alone_beside(path):
+def alone_beside(path: str | os.PathLike) -> contextlib.AbstractContextManager[None]:
     """`alone`, with a lock beside a file or a folder that is replaced as a whole.
 
     Args:
@@ -95,9 +102,9 @@ def alone_beside(path):
 
     Example:
 
-    >>> import tempfile
     >>> from pathlib import Path
-    >>> from libra_keras.locks import alone_beside
+    >>> import tempfile
+    >>> from libra_keras.files.locks import alone_beside
     >>> folder = Path(tempfile.mkdtemp())
     >>> with alone_beside(folder / "cats"):
     ...     [file.name for file in folder.iterdir()]

@@ -2,13 +2,17 @@
 
 import contextlib
 import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Self
 
 import keras
 import numpy as np
 
-from libra_keras.data.share import Share
-from libra_keras.training.distribution import Devices
-from libra_keras.training.peers import Peers, WorkerLost
+from libra_keras.devices.peers import Peers, WorkerLost
+from libra_keras.devices.share import Share
+from libra_keras.devices.strategies import Devices
+
+Logs = dict[str, float]
 
 
 class Cluster(Devices):
@@ -28,7 +32,7 @@ class Cluster(Devices):
 
     Example:
 
-    >>> from libra_keras.training.cluster import Cluster
+    >>> from libra_keras.devices import Cluster
     >>> Cluster("{}")
     Traceback (most recent call last):
     ValueError: TF_CONFIG must be JSON such as {"cluster": {"worker": ["host0:2222", "host1:2222"]\
@@ -37,7 +41,7 @@ class Cluster(Devices):
 
     batch_norm = "synchronized"
 
-    def __init__(self, config=None):
+    def __init__(self, config: str | None = None):
         config = os.environ.get("TF_CONFIG") if config is None else config
         self._peers = Peers(config)
         if keras.backend.backend() != "tensorflow":
@@ -48,7 +52,7 @@ class Cluster(Devices):
         self._strategy = None
         self._start = 0  # the batch of the run that `fit` begins with
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         import tensorflow as tf
 
         with self._explained():
@@ -57,25 +61,25 @@ class Cluster(Devices):
         self.names = tuple(f"{worker}/{i}" for worker in self._peers.workers for i in range(local))
         return self
 
-    def __exit__(self, kind, error, traceback):
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         if error is not None:
             with self._explained():
                 raise error
 
     @property
-    def is_chief(self):
+    def is_chief(self) -> bool:
         """Whether this is the first of the workers."""
         return self._peers.index == 0
 
-    def scope(self):
+    def scope(self) -> contextlib.AbstractContextManager:
         """Returns the scope of the strategy."""
         return self._strategy.scope()
 
-    def agreed(self, number):
+    def agreed(self, number: int) -> int:
         """Returns the chief's number on every worker."""
         return int(self._from_chief([np.asarray(number)])[0])
 
-    def share(self, batches, start_step=0):
+    def share(self, batches: Any, start_step: int = 0) -> Any:
         """Returns this worker's share of batches, as a distributed data set.
 
         Args:
@@ -87,7 +91,16 @@ class Cluster(Devices):
         own.source, self._start = batches.source, start_step
         return own
 
-    def fit(self, model, batches, steps_per_epoch, epochs, initial_epoch=0, callbacks=(), **_):
+    def fit(
+        self,
+        model: keras.Model,
+        batches: Any,
+        steps_per_epoch: int,
+        epochs: int,
+        initial_epoch: int = 0,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+        **_: Any,
+    ) -> None:
         """Trains as `model.fit` does: its steps, its order of callbacks.
 
         Args:
@@ -96,54 +109,46 @@ class Cluster(Devices):
             batches: what `share` returned.
             steps_per_epoch, epochs, initial_epoch, callbacks: as of `model.fit`.
         """
-        variables = {id(v): v for v in [*model.variables, *model.optimizer.variables]}.values()
-        values = self._from_chief([keras.ops.convert_to_numpy(v) for v in variables])
-        for variable, value in zip(variables, values, strict=True):
-            variable.assign(value)
+        self._take_variables(model)
         calls = keras.callbacks.CallbackList(
             list(callbacks), model=model, epochs=epochs, steps=steps_per_epoch, verbose=0
         )
-        step, iterator = self._step(model), iter(batches)
-        first, logs = self._start % steps_per_epoch, {}
+        step = self._step(model, batches)
+        steps, logs = steps_per_epoch - self._start % steps_per_epoch, {}  # left of the first epoch
         model.stop_training = False
         self._peers.watch()
         calls.on_train_begin()
         for epoch in range(initial_epoch, epochs):
-            model.reset_metrics()
-            calls.on_epoch_begin(epoch)
-            for number in range(steps_per_epoch - first):
-                calls.on_train_batch_begin(number)
-                logs = {name: float(value) for name, value in step(iterator).items()}
-                calls.on_train_batch_end(number, logs)
-                if model.stop_training:
-                    break
-            first = 0
-            calls.on_epoch_end(epoch, logs)
+            logs = _epoch(model, epoch, steps, step, calls)
             if model.stop_training:
                 break
+            steps = steps_per_epoch
         model.optimizer.finalize_variable_values(model.trainable_weights)
         calls.on_train_end(logs)
         self._peers.stop_watching()
         self.agreed(0)  # nobody leaves while another one still measures
 
-    def _step(self, model):
-        """A function from an iterator to the metrics after one more batch."""
+    def _take_variables(self, model: keras.Model) -> None:
+        """Gives a model the chief's variables."""
+        variables = {id(v): v for v in [*model.variables, *model.optimizer.variables]}.values()
+        values = self._from_chief([keras.ops.convert_to_numpy(v) for v in variables])
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+
+    def _step(self, model: keras.Model, batches: Any) -> Callable[[], Logs]:
+        """A function that trains on one more batch, and returns the metrics after it."""
         import tensorflow as tf
 
         @tf.autograph.experimental.do_not_convert
         def step(iterator):
             return self._strategy.run(model.train_step, args=(next(iterator),))
 
-        step = tf.function(step)
+        step, iterator = tf.function(step), iter(batches)
+        local = self._strategy.experimental_local_results
+        # All replicas report the same: `replicas.with_global_value`.
+        return lambda: {name: float(local(v)[0]) for name, v in step(iterator).items()}
 
-        def first_of_results(iterator):
-            # All replicas report the same: `replicas.with_global_value`.
-            results = step(iterator)
-            return {k: self._strategy.experimental_local_results(v)[0] for k, v in results.items()}
-
-        return first_of_results
-
-    def _from_chief(self, values):
+    def _from_chief(self, values: Sequence[np.ndarray]) -> list[np.ndarray]:
         """The chief's arrays on every worker; all workers give arrays of the same shapes."""
         import tensorflow as tf
 
@@ -159,7 +164,7 @@ class Cluster(Devices):
         return [self._strategy.experimental_local_results(each)[0].numpy() for each in results]
 
     @contextlib.contextmanager
-    def _explained(self):
+    def _explained(self) -> Iterator[None]:
         """Says which worker has gone, where TensorFlow says that a connection has."""
         import tensorflow as tf
 
@@ -172,3 +177,23 @@ class Cluster(Devices):
             raise WorkerLost(
                 self._peers.message(lost or self._peers.named_in(str(error)))
             ) from error
+
+
+def _epoch(
+    model: keras.Model,
+    epoch: int,
+    steps: int,
+    step: Callable[[], Logs],
+    calls: keras.callbacks.CallbackList,
+) -> Logs:
+    """Trains for an epoch, and returns its last metrics."""
+    model.reset_metrics()
+    calls.on_epoch_begin(epoch)
+    for number in range(steps):
+        calls.on_train_batch_begin(number)
+        logs = step()
+        calls.on_train_batch_end(number, logs)
+        if model.stop_training:
+            break
+    calls.on_epoch_end(epoch, logs)
+    return logs

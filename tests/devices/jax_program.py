@@ -6,10 +6,10 @@ import keras
 import numpy as np
 
 from libra_keras import data
+from libra_keras.devices.strategies import devices_of_machine
 from libra_keras.models import faster_rcnn_small
 from libra_keras.models.constructors.parts import small_backbone
 from libra_keras.training import SGD
-from libra_keras.training.distribution import devices_of_machine
 
 
 def trained(count):

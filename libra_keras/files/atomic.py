@@ -31,7 +31,7 @@ def replacing(path):
 
     >>> import tempfile
     >>> from pathlib import Path
-    >>> from libra_keras.atomic import replacing
+    >>> from libra_keras.files.atomic import replacing
     >>> path = Path(tempfile.mkdtemp()) / "note.txt"
     >>> with replacing(path) as unfinished:
     ...     _ = unfinished.write_text("whole")
@@ -63,7 +63,7 @@ def write_json(path, values):
 
     >>> import tempfile
     >>> from pathlib import Path
-    >>> from libra_keras.atomic import write_json
+    >>> from libra_keras.files.atomic import write_json
     >>> path = Path(tempfile.mkdtemp()) / "numbers.json"
     >>> write_json(path, {"AP": 0.5})
     >>> path.read_text()
@@ -89,7 +89,7 @@ def save_weights(model, path):
     >>> import tempfile
     >>> from pathlib import Path
     >>> import keras
-    >>> from libra_keras.atomic import save_weights
+    >>> from libra_keras.files.atomic import save_weights
     >>> path = Path(tempfile.mkdtemp()) / "last.weights.h5"
     >>> save_weights(keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)]), path)
     >>> [file.name for file in path.parent.iterdir()]
@@ -106,7 +106,7 @@ def weights_size(model):
     Example:
 
     >>> import keras
-    >>> from libra_keras.atomic import weights_size
+    >>> from libra_keras.files.atomic import weights_size
     >>> weights_size(keras.Sequential([keras.Input((100,)), keras.layers.Dense(1000)])) > 400_000
     True
     """
@@ -128,7 +128,7 @@ def link(source, path):
 
     >>> import tempfile
     >>> from pathlib import Path
-    >>> from libra_keras.atomic import link
+    >>> from libra_keras.files.atomic import link
     >>> source = Path(tempfile.mkdtemp()) / "step-20.weights.h5"
     >>> _ = source.write_text("weights")
     >>> link(source, source.parent / "last.weights.h5")
@@ -150,7 +150,7 @@ def disk_error(error):
 
     Example:
 
-    >>> from libra_keras.atomic import disk_error
+    >>> from libra_keras.files.atomic import disk_error
     >>> disk_error(RuntimeError("write failed: errno = 28, 'No space left on device', buf = 0x1"))
     'No space left on device'
     """
@@ -164,7 +164,7 @@ def flush_to_disk(path):
     Example:
 
     >>> import tempfile
-    >>> from libra_keras.atomic import flush_to_disk
+    >>> from libra_keras.files.atomic import flush_to_disk
     >>> with tempfile.NamedTemporaryFile() as file:
     ...     flush_to_disk(file.name)
     """

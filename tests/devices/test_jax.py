@@ -1,13 +1,12 @@
 """Two devices of JAX make the update of one."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from processes import need
+from processes import environment, need
 
 PROGRAM = Path(__file__).parent / "jax_program.py"
 
@@ -15,14 +14,9 @@ PROGRAM = Path(__file__).parent / "jax_program.py"
 @pytest.mark.slow
 def test_two_devices_make_the_update_of_one():
     need("jax")
-    environment = {
-        **os.environ,
-        "KERAS_BACKEND": "jax",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
-        "PYTHONPATH": os.pathsep.join([str(PROGRAM.parents[2]), os.environ.get("PYTHONPATH", "")]),
-    }
+    two = {"KERAS_BACKEND": "jax", "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
     command = [sys.executable, str(PROGRAM)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(**two))
     assert done.returncode == 0, done.stderr[-3000:]
     result = json.loads(done.stdout.splitlines()[-1])
     assert result["devices"] == [1, 2]

@@ -6,6 +6,7 @@ import re
 import socket
 import sys
 import threading
+from collections.abc import Iterable
 
 PATIENCE = 3.0  # seconds in which a worker that lives accepts a connection
 INTERVAL = 5.0  # seconds between two looks at the others
@@ -17,7 +18,7 @@ class WorkerLost(ConnectionError):
 
     Example:
 
-    >>> from libra_keras.training.peers import WorkerLost
+    >>> from libra_keras.devices import WorkerLost
     >>> issubclass(WorkerLost, OSError)
     True
     """
@@ -38,23 +39,16 @@ class Peers:
 
     Example:
 
-    >>> from libra_keras.training.peers import Peers
+    >>> from libra_keras.devices.peers import Peers
     >>> config = '{"cluster": {"worker": ["a:2222", "b:2222"]}, "task": {"type": "worker", '
     >>> peers = Peers(config + '"index": 1}}')
     >>> peers.workers, peers.index
     (['a:2222', 'b:2222'], 1)
     """
 
-    def __init__(self, config):
+    def __init__(self, config: str | None):
         try:
-            found = json.loads(config or "{}")
-            jobs, task = found["cluster"], found["task"]
-            self.workers = [*jobs.get("chief", []), *jobs["worker"]]
-            self._first = {"chief": 0, "worker": len(jobs.get("chief", []))}
-            self.index = self._first[task["type"]] + int(task["index"])
-            ports = [int(worker.rpartition(":")[2]) for worker in self.workers]
-            if not 0 <= self.index < len(ports):
-                raise ValueError
+            self._read(json.loads(config or "{}"))
         except (KeyError, TypeError, ValueError, AttributeError):
             raise ValueError(
                 'TF_CONFIG must be JSON such as {"cluster": {"worker": ["host0:2222", '
@@ -63,7 +57,17 @@ class Peers:
             ) from None
         self._leaving = threading.Event()
 
-    def silent(self):
+    def _read(self, config: dict) -> None:
+        """Takes what is needed of a configuration; one that is none raises one error or another."""
+        jobs, task = config["cluster"], config["task"]
+        self.workers = [*jobs.get("chief", []), *jobs["worker"]]
+        self._first = {"chief": 0, "worker": len(jobs.get("chief", []))}
+        self.index = self._first[task["type"]] + int(task["index"])
+        ports = [int(worker.rpartition(":")[2]) for worker in self.workers]
+        if not 0 <= self.index < len(ports):
+            raise ValueError
+
+    def silent(self) -> set[int]:
         """Returns the set of the others that accept no connection, by their indices."""
         found = set()
         for index, address in enumerate(self.workers):
@@ -75,13 +79,13 @@ class Peers:
                 found.add(index)
         return found
 
-    def named_in(self, text):
+    def named_in(self, text: str) -> set[int]:
         """Returns the set of the others that an error of TensorFlow names."""
         tasks = re.findall(r"/job:(\w+)/replica:\d+/task:(\d+)", text)
         named = {self._first[job] + int(task) for job, task in tasks if job in self._first}
         return named - {self.index}
 
-    def message(self, lost):
+    def message(self, lost: Iterable[int]) -> str:
         """Says what the loss of some workers means.
 
         Args:
@@ -94,7 +98,7 @@ class Peers:
             "where it was saved last"
         )
 
-    def watch(self):
+    def watch(self) -> None:
         """Ends this process if another one is lost while it does something else than train.
 
         TensorFlow notices in the next step. The chief may evaluate for an hour before that.
@@ -102,11 +106,11 @@ class Peers:
         self._leaving.clear()
         threading.Thread(target=self._watch, daemon=True).start()
 
-    def stop_watching(self):
+    def stop_watching(self) -> None:
         """From here on the others may leave."""
         self._leaving.set()
 
-    def _watch(self):
+    def _watch(self) -> None:
         misses = 0
         while not self._leaving.wait(INTERVAL):
             lost = self.silent()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from libra_keras.atomic import replacing, write_json
+from libra_keras.files.atomic import replacing, write_json
 
 
 def names(folder):

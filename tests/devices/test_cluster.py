@@ -1,7 +1,6 @@
 """Several processes train as one; the ones that are left say who has gone."""
 
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -13,22 +12,20 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from processes import cluster_config, free_ports
+from processes import cluster_config, environment, free_ports
 
-from libra_keras.training import peers
-from libra_keras.training.peers import Peers
+from libra_keras.devices import peers
+from libra_keras.devices.peers import Peers
 
 PROGRAM = Path(__file__).parent / "cluster_program.py"
 MINUTE = 60
 
 
 def start(log, arguments, **variables):
-    paths = os.pathsep.join([str(PROGRAM.parents[2]), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "PYTHONPATH": paths, "TF_CPP_MIN_LOG_LEVEL": "3", **variables}
-    command = [sys.executable, PROGRAM, *arguments]
+    command = list(map(str, [sys.executable, PROGRAM, *arguments]))
     with open(log, "wb") as file:
         return subprocess.Popen(
-            list(map(str, command)), stdout=file, stderr=subprocess.STDOUT, env=environment
+            command, stdout=file, stderr=subprocess.STDOUT, env=environment(**variables)
         )
 
 

@@ -12,11 +12,11 @@ import keras
 import numpy as np
 
 from libra_keras import data
+from libra_keras.devices.cluster import Cluster
+from libra_keras.devices.strategies import Devices
 from libra_keras.models import faster_rcnn_small
 from libra_keras.models.constructors.parts import small_backbone
 from libra_keras.training import SGD
-from libra_keras.training.cluster import Cluster
-from libra_keras.training.distribution import Devices
 
 STEPS, ENDLESS = 5, 100
 

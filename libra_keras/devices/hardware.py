@@ -1,10 +1,11 @@
 """What this machine computes on."""
 
-import contextlib
 import os
 from pathlib import Path
 
 import keras
+
+from libra_keras.devices.started import TooLate
 
 NVIDIA_GPU = Path("/dev/nvidia0")  # there, however little of CUDA is installed
 CUDA_INSTALLS = {
@@ -14,7 +15,7 @@ CUDA_INSTALLS = {
 }
 
 
-def device_name():
+def device_name() -> str:
     """Returns what the backend computes on unless told otherwise.
 
     Returns:
@@ -22,7 +23,7 @@ def device_name():
 
     Example:
 
-    >>> from libra_keras.training.hardware import device_name
+    >>> from libra_keras.devices import device_name
     >>> isinstance(device_name(), str)
     True
     """
@@ -39,7 +40,7 @@ def device_name():
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
 
 
-def _tensorflow_device():
+def _tensorflow_device() -> str:
     import tensorflow as tf
 
     gpus = tf.config.get_visible_devices("GPU")
@@ -49,7 +50,7 @@ def _tensorflow_device():
     return details.get("device_name", gpus[0].name.removeprefix("/physical_device:"))
 
 
-def missing_gpu_advice(device):
+def missing_gpu_advice(device: str) -> str | None:
     """Returns what to do if this machine has a GPU that the backend does not find, else `None`.
 
     TensorFlow and JAX say little or nothing then, and the run would go on, but slowly.
@@ -59,7 +60,7 @@ def missing_gpu_advice(device):
 
     Example:
 
-    >>> from libra_keras.training.hardware import missing_gpu_advice
+    >>> from libra_keras.devices import missing_gpu_advice
     >>> print(missing_gpu_advice("NVIDIA H100"))
     None
     """
@@ -73,18 +74,21 @@ def missing_gpu_advice(device):
     )
 
 
-def leave_gpus(count):
+def leave_gpus(count: int) -> None:
     """Leaves all GPUs but the first `count` to other programs.
 
     TensorFlow would fill the memory of every one at its start, also of those that it does not use.
-    Other backends take what they use. Call it before anything is computed; later it does nothing.
+    Other backends take what they use. Call it before anything is computed.
 
     Args:
         count: int.
 
+    Raises:
+        TooLate: if TensorFlow has started, and holds more than these.
+
     Example:
 
-    >>> from libra_keras.training.hardware import leave_gpus
+    >>> from libra_keras.devices import leave_gpus
     >>> leave_gpus(1)
     """
     if keras.backend.backend() != "tensorflow":
@@ -92,7 +96,14 @@ def leave_gpus(count):
     import tensorflow as tf
 
     gpus = tf.config.get_visible_devices("GPU")
-    if len(gpus) > count:
-        # A RuntimeError says that this program has computed before, and holds the memory already.
-        with contextlib.suppress(RuntimeError):
-            tf.config.set_visible_devices(gpus[:count], "GPU")
+    if len(gpus) <= count:
+        return
+    try:
+        tf.config.set_visible_devices(gpus[:count], "GPU")
+    except RuntimeError as error:
+        raise TooLate(
+            f"It is too late to leave {len(gpus) - count} of {len(gpus)} GPUs to other programs: "
+            "TensorFlow has started already and holds all of them. Call `leave_gpus` before "
+            "anything is computed, set CUDA_VISIBLE_DEVICES for the program, or use all of them "
+            'with devices="all"'
+        ) from error

@@ -1,6 +1,7 @@
 """The part of a training run's batches that one of several machines reads."""
 
 from types import SimpleNamespace
+from typing import Any
 
 
 class Share:
@@ -21,14 +22,14 @@ class Share:
 
     >>> from libra_keras import data
     >>> from libra_keras.data.loading import TrainingSource
-    >>> from libra_keras.data.share import Share
+    >>> from libra_keras.devices.share import Share
     >>> source = TrainingSource(data.shapes(8), data.InputPolicy(160, 160), batch_size=4)
     >>> share = Share(source, index=1, num_workers=2, num_replicas=2)
     >>> int(share.sample(2)[3]) == int(source.sample(6)[3])  # the second batch's third image
     True
     """
 
-    def __init__(self, source, index, num_workers, num_replicas):
+    def __init__(self, source: Any, index: int, num_workers: int, num_replicas: int):
         batch_size = source.plan.batch_size
         if batch_size % num_replicas or num_replicas % num_workers:
             raise ValueError(
@@ -40,12 +41,12 @@ class Share:
         self._source = source
         self._first = index * (batch_size // num_workers)
 
-    def sample(self, number):
+    def sample(self, number: int) -> Any:
         """Returns a sample by its position in this share, as `TrainingSource.sample` does."""
         batch, place = divmod(int(number), self.parts * self.plan.batch_size)
         return self._source.sample(batch * self._source.plan.batch_size + self._first + place)
 
-    def batches(self, start_step=0):
+    def batches(self, start_step: int = 0) -> Any:
         """Returns an endless `tf.data.Dataset` of the parts, one for each device in turn.
 
         Args:
