@@ -1,18 +1,22 @@
 """Libra R-CNN for Keras 3: balanced two-stage object detection."""
 
 import importlib
+import sys
 
 __version__ = "0.1.0"
 _SUBPACKAGES = (
     "backbones",
     "convert",
     "data",
+    "devices",
     "evaluation",
     "export",
+    "files",
     "functional",
     "layers",
     "losses",
     "models",
+    "runs",
     "samplers",
     "training",
     "visualization",
@@ -29,3 +33,7 @@ def __getattr__(name):
 
 def __dir__():
     return sorted([*globals(), *_SUBPACKAGES])
+
+
+if "keras" in sys.modules:  # else the first subpackage that imports it does this
+    importlib.import_module(f"{__name__}.registration").register_classes()

@@ -4,11 +4,14 @@ import argparse
 import os
 import sys
 
+from libra_keras import __version__
+
 EXIT_INTERRUPTED = 130  # as shells count it: 128 + the signal of Ctrl-C
 
 
-def main(arguments=None):
-    """Runs one verb: `train`, `evaluate`, `predict`, `propose`, `export`, `convert`, `check-data`.
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one verb: `train`, `evaluate`, `predict`, `propose`, `export`, `convert`, `check-data`,
+    `models`.
 
     Args:
         arguments: list of str. Defaults to those of the process.
@@ -41,7 +44,7 @@ def main(arguments=None):
         return 1
 
 
-def expand_home(options):
+def expand_home(options: argparse.Namespace) -> None:
     """Replaces a leading `~` in all options: shells leave it as it is in `--to=~/runs`.
 
     Args:
@@ -76,7 +79,7 @@ def _advice(error):
     )
 
 
-def parser():
+def parser() -> argparse.ArgumentParser:
     """Returns the `argparse.ArgumentParser` of all verbs.
 
     Example:
@@ -85,15 +88,25 @@ def parser():
     >>> parser().parse_args(["evaluate", "runs/1", "shapes"]).verb
     'evaluate'
     """
-    from libra_keras.cli import check_data, convert, evaluate, export, predict, propose, train
+    from libra_keras.cli import (
+        check_data,
+        convert,
+        evaluate,
+        export,
+        models,
+        predict,
+        propose,
+        train,
+    )
 
     top = argparse.ArgumentParser(
         prog="libra-keras",
         description="Libra R-CNN for Keras 3: train, evaluate and use object detectors.",
         epilog="Each verb has examples: libra-keras train --help",
     )
+    top.add_argument("--version", action="version", version=f"libra-keras {__version__}")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for verb in (train, evaluate, predict, propose, export, convert, check_data):
+    for verb in (train, evaluate, predict, propose, export, convert, check_data, models):
         name = verb.__name__.rpartition(".")[2].replace("_", "-")
         summary = verb.__doc__.split("\n")[0]
         own = verbs.add_parser(

@@ -1,6 +1,8 @@
 """Find everything that is wrong with a data set; exits 1 if anything is."""
 
-from libra_keras.cli.datasets import add_data_arguments, find_splits, load_data
+import sys
+
+from libra_keras.cli.options import add_data, data_of
 
 EXAMPLES = """examples:
   libra-keras check-data my_photos
@@ -9,20 +11,22 @@ EXAMPLES = """examples:
 """
 
 
-def add_arguments(parser):
+def add_arguments(parser) -> None:
     """Adds the options of the verb."""
-    add_data_arguments(parser)
+    add_data(parser, ["corners"])
     parser.add_argument("--split", help="default: all of them, one after the other")
-    parser.set_defaults(skip_bad=True)  # readers raise on the first findings otherwise
 
 
-def run(options):
+def run(options) -> int:
     """Checks as the options say; returns the exit status."""
-    splits = [options.split] if options.split else find_splits(options.data, options.format)
+    from libra_keras.data.sources import find_splits
+
+    own = data_of(options)
+    splits = [options.split] if options.split else find_splits(own.source, own.format)
     findings, unreadable = [], 0
     for split in splits:
         try:
-            findings += _check(options, split)
+            findings += _check(own, split)
         except (ValueError, OSError) as error:  # the other splits are still wanted
             if len(splits) == 1:
                 raise
@@ -35,14 +39,13 @@ def run(options):
     return int(wrong > 0)
 
 
-def _check(options, split):
-    import sys
+def _check(own, split):
+    from libra_keras import data
 
-    from libra_keras.data import check_data
-
-    data = load_data(options, split, "train")
-    print(data.summary(), flush=True)
-    findings = check_data(data, verbose=int(sys.stdout.isatty()))
+    # Readers raise on the first findings unless they drop them.
+    read = data.load(own.source, split, form=own.format, skip_bad=True, corners=own.corners)
+    print(read.summary(), flush=True)
+    findings = data.check_data(read, verbose=int(sys.stdout.isatty()))
     for finding in findings:
         print(f"  {'warning: ' if finding.is_warning else ''}{finding}")
     return findings

@@ -19,12 +19,13 @@ EXAMPLES = """examples:
 """
 
 
-def add_arguments(parser):
+def add_arguments(parser) -> None:
     """Adds the options of the verb."""
     parser.add_argument(
         "file",
         metavar="FILE",
-        help="a checkpoint: .pth, .pt or .safetensors; .h5 of keras.applications",
+        help="a checkpoint: .pth, .pt or .safetensors; .pkl of detectron2; .h5 of "
+        "keras.applications",
     )
     parser.add_argument(
         "--to",
@@ -55,7 +56,7 @@ def add_arguments(parser):
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier conversion")
 
 
-def run(options):
+def run(options) -> int:
     """Converts as the options say; returns the exit status."""
     names = None if options.class_names is None else read_names(options.class_names)
     from libra_keras.convert import convert
@@ -74,7 +75,7 @@ def run(options):
     return 0
 
 
-def read_names(source):
+def read_names(source: str) -> list[str]:
     """Reads names of classes.
 
     Args:
@@ -123,7 +124,7 @@ def _names_of(content):
     return content
 
 
-def next_commands(conversion, to):
+def next_commands(conversion, to: str) -> list[str]:
     """Returns the commands that a user may type after a conversion.
 
     Args:

@@ -2,8 +2,7 @@
 
 import importlib
 
-from libra_keras import atomic
-from libra_keras.cli.runs import add_run_arguments, load_detector
+from libra_keras.cli.options import add_run
 
 FORMATS = ("saved_model", "onnx", "openvino", "litert")  # modules of `libra_keras.export`
 EXAMPLES = """examples:
@@ -17,9 +16,9 @@ EXAMPLES = """examples:
 """
 
 
-def add_arguments(parser):
+def add_arguments(parser) -> None:
     """Adds the options of the verb."""
-    add_run_arguments(parser)
+    add_run(parser)
     parser.add_argument(
         "--to",
         metavar="FOLDER",
@@ -65,15 +64,18 @@ def _add_settings(group):
     )
 
 
-def run(options):
+def run(options) -> int:
     """Exports as the options say; returns the exit status."""
+    from libra_keras.cli.loading import load_run
+    from libra_keras.files import atomic
+
     _check_options(options)
     module = importlib.import_module(f"libra_keras.export.{options.format}")
     given = {"version": options.version} if options.format == "saved_model" else {}
     # Before a model is loaded for nothing.
     module.check_export(options.to, overwrite=options.overwrite, **given)
     settings = _settings(options)
-    model = load_detector(options.run_folder, options.weights)
+    model = load_run(options).model
     export = getattr(module, f"export_{options.format}")
     try:
         written = export(model, options.to, overwrite=options.overwrite, options=settings, **given)

@@ -1,11 +1,6 @@
 """Write the proposals of a detector's first stage to a file."""
 
-import sys
-
-from libra_keras.cli import damage
-from libra_keras.cli.datasets import add_data_arguments, load_data
-from libra_keras.cli.outputs import check_file
-from libra_keras.cli.runs import add_run_arguments, load_detector
+from libra_keras.cli.options import add_data, add_run, data_of
 
 EXAMPLES = """examples:
   libra-keras train --model rpn_small --to runs/rpn
@@ -18,12 +13,11 @@ EXAMPLES = """examples:
 """
 
 
-def add_arguments(parser):
+def add_arguments(parser) -> None:
     """Adds the options of the verb."""
-    add_run_arguments(parser)
-    add_data_arguments(parser)
+    add_run(parser)
+    add_data(parser, ["skip_bad", "corners"])
     parser.add_argument("--split", required=True, help="what to propose boxes for")
-    parser.add_argument("--skip-bad", action="store_true", help="drop and count bad boxes, files")
     parser.add_argument("--batch", type=int, default=4, metavar="N", help="default: 4")
     parser.add_argument(
         "--num", type=int, metavar="N", help="most proposals of an image; default: the detector's"
@@ -31,22 +25,21 @@ def add_arguments(parser):
     parser.add_argument("--to", metavar="FILE", required=True, help="a .npz or .json file")
 
 
-def run(options):
+def run(options) -> int:
     """Proposes as the options say; returns the exit status."""
-    from libra_keras.data.proposals import file_format
+    from libra_keras.data.proposals import file_format, write_proposals
+    from libra_keras.files.replacing import check_writable_file
 
     file_format(options.to)  # said before the work is done
-    check_file(options.to)
-    data = load_data(options, options.split, "train")
-    print(data.summary(), flush=True)
+    check_writable_file(options.to)
 
-    from libra_keras.data import write_proposals
+    from libra_keras.cli.loading import load_run
     from libra_keras.evaluation import proposal_recall
-    from libra_keras.models import RegionProposalNetwork
+    from libra_keras.runs import inputs, measuring
 
-    detector = load_detector(options.run_folder, options.weights)
-    model = RegionProposalNetwork.of(detector, options.num)
-    found = _collect(model, data, options.batch)
+    data = inputs.load(data_of(options), options.split, "train")
+    print(data.summary(), flush=True)
+    found = measuring.propose(load_run(options).model, data, options.batch, options.num)
     write_proposals(options.to, found)
     mean = sum(len(image["scores"]) for image in found) / len(found)
     print(f"{len(found)} images, {mean:.0f} proposals each on average -> {options.to}", flush=True)
@@ -54,18 +47,3 @@ def run(options):
         for name, value in proposal_recall(data, found).items():
             print(f"{name} {value:.3f}")
     return 0
-
-
-def _collect(model, data, batch):
-    from libra_keras.data import evaluation_batches
-    from libra_keras.evaluation import collect_proposals
-
-    batches = evaluation_batches(data, model.input_policy, batch)
-
-    def find():
-        return {"proposals": batches.source.damaged}
-
-    with damage.explained(find):
-        found = collect_proposals(model, batches, int(sys.stdout.isatty()))
-    damage.tell(find())
-    return found

@@ -1,5 +1,6 @@
 """Schedules, the optimizer and callbacks for training."""
 
+from libra_keras.registration import register_classes
 from libra_keras.training.adamw import AdamW
 from libra_keras.training.callbacks import LearningRateLogger, StepLogger, learning_rate_at
 from libra_keras.training.optimizer import SGD
@@ -15,3 +16,5 @@ __all__ = [
     "WarmupMultiStep",
     "learning_rate_at",
 ]
+
+register_classes()

@@ -15,7 +15,7 @@ pytestmark = [
 ]
 START = """
 import keras, numpy as np, tensorflow as tf
-from libra_keras.averages import averaged_weights
+from libra_keras.training.averages import averaged_weights
 from libra_keras.models.loss_scaling import LossScaleOptimizer
 from libra_keras.training import SGD, AdamW, StopOnNonFinite, WarmupMultiStep
 cpus = tf.config.list_physical_devices("CPU")

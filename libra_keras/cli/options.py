@@ -1,0 +1,120 @@
+"""From the fields of a config to the options of a verb, and from those to a config."""
+
+import argparse
+import dataclasses
+from collections.abc import Iterable
+
+from libra_keras.runs.config import DataConfig, TrainConfig, option_name
+from libra_keras.runs.defaults import default_texts
+from libra_keras.runs.fields import reader
+
+# Where a group of the config stands in `--help`; those without a heading come first.
+HEADINGS = {
+    "model": "model",
+    "schedule": "schedule (defaults: small models | others)",
+    "optimizer": "schedule (defaults: small models | others)",
+    "fine-tuning": "fine-tuning",
+    "devices": "several devices",
+    "interruptions": "interruptions",
+}
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """Adds an option for every field of a `TrainConfig`; an option that is not given is absent.
+
+    Example:
+
+    >>> import argparse
+    >>> from libra_keras.cli.options import add_config, config_of
+    >>> parser = argparse.ArgumentParser()
+    >>> add_config(parser)
+    >>> config_of(parser.parse_args(["my_photos", "--batch", "8"])).schedule.batch
+    8
+    """
+    defaults = default_texts()
+    headings = dict.fromkeys(HEADINGS.values())
+    places = {None: parser, **{text: parser.add_argument_group(text) for text in headings}}
+    for name, group, field in TrainConfig().options():
+        heading = HEADINGS.get(field.metadata.get("group", group))
+        text = field.metadata["help"].format(defaults[name])
+        _add(places[heading], name, field, text, dest=f"{group}.{field.name}")
+
+
+def config_of(options: argparse.Namespace) -> TrainConfig:
+    """Returns the config that the options of `add_config` make."""
+    given = {}
+    for dest, value in vars(options).items():
+        group, _, field = dest.partition(".")
+        if field:
+            given.setdefault(group, {})[field] = value
+    return TrainConfig().replace(**given)
+
+
+def add_data(parser: argparse.ArgumentParser, names: Iterable[str] = ()) -> None:
+    """Adds DATA and `--format`, and other fields of a `DataConfig`, to a verb that reads data.
+
+    Args:
+        parser: of the verb; its namespace has the fields' own names.
+        names: of fields.
+
+    Example:
+
+    >>> import argparse
+    >>> from libra_keras.cli.options import add_data
+    >>> parser = argparse.ArgumentParser()
+    >>> add_data(parser, ["skip_bad"])
+    >>> parser.parse_args(["my_photos", "--skip-bad"]).source
+    'my_photos'
+    """
+    fields = {field.name: field for field in dataclasses.fields(DataConfig)}
+    for name in ("source", "format", *names):
+        field = fields[name]
+        text = field.metadata["help"]
+        _add(parser, option_name(field), field, text, dest=name, is_required=True)
+
+
+def data_of(options: argparse.Namespace) -> DataConfig:
+    """Returns the config that the options of `add_data` make."""
+    names = {field.name for field in dataclasses.fields(DataConfig)}
+    return DataConfig(**{name: v for name, v in vars(options).items() if name in names})
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """Adds RUN and `--weights`."""
+    parser.add_argument(
+        "run_folder", metavar="RUN", help="a run folder, a converted folder, or a .keras file"
+    )
+    parser.add_argument(
+        "--weights",
+        choices=("last", "best"),
+        default="last",
+        help="of a run folder: those of the last step (default), or those that did best",
+    )
+
+
+def add_limit(parser: argparse.ArgumentParser) -> None:
+    """Adds `--max-detections` to a verb that detects."""
+    field = next(field for name, _, field in TrainConfig().options() if name == "max_detections")
+    _add(parser, "max_detections", field, field.metadata["help"], dest="limit")
+
+
+def _add(place, name, field, text, dest, is_required=False):
+    """Adds the option of a field; DATA alone goes by its place."""
+    details = {"help": text, "default": argparse.SUPPRESS, **_reading(field)}
+    for detail in ("metavar", "choices"):
+        if detail in field.metadata:
+            details[detail] = field.metadata[detail]
+    if name == "data":
+        place.add_argument(dest, nargs=None if is_required else "?", **details)
+    else:
+        if "choices" not in details and "action" not in details:
+            details.setdefault("metavar", name.upper())
+        place.add_argument(f"--{name.replace('_', '-')}", dest=dest, **details)
+
+
+def _reading(field):
+    """How argparse reads the value of a field."""
+    kind = reader(field)
+    if kind is not bool:
+        return {"type": kind}
+    return {"action": "store_true" if field.default is False else argparse.BooleanOptionalAction}

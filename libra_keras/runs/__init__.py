@@ -1,0 +1,47 @@
+"""A training run as a value, `TrainConfig`, and as an object, `Run`.
+
+Importing it is cheap: configs need no Keras, which `train` and `open` import when they are used.
+"""
+
+import importlib
+
+from libra_keras.runs.config import (
+    DataConfig,
+    DeviceConfig,
+    ModelConfig,
+    OptimizerConfig,
+    RunConfig,
+    ScheduleConfig,
+    TrainConfig,
+)
+from libra_keras.runs.defaults import resolve
+
+_LATER = {
+    "NonFiniteLoss": ("fitting", "NonFiniteLoss"),
+    "Run": ("run", "Run"),
+    "Stopped": ("signals", "Stopped"),
+    "open": ("run", "open_run"),
+    "train": ("training", "train"),
+}
+__all__ = [
+    "DataConfig",
+    "DeviceConfig",
+    "ModelConfig",
+    "NonFiniteLoss",
+    "OptimizerConfig",
+    "Run",
+    "RunConfig",
+    "ScheduleConfig",
+    "Stopped",
+    "TrainConfig",
+    "open",
+    "resolve",
+    "train",
+]
+
+
+def __getattr__(name):
+    if name in _LATER:
+        module, attribute = _LATER[name]
+        return getattr(importlib.import_module(f"{__name__}.{module}"), attribute)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

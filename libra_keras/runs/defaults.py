@@ -1,0 +1,244 @@
+"""What a run does when it is told nothing: every tuned number, and how a config gets them."""
+
+from fractions import Fraction
+from typing import Any
+
+from libra_keras.runs import checks
+from libra_keras.runs.config import (
+    SCHEDULES,
+    ModelConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+    TrainConfig,
+)
+from libra_keras.runs.fields import unknown_name
+
+DEFAULT_MODEL = "libra_faster_rcnn_small"
+
+# The main job: a few minutes on two CPU cores.
+SMALL = TrainConfig(
+    model=ModelConfig(backbone_weights="none", short_side=320, long_side=320),
+    schedule=ScheduleConfig(
+        batch=4,
+        epochs=2,
+        learning_rate=0.002,
+        warmup_steps=50,
+        warmup_factor=0.01,
+        drops="8/12,11/12",
+    ),
+    optimizer=OptimizerConfig("adamw", weight_decay=0.01, clip_norm=10.0),
+)
+# The schedule "1x" of the reference: 0.02 for 16 images, 12 epochs.
+RESNET = TrainConfig(
+    model=ModelConfig(backbone_weights="imagenet", short_side=800, long_side=1333),
+    schedule=ScheduleConfig(
+        batch=2,
+        epochs=12,
+        learning_rate=0.0025,
+        warmup_steps=500,
+        warmup_factor=0.001,
+        drops="8/12,11/12",
+    ),
+    optimizer=OptimizerConfig("sgd", weight_decay=1e-4, clip_norm=0.0),
+)
+# One stage has half the rate: 0.01 for 16 images.
+RETINANET = RESNET.replace(schedule={"learning_rate": 0.00125})
+FAMILIES = (SMALL, RESNET, RETINANET)
+# What a detector that is given brings along: these defaults of its family do not apply.
+BROUGHT_ALONG = ("backbone_weights", "short_side", "long_side")
+
+
+def resolve(config: TrainConfig, model: Any = None) -> TrainConfig:
+    """Fills what was not said with the defaults of the detector's family.
+
+    It reads what `config.model.init` names. A config that is resolved stays as it is.
+
+    Args:
+        config: `TrainConfig`.
+        model: detector that is to be trained instead of one that is built, or `None`.
+
+    Returns:
+        `TrainConfig`; what a detector brings along that is there already stays `None`.
+
+    Raises:
+        ValueError: if a value is out of range, or two contradict each other.
+
+    Example:
+
+    >>> from libra_keras.runs import ScheduleConfig, TrainConfig, resolve
+    >>> config = resolve(TrainConfig(schedule=ScheduleConfig(batch=8)))
+    >>> config.model.name, config.schedule.learning_rate  # 0.002 for 4 images
+    ('libra_faster_rcnn_small', 0.004)
+    """
+    config, defaults = _with_start(config, model)
+    checks.check_optimizer(config, defaults)
+    config = _filled(_with_rate(_with_schedule(config), defaults), defaults)
+    checks.check_ranges(config)
+    drop_fractions(config.schedule.drops)
+    return config
+
+
+def family(name: str) -> TrainConfig:
+    """Returns the defaults of a named detector's family.
+
+    Raises:
+        ValueError: if there is no such detector.
+
+    Example:
+
+    >>> from libra_keras.runs.defaults import family
+    >>> family("retinanet_resnext101_64x4d").model.backbone_weights  # Keras has none of these
+    'none'
+    """
+    from libra_keras import models
+
+    if name not in models.list():
+        raise ValueError(
+            f"--model {unknown_name(name, models.list())} libra-keras models lists them"
+        )
+    if name.endswith("_small"):
+        return SMALL
+    defaults = RETINANET if "retinanet" in name else RESNET
+    weights = {"backbone_weights": "none"} if "resnext" in name else {}
+    return defaults.replace(model=weights)
+
+
+def usual_rate(config: TrainConfig) -> float | None:
+    """Returns the default rate for the images of an update; `None` if there is none.
+
+    Example:
+
+    >>> from libra_keras.runs import TrainConfig, resolve
+    >>> from libra_keras.runs.defaults import usual_rate
+    >>> usual_rate(resolve(TrainConfig()).replace(schedule={"batch": 2, "accumulate": 4}))
+    0.004
+    """
+    if config.model.name is None:
+        return None
+    defaults = family(config.model.name)
+    if config.optimizer.name != defaults.optimizer.name:
+        return None
+    return _scaled(config, defaults)
+
+
+def rate_scaled_from(config: TrainConfig) -> str | None:
+    """Says how the rate of a resolved config follows from the default; `None` if it does not.
+
+    Example:
+
+    >>> from libra_keras.runs import ScheduleConfig, TrainConfig, resolve
+    >>> from libra_keras.runs.defaults import rate_scaled_from
+    >>> rate_scaled_from(resolve(TrainConfig(schedule=ScheduleConfig(batch=8))))
+    '0.002 x 8/4 images'
+    """
+    defaults = _defaults_of(config)
+    if defaults is None or config.optimizer.name != defaults.optimizer.name:
+        return None
+    usual, images = defaults.schedule, config.schedule.batch * config.schedule.accumulate
+    if images == usual.batch or config.schedule.learning_rate != _scaled(config, defaults):
+        return None
+    return f"{usual.learning_rate:g} x {images}/{usual.batch} images"
+
+
+def drop_fractions(text: str) -> list[Fraction]:
+    """Parses `"8/12,11/12"` or `"0.7"`; `"none"` and `""` are no drops.
+
+    Example:
+
+    >>> from libra_keras.runs.defaults import drop_fractions
+    >>> [str(fraction) for fraction in drop_fractions("8/12,0.9")]
+    ['2/3', '9/10']
+    """
+    parts = [] if text in ("none", "") else text.split(",")
+    try:
+        fractions = [Fraction(part.strip()) for part in parts]
+    except (ValueError, ZeroDivisionError) as error:
+        raise ValueError(f"--drops must be fractions such as 8/12,11/12, not {text!r}") from error
+    if not all(0 < fraction < 1 for fraction in fractions):
+        raise ValueError(f"--drops are fractions of the run, between 0 and 1, not {text!r}")
+    return sorted(fractions)
+
+
+def default_texts() -> dict[str, str]:
+    """Returns the defaults of each option that depends on the family: those of small models first.
+
+    Example:
+
+    >>> from libra_keras.runs.defaults import default_texts
+    >>> default_texts()["learning_rate"]
+    '0.002 | 0.0025 | 0.00125'
+    """
+    texts = {}
+    for name, group, field in TrainConfig().options():
+        found = [getattr(getattr(each, group), field.name) for each in FAMILIES]
+        texts[name] = " | ".join(dict.fromkeys(map(str, found)))
+    return texts
+
+
+def _with_start(config, model):
+    """The config with the name of what it starts from, and the defaults that apply."""
+    if model is not None:
+        checks.check_given(config)
+        return config, _of_kind(type(model).__name__)
+    if config.model.init is None:
+        name = config.model.name or DEFAULT_MODEL
+        return config.replace(model={"name": name}), family(name)
+    from libra_keras.runs.initial import recorded_model
+
+    recorded = recorded_model(config.model.init)
+    checks.check_start(config, recorded)
+    config = config.replace(model={"name": recorded})
+    return config, _defaults_of(config).replace(model=dict.fromkeys(BROUGHT_ALONG))
+
+
+def _defaults_of(config):
+    """The defaults of what a config starts from; `None` for a detector that was given."""
+    if config.model.name:
+        return family(config.model.name)
+    if config.model.init is None:
+        return None
+    from libra_keras.runs.initial import kind_of
+
+    return _of_kind(kind_of(config.model.init))
+
+
+def _of_kind(kind):
+    defaults = RETINANET if kind == "RetinaNet" else RESNET
+    return defaults.replace(model=dict.fromkeys(BROUGHT_ALONG))
+
+
+def _with_schedule(config):
+    """`schedule` sets epochs and drops; both may be those that it sets, in a resolved config."""
+    name = config.schedule.schedule
+    if name is None:
+        return config
+    sets = dict(zip(("epochs", "drops"), SCHEDULES[name], strict=True))
+    given = [f"--{each}" for each in sets if getattr(config.schedule, each) is not None]
+    if any(getattr(config.schedule, each) not in (None, value) for each, value in sets.items()):
+        raise ValueError(f"--schedule sets --epochs and --drops; leave {' and '.join(given)} away")
+    return config.replace(schedule=sets)
+
+
+def _with_rate(config, defaults):
+    if config.schedule.learning_rate is not None:
+        return config
+    return config.replace(schedule={"learning_rate": _scaled(config, defaults)})
+
+
+def _scaled(config, defaults):
+    """The default rate in proportion to the images of an update."""
+    usual = defaults.schedule
+    images = (config.schedule.batch or usual.batch) * config.schedule.accumulate
+    if images == usual.batch:
+        return usual.learning_rate
+    return usual.learning_rate * images / usual.batch
+
+
+def _filled(config, defaults):
+    """The config with what it leaves open from another one."""
+    changes = {}
+    for _, group, field in config.options():
+        value = getattr(getattr(defaults, group), field.name)
+        if getattr(getattr(config, group), field.name) is None and value is not None:
+            changes.setdefault(group, {})[field.name] = value
+    return config.replace(**changes)

@@ -1,0 +1,129 @@
+"""Fields of a config: what an option of the command says of itself, and what a value must be."""
+
+import dataclasses
+import difflib
+import functools
+import os
+import types
+import typing
+from collections.abc import Callable, Iterable
+from typing import Any
+
+
+def option(default: Any, help: str, **details: Any) -> Any:
+    """Returns a dataclass field that is an option of `libra-keras train` as well.
+
+    Args:
+        default: of the field; `None` where the detector's family decides.
+        help: str, the text of `--help`.
+        **details: `name` of the option, if it is not the field's; `metavar` and `choices` of
+            argparse; `parse`, a function from text; `group`, a heading of its own in `--help`.
+
+    Example:
+
+    >>> import dataclasses
+    >>> from libra_keras.runs.fields import option
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Group:
+    ...     batch: int | None = option(None, "images of a step", metavar="N")
+    >>> dataclasses.fields(Group)[0].metadata["metavar"]
+    'N'
+    """
+    return dataclasses.field(default=default, metadata={"help": help, **details})
+
+
+def reader(field: dataclasses.Field) -> Callable[[str], Any]:
+    """Returns the function that reads a field's value from text; `bool` for one that is a switch.
+
+    Example:
+
+    >>> import dataclasses
+    >>> from libra_keras.runs.config import ScheduleConfig
+    >>> from libra_keras.runs.fields import reader
+    >>> [reader(field) for field in dataclasses.fields(ScheduleConfig)][:2]
+    [<class 'str'>, <class 'int'>]
+    """
+    if "parse" in field.metadata:
+        return field.metadata["parse"]
+    return next(each for each in _kinds(field.type) if each is not types.NoneType)
+
+
+class Checked:
+    """Base of frozen dataclasses whose fields must have the types that they are annotated with.
+
+    Paths become strings, lists become tuples, and a number without a fraction may stand for a
+    float. Each check is made once, when the value is made.
+
+    Example:
+
+    >>> import dataclasses
+    >>> from libra_keras.runs.fields import Checked
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Group(Checked):
+    ...     batch: int | None = None
+    >>> Group(batch="4")
+    Traceback (most recent call last):
+    TypeError: Group.batch must be int or None. Received: '4'
+    """
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value, hint = _plain(getattr(self, field.name)), _hints(type(self))[field.name]
+            where = f"{type(self).__name__}.{field.name}"
+            if not _fits(value, hint):
+                raise TypeError(f"{where} must be {_words(hint)}. Received: {value!r}")
+            choices = field.metadata.get("choices")
+            if choices and value is not None and value not in choices:
+                named = ", ".join(map(str, choices))
+                raise ValueError(f"{where} must be one of {named}. Received: {value!r}")
+            object.__setattr__(self, field.name, value)
+
+
+def unknown_name(name: str, known: Iterable[str]) -> str:
+    """Says that a name is unknown, and which known one is nearest.
+
+    Example:
+
+    >>> from libra_keras.runs.fields import unknown_name
+    >>> unknown_name("learning_rat", ["epochs", "learning_rate"])
+    "'learning_rat' is unknown; did you mean 'learning_rate'?"
+    """
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+    return f"{name!r} is unknown; {hint}"
+
+
+@functools.cache
+def _hints(group):
+    return typing.get_type_hints(group)
+
+
+def _plain(value):
+    """The value as JSON gives it back."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _kinds(hint):
+    return typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+
+
+def _fits(value, hint):
+    if isinstance(hint, types.UnionType):
+        return any(_fits(value, each) for each in _kinds(hint))
+    if typing.get_origin(hint) is tuple:
+        return isinstance(value, tuple) and all(isinstance(each, str) for each in value)
+    if hint in (int, float):  # to Python a bool is a number
+        kinds = (int, float) if hint is float else int
+        return isinstance(value, kinds) and not isinstance(value, bool)
+    return isinstance(value, hint)
+
+
+def _words(hint):
+    if isinstance(hint, types.UnionType):
+        return " or ".join(map(_words, _kinds(hint)))
+    if typing.get_origin(hint) is tuple:
+        return "a tuple of str"
+    return {types.NoneType: "None"}.get(hint) or getattr(hint, "__name__", str(hint))

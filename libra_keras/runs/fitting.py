@@ -1,0 +1,263 @@
+"""The training itself: what watches it, how it goes on, and in what ways it can end."""
+
+import dataclasses
+import importlib.util
+import math
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from libra_keras.data import DetectionData
+from libra_keras.devices.strategies import Devices
+from libra_keras.evaluation import COCOEvaluation, ProposalEvaluation, voc_ap
+from libra_keras.evaluation.class_matching import relabelled
+from libra_keras.files import atomic
+from libra_keras.models import RegionProposalNetwork
+from libra_keras.runs import advising, damage, report
+from libra_keras.runs.advisor import Advisor
+from libra_keras.runs.folder import RunFolder
+from libra_keras.runs.resumable import Pace, ResumableFit
+from libra_keras.runs.resuming import disk_explained
+from libra_keras.runs.signals import Stopped, StopSignals
+from libra_keras.runs.tensorboard import TensorBoardLogger
+from libra_keras.runs.watching import ProgressBar, Speedometer
+from libra_keras.training import LearningRateLogger, StepLogger, StopOnNonFinite
+from libra_keras.training.averages import has_averages
+
+
+class NonFiniteLoss(ArithmeticError):
+    """Raised when a gradient or loss was not finite; the weights from before it are saved.
+
+    Example:
+
+    >>> from libra_keras.runs import NonFiniteLoss
+    >>> issubclass(NonFiniteLoss, ArithmeticError)
+    True
+    """
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A run that is ready to start: everything is built and checked.
+
+    Attributes:
+        model: compiled detector.
+        batches: what this process reads of them, from where the run goes on.
+        source: `TrainingSource` of all batches.
+        val: `DetectionData` to measure on.
+        pace: `Pace`.
+        devices: `Devices`, entered.
+        done: batches that the run has trained on already.
+        eval_every: epochs between evaluations; 0 evaluates at the end only.
+        with_voc: whether Pascal VOC's AP is measured at the end as well.
+        known: dict from subjects to what is known to look wrong, for `Advisor`.
+        folder: `RunFolder`; `None` on a worker that writes nothing.
+    """
+
+    model: keras.Model
+    batches: Any
+    source: Any
+    val: DetectionData
+    pace: Pace
+    devices: Devices
+    done: int
+    eval_every: int
+    with_voc: bool
+    known: dict[str, str | None]
+    folder: RunFolder | None
+
+    def damaged(self) -> dict[str, dict[str, str]]:
+        """Returns the images to learn from that have turned out to be damaged."""
+        return {"training": self.source.damaged}
+
+
+@dataclasses.dataclass(frozen=True)
+class Watch:
+    """The callbacks of a run that something is asked of later."""
+
+    guard: StopOnNonFinite
+    speed: Speedometer
+    evaluation: COCOEvaluation | ProposalEvaluation
+    advisor: Advisor
+
+
+def fit_and_report(job: Job) -> dict[str, float]:
+    """Trains, measures, and fills the run folder; goes on with an unfinished run in it.
+
+    Returns:
+        Dict of the metrics.
+
+    Raises:
+        Stopped: after Ctrl-C or SIGTERM; the run is saved.
+        NonFiniteLoss: if the loss was not finite.
+        OSError: if files cannot be written; what was saved before is whole.
+    """
+    watch = _watch(job)
+    run = _resumable(job, watch)
+
+    def find():
+        return {**job.damaged(), "evaluation": watch.evaluation.damaged}
+
+    with damage.explained(find), disk_explained(job.folder.path):
+        _train(job, watch, run, find)
+        metrics = _measure(job, watch.evaluation)
+        result = report.Result(watch.evaluation, find(), run.seconds, watch.advisor.warnings)
+        report.write(job.model, job.val, job.folder, result)
+    return metrics
+
+
+def follow(job: Job) -> None:
+    """Trains a worker of a cluster that writes nothing, until the run ends.
+
+    Ctrl-C and SIGTERM do not end it at once: the chief does, which is told to stop as well.
+
+    Raises:
+        NonFiniteLoss: if the loss was not finite.
+    """
+    pace = job.pace
+    if job.done >= pace.steps * pace.epochs:
+        return
+    guard = StopOnNonFinite(first_step=job.done % pace.steps)
+    with damage.explained(job.damaged), StopSignals("The chief ends the run") as signals:
+        # Schedulers tell all workers to stop. The chief needs this one for the step it is in.
+        signals.held = True
+        job.devices.fit(
+            job.model,
+            job.batches,
+            steps_per_epoch=pace.steps,
+            initial_epoch=job.done // pace.steps,
+            epochs=pace.epochs,
+            callbacks=[guard],
+        )
+    damage.tell(job.damaged())
+    if guard.failure:
+        raise NonFiniteLoss(guard.failure)
+
+
+def _watch(job):
+    guard = StopOnNonFinite(_namer(job.source, job.pace.steps))
+    is_rpn = isinstance(job.model, RegionProposalNetwork)
+    evaluation = (GuardedProposalEvaluation if is_rpn else GuardedEvaluation)(
+        guard,
+        job.val,
+        batch_size=job.source.plan.batch_size,
+        every=job.eval_every or job.pace.epochs,
+        verbose=int(_verbosity() == 1),
+        fills_logs=True,  # log.csv has the columns of its first row
+    )
+    recall = advising.recall_of(job.model, evaluation)
+    advisor = Advisor(job.model.LOSSES, recall, job.known)
+    return Watch(guard, Speedometer(evaluation.batch_size), evaluation, advisor)
+
+
+def _resumable(job, watch):
+    # The bar comes before the evaluation, whose twelve numbers would fill every line of it.
+    shown = [watch.guard, watch.speed, ProgressBar(watch.speed), watch.evaluation]
+    shown += [PrintAP(), watch.advisor]
+
+    def picture():
+        return report.panel(job.model, watch.evaluation)
+
+    run = ResumableFit(
+        job.folder,
+        [*shown, *_loggers(job.folder, watch.speed, picture)],
+        job.pace,
+        parts={"damaged": job.source.damage},
+        verbose=_verbosity(),
+        fit=job.devices.fit,
+    )
+    watch.evaluation.best_weights = run.candidate
+    return run
+
+
+def _verbosity():
+    return 1 if sys.stdout.isatty() else 2  # a bar in a log file is thousands of lines
+
+
+def _loggers(folder, speed, picture, every=20):
+    """Callbacks that write logs; they go on with the tables of a run that was interrupted."""
+    log, rows = folder.tables
+    steps = StepLogger(rows, every=every, append=True)
+    callbacks = [LearningRateLogger(), keras.callbacks.CSVLogger(log, append=True), steps]
+    if importlib.util.find_spec("tensorboard") and keras.backend.backend() == "tensorflow":
+        board = TensorBoardLogger(folder.path / "tensorboard", speed, picture)
+        steps.on_row = board.write_row
+        callbacks.append(board)  # behind the steps, whose last row comes when training ends
+    return callbacks
+
+
+def _train(job, watch, run, find_damaged):
+    """Runs to the last step."""
+    if run.open(job.model):
+        where = f"{job.folder.path} at epoch {run.epoch + 1}, step {run.step}"
+        print(f"Goes on with {where}", flush=True)
+    try:
+        run.fit(job.model, job.batches)
+    except KeyboardInterrupt as stop:
+        report.tell_interruption(job.model, job.folder)
+        damage.tell(find_damaged())
+        if isinstance(stop, Stopped):
+            raise
+        raise Stopped() from stop
+    damage.tell(find_damaged())
+    if watch.guard.failure:
+        atomic.save_weights(job.model, job.folder.last_weights)
+        kind = "averaged weights" if has_averages(job.model) else "weights"  # as `fit` left them
+        print(f"The {kind} are in {job.folder.last_weights}", file=sys.stderr)
+        raise NonFiniteLoss(watch.guard.failure)
+
+
+def _measure(job, evaluation):
+    if not evaluation.metrics:  # killed after the last one
+        evaluation.evaluate()
+    if job.with_voc and not isinstance(job.model, RegionProposalNetwork):
+        found = relabelled(evaluation.detections, job.model.class_names, job.val)
+        evaluation.metrics |= voc_ap(job.val, found)
+    return evaluation.metrics
+
+
+def _namer(source, steps) -> Callable:
+    """Maps a run's step to its files; with `steps` an epoch is shorter than the plan's."""
+
+    def names(epoch, step):
+        return source.batch_files(*divmod(epoch * steps + step, source.steps_per_epoch))
+
+    return names
+
+
+class _Guarded:
+    """Leaves out the epoch in which training stopped over a number."""
+
+    def __init__(self, guard, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.guard = guard
+
+    def is_due(self, epoch):
+        """As in `COCOEvaluation`, unless the guard has stopped the training."""
+        return self.guard.failure is None and super().is_due(epoch)
+
+
+class GuardedEvaluation(_Guarded, COCOEvaluation):
+    """`COCOEvaluation` that leaves out the epoch in which training stopped over a number."""
+
+
+class GuardedProposalEvaluation(_Guarded, ProposalEvaluation):
+    """`ProposalEvaluation` that leaves out the epoch in which training stopped over a number."""
+
+
+class PrintAP(keras.callbacks.Callback):
+    """Prints AP, or recall, after every evaluation; belongs behind it.
+
+    Example:
+
+    >>> from libra_keras.runs.fitting import PrintAP
+    >>> PrintAP().on_epoch_end(0, {"val_AP": 0.5, "val_AP50": 0.75, "val_AP_small": 0.25})
+    AP 0.500  AP50 0.750  AP_small 0.250
+    """
+
+    def on_epoch_end(self, epoch, logs=None):
+        measured = {name.removeprefix("val_"): value for name, value in (logs or {}).items()}
+        if not math.isnan(measured.get("AP", measured.get("AR@100", math.nan))):
+            print(report.headline(measured), flush=True)

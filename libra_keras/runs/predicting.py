@@ -1,0 +1,157 @@
+"""Objects found in files: pictures with boxes, and a JSON of all detections."""
+
+import json
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import keras
+from PIL import Image, PngImagePlugin
+
+from libra_keras.data import read_image
+from libra_keras.files import atomic
+from libra_keras.files.replacing import check_replaceable_files
+from libra_keras.models import FastRCNN
+from libra_keras.visualization import draw_detections
+
+NUMBERS = "detections.json"
+SOFTWARE = "libra-keras predict"  # as pictures say, so that a later one may replace them
+LONGEST = 200  # bytes of a name; most disks have 255, and an unfinished file has a longer name
+SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+
+
+def predict(
+    model: keras.Model, files: list[Path], folder: Path, score: float, exif_rotation: bool
+) -> int:
+    """Draws the detections of each file, and writes the numbers of all, as `libra-keras predict`.
+
+    Args:
+        model: detector.
+        files: as `find_images` returns them; `check` has accepted them.
+        folder: gets the pictures and `detections.json`.
+        score: lowest score.
+        exif_rotation: whether photos are turned as their EXIF orientation says.
+
+    Returns:
+        Number of files that could be read. The others are named on stderr.
+    """
+    if isinstance(model, FastRCNN):
+        raise ValueError(
+            "a FastRCNN proposes no boxes itself; in Python, `model.detect(image, proposals=...)` "
+            "takes some"
+        )
+    rows = []
+    try:
+        for file, name in zip(files, picture_names(files), strict=True):
+            rows += _predict(model, file, folder / name, score, exif_rotation)
+    finally:  # after Ctrl-C, what was found so far
+        atomic.write_json(folder / NUMBERS, rows)
+    return len(rows)
+
+
+def check(files: list[Path], folder: Path) -> None:
+    """Refuses to write over photographs, and over all that an earlier `predict` has not written.
+
+    Raises:
+        ValueError: if that would happen.
+    """
+    outputs = [folder / name for name in (*picture_names(files), NUMBERS)]
+    originals = {file.resolve() for file in files}
+    clashes = [str(output) for output in outputs if output.resolve() in originals]
+    if clashes:
+        raise ValueError(f"--to would overwrite {', '.join(clashes[:3])}; choose another folder")
+    check_replaceable_files(outputs, "output of an earlier predict", _is_own, overwrite=True)
+
+
+def find_images(sources: Iterable[str | Path]) -> list[Path]:
+    """Returns the files of a list of files and folders (not searched deeper), in order.
+
+    Raises:
+        ValueError: if one does not exist, or a folder has no image.
+    """
+    files = []
+    for source in map(Path, sources):
+        if source.is_dir():
+            inside = sorted(f for f in source.iterdir() if f.suffix.lower() in SUFFIXES)
+            if not inside:
+                raise ValueError(f"there is no image in the folder {source}")
+            files += inside
+        elif source.is_file():
+            files.append(source)
+        else:
+            raise ValueError(f"IMAGE must be a file or a folder. Received: {str(source)!r}")
+    return files
+
+
+def picture_names(files: Iterable[Path]) -> list[str]:
+    """Names for the pictures of `files`, numbered where two would be equal.
+
+    Example:
+
+    >>> from pathlib import Path
+    >>> from libra_keras.runs.predicting import picture_names
+    >>> picture_names([Path("a/cat.jpg"), Path("b/cat.png"), Path("dog.jpg")])
+    ['cat.png', 'cat-2.png', 'dog.png']
+    """
+    names, taken = [], set()
+    for file in files:
+        stem, number = _shortened(file.stem), 2
+        name = f"{stem}.png"
+        while name in taken:
+            name, number = f"{stem}-{number}.png", number + 1
+        taken.add(name)
+        names.append(name)
+    return names
+
+
+def _shortened(stem):
+    while len(os.fsencode(stem)) > LONGEST:
+        stem = stem[:-1]
+    return stem
+
+
+def _is_own(output):
+    try:
+        if output.name == NUMBERS:
+            return all({"file", "picture"} <= row.keys() for row in json.loads(output.read_text()))
+        with Image.open(output) as picture:
+            return picture.info.get("Software") == SOFTWARE
+    except (OSError, ValueError, AttributeError, TypeError):  # no picture, no list of dicts
+        return False
+
+
+def _predict(model, file, picture, score, turn) -> list[dict[str, Any]]:
+    """The file's row of the JSON in a list, which is empty if it cannot be read."""
+    try:
+        found = model.detect(file, score_threshold=score, exif_rotation=turn)
+    except (OSError, ValueError) as error:  # the others are still wanted
+        print(f"{file}: not read: {error}", file=sys.stderr)
+        return []
+    with atomic.replacing(picture) as unfinished:
+        _draw(file, found, unfinished, turn)
+    print(f"{file}: {_summary(found)}")
+    return [{"file": str(file), "picture": picture.name, "detections": _listed(found)}]
+
+
+def _draw(file, found, to, turn):
+    note = PngImagePlugin.PngInfo()
+    note.add_text("Software", SOFTWARE)
+    names = dict(zip(found["labels"].tolist(), found["names"], strict=True))
+    boxes = found["boxes"], found["labels"], found["scores"], names
+    to.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(draw_detections(read_image(file, turn), *boxes)).save(to, "PNG", pnginfo=note)
+
+
+def _listed(found):
+    columns = found["boxes"].tolist(), found["scores"].tolist(), found["labels"].tolist()
+    return [
+        {"box": box, "score": score, "label": label, "name": name}
+        for box, score, label, name in zip(*columns, found["names"], strict=True)
+    ]
+
+
+def _summary(found):
+    counts = {name: found["names"].count(name) for name in dict.fromkeys(found["names"])}
+    return ", ".join(f"{count} {name}" for name, count in counts.items()) or "nothing"

@@ -1,0 +1,214 @@
+"""What a run tells when it ends: lines for people, JSON that any program reads, pictures."""
+
+import dataclasses
+import math
+import sys
+from typing import Any
+
+import numpy as np
+
+from libra_keras.evaluation import METRICS, VOC_METRICS
+from libra_keras.files import atomic
+from libra_keras.runs.config import TrainConfig
+from libra_keras.runs.defaults import rate_scaled_from
+from libra_keras.training.averages import has_averages
+
+GALLERY = 12  # pictures in detections.png
+GALLERY_SCORE = 0.3
+MUCH = 0.05  # of the first weights in the averages: then the run is short for such a momentum
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """How a run went.
+
+    Attributes:
+        evaluation: the callback that has measured it.
+        damaged: dict from what images were for to a dict of damaged files.
+        seconds: how long it took.
+        warnings: of `Advisor`.
+    """
+
+    evaluation: Any
+    damaged: dict[str, dict[str, str]]
+    seconds: float
+    warnings: dict[str, dict]
+
+
+def write(model, val, folder, result: Result) -> None:
+    """Fills the run folder, deletes the checkpoints, and prints the numbers."""
+    record = {**_measurement(model, val, result), "warnings": result.warnings}
+    record["damaged_images"] = {
+        purpose: {"count": len(files), "files": files} for purpose, files in result.damaged.items()
+    }
+    folder.save_model(model)  # first: numbers can be measured again
+    if record["averaged"]:  # what was measured, which the checkpoint has beside the last weights
+        atomic.save_weights(model, folder.last_weights)
+    folder.write_json("metrics.json", record)
+    _draw(folder, val, result.evaluation.detections, model.class_names)
+    folder.checkpoints.clear()  # last: a run that is killed before goes on to here
+    _print_result(folder, record, result.evaluation.metrics)
+
+
+def describe(config: TrainConfig, steps: int) -> str:
+    """Says in one line how the run is going to learn.
+
+    Args:
+        config: `TrainConfig`, resolved.
+        steps: steps of an epoch.
+
+    Example:
+
+    >>> from libra_keras.runs import ScheduleConfig, TrainConfig, resolve
+    >>> from libra_keras.runs.report import describe
+    >>> schedule = ScheduleConfig(epochs=12, batch=4, accumulate=2)
+    >>> print(describe(resolve(TrainConfig(schedule=schedule)), steps=500))
+    12 epochs of 500 steps of 4 images, an update every 2 steps, learning rate 0.004 = \
+0.002 x 8/4 images
+    """
+    schedule, ema = config.schedule, config.optimizer.ema
+    text = f"{schedule.epochs} epochs of {steps} steps of {schedule.batch} images"
+    if schedule.accumulate > 1:
+        text += f", an update every {schedule.accumulate} steps"
+    text += f", learning rate {schedule.learning_rate:g}"
+    if scaled := rate_scaled_from(config):
+        text += f" = {scaled}"
+    left = ema ** (schedule.epochs * steps // schedule.accumulate - 1) if ema else 0
+    if left >= MUCH:
+        text += f", averages that are {left:.0%} the first update's weights at the end"
+    return text
+
+
+def tell_interruption(model, folder) -> None:
+    """Says where a run stands that was stopped, and where its weights are."""
+    if not has_averages(model):  # else the run has saved them, if it could
+        atomic.link(folder.checkpoints.weights, folder.last_weights)
+    state = folder.checkpoints.read()
+    print(
+        f"\nInterrupted. The run is saved at epoch {state['epoch'] + 1}, step {state['step']}; the "
+        "same command goes on from there.",
+        file=sys.stderr,
+    )
+    if folder.last_weights.exists():
+        kind = "averaged weights" if has_averages(model) else "weights"
+        print(f"The {kind} are in {folder.last_weights}", file=sys.stderr)
+
+
+def panel(model, evaluation):
+    """Returns a picture of annotations and detections of the last evaluation."""
+    from libra_keras import visualization
+
+    names = model.class_names
+    return visualization.panel(
+        evaluation.data, evaluation.detections, names, min_score=GALLERY_SCORE
+    )
+
+
+def _measurement(model, val, result):
+    """What `metrics.json` holds: the numbers, and how they were measured."""
+    settings = model.heads()[-1].settings  # of the stage that has the last word
+    limits = ("score_threshold", "max_detections", "post_nms")
+    evaluation = result.evaluation
+    return {
+        "weights": "last",
+        "averaged": has_averages(model),
+        "trained_steps": int(np.asarray(model.trained_steps)),
+        "seconds": round(result.seconds, 1),
+        "data": val.name,
+        "images": len(val),
+        "measured_by": "pycocotools on the annotations and image sizes of the data set",
+        **{name: getattr(settings, name) for name in limits if hasattr(settings, name)},
+        **finite({f"best_{evaluation.monitor}": evaluation.best}),
+        "metrics": finite(evaluation.metrics),
+    }
+
+
+def _draw(folder, val, detections, names):
+    """Writes the pictures: detections on images spread over the whole set, and curves."""
+    from libra_keras import visualization
+
+    found = {image["image_id"]: image for image in detections}
+    pictures = []
+    for example, image in visualization.spread(val, GALLERY):
+        own = found[example.image_id]
+        boxes = own["boxes"], own["labels"], own["scores"], names
+        pictures.append(visualization.draw_detections(image, *boxes, min_score=GALLERY_SCORE))
+    if pictures:
+        visualization.save_image(visualization.gallery(pictures), folder.path / "detections.png")
+    try:
+        visualization.plot_curves(folder.path / "log.csv", folder.path / "curves.png")
+    except ImportError as error:
+        print(f"No curves.png: {error}")
+
+
+def _print_result(folder, record, metrics):
+    weights = "averaged weights" if record["averaged"] else "weights"
+    print(
+        f"\n{record['data']}, {record['images']} images, {weights} of the last step:\n"
+        f"{metric_lines(metrics)}\n\n{headline(metrics)}\n"
+        f"{record['seconds']:.0f} s; everything is in {folder.path}"
+    )
+
+
+def finite(values: dict[str, float]) -> dict[str, float | None]:
+    """Replaces NaN and infinities, which JSON does not know, by `None` (null) in a dict.
+
+    Example:
+
+    >>> from libra_keras.runs.report import finite
+    >>> finite({"AP": 0.5, "AP_small": float("nan"), "best_val_AP": float("-inf")})
+    {'AP': 0.5, 'AP_small': None, 'best_val_AP': None}
+    """
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
+
+
+def metric_lines(metrics: dict[str, float]) -> str:
+    """Returns COCO's numbers in two rows of six, recall of proposals in a third, then Pascal
+    VOC's, then one line per class.
+
+    Example:
+
+    >>> from libra_keras.runs.report import metric_lines
+    >>> print(metric_lines({"AP": 0.5, "AP50": 0.75, "AP/cat": float("nan")}))
+    AP 0.500  AP50 0.750
+      AP of cat  -
+    """
+    named = [f"{name} {_number(metrics[name])}" for name in METRICS if name in metrics]
+    named += [f"{name} {_number(value)}" for name, value in metrics.items() if _is_recall(name)]
+    named += [f"{name} {_number(value)}" for name, value in metrics.items() if _is_beyond(name)]
+    rows = ["  ".join(named[start : start + 6]) for start in range(0, len(named), 6)]
+    voc = [name for name in VOC_METRICS if name in metrics]
+    rows += ["  ".join(f"{name} {_number(metrics[name])}" for name in voc)] if voc else []
+    classes = [name[3:] for name in metrics if name.startswith("AP/")]
+    width = max([len(name) for name in classes], default=0)
+    for name in classes:
+        line = f"  AP of {name:<{width}}  {_number(metrics[f'AP/{name}'])}"
+        rows.append("  ".join([line, *(f"{v} {_number(metrics[f'{v}/{name}'])}" for v in voc)]))
+    return "\n".join(rows)
+
+
+def _is_beyond(name):
+    """AP with more detections than COCO's counts, `AP@300`, and what belongs to it."""
+    return name.startswith("AP") and "@" in name and "/" not in name
+
+
+def _is_recall(name):
+    return name.startswith("AR") and "@" in name
+
+
+def _number(value):
+    return "-" if math.isnan(value) else f"{value:.3f}"
+
+
+def headline(metrics: dict[str, float]) -> str:
+    """The few numbers that a training run ends with: AP, or the recall of proposals.
+
+    Example:
+
+    >>> from libra_keras.runs.report import headline
+    >>> headline({"AR@100": 0.5, "AR@300": 0.625, "AR_small@300": 0.25})
+    'AR@100 0.500  AR@300 0.625'
+    """
+    recalls = [name for name in metrics if name.startswith("AR@")]
+    names = ("AP", "AP50", "AP_small") if "AP" in metrics else recalls
+    return "  ".join(f"{name} {_number(metrics[name])}" for name in names)

@@ -1,0 +1,307 @@
+"""`fit` that goes on where it was killed: one callback that stands for all others and saves."""
+
+import dataclasses
+import itertools
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import keras
+
+from libra_keras.files import atomic
+from libra_keras.runs.checkpoints import CANDIDATE, cut_table, set_metrics
+from libra_keras.runs.folder import RunFolder
+from libra_keras.runs.signals import Stopped, StopSignals
+from libra_keras.training.averages import averaged_weights, has_averages
+
+
+@dataclasses.dataclass(frozen=True)
+class Pace:
+    """How long a run is, and how often it is saved.
+
+    Attributes:
+        steps: batches in an epoch.
+        epochs: passes.
+        save_every: batches between two saves; 0 saves when epochs end.
+
+    Example:
+
+    >>> from libra_keras.runs.resumable import Pace
+    >>> Pace(steps=100, epochs=2).save_every
+    500
+    """
+
+    steps: int
+    epochs: int
+    save_every: int = 500
+
+
+class ResumableFit(keras.callbacks.Callback):
+    """Trains with `model.fit`, saves where the run stands, and goes on from there.
+
+    Keras sees this callback alone. It stands for all the others, and to them a run that was killed
+    looks like one that was not: epochs and batches keep their numbers, means of an epoch go on,
+    tables are cut back to the rows that they had, and what was under way is done again. Data must
+    begin at batch `batches`, which `data.training_batches(start_step=...)` does.
+
+    The run is saved every `save_every` batches; when an epoch's batches are done, before it is
+    evaluated; after that; and on Ctrl-C and SIGTERM. A run that another callback stops, as
+    `StopOnNonFinite` does, is not saved again: it would go on from there.
+
+    Args:
+        folder: `RunFolder`. `last.weights.h5` gets the weights after every epoch, or their moving
+            averages where the optimizer keeps any; `best.weights.h5` what a callback has saved at
+            `candidate` in that epoch.
+        callbacks: list of callbacks. The state of one with `get_state` and `set_state`, a dict
+            for JSON, is saved too; in the middle of an epoch, `set_state` follows `on_epoch_begin`.
+        pace: `Pace`.
+        parts: dict from names to other objects with `get_state` and `set_state`.
+        verbose: 0, 1 or 2, as of `fit`. Defaults to 0.
+        fit: function `(model, batches, **options)` in the place of `model.fit`, such as
+            `Cluster.fit`.
+
+    Attributes:
+        epoch, step: ints, where the run stands: complete epochs, and batches of the next one.
+        candidate: path at which an evaluation saves the weights that did best so far. They are
+            moved to `best.weights.h5` once it is saved that they did.
+
+    Example:
+
+    >>> import tempfile
+    >>> import keras
+    >>> import numpy as np
+    >>> from libra_keras.runs.folder import RunFolder
+    >>> from libra_keras.runs.resumable import Pace, ResumableFit
+    >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    >>> model.compile("sgd", "mse")
+    >>> model.optimizer.build(model.trainable_variables)
+    >>> folder = RunFolder.create(tempfile.mkdtemp())
+    >>> run = ResumableFit(folder, [], Pace(steps=2, epochs=3))
+    >>> run.open(model)
+    False
+    >>> run.fit(model, ((np.ones((1, 1)), np.ones((1, 1))) for _ in range(6)))
+    >>> again = ResumableFit(folder, [], Pace(steps=2, epochs=3))
+    >>> again.open(model), again.batches
+    (True, 6)
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        callbacks: Iterable[keras.callbacks.Callback],
+        pace: Pace,
+        parts: Mapping[str, Any] | None = None,
+        verbose: int = 0,
+        fit: Callable | None = None,
+    ):
+        super().__init__()
+        self.folder = folder
+        self.checkpoints = folder.checkpoints
+        self.callbacks = list(callbacks)
+        self.steps, self.epochs, self.save_every = dataclasses.astuple(pace)
+        stateful = {type(c).__name__: c for c in self.callbacks if hasattr(c, "get_state")}
+        self.parts = {**stateful, **(parts or {})}
+        self.verbose = verbose
+        self._fit = fit
+        self.candidate = self.checkpoints.folder / CANDIDATE
+        self.epoch = self.step = 0
+        self._restored = None  # the state that callbacks have not been given yet
+        self._offset = 0  # of Keras' numbers of batches in the epoch that is resumed
+        self._is_begun = self._ends_early = False
+        self._signals = StopSignals()
+        self._seconds_before, self._started = 0.0, time.monotonic()
+
+    @property
+    def batches(self):
+        """Batches that the run has trained on."""
+        return self.epoch * self.steps + self.step
+
+    @property
+    def seconds(self):
+        """Seconds that the run has taken, without those that kills have cost."""
+        return self._seconds_before + time.monotonic() - self._started
+
+    def open(self, model):
+        """Restores the run, or saves its start; belongs before `fit`.
+
+        Args:
+            model: compiled `keras.Model` with a built optimizer.
+
+        Returns:
+            Whether there was a run to restore.
+
+        Raises:
+            OSError: if a run cannot be saved there.
+            ValueError: if what was saved does not fit the model.
+        """
+        self.set_model(model)
+        state = self.checkpoints.restore(model)
+        if state is None:
+            self.save()
+            return False
+        self.epoch, self.step = state["epoch"], state["step"]
+        self._seconds_before = state["seconds"]
+        for path in self.folder.tables:
+            cut_table(path, state["tables"].get(path.name, 0))
+        if not state["has_candidate"]:  # of an evaluation that is repeated
+            self.candidate.unlink(missing_ok=True)
+        if self.batches and self.step == 0:
+            self._publish()
+        self._restored = state
+        return True
+
+    def fit(self, model, batches):
+        """Trains on what is left of the run.
+
+        Args:
+            model: the one that `open` was given.
+            batches: what `fit` takes; its first batch is number `self.batches` of the run.
+
+        Raises:
+            Stopped: after Ctrl-C or SIGTERM; the run is saved.
+        """
+        self._started = time.monotonic()
+        with self._signals:
+            if self.step == self.steps or self.epoch == self.epochs:
+                self._finish(model)
+            if self.epoch < self.epochs and not model.stop_training:
+                fit = self._fit or type(model).fit
+                fit(
+                    model,
+                    _one_after_another(batches),
+                    steps_per_epoch=self.steps,
+                    initial_epoch=self.epoch,
+                    epochs=self.epochs,
+                    callbacks=[self],
+                    verbose=0,
+                    shuffle=False,  # the batches are shuffled already
+                )
+
+    def _finish(self, model):
+        """Does what a run has left that was killed behind the last batch of an epoch."""
+        for callback in self.callbacks:
+            callback.set_model(model)
+        self.set_params({})
+        self.on_train_begin()
+        if self.step == self.steps:
+            self.on_epoch_begin(self.epoch)
+            results = model.get_metrics_result()
+            self.on_epoch_end(self.epoch, {name: float(v) for name, v in results.items()})
+        if self.epoch == self.epochs:
+            self._give_states()
+            model.optimizer.finalize_variable_values(model.trainable_weights)  # as `fit` does
+            self.on_train_end()
+
+    def set_model(self, model):
+        super().set_model(model)
+        self._trained = model  # on JAX, `self.model` costs a copy of all weights
+        for callback in self.callbacks:
+            callback.set_model(model)
+
+    def set_params(self, params):
+        own = {"epochs": self.epochs, "steps": self.steps, "verbose": self.verbose}
+        super().set_params({**params, **own})
+        for callback in self.callbacks:
+            callback.set_params(self.params)
+
+    def on_train_begin(self, logs=None):
+        if not self._is_begun:
+            self._call("on_train_begin", logs)
+        self._is_begun = True
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._offset = self.step
+        if not self.step:  # saved between two epochs
+            self._give_states()
+        self._call("on_epoch_begin", epoch, logs)
+        if self._restored:
+            set_metrics(self._trained, self._restored)
+            self._give_states()
+        self._signals.held = True
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self._call("on_train_batch_begin", batch + self._offset, logs)
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.step = batch + self._offset + 1
+        self._call("on_train_batch_end", self.step - 1, logs)
+        if self._trained.stop_training:
+            return
+        is_last = self.step == self.steps
+        if self._signals.received:
+            self.save()
+            self._publish_last()
+            raise Stopped(self._signals.received)
+        if self.save_every and self.batches % self.save_every == 0 and not is_last:
+            self.save()
+        if is_last and self._offset:  # Keras would wait for the batches before the offset
+            self._ends_early = self._trained.stop_training = True
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self._ends_early:
+            self._ends_early = self._trained.stop_training = False
+        is_sound = not self._trained.stop_training
+        if is_sound:
+            self.save()  # an evaluation takes long
+        self._signals.release()
+        self._call("on_epoch_end", epoch, logs)
+        if is_sound:
+            self.epoch, self.step = epoch + 1, 0
+            self.save()
+            self._publish()
+
+    def on_train_end(self, logs=None):
+        self._call("on_train_end", logs)
+
+    def save(self):
+        """Saves the run as it stands.
+
+        Raises:
+            OSError: if it cannot be written; what was saved before stays whole.
+        """
+        tables = [path for path in self.folder.tables if path.exists()]
+        for path in tables:
+            atomic.flush_to_disk(path)
+        # Before the first epoch callbacks have no state yet.
+        parts = self.parts if self._is_begun else {}
+        state = {
+            "epoch": self.epoch,
+            "step": self.step,
+            "batches": self.batches,
+            "seconds": self.seconds,
+            "tables": {path.name: path.stat().st_size for path in tables},
+            "has_candidate": self.candidate.exists(),
+            "parts": {name: part.get_state() for name, part in parts.items()},
+        }
+        self.checkpoints.save(self.model, state)
+
+    def _publish(self):
+        """Gives the weights of an epoch their names; doing it twice does no harm."""
+        if self.candidate.exists():
+            self.candidate.replace(self.folder.best_weights)
+        self._publish_last()
+
+    def _publish_last(self):
+        """Gives the weights of the last save their name, or the averages of them theirs."""
+        if has_averages(self._trained):
+            with averaged_weights(self.model):
+                atomic.save_weights(self.model, self.folder.last_weights)
+        else:
+            atomic.link(self.checkpoints.weights, self.folder.last_weights)
+
+    def _give_states(self):
+        for name, state in (self._restored or {}).get("parts", {}).items():
+            self.parts[name].set_state(state)
+        self._restored = None
+
+    def _call(self, method, *arguments):
+        for callback in self.callbacks:
+            getattr(callback, method)(*arguments)
+
+
+def _one_after_another(batches):
+    """Batches as a generator: Keras takes no epoch of a `PyDataset` that ends early."""
+    if not isinstance(batches, keras.utils.PyDataset):
+        return batches
+    end = batches.num_batches
+    return (batches[i] for i in (itertools.count() if end is None else range(end)))

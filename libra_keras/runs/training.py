@@ -1,0 +1,148 @@
+"""A training run from its config to its report: the order of it all."""
+
+import contextlib
+import sys
+from typing import Any
+
+import keras
+
+from libra_keras.data import DetectionData, training_batches
+from libra_keras.devices.determinism import make_deterministic
+from libra_keras.devices.strategies import Devices
+from libra_keras.runs import inputs, machine, report, resuming
+from libra_keras.runs.advising import at_start
+from libra_keras.runs.building import build, build_optimizer
+from libra_keras.runs.config import RunConfig, TrainConfig, settings
+from libra_keras.runs.defaults import rate_scaled_from, resolve
+from libra_keras.runs.fitting import Job, fit_and_report, follow
+from libra_keras.runs.resumable import Pace
+from libra_keras.runs.run import Run
+
+
+def train(
+    config: TrainConfig,
+    train: DetectionData | None = None,
+    val: DetectionData | None = None,
+    model: keras.Model | None = None,
+) -> Run:
+    """Trains a detector as `libra-keras train` does, and writes a run folder.
+
+    A run that was killed or interrupted goes on when it is called with the same arguments again.
+    Several devices, and what makes runs deterministic, must be chosen before the backend has
+    computed anything in this process.
+
+    Args:
+        config: `TrainConfig`; what is `None` in it comes from the defaults, see `resolve`.
+        train, val: `DetectionData` to learn from and to measure on, instead of those that
+            `config.data` names.
+        model: detector that is trained as it is, instead of one that `config.model` names, on the
+            devices that it was built on.
+
+    Returns:
+        `Run`. Its folder is `None` on a worker of a cluster that writes nothing.
+
+    Raises:
+        ValueError: if options contradict each other, or do not fit the data or the detector.
+        RuntimeError: if it is too late for the devices, or for determinism.
+        NonFiniteLoss: if a gradient or loss was not finite; the weights from before are saved.
+        Stopped: a `KeyboardInterrupt`, after Ctrl-C or SIGTERM; the run is saved.
+        OSError: if files cannot be written; what was saved before is whole.
+
+    Example:
+
+    ```python
+    from libra_keras import runs
+
+    config = runs.TrainConfig(
+        data=runs.DataConfig("my_photos"),
+        model=runs.ModelConfig("libra_faster_rcnn_resnet50"),
+        run=runs.RunConfig("runs/mine"),
+    )
+    run = runs.train(config)
+    print(run.metrics["AP"])
+    ```
+    """
+    config = inputs.named_after(resolve(config, model), train)
+    if config.run.deterministic:
+        make_deterministic(config.run.seed)  # JAX reads its flags when it looks for devices
+    devices = machine.chosen(config.devices, model)
+    with _folder(config, devices) as folder, devices:
+        machine.check_batch(config.schedule.batch, devices)
+        if devices.agreed(int(resuming.reads_as_before(config, folder))):
+            config = config.replace(data={"corners": "pixels"})
+        train, val = inputs.load_both(config.data, train, val)
+        _seed(config.run)
+        job = _prepare(config, train, val, devices, folder, model)
+        if folder is None:
+            follow(job)
+            return Run(None, job.model)
+        fit_and_report(job)
+        return Run(folder.path, job.model)
+
+
+def _folder(config, devices):
+    """The folder of the run where this process writes it; `None` elsewhere."""
+    return resuming.opened(config) if devices.is_chief else contextlib.nullcontext()
+
+
+def _seed(own: RunConfig):
+    # Building draws from the generators anew: what came before is not to matter.
+    (make_deterministic if own.deterministic else keras.utils.set_random_seed)(own.seed)
+
+
+def _prepare(config, train, val, devices: Devices, folder, given) -> Job:
+    """Builds and checks everything; then only the run folder is made."""
+    with devices.scope():
+        model, started_from = build(config, train, devices.batch_norm, given)
+    inputs.check_voc(config.data.voc, model)
+    train, val = inputs.with_given_proposals(config.data, train, val, model)
+    done = devices.agreed(folder.batches if folder else 0)
+    options = inputs.batch_options(config)
+    batches = training_batches(train, model.input_policy, start_step=done, **options)
+    inputs.tell_cache(batches.source)
+    steps = min(batches.source.steps_per_epoch, config.schedule.steps or sys.maxsize)
+    with devices.scope():
+        model.compile(build_optimizer(config, steps))
+    if folder:
+        record = _record(config, train, val, model, steps) | {"started_from": started_from}
+        _begin(folder, record, model, config)
+    return Job(
+        model=model,
+        batches=devices.share(batches, done),
+        source=batches.source,
+        val=val,
+        pace=Pace(steps, config.schedule.epochs, config.run.save_every),
+        devices=devices,
+        done=done,
+        eval_every=config.schedule.eval_every,
+        with_voc=inputs.wants_voc(config.data),
+        known=at_start(config, train, model) if folder else {},
+        folder=folder,
+    )
+
+
+def _begin(folder, record, model, config):
+    """Only here, where data and model are known to be good, may an earlier run go."""
+    if folder.goes_on:
+        resuming.check_record(folder, record)
+    folder.begin(record, model, config.run.overwrite)
+    what = f"{config.model.name or config.model.init or model.name} on {record['device']}"
+    print(
+        f"{what}: {report.describe(config, record['steps_per_epoch'])} -> {folder.path}", flush=True
+    )
+
+
+def _record(config, train, val, model, steps) -> dict[str, Any]:
+    """Everything that is needed to understand and repeat the run."""
+    return {
+        "config": config.to_dict(),
+        "settings": {**settings(config), "rate_scaled_from": rate_scaled_from(config)},
+        "device": machine.describe(),
+        "steps_per_epoch": steps,
+        "train": train.summary(),
+        "val": val.summary(),
+        "class_names": list(train.class_names),
+        "input_policy": model.input_policy.get_config(),
+        "parameters": model.count_params(),
+        "dtype_policy": model.dtype_policy.name,
+    }

@@ -1,0 +1,198 @@
+"""The verbs that use what `libra-keras train` wrote."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+from voc_folder import truncate, write_voc
+
+from libra_keras.cli import loading, main
+from libra_keras.data import shapes, voc
+from libra_keras.evaluation import METRICS
+
+GOOD = [[(5, 5, 40, 30)], [(10, 3, 30, 40)], [], [(1, 1, 64, 48)]]
+
+
+def test_evaluate_repeats_the_numbers_of_the_run(run_folder, damaged_voc, tmp_path, capsys):
+    to = tmp_path / "numbers.json"
+    arguments = ["evaluate", str(run_folder), str(damaged_voc), "--batch", "2"]
+    assert main([*arguments, "--proposals", "--to", str(to)]) == 0
+    out, err = capsys.readouterr()
+    assert "1 damaged image(s)" in err and "image_5.jpg" in err
+    assert all(f"{name} " in out for name in METRICS)
+    numbers = json.loads(to.read_text())["metrics"]
+    record = json.loads((run_folder / "metrics.json").read_text())["metrics"]
+    assert numbers["AP"] == pytest.approx(record["AP"], abs=1e-6)
+    assert 0 <= numbers["AR@100"] <= numbers["AR@1000"] <= 1
+
+
+def test_too_many_damaged_images_stop_the_evaluation_by_name(run_folder, tmp_path, capsys):
+    voc = write_voc(tmp_path / "voc", size=(96, 64), suffix="jpg", val=GOOD[:2])
+    names = truncate(voc, 0, 1)
+    assert main(["evaluate", str(run_folder), str(voc)]) == 1
+    err = capsys.readouterr().err
+    assert "libra-keras evaluate: Too many images are damaged:" in err
+    assert all(name in err for name in names)
+
+
+def test_evaluate_refuses_other_classes(run_folder, capsys):
+    assert main(["evaluate", str(run_folder), "shapes", "--split", "1"]) == 1
+    assert "It finds cat" in capsys.readouterr().err
+
+
+def test_evaluate_refuses_what_is_no_run(tmp_path, capsys):
+    assert main(["evaluate", str(tmp_path), "shapes"]) == 1
+    assert "model.json" in capsys.readouterr().err
+
+
+def test_predict_writes_pictures_and_numbers(run_folder, tmp_path, capsys):
+    photo = tmp_path / "scene.png"
+    Image.fromarray(shapes(1).read_image(0)).save(photo)
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no image")
+    to = tmp_path / "found"
+    arguments = [str(photo), str(broken), "--to", str(to), "--score", "0"]
+    assert main(["predict", str(run_folder / "model.keras"), *arguments]) == 1
+    assert "broken.png: not read" in capsys.readouterr().err
+    rows = json.loads((to / "detections.json").read_text())
+    assert [row["picture"] for row in rows] == ["scene.png"]
+    assert Image.open(to / "scene.png").size == (320, 320)
+    for found in rows[0]["detections"]:
+        assert 0 <= found["box"][0] < found["box"][2] <= 320 + 1e-3
+        assert found["name"] == "cat"
+
+
+def test_predict_does_not_write_over_originals(tmp_path, capsys):
+    photo = tmp_path / "a.png"
+    photo.write_bytes(b"precious")
+    assert main(["predict", "no_run", str(tmp_path), "--to", str(tmp_path / "x" / "..")]) == 1
+    assert "would overwrite" in capsys.readouterr().err
+    assert photo.read_bytes() == b"precious"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+@pytest.mark.parametrize("name", ["image_0.png", "detections.json"])
+def test_predict_replaces_its_own_files_alone(run_folder, tmp_path, capsys, name):
+    images = write_voc(tmp_path / "voc", train=GOOD, suffix="jpg") / "JPEGImages"
+    to = tmp_path / "found"
+    for _ in range(2):
+        assert main(["predict", str(run_folder), str(images), "--to", str(to)]) == 0
+    Image.new("RGB", (2, 2)).save(tmp_path / "mask.png")
+    (to / name).write_bytes((tmp_path / "mask.png").read_bytes() if "png" in name else b'{"a": 1}')
+    before = {file.name: file.read_bytes() for file in to.iterdir()}
+    capsys.readouterr()
+    assert main(["predict", str(run_folder), str(images), "--to", str(to)]) == 1
+    assert f"found/{name} is no output of an earlier predict" in capsys.readouterr().err
+    assert {file.name: file.read_bytes() for file in to.iterdir()} == before
+
+
+@pytest.mark.slow
+def test_names_that_are_long_or_no_text(run_folder, tmp_path):
+    """One is of 250 bytes, one of Latin-1; the terminal takes UTF-8 alone."""
+    photo = write_voc(tmp_path / "voc", train=GOOD[:1]) / "JPEGImages" / "image_0.png"
+    images, to = tmp_path / "images", tmp_path / "found"
+    images.mkdir()
+    for name in (b"a" * 246, b"caf\xe9", b"z"):
+        (images / os.fsdecode(name + b".png")).write_bytes(photo.read_bytes())
+    command = [sys.executable, "-m", "libra_keras", "predict", str(run_folder), str(images)]
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    done = subprocess.run([*command, "--to", str(to)], env=environment, capture_output=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    pictures = [row["picture"] for row in json.loads((to / "detections.json").read_text())]
+    assert pictures == ["a" * 200 + ".png", os.fsdecode(b"caf\xe9.png"), "z.png"]
+    assert all((to / name).is_file() for name in pictures)
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "propose"])
+def test_where_numbers_go_is_checked_first(tmp_path, capsys, verb):
+    (tmp_path / "a.jpg").write_text("")
+    (tmp_path / "b.json").mkdir()
+    more = ["--split", "4"]
+    for to, words in (("b.json", "must be a file"), ("a.jpg/b.json", "a.jpg is a file")):
+        assert main([verb, "no_run", "shapes", *more, "--to", str(tmp_path / to)]) == 1
+        assert words in capsys.readouterr().err
+
+
+def test_other_models_and_damaged_files_are_named(run_folder, tmp_path, capsys):
+    other, damaged = tmp_path / "other.keras", tmp_path / "damaged.keras"
+    keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]).save(other)
+    damaged.write_bytes((run_folder / "model.keras").read_bytes()[:5000])
+    run = shutil.copytree(run_folder, tmp_path / "run")
+    weights = run / "last.weights.h5"
+    weights.write_bytes(weights.read_bytes()[:5000])
+    said = {
+        other: "it is no detector, but a Sequential",
+        damaged: "it is damaged",
+        run: "truncated",
+    }
+    for path, words in said.items():
+        assert main(["evaluate", str(path), "shapes", "--split", "2"]) == 1
+        error = capsys.readouterr().err
+        assert f"{path} cannot be loaded: " in error and words in error
+
+
+def test_ctrl_c_keeps_what_was_found(tmp_path, monkeypatch):
+    class Detector:
+        def detect(self, file, score_threshold, exif_rotation):
+            if file.name == "image_1.png":
+                raise KeyboardInterrupt
+            none = np.zeros((0,))
+            return {"boxes": np.zeros((0, 4)), "scores": none, "labels": none, "names": []}
+
+    images = write_voc(tmp_path / "voc", train=GOOD) / "JPEGImages"
+    monkeypatch.setattr(loading, "load_run", lambda _: SimpleNamespace(model=Detector()))
+    to = tmp_path / "found"
+    assert main(["predict", "run", str(images), "--to", str(to)]) == 130
+    rows = json.loads((to / "detections.json").read_text())
+    assert [row["picture"] for row in rows] == ["image_0.png"]
+    assert sorted(path.name for path in to.iterdir()) == ["detections.json", "image_0.png"]
+
+
+def test_module_runs_as_a_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "libra_keras", "check-data", "shapes", "--split", "2"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "No findings." in done.stdout
+
+
+def test_a_home_that_the_shell_left_alone_is_expanded(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    write_voc(tmp_path / "voc", size=(96, 64), suffix="jpg", train=GOOD[:2])
+    assert main(["check-data", "~/voc", "--split", "train"]) == 0
+    assert "voc/train: 2 images" in capsys.readouterr().out
+    assert len(voc("~/voc", "train")) == 2
+    assert main(["predict", "~/run", "~/voc/JPEGImages", "--to", "~/found"]) == 1
+    assert str(tmp_path / "run") in capsys.readouterr().err and not (tmp_path / "~").exists()
+
+
+@pytest.mark.parametrize("score", ["50", "-1", "nan"])
+def test_scores_are_no_percentages(run_folder, tmp_path, capsys, score):
+    image = tmp_path / "scene.png"
+    Image.fromarray(shapes(1).read_image(0)).save(image)
+    command = ["predict", str(run_folder), str(image), "--to", str(tmp_path / "found")]
+    assert main([*command, f"--score={score}"]) == 1
+    assert "--score must be in 0..1" in capsys.readouterr().err
+    assert not (tmp_path / "found").exists()
+
+
+def test_photos_of_telephones_can_be_turned(run_folder, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by a quarter
+    photo = tmp_path / "photo.jpg"
+    Image.new("RGB", (60, 40), "gray").save(photo, exif=exif)
+    for options, size in (([], (60, 40)), (["--exif-rotation"], (40, 60))):
+        to = tmp_path / f"found{len(options)}"
+        assert main(["predict", str(run_folder), str(photo), "--to", str(to), *options]) == 0
+        with Image.open(to / "photo.png") as picture:
+            assert picture.size == size

@@ -1,0 +1,122 @@
+"""Sentences about numbers, and the callback that finds them in logs."""
+
+import math
+
+import numpy as np
+import pytest
+
+from libra_keras.runs import advice
+from libra_keras.runs.advisor import Advisor
+
+FINE = {"loss": 1.0, "class_loss": 0.6, "box_loss": 0.4, "positives": 20.0, "rpn_positives": 9.0}
+
+
+def test_a_term_drowns_others_above_nine_tenths():
+    assert advice.drowning_term({"a": 9.0, "b": 1.0}) is None
+    assert advice.drowning_term({"a": 9.1, "b": 0.9}).startswith("a is 91% of the loss (9.1 of 10)")
+    assert advice.drowning_term({"a": 5.0}) is None  # a region proposal's only term has no others
+    assert advice.drowning_term({"a": 0.0, "b": 0.0}) is None
+    assert advice.drowning_term({"a": math.nan, "b": 1.0}) is None  # another callback stops
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        advice.stalled_loss(2.0, 1.9),
+        advice.few_positives("positives", 1.0),
+        advice.few_positives("positives", math.nan),
+        advice.low_recall(0.5, 8),
+        advice.low_recall(math.nan, 8),
+        advice.high_rate(0.01, 0.0025),  # four times: people do that with success
+        advice.high_rate(1.0, None),
+        advice.too_many_objects([0, 100], 100),
+        advice.too_many_objects([], 100),
+    ],
+)
+def test_nothing_is_said_at_the_limits(said):
+    assert said is None
+
+
+def test_every_sentence_has_its_number():
+    assert "2 in the first steps of the run, 1.97 in the last" in advice.stalled_loss(2.0, 1.97)
+    assert "positives: 0.5 an image" in advice.few_positives("positives", 0.5)
+    assert "cover 49% of the objects of 8" in advice.low_recall(0.49, 8)
+    assert "1 of 2 images" in advice.too_many_objects([100, 101], 100)
+    assert "--learning-rate 0.02 is 8 times" in advice.high_rate(0.02, 0.0025)
+
+
+def test_overlaps_of_boxes_with_the_best_anchor():
+    anchors = np.array([[32.0, 32.0], [23.0, 45.0]])
+    # 16 * 16 / 32 * 32; the anchor itself; 23 * 32 / (32 * 32), a part of the first anchor
+    sizes = np.array([[16.0, 16.0], [32.0, 32.0], [23.0, 32.0], [23.0, 45.0]])
+    expected = [0.25, 1.0, 23 / 32, 1.0]
+    np.testing.assert_allclose(advice.best_overlaps(sizes, anchors), expected)
+    assert advice.unfitting_anchors(sizes, anchors) is None
+    assert "100% of the objects" in advice.unfitting_anchors(sizes[:1], anchors)
+
+
+def run(advisor, losses, epochs=1, **logs):
+    """Shows an advisor epochs of steps with these losses, as `fit` would: running means."""
+    advisor.set_params({"steps": len(losses), "epochs": epochs})
+    for epoch in range(epochs):
+        advisor.on_epoch_begin(epoch)
+        for batch in range(len(losses)):
+            advisor.on_train_batch_end(batch, {"loss": np.mean(losses[: batch + 1])})
+        advisor.on_epoch_end(epoch, {**FINE, "loss": np.mean(losses), **logs})
+    return advisor.warnings
+
+
+def test_a_sound_run_hears_nothing(capsys):
+    losses = np.linspace(2, 1, 24)
+    assert run(Advisor(["class_loss", "box_loss"], lambda: (0.9, 8)), losses, 2, val_AP=0.1) == {}
+    assert capsys.readouterr().err == ""
+
+
+def test_quarters_of_an_epoch_are_compared():
+    # The whole epoch's mean, 2.5, is below the first quarter's, 3; the last quarter's is not.
+    warnings = run(Advisor(), [3.0] * 6 + [2.0] * 12 + [3.0] * 6)
+    assert "3 in the first steps of the run, 3 in the last" in warnings["stalled"]["message"]
+    assert run(Advisor(), [3.0] * 16) == {}  # of so few steps, chance decides
+    assert run(Advisor(), [3.0] * 6 + [2.0] * 18) == {}
+
+
+def test_each_warning_comes_once_with_its_epoch(capsys):
+    calls = []
+
+    def recall():
+        calls.append(1)
+        return 0.25, 4
+
+    advisor = Advisor(["class_loss", "box_loss"], recall, {"rate": "Too high", "data": None})
+    logs = {"class_loss": 99.0, "positives": 0.1, "val_AP": 0.0}
+    warnings = run(advisor, [1.0], epochs=3, **logs)
+    assert [(name, value["epoch"]) for name, value in warnings.items()] == [
+        ("rate", 0),
+        ("losses", 1),
+        ("positives", 1),
+        ("recall", 1),
+    ]
+    assert capsys.readouterr().err.count("Warning: ") == 4
+    assert len(calls) == 1
+
+
+def test_recall_is_measured_when_an_evaluation_was():
+    warnings = run(Advisor(recall=lambda: 1 / 0), [1.0], val_AP=math.nan)  # never called
+    assert warnings == {}
+
+
+def test_a_resumed_run_goes_on(capsys):
+    losses = [2.0] * 24
+    whole = Advisor(at_start={"rate": "Too high"})
+    expected = run(whole, losses, 1)
+    first, second = Advisor(at_start={"rate": "Too high"}), Advisor(at_start={"rate": "Too high"})
+    for advisor, batches in ((first, range(19)), (second, range(19, 24))):
+        advisor.set_params({"steps": 24})
+        advisor.on_epoch_begin(0)
+        if advisor is second:
+            second.set_state(first.get_state())
+        for batch in batches:
+            advisor.on_train_batch_end(batch, {"loss": 2.0})
+    second.on_epoch_end(0, FINE | {"loss": 2.0})
+    assert second.warnings == expected
+    assert list(expected) == ["rate", "stalled"]

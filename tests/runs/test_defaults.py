@@ -1,0 +1,83 @@
+"""What a config becomes: defaults of the family, schedules, rates; and what is refused."""
+
+import pytest
+from configs import resolved
+
+from libra_keras import models
+from libra_keras.runs import DeviceConfig, ModelConfig, RunConfig, TrainConfig, resolve
+from libra_keras.runs.defaults import drop_fractions, family
+
+RESNET = ("--model", "faster_rcnn_resnet50")
+
+
+def test_every_constructor_can_be_trained():
+    for name in models.list():
+        config = resolve(TrainConfig(model=ModelConfig(name)))
+        assert config.model.name == name
+        small, dense = name.endswith("_small"), "retinanet" in name
+        assert config.schedule.learning_rate == (0.002 if small else 0.00125 if dense else 0.0025)
+        pretrained = not small and "resnext" not in name  # Keras has no weights of these
+        assert config.model.backbone_weights == ("imagenet" if pretrained else "none")
+        assert config.optimizer.name == ("adamw" if small else "sgd")
+
+
+def test_an_unknown_model_is_refused_with_the_nearest():
+    with pytest.raises(ValueError, match="'retinanet_resnet5' is unknown; did you .*_resnet50'?"):
+        family("retinanet_resnet5")
+
+
+def test_defaults_depend_on_the_model_and_rates_scale_with_the_batch():
+    small, large = resolved(), resolved(*RESNET, "--batch", "8")
+    assert small.model.backbone_weights == "none"
+    # 0.02 for 16 images, as the reference says
+    assert large.schedule.learning_rate == pytest.approx(0.01)
+    assert large.model.backbone_weights == "imagenet"
+
+
+@pytest.mark.parametrize("text", ["2", "0", "a,b", "1/0"])
+def test_drops_out_of_range_are_refused(text):
+    with pytest.raises(ValueError, match="--drops"):
+        drop_fractions(text)
+    with pytest.raises(ValueError, match="--drops"):
+        resolved("--drops", text)
+
+
+def test_a_schedule_leaves_no_choice():
+    with pytest.raises(ValueError, match="leave --epochs and --drops away"):
+        resolved("--schedule", "2x", "--epochs", "3", "--drops", "none")
+    with pytest.raises(ValueError, match="leave --epochs away"):
+        resolved("--schedule", "2x", "--epochs", "12")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--accumulate", "0"), "--accumulate and --steps must be at least 1"),
+        (("--steps", "0"), "--accumulate and --steps must be at least 1"),
+        (("--eval-every", "-1"), "--eval-every must be a number of epochs, or 0"),
+        (("--save-every", "-1"), "--save-every must be a number of steps, or 0"),
+        (("--optimizer", "sgd"), "needs --learning-rate and --weight-decay too.* are for adamw"),
+        (("--optimizer", "sgd", "--learning-rate", "1"), "sgd needs --weight-decay too"),
+        (("--clip-norm", "-1"), "--clip-norm must not be negative. Received: -1"),
+        (("--clip-norm", "nan"), "--clip-norm must not be negative. Received: nan"),
+        (("--ema", "1"), r"--ema must lie in \[0, 1\). Received: 1"),
+        (("--backbone-rate", "-1"), "--backbone-rate must not be negative"),
+        (("--freeze", "neck,backbone", "--backbone-rate", "0.1"), "--freeze names it"),
+        (("--devices", "2", "--cluster"), "--cluster takes all devices of every machine"),
+        (("--cache", "mine/images", "--to", "mine"), "--cache must not lie in the run folder mine"),
+    ],
+)
+def test_options_out_of_range_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        resolved(*arguments)
+
+
+def test_only_python_can_name_other_devices():
+    with pytest.raises(ValueError, match="--devices must be a number or all. Received: 'two'"):
+        resolve(TrainConfig(devices=DeviceConfig("two")))
+    assert resolve(TrainConfig(devices=DeviceConfig("all"))).devices.count == "all"
+
+
+def test_a_cache_beside_the_run_is_no_part_of_it():
+    config = TrainConfig(run=RunConfig("runs/mine")).replace(data={"cache": "runs/mine-images"})
+    assert resolve(config).data.cache == "runs/mine-images"

@@ -1,0 +1,71 @@
+"""The data of a run: Pascal VOC's AP, proposals from files, and the room of a cache."""
+
+import collections
+import dataclasses
+import shutil
+
+import keras
+import numpy as np
+import pytest
+from voc_folder import write_voc
+
+from libra_keras import data, models
+from libra_keras.data.image_cache import SPARE
+from libra_keras.data.loading import TrainingSource
+from libra_keras.runs import DataConfig
+from libra_keras.runs.inputs import add_given, load_both, tell_cache, wants_voc
+
+
+def test_data_in_vocs_form_have_its_ap(tmp_path):
+    folder = str(write_voc(tmp_path / "voc", val=[[(5, 5, 40, 30)]]))
+    expected = {folder: True, "shapes": False, "tfds:voc/2012": True, "tfds:coco/2017": False}
+    for source, is_voc in expected.items():
+        assert wants_voc(DataConfig(source)) == is_voc
+        assert wants_voc(DataConfig(source, voc=True))
+
+
+def test_classes_of_both_splits_are_matched_by_name(capsys):
+    """Tools give the same classes other ids in each split, or leave out those without a box."""
+    train = data.shapes(2)
+    names = train.class_names
+    part = dataclasses.replace(train, name="part", class_names=names[:2][::-1])
+    assert load_both(DataConfig(), train, part) == (train, part)
+    assert "part has 2 of the 6 classes to learn" in capsys.readouterr().out
+    other = dataclasses.replace(train, name="other", class_names=(*names[:5], "pear"))
+    with pytest.raises(ValueError, match="does not know 1 of the 6 classes of other: pear"):
+        load_both(DataConfig(), train, other)
+
+
+def test_proposals_go_to_fast_rcnn_only(tmp_path):
+    scenes = data.shapes(1)
+    own = [
+        {"image_id": e.image_id, "boxes": e.boxes, "scores": np.ones(len(e.boxes))}
+        for e in scenes.examples
+    ]
+    data.write_proposals(tmp_path / "a.npz", own)
+    fast, other = models.fast_rcnn_small(6), keras.Sequential()
+    given = add_given(scenes, tmp_path / "a.npz", fast)
+    assert given.max_proposals == scenes.max_boxes
+    assert add_given(given, None, fast) is given
+    assert add_given(scenes, None, other) is scenes
+    with pytest.raises(ValueError, match="needs --val FILE.*shapes/train.*libra-keras propose"):
+        add_given(scenes, None, fast, "--val")
+    with pytest.raises(ValueError, match="--val is for fast_rcnn models; a Sequential"):
+        add_given(scenes, tmp_path / "a.npz", other, "--val")
+
+
+@pytest.mark.usefixtures("roomy_disk")
+def test_the_room_that_is_missing_is_said(damaged_voc, tmp_path, monkeypatch, capsys):
+    read = data.voc(damaged_voc, "train").subset([0, 2])
+    source = TrainingSource(read, data.InputPolicy(64, 96), 2, cache=tmp_path)
+    tell_cache(source)
+    assert capsys.readouterr().out == f"cache: 3.7e-05 GB for 2 images in {tmp_path}\n"
+    usage = collections.namedtuple("usage", "free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(free=SPARE + 20_000))
+    tell_cache(source)
+    assert (
+        "only 2e-05 GB may be used: the rest is decoded in every epoch" in capsys.readouterr().out
+    )
+    source.cache.read(0)  # 64 * 96 * 3 + 64 bytes; as many are still to come
+    tell_cache(source)
+    assert "used" not in capsys.readouterr().out

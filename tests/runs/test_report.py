@@ -1,0 +1,49 @@
+"""What a run says: how it is going to learn, and its numbers as lines."""
+
+import pytest
+from configs import resolved
+
+from libra_keras.runs.report import describe, headline, metric_lines
+
+RESNET = ("--model", "faster_rcnn_resnet50")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rate", "said"),
+    [
+        ((), 0.0025, "learning rate 0.0025"),
+        (("--batch", "4"), 0.005, "learning rate 0.005 = 0.0025 x 4/2 images"),
+        (("--accumulate", "8"), 0.02, "learning rate 0.02 = 0.0025 x 16/2 images"),
+        (("--batch", "1"), 0.00125, "learning rate 0.00125 = 0.0025 x 1/2 images"),
+        (("--batch", "4", "--learning-rate", "0.01"), 0.01, "learning rate 0.01"),
+    ],
+)
+def test_what_the_rate_was_scaled_from_is_said(arguments, rate, said):
+    config = resolved(*RESNET, *arguments)
+    assert config.schedule.learning_rate == pytest.approx(rate)
+    assert describe(config, steps=100).endswith(said)
+
+
+def test_averages_longer_than_the_run_are_said():
+    config = resolved("--ema", "0.99", "--epochs", "1", "--accumulate", "2")
+    assert describe(config, steps=202).endswith(
+        "averages that are 37% the first update's weights at the end"
+    )
+    assert "averages" not in describe(config, steps=2002)
+
+
+def test_lines_of_voc():
+    metrics = {"AP": 0.5, "AP/cat": 0.5, "VOC_AP50_07": 0.75, "VOC_AP50_area": 0.8}
+    metrics |= {"VOC_AP50_07/cat": float("nan"), "VOC_AP50_area/cat": 0.8}
+    assert metric_lines(metrics).splitlines() == [
+        "AP 0.500",
+        "VOC_AP50_07 0.750  VOC_AP50_area 0.800",
+        "  AP of cat  0.500  VOC_AP50_07 -  VOC_AP50_area 0.800",
+    ]
+
+
+def test_recall_is_reported_where_there_is_no_ap():
+    metrics = {"AR@100": 0.5, "AR@300": 0.75, "AR_small@300": float("nan")}
+    assert headline(metrics) == "AR@100 0.500  AR@300 0.750"
+    assert metric_lines(metrics) == "AR@100 0.500  AR@300 0.750  AR_small@300 -"
+    assert headline({"AP": 1, "AP50": 1, "AP_small": 1, **metrics}).startswith("AP 1.000")

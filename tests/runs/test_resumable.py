@@ -1,0 +1,285 @@
+"""A run that is killed at any moment and started again equals one that was not, bit for bit."""
+
+import itertools
+import math
+import signal
+
+import keras
+import numpy as np
+import pytest
+
+from libra_keras.files import atomic
+from libra_keras.runs.checkpoints import Checkpoints
+from libra_keras.runs.folder import RunFolder
+from libra_keras.runs.resumable import Pace, ResumableFit
+from libra_keras.runs.signals import Stopped
+from libra_keras.training import (
+    SGD,
+    LearningRateLogger,
+    StepLogger,
+    StopOnNonFinite,
+    WarmupMultiStep,
+)
+from libra_keras.training.averages import averaged_weights
+
+STEPS, EPOCHS = 5, 3
+
+
+class Killed(BaseException):
+    """What no handler in between catches."""
+
+
+class Evaluation(keras.callbacks.Callback):
+    """Stands for an evaluation: the second epoch is the best."""
+
+    def __init__(self):
+        super().__init__()
+        self.best = -math.inf
+        self.candidate = None
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["val_AP"] = (0.1, 0.3, 0.2)[epoch]
+        if logs["val_AP"] > self.best:
+            self.best = logs["val_AP"]
+            atomic.save_weights(self.model, self.candidate)
+
+    def get_state(self):
+        return {"best": self.best}
+
+    def set_state(self, state):
+        self.best = state["best"]
+
+
+class MortalFit(ResumableFit):
+    """Dies before its `die_at`-th act; an act is one call of the callbacks, or one file."""
+
+    def __init__(self, *args, die_at=None, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.die_at = die_at
+        self.acts = 0
+
+    def _act(self, act, *arguments):
+        self.acts += 1
+        if self.acts == self.die_at:
+            raise Killed
+        return act(*arguments)
+
+    def _call(self, method, *arguments):
+        for callback in self.callbacks:
+            self._act(getattr(callback, method), *arguments)
+
+    def save(self):
+        self._act(super().save)
+
+    def _publish(self):
+        self._act(super()._publish)
+
+
+def make_model(**options):
+    keras.utils.set_random_seed(1)
+    layers = [keras.Input((2,)), keras.layers.BatchNormalization(), keras.layers.Dense(1)]
+    model = keras.Sequential(layers)
+    rate = WarmupMultiStep(0.1, warmup_steps=4, drops=(11,))
+    model.compile(SGD(rate, **options), "mse")
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def batches_from(number):
+    for batch in itertools.count(number):
+        x = np.random.default_rng(batch).normal(size=(4, 2)).astype("float32")
+        yield x, x[:, :1]
+
+
+def make_run(path, callbacks=(), save_every=2, **options):
+    folder, evaluation = RunFolder(path), Evaluation()
+    log, steps = folder.tables
+    loggers = [
+        LearningRateLogger(),
+        keras.callbacks.CSVLogger(log, append=True),
+        StepLogger(steps, every=3, append=True),
+    ]
+    pace = Pace(STEPS, EPOCHS, save_every)
+    run = MortalFit(folder, [*callbacks, evaluation, *loggers], pace, **options)
+    evaluation.candidate = run.candidate
+    return run
+
+
+class Numbered(keras.utils.PyDataset):
+    """The same batches, asked for by their number, as of our data sets on JAX and PyTorch."""
+
+    num_batches = None
+
+    def __init__(self, first):
+        super().__init__()
+        self.first = first
+
+    def __getitem__(self, index):
+        return next(batches_from(self.first + index))
+
+
+def train(folder, callbacks=(), optimizer=None, batches=batches_from, **options):
+    run, model = make_run(folder, callbacks, **options), make_model(**(optimizer or {}))
+    run.open(model)
+    run.fit(model, batches(run.batches))
+    return run
+
+
+def result(folder, **optimizer):
+    """All that a run leaves: weights and optimizer of the last and the best epoch, and tables."""
+    found = {name: (folder / name).read_text() for name in ("log.csv", "steps.csv")}
+    for name in ("last.weights.h5", "best.weights.h5"):
+        model = make_model(**optimizer)
+        model.load_weights(folder / name)
+        variables = [*model.variables, *model.optimizer.variables]
+        found[name] = [keras.ops.convert_to_numpy(v).tolist() for v in variables]
+    return found
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    train(folder, save_every=0)
+    return result(folder)
+
+
+def test_tables_of_a_run(expected):
+    rows = expected["log.csv"].strip().split("\n")
+    assert [row.split(",")[0] for row in rows] == ["epoch", "0", "1", "2"]
+    rows = expected["steps.csv"].strip().split("\n")
+    assert [row.split(",")[1:3] for row in rows[1:]] == [
+        [f"{i}", f"{i + 2}"] for i in range(1, 15, 3)
+    ]
+
+
+@pytest.mark.parametrize(
+    "kills",
+    [(58, 3, 40, 25), pytest.param((40, 3, 25, 33, 18, 35, 29, 12), marks=pytest.mark.slow)],
+)
+def test_kills_one_after_the_other(tmp_path, expected, kills):
+    for die_at in kills:
+        with pytest.raises(Killed):
+            train(tmp_path, die_at=die_at)
+    train(tmp_path)
+    assert result(tmp_path) == expected
+
+
+def test_batches_that_are_asked_for_by_their_number(tmp_path, expected):
+    with pytest.raises(Killed):
+        train(tmp_path, batches=Numbered, die_at=40)
+    assert Checkpoints(tmp_path / "checkpoints").read()["step"]  # in the middle of an epoch
+    train(tmp_path, batches=Numbered)
+    assert result(tmp_path) == expected
+
+
+class Predict(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        with averaged_weights(self.model):
+            self.model.predict(np.ones((1, 2), "float32"), verbose=0)
+
+
+def test_averages_go_on_too(tmp_path):
+    options = {"use_ema": True, "gradient_accumulation_steps": 2}
+    train(tmp_path / "whole", [Predict()], options)
+    with pytest.raises(Killed):
+        train(tmp_path / "killed", [Predict()], options, save_every=1, die_at=47)
+    run = train(tmp_path / "killed", [Predict()], options)
+    assert run.batches == STEPS * EPOCHS
+    expected = result(tmp_path / "whole", **options)
+    assert result(tmp_path / "killed", **options) == expected
+
+
+@pytest.mark.slow
+def test_a_kill_before_any_act(tmp_path, expected):
+    acts = train(tmp_path / "whole").acts
+    assert acts > 100
+    for die_at in range(1, acts + 1, 5):  # all of them take three minutes
+        folder = tmp_path / str(die_at)
+        with pytest.raises(Killed):
+            train(folder, die_at=die_at)
+        train(folder)
+        assert result(folder) == expected, die_at
+    train(folder)  # nothing is left to do
+    assert result(folder) == expected
+
+
+class Interrupt(keras.callbacks.Callback):
+    def __init__(self, epoch, batch, signum):
+        super().__init__()
+        self.moment = epoch, batch
+        self.signum = signum
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if (self._epoch, batch) == self.moment:
+            signal.raise_signal(self.signum)
+
+
+@pytest.mark.parametrize(
+    "signum", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
+def test_signals_wait_for_the_step_and_save(tmp_path, expected, capsys, signum):
+    handlers = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(Stopped) as stopped:
+        train(tmp_path, [Interrupt(1, 2, signum)], save_every=0)
+    assert stopped.value.status == 128 + signum
+    assert "Stops after this step" in capsys.readouterr().err
+    assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert Checkpoints(tmp_path / "checkpoints").read()["batches"] == STEPS + 3
+    train(tmp_path)
+    assert result(tmp_path) == expected
+
+
+def test_a_signal_behind_the_last_step_of_an_epoch_waits_for_no_evaluation(
+    tmp_path, expected, monkeypatch
+):
+    save, ended = Checkpoints.save, []
+
+    def interrupted(self, model, state):
+        save(self, model, state)
+        if state["step"] == STEPS:
+            signal.raise_signal(signal.SIGINT)
+
+    class Evaluation(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            ended.append(epoch)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Checkpoints, "save", interrupted)
+        with pytest.raises(Stopped):
+            train(tmp_path, [Evaluation()], save_every=0)
+    assert not ended and Checkpoints(tmp_path / "checkpoints").read()["batches"] == STEPS
+    train(tmp_path)
+    assert result(tmp_path) == expected
+
+
+def test_a_stopped_run_gives_its_averages_the_name_of_the_last_weights(tmp_path):
+    options = {"use_ema": True}
+    with pytest.raises(Stopped):
+        train(tmp_path, [Interrupt(1, 2, signal.SIGINT)], options)
+    model, own = make_model(**options), make_model(**options)
+    model.load_weights(tmp_path / "last.weights.h5")
+    averages = model.optimizer._model_variables_moving_average
+    for variable, average in zip(model.trainable_variables, averages, strict=True):
+        np.testing.assert_array_equal(*map(keras.ops.convert_to_numpy, (variable, average)))
+    own.load_weights(Checkpoints(tmp_path / "checkpoints").weights)
+    assert not np.array_equal(model.layers[1].get_weights()[0], own.layers[1].get_weights()[0])
+
+
+def test_a_run_that_was_stopped_over_a_number_is_not_saved(tmp_path, capsys):
+    """It goes on before the bad batch, whose number the message has right."""
+
+    def bad():
+        for number, (x, y) in enumerate(batches_from(run.batches), run.batches):
+            yield x, y * (np.nan if number == STEPS + 3 else 1)
+
+    for save_every in (2, 0):
+        guard = StopOnNonFinite(lambda epoch, step: [f"{epoch}_{step}.jpg"])
+        run, model = make_run(tmp_path, [guard], save_every=save_every), make_model()
+        run.open(model)
+        run.fit(model, bad())
+        assert "epoch 2, step 4: a gradient" in guard.failure
+        assert "Files of the batch: 1_3.jpg." in guard.failure
+        assert Checkpoints(tmp_path / "checkpoints").read()["batches"] == STEPS + 3

@@ -1,0 +1,154 @@
+"""Which run goes on, which begins anew, and what is refused; nothing is trained here."""
+
+import contextlib
+
+import pytest
+from configs import resolved
+
+from libra_keras.cli import main
+from libra_keras.runs import resuming
+from libra_keras.runs.config import settings
+from libra_keras.runs.folder import RunFolder
+
+FIRST = ["shapes", "--epochs", "3"]
+RECORD = {"train": "shapes/train: 9 images", "steps_per_epoch": 4, "class_names": ["cat"]}
+
+
+def unfinished(path, *arguments):
+    """A folder as a run leaves it that is killed after six batches."""
+    folder = RunFolder.create(path)
+    folder.write_config({"settings": settings(resolved(*arguments)), **RECORD})
+    folder.checkpoints.state_file.write_text('{"batches": 6}')
+    return folder
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_same_command_goes_on(here):
+    unfinished("mine", *FIRST)
+    with resuming.opened(resolved(*FIRST, "--to", "mine", "--save-every", "7")) as folder:
+        assert folder.goes_on and folder.batches == 6
+
+
+def test_another_setting_is_named(here, capsys):
+    unfinished("mine", *FIRST)
+    assert main(["train", "shapes", "--epochs", "4", "--seed", "1", "--to", "mine"]) == 1
+    err = capsys.readouterr().err
+    assert "unfinished run with other settings: --epochs 3 there, 4 here, --seed 0 there, 1" in err
+    assert "--overwrite" in err
+    with resuming.opened(resolved("shapes", "--to", "mine", "--overwrite")) as folder:
+        assert not folder.goes_on and folder.batches == 0
+
+
+def test_a_command_with_overwrite_goes_on_with_its_own_run(here):
+    """As a scheduler repeats it; any other command begins anew."""
+    command = [*FIRST, "--to", "mine", "--overwrite"]
+    unfinished("mine", *FIRST, "--to", "mine")
+    with resuming.opened(resolved(*command)) as folder:
+        assert not folder.goes_on
+        RunFolder.create("mine", overwrite=True)
+    unfinished("mine", *command)
+    with resuming.opened(resolved(*command)) as folder:
+        assert folder.goes_on and folder.batches == 6
+    with resuming.opened(resolved(*command, "--seed", "1")) as folder:
+        assert not folder.goes_on
+    with resuming.opened(resolved(*FIRST, "--to", "mine")) as folder:
+        assert folder.goes_on
+
+
+@pytest.mark.parametrize("name", ["train", "steps_per_epoch", "class_names"])
+def test_other_data_are_refused(here, name):
+    unfinished("mine", *FIRST)
+    with resuming.opened(resolved(*FIRST, "--to", "mine")) as folder:
+        with pytest.raises(ValueError, match=f"cannot go on: its {name} was"):
+            resuming.check_record(folder, {**RECORD, name: "another"})
+        resuming.check_record(folder, RECORD)
+
+
+def test_without_to_the_newest_equal_run_goes_on(here):
+    unfinished("runs/libra_faster_rcnn_small-shapes-1", *FIRST)
+    unfinished("runs/libra_faster_rcnn_small-shapes-2", *FIRST)
+    unfinished("runs/libra_faster_rcnn_small-shapes-10", "shapes", "--epochs", "9")
+    with resuming.opened(resolved(*FIRST)) as folder:
+        assert folder.path.name.endswith("-2")
+        with resuming.opened(resolved(*FIRST)) as other:  # the same command in another window
+            assert other.path.name.endswith("-1")
+    with resuming.opened(resolved("shapes", "--epochs", "5")) as folder:
+        assert folder.path.name.endswith("-11") and not folder.goes_on
+        assert not folder.path.exists()
+
+
+def test_a_number_that_was_taken_meanwhile_is_not_used(here, monkeypatch):
+    monkeypatch.setattr(RunFolder, "write_architecture", lambda *_: None)
+    with resuming.opened(resolved(*FIRST)) as folder:
+        assert folder.path.name.endswith("-1")
+        unfinished("runs/libra_faster_rcnn_small-shapes-1", *FIRST)
+        monkeypatch.setattr(type(folder.checkpoints), "check_space", lambda *_: None)
+        folder.begin(RECORD, model=None)
+        assert folder.path.name.endswith("-2") and (folder.path / "config.json").exists()
+        assert folder.checkpoints.folder.parent == folder.path
+        with pytest.raises(ValueError, match="Another process is training in .*-2"):
+            RunFolder(folder.path).hold()
+    RunFolder(folder.path).hold()
+
+
+def test_a_folder_that_is_in_use_is_refused(here):
+    unfinished("mine", *FIRST)
+    with resuming.opened(resolved(*FIRST, "--to", "mine")):
+        with pytest.raises(ValueError, match="Another process is training in mine"):
+            with resuming.opened(resolved(*FIRST, "--to", "mine")):
+                pass
+        with pytest.raises(ValueError, match="Another process"):
+            RunFolder.create("mine", overwrite=True)
+    assert (here / "mine" / "config.json").exists()
+
+
+def test_a_complete_run_is_kept(here, capsys):
+    folder = unfinished("mine", *FIRST)
+    (folder.path / "log.csv").write_text("epoch\n")
+    folder.checkpoints.clear()
+    assert main(["train", *FIRST, "--to", "mine"]) == 1
+    assert "mine is not empty. Choose another with --to" in capsys.readouterr().err
+
+
+def test_a_finished_run_says_how_it_goes_further(here, capsys):
+    folder = unfinished("mine", *FIRST)
+    folder.write_json("metrics.json", {})
+    folder.checkpoints.clear()
+    assert main(["train", "shapes", "--epochs", "9", "--to", "mine"]) == 1
+    assert "a finished run; to train further from its weights: --init mine" in (
+        capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize("left", [[], ["config.json"], ["config.json", ".unfinished.model.json"]])
+def test_a_run_that_had_hardly_begun_begins_anew(here, left):
+    folder = RunFolder.create("mine")
+    (folder.checkpoints.folder / ".unfinished.step-0.weights.h5").write_text("half")
+    for name in left:
+        (folder.path / name).write_text("")
+    with resuming.opened(resolved(*FIRST, "--to", "mine")) as found:
+        assert not found.goes_on
+    RunFolder.create("mine")
+    assert not any(folder.checkpoints.folder.iterdir())
+
+
+def test_settings_of_an_earlier_version_are_equal_where_they_were_not_known():
+    assert not resuming.differences({"epochs": 2}, {"epochs": 2, "a_new_one": 5})
+
+
+def test_damaged_state(here, capsys):
+    unfinished("mine", *FIRST).checkpoints.state_file.write_text("{")
+    assert main(["train", *FIRST, "--to", "mine"]) == 1
+    assert "state.json is damaged" in capsys.readouterr().err
+
+
+def test_errors_that_are_not_about_the_disk_pass(here):
+    with pytest.raises(KeyError, match="no boxes"), resuming.disk_explained(here):
+        raise KeyError("no boxes")
+    with contextlib.suppress(OSError), resuming.disk_explained(here):
+        raise PermissionError("Permission denied: photo.jpg")
