@@ -44,10 +44,10 @@ def build(options):
     import keras
 
     import libra_keras as lk
-    from libra_keras.cli.runs import load_detector
+    from libra_keras import runs
 
     if options.run:
-        return load_detector(options.run)
+        return runs.open(options.run).model
     sides = sorted(map(int, options.size.split("x")))
     keras.utils.set_random_seed(0)
     policy = lk.data.InputPolicy(*sides)

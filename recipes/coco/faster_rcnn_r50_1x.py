@@ -14,33 +14,13 @@ import sys
 
 import experiment
 
-from libra_keras.data import InputPolicy
-from libra_keras.layers import FeaturePyramid
-from libra_keras.models import BoxHead, FasterRCNN, RPNHead
-from libra_keras.samplers import RandomSampler
+from libra_keras.runs import ModelConfig, ScheduleConfig, TrainConfig
 
-SCHEDULE = experiment.Schedule(epochs=12, drops=(8, 11), learning_rate=0.02)
-
-
-def trunk(weights):
-    """Returns the backbone, and the normalisation of images that its weights want."""
-    return experiment.imagenet_resnet(50, weights)
-
-
-def build(num_classes, backbone, **options):
-    """Returns the detector for `num_classes` classes on top of `backbone`."""
-    return FasterRCNN(
-        backbone=backbone,
-        neck=[FeaturePyramid(256)],
-        rpn=RPNHead(sampler=RandomSampler(256, positive_fraction=0.5)),
-        box_head=BoxHead(
-            num_classes,
-            sampler=RandomSampler(512, positive_fraction=0.25),
-        ),
-        input_policy=InputPolicy(short_side=800, long_side=1333),
-        **options,
-    )
-
+CONFIG = TrainConfig(
+    data=experiment.TRAIN2017,
+    model=ModelConfig("faster_rcnn_resnet50"),
+    schedule=ScheduleConfig(schedule="1x", batch=16),
+)
 
 if __name__ == "__main__":
-    sys.exit(experiment.main(build, trunk, SCHEDULE, __doc__))
+    sys.exit(experiment.main(CONFIG, __doc__))

@@ -14,37 +14,13 @@ import sys
 
 import experiment
 
-from libra_keras.data import InputPolicy
-from libra_keras.layers import BalancedFeaturePyramid, FeaturePyramid
-from libra_keras.losses import BalancedL1Loss
-from libra_keras.models import BoxHead, FasterRCNN, RPNHead
-from libra_keras.samplers import CombinedSampler, RandomSampler
+from libra_keras.runs import ModelConfig, ScheduleConfig, TrainConfig
 
-SCHEDULE = experiment.Schedule(epochs=12, drops=(8, 11), learning_rate=0.02)
-
-
-def trunk(weights):
-    """Returns the backbone, and the normalisation of images that its weights want."""
-    return experiment.imagenet_resnet(101, weights)
-
-
-def build(num_classes, backbone, **options):
-    """Returns the detector for `num_classes` classes on top of `backbone`."""
-    return FasterRCNN(
-        backbone=backbone,
-        neck=[FeaturePyramid(256), BalancedFeaturePyramid(2, refiner="non_local")],
-        rpn=RPNHead(
-            sampler=RandomSampler(256, positive_fraction=0.5, max_negatives_per_positive=5)
-        ),
-        box_head=BoxHead(
-            num_classes,
-            sampler=CombinedSampler.preset("mmdet", num=512, positive_fraction=0.25),
-            box_loss=BalancedL1Loss(alpha=0.5, gamma=1.5),
-        ),
-        input_policy=InputPolicy(short_side=800, long_side=1333),
-        **options,
-    )
-
+CONFIG = TrainConfig(
+    data=experiment.TRAIN2017,
+    model=ModelConfig("libra_faster_rcnn_resnet101"),
+    schedule=ScheduleConfig(schedule="1x", batch=16),
+)
 
 if __name__ == "__main__":
-    sys.exit(experiment.main(build, trunk, SCHEDULE, __doc__))
+    sys.exit(experiment.main(CONFIG, __doc__))

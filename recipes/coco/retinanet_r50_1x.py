@@ -14,32 +14,13 @@ import sys
 
 import experiment
 
-from libra_keras.data import InputPolicy
-from libra_keras.layers import FeaturePyramid
-from libra_keras.models import RetinaHead, RetinaNet
+from libra_keras.runs import ModelConfig, ScheduleConfig, TrainConfig
 
-SCHEDULE = experiment.Schedule(epochs=12, drops=(8, 11), learning_rate=0.01)
-
-
-def trunk(weights):
-    """Returns the backbone, and the normalisation of images that its weights want."""
-    return experiment.imagenet_resnet(50, weights)
-
-
-def build(num_classes, backbone, **options):
-    """Returns the detector for `num_classes` classes on top of `backbone`."""
-    return RetinaNet(
-        backbone=backbone,
-        neck=[
-            FeaturePyramid(256, start_level=1, extra_levels="on_input"),
-        ],
-        head=RetinaHead(
-            num_classes,
-        ),
-        input_policy=InputPolicy(short_side=800, long_side=1333),
-        **options,
-    )
-
+CONFIG = TrainConfig(
+    data=experiment.TRAIN2017,
+    model=ModelConfig("retinanet_resnet50"),
+    schedule=ScheduleConfig(schedule="1x", batch=16),
+)
 
 if __name__ == "__main__":
-    sys.exit(experiment.main(build, trunk, SCHEDULE, __doc__))
+    sys.exit(experiment.main(CONFIG, __doc__))

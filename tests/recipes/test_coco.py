@@ -1,7 +1,6 @@
-"""The COCO recipes: what separates baseline and Libra, and that each of them trains."""
+"""The COCO recipes: what they train, that it is what the command trains, and that each does."""
 
-import argparse
-import difflib
+import dataclasses
 import importlib.util
 import json
 import shutil
@@ -11,35 +10,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from libra_keras import data
-from libra_keras.backbones import ResNet
+from libra_keras import data, runs
+from libra_keras.cli import parser
+from libra_keras.cli.options import config_of
+from libra_keras.models.constructors.parts import NETWORKS
 
 FOLDER = Path(__file__).parents[2] / "recipes" / "coco"
-RECIPES = sorted(file.stem for file in FOLDER.glob("*_[12]x.py"))
-PAIRS = {
-    "faster_rcnn_r50_1x": {
-        "-": [
-            "neck=[FeaturePyramid(256)],",
-            "rpn=RPNHead(sampler=RandomSampler(256, positive_fraction=0.5)),",
-            "sampler=RandomSampler(512, positive_fraction=0.25),",
-        ],
-        "+": [
-            'neck=[FeaturePyramid(256), BalancedFeaturePyramid(2, refiner="non_local")],',
-            "rpn=RPNHead(",
-            "sampler=RandomSampler(256, positive_fraction=0.5, max_negatives_per_positive=5)",
-            "),",
-            'sampler=CombinedSampler.preset("mmdet", num=512, positive_fraction=0.25),',
-            "box_loss=BalancedL1Loss(alpha=0.5, gamma=1.5),",
-        ],
-    },
-    "retinanet_r50_1x": {
-        "-": [],
-        "+": [
-            'BalancedFeaturePyramid(1, refiner="non_local"),',
-            "box_loss=BalancedL1Loss(alpha=0.5, gamma=1.5, beta=0.11),",
-        ],
-    },
+NAMES = {
+    "faster_rcnn_r50_1x": "faster_rcnn_resnet50",
+    "libra_faster_rcnn_r101_1x": "libra_faster_rcnn_resnet101",
+    "libra_faster_rcnn_r101_2x": "libra_faster_rcnn_resnet101",
+    "libra_faster_rcnn_r50_1x": "libra_faster_rcnn_resnet50",
+    "libra_faster_rcnn_x101_64x4d_1x": "libra_faster_rcnn_resnext101_64x4d",
+    "libra_retinanet_r50_1x": "libra_retinanet_resnet50",
+    "retinanet_r50_1x": "retinanet_resnet50",
 }
+SIZES = {"short_side": 128, "long_side": 128, "backbone_weights": "none"}
 
 
 @pytest.fixture
@@ -57,92 +43,68 @@ def recipe(monkeypatch):
     sys.modules.pop("experiment", None)
 
 
-def code_lines(name):
-    """The lines of a recipe below its docstring and imports."""
-    text = (FOLDER / f"{name}.py").read_text()
-    return [line.strip() for line in text[text.index("SCHEDULE") :].splitlines()]
+@pytest.fixture
+def narrow(monkeypatch):
+    for name in NETWORKS:
+        monkeypatch.setitem(NETWORKS, name, {"depth": 18, "width": 8})
 
 
 def test_all_seven_are_here():
-    assert RECIPES == [
-        "faster_rcnn_r50_1x",
-        "libra_faster_rcnn_r101_1x",
-        "libra_faster_rcnn_r101_2x",
-        "libra_faster_rcnn_r50_1x",
-        "libra_faster_rcnn_x101_64x4d_1x",
-        "libra_retinanet_r50_1x",
-        "retinanet_r50_1x",
-    ]
+    assert sorted(file.stem for file in FOLDER.glob("*_[12]x.py")) == sorted(NAMES)
 
 
-@pytest.mark.parametrize("name", RECIPES)
-def test_recipes_are_short_and_say_what_they_reproduce(name):
+@pytest.mark.parametrize("name", NAMES)
+def test_recipes_are_notes_that_say_what_they_reproduce(name):
     text = (FOLDER / f"{name}.py").read_text()
-    assert len(text.splitlines()) < 80
+    assert len(text.splitlines()) < 32
     header = text.split('"""')[1]
     assert "Pang et al." in header and f"python recipes/coco/{name}.py" in header
 
 
-@pytest.mark.parametrize("name", PAIRS)
-def test_baseline_and_libra_differ_in_the_balances_alone(name):
-    difference = list(difflib.ndiff(code_lines(name), code_lines(f"libra_{name}")))
-    found = {sign: [d[2:] for d in difference if d[0] == sign] for sign in "-+"}
-    assert found == PAIRS[name]
+@pytest.mark.parametrize(("name", "detector"), NAMES.items())
+def test_a_recipe_is_the_command_of_the_reference(name, detector, recipe, monkeypatch):
+    """16 images a step, 12 or 24 epochs, no image without a box: one code path with the command."""
+    module, schedule = recipe(name), name[-2:]
+    monkeypatch.setattr(sys, "argv", ["recipe", "coco", "--to", "run"])
+    config = module.experiment.given(module.CONFIG, "")
+    config = config.replace(devices={"count": None}, model={"backbone_weights": "none"})
+    command = f"train coco --to run --model {detector} --schedule {schedule} --batch 16"
+    command += " --train-split train2017 --val-split val2017 --drop-empty --backbone-weights none"
+    assert config == config_of(parser().parse_args(command.split()))
+    resolved = runs.resolve(config)
+    assert resolved.schedule.learning_rate == pytest.approx(0.01 if "retina" in name else 0.02)
+    assert resolved.schedule.epochs == {"1x": 12, "2x": 24}[schedule]
+    assert (resolved.optimizer.weight_decay, resolved.schedule.warmup_steps) == (1e-4, 500)
 
 
-def test_depth_and_schedule_are_all_that_varies_among_the_libra_recipes():
-    base = code_lines("libra_faster_rcnn_r50_1x")
-    for name in RECIPES:
-        if not name.startswith("libra_faster") or name == "libra_faster_rcnn_r50_1x":
-            continue
-        changed = [d[2:] for d in difflib.ndiff(base, code_lines(name)) if d[0] == "+"]
-        assert len(changed) in (1, 2), (name, changed)
-        allowed = ("return experiment.imagenet_resnet(101", "return experiment.resnext(101, 64, 4")
-        assert all(line.startswith((*allowed, "SCHEDULE")) for line in changed)
+def test_options_that_the_command_line_gives(recipe, monkeypatch):
+    module = recipe("libra_faster_rcnn_r50_1x")
+    given = "coco --to run --batch 4 --epochs 9 --skip-bad --precision mixed_bfloat16 --seed 2"
+    monkeypatch.setattr(sys, "argv", ["recipe", *given.split()])
+    config = module.experiment.given(module.CONFIG, "")
+    assert config.devices.count == "all" and config.data.skip_bad
+    assert (config.run.seed, config.model.precision) == (2, "mixed_bfloat16")
+    # The rate drops after epoch 8, as in 12 epochs.
+    assert (config.schedule.epochs, config.schedule.drops) == (9, "8/9")
+    assert module.experiment.shortened(module.CONFIG, 3).schedule.drops == "none"
+    assert runs.resolve(config).schedule.learning_rate == 0.005
 
 
-def run(module, tmp_path, train_data, val_data, width=8):
-    """Two steps with a narrow backbone at 128 px; returns what the run wrote."""
-    options = argparse.Namespace(
-        batch=2,
-        steps=2,
-        epochs=1,
-        eval_every=1,
-        seed=0,
-        to=str(tmp_path / "run"),
-        overwrite=False,
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_two_steps_on_drawn_scenes(name, recipe, narrow, tmp_path):
+    config = recipe(name).CONFIG.replace(
+        model=SIZES, schedule={"batch": 2, "steps": 2}, run={"folder": tmp_path / "run"}
     )
-    backbone = ResNet(18, width=width, batch_norm="frozen", frozen_stages=-1)
-    model = module.build(
-        train_data.num_classes,
-        backbone,
-        class_names=train_data.class_names,
-    )
-    model.input_policy = data.InputPolicy(short_side=128, long_side=128)
-    status = module.experiment.train(model, module.SCHEDULE, train_data, val_data, options)
-    assert status == 0
-    return json.loads((tmp_path / "run" / "metrics.json").read_text())
+    config = recipe(name).experiment.shortened(config, 1)
+    run = runs.train(config, data.shapes(6), data.shapes(2))
+    assert run.record()["trained_steps"] == 2 and run.record()["images"] == 2
+    assert run.config.data.source == "shapes-train"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", RECIPES)
-def test_two_steps_on_drawn_scenes(name, recipe, tmp_path):
-    result = run(recipe(name), tmp_path, data.shapes(6), data.shapes(2))
-    assert result["trained_steps"] == 2 and result["images"] == 2
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["libra_faster_rcnn_r50_1x", "libra_retinanet_r50_1x"])
-def test_two_steps_on_photographs_of_coco(name, recipe, photographs, tmp_path):
-    folder = photographs("coco_mini")
-    train_data, val_data = data.coco(folder, "train2017"), data.coco(folder, "val2017")
-    result = run(recipe(name), tmp_path, train_data, val_data.subset(range(4)))
-    assert result["trained_steps"] == 2 and result["metrics"]["AP"] is not None
-
-
-@pytest.mark.slow
-def test_options_of_the_command(recipe, photographs, tmp_path, monkeypatch):
-    """Four images of each split, and a bad box in one of them."""
+def test_options_of_the_command_on_photographs(recipe, narrow, photographs, tmp_path, monkeypatch):
+    """Four images of each split, one of them without a box, and a bad box in one of them."""
     folder = shutil.copytree(photographs("coco_mini"), tmp_path / "coco")
     for file in folder.glob("instances_*.json"):
         content = json.loads(file.read_text())
@@ -150,61 +112,38 @@ def test_options_of_the_command(recipe, photographs, tmp_path, monkeypatch):
         ids = [image["id"] for image in content["images"]]
         content["annotations"] = [r for r in content["annotations"] if r["image_id"] in ids]
         content["annotations"][0]["bbox"] = [1, 2, -3, 4]
+        last = ids[-1]
+        content["annotations"] = [r for r in content["annotations"] if r["image_id"] != last]
         file.write_text(json.dumps(content))
     module = recipe("libra_faster_rcnn_r50_1x")
-
-    def trunk(weights):
-        assert weights is None
-        backbone = ResNet(18, width=8, batch_norm="frozen", frozen_stages=-1)
-        assert backbone.compute_dtype == "bfloat16"
-        return {"backbone": backbone}
-
-    def build(*args, **kwargs):
-        model = module.build(*args, **kwargs)
-        model.input_policy = data.InputPolicy(short_side=128, long_side=128)
-        return model
-
-    def main(*more):
-        arguments = f"{folder} --to {tmp_path / 'run'} --batch 2 --steps 2 --epochs 1".split()
-        more = [*more, "--backbone-weights", "none", "--precision", "mixed_bfloat16"]
-        monkeypatch.setattr(sys, "argv", ["recipe", *arguments, *more])
-        return module.experiment.main(build, trunk, module.SCHEDULE, "")
-
+    arguments = f"{folder} --to {tmp_path / 'run'} --batch 1 --epochs 1".split()
+    more = ["--backbone-weights", "none", "--precision", "mixed_bfloat16"]
+    monkeypatch.setattr(sys, "argv", ["recipe", *arguments, *more])
+    config = module.CONFIG.replace(model={"short_side": 128, "long_side": 128})
     with pytest.raises(ValueError, match="degenerate box.*1, 2, -2, 6"):
-        main()
-    assert main("--skip-bad") == 0
-    config = json.loads((tmp_path / "run" / "config.json").read_text())
-    assert config["settings"]["precision"] == "mixed_bfloat16"
+        module.experiment.main(config, "")
+    sys.argv.append("--skip-bad")
+    assert module.experiment.main(config, "") == 0
+    record = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert record["settings"]["precision"] == "mixed_bfloat16"
+    assert record["steps_per_epoch"] == 3  # the image without a box is left out
 
 
-def test_weights_of_a_resnext_come_from_a_file(recipe, tmp_path):
+def test_weights_of_a_resnext_come_from_a_file(recipe, tmp_path, monkeypatch):
     import keras
 
-    module = recipe("libra_faster_rcnn_x101_64x4d_1x").experiment
+    from libra_keras.models.constructors.parts import resnet
+    from libra_keras.runs.building import build_model
+
+    sizes = {"depth": 50, "groups": 2, "base_width": 2, "width": 8}
+    monkeypatch.setitem(NETWORKS, "resnext101_64x4d", sizes)
+    config = runs.resolve(recipe("libra_faster_rcnn_x101_64x4d_1x").CONFIG)
     with pytest.raises(ValueError, match="Keras offers no ImageNet weights of a ResNeXt"):
-        module.resnext(101, 64, 4, "imagenet")
-    saved = module.resnext(50, 2, 2, None)["backbone"]
-    images = keras.Input((None, None, 3))
+        build_model(config, data.shapes(1))
+    saved, images = resnet("resnext101_64x4d"), keras.Input((None, None, 3))
     keras.Model(images, saved(images)).save_weights(tmp_path / "a.weights.h5")
-    loaded = module.resnext(50, 2, 2, tmp_path / "a.weights.h5")["backbone"]
-    for ours, theirs in zip(saved.weights, loaded.weights, strict=True):
+    own = dataclasses.replace(config.model, backbone_weights=str(tmp_path / "a.weights.h5"))
+    model = build_model(dataclasses.replace(config, model=own), data.shapes(1))
+    assert (model.backbone.batch_norm, model.backbone.frozen_stages) == ("frozen", 1)
+    for ours, theirs in zip(saved.weights, model.backbone.weights, strict=True):
         np.testing.assert_array_equal(ours, theirs)
-
-
-def test_converted_backbones_are_what_their_record_says(recipe, tmp_path, monkeypatch):
-    import keras
-
-    from libra_keras.models.constructors.parts import NETWORKS
-
-    monkeypatch.setitem(NETWORKS, "resnet50", {"depth": 18, "width": 4})
-    saved, images = ResNet(18, width=4), keras.Input((None, None, 3))
-    keras.Model(images, saved(images)).save_weights(tmp_path / "a.weights.h5")
-    record = {"network": "resnet50", "style": "pytorch", "normalization": "torch", "epsilon": 1e-5}
-    (tmp_path / "a.json").write_text(json.dumps(record))
-    module = recipe("libra_faster_rcnn_r50_1x").experiment
-    trunk = module.imagenet_resnet(50, str(tmp_path / "a.weights.h5"))
-    assert trunk["normalization"].channel_order == "rgb"
-    assert (trunk["backbone"].style, trunk["backbone"].frozen_stages) == ("pytorch", 1)
-    np.testing.assert_array_equal(trunk["backbone"].weights[0], saved.weights[0])
-    with pytest.raises(ValueError, match="holds a resnet50, where a resnext50_2x2d is wanted"):
-        module.resnext(50, 2, 2, str(tmp_path / "a.weights.h5"))
