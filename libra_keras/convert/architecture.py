@@ -1,10 +1,14 @@
-"""Builds the network that a checkpoint belongs to: its sizes are read off the tensors' shapes."""
+"""Builds the network that a checkpoint belongs to: its sizes are read off the tensors' shapes.
+
+What no file tells, as what a training step samples, is as in the ready-made detector of its kind.
+"""
 
 import dataclasses
+import functools
 
+from libra_keras import models
 from libra_keras.backbones import ResNet
 from libra_keras.backbones.resnet import BLOCKS
-from libra_keras.data.images import InputPolicy
 from libra_keras.layers import (
     BalancedFeaturePyramid,
     FeaturePyramid,
@@ -12,24 +16,20 @@ from libra_keras.layers import (
     MultilevelROIAlign,
     PathAggregationPyramid,
 )
-from libra_keras.losses import BalancedL1Loss, SmoothL1Loss
+from libra_keras.losses import SmoothL1Loss
 from libra_keras.models import (
     BoxHead,
-    BoxHeadSettings,
     FasterRCNN,
     FastRCNN,
     RegionProposalNetwork,
     RetinaHead,
-    RetinaHeadSettings,
     RetinaNet,
     RPNHead,
-    RPNSettings,
 )
-from libra_keras.samplers import CombinedSampler, RandomSampler
+from libra_keras.models.settings import live_parts
 
 # What Caffe's weights want, in blue, green, red: mmdetection 1.x, and later.
 _CAFFE_MEANS = {"legacy": (102.9801, 115.9465, 122.7717), "continuous": (103.53, 116.28, 123.675)}
-_TORCHVISION_DETECTIONS = {"FasterRCNN": 100, "RetinaNet": 300}
 _BOX_HEAD = "roi_head.bbox_head"
 
 
@@ -54,120 +54,102 @@ def build_detector(canonical):
     Traceback (most recent call last):
     ValueError: it has no head of a two-stage detector, a RetinaNet or a region proposal network
     """
-    build = _builder(canonical)
-    return build(
+    kind = _kind(canonical)
+    backbone = build_backbone(canonical, "backbone.")
+    paper = _ready_made(kind, canonical.is_libra)
+    return _BUILDERS[kind](
         canonical,
-        canonical.is_libra,
-        backbone=build_backbone(canonical, "backbone."),
+        paper,
+        backbone=backbone,
+        neck=_neck(canonical, paper["neck"]),
         normalization=_normalization(canonical),
-        input_policy=_input_policy(canonical),
+        input_policy=_input_policy(canonical, **live_parts(paper, ["input_policy"])),
     )
 
 
-def _input_policy(canonical):
-    rounding = "down" if canonical.geometry == "torchvision" else "nearest"
-    short_side, long_side = canonical.image_sides or (800, 1333)
-    return InputPolicy(short_side, long_side, rounding=rounding)
-
-
-def _builder(canonical):
+def _kind(canonical):
     if canonical.has("bbox_head.retina_"):
-        return _retinanet
+        return "retinanet"
     if canonical.has(_BOX_HEAD):
-        return _faster_rcnn if canonical.has("rpn_head.") else _fast_rcnn
+        return "faster_rcnn" if canonical.has("rpn_head.") else "fast_rcnn"
     if canonical.has("rpn_head."):
-        return _rpn
+        return "rpn"
     raise ValueError(
         "it has no head of a two-stage detector, a RetinaNet or a region proposal network"
     )
 
 
-def _faster_rcnn(canonical, is_libra, **parts):
+@functools.cache
+def _ready_made(kind, is_libra):
+    """The config of a ready-made detector: the papers' numbers stand in its constructor alone."""
+    constructor = getattr(models, f"{'libra_' if is_libra else ''}{kind}_resnet50")
+    return constructor(backbone=ResNet(18, width=1)).get_config()  # any backbone will do
+
+
+def _head(paper, part):
+    """The settings, the sampler and the box loss that a head of a config has, as objects."""
+    config = paper[part]["config"]
+    return live_parts(config, [n for n in ("settings", "sampler", "box_loss") if n in config])
+
+
+def _faster_rcnn(canonical, paper, **parts):
     return FasterRCNN(
-        neck=_neck(canonical, start_level=0, refine_level=2),
-        rpn=_rpn_head(canonical, is_libra),
-        box_head=_box_head(canonical, is_libra),
+        rpn=_rpn_head(canonical, **_head(paper, "rpn")),
+        box_head=_box_head(canonical, **_head(paper, "box_head")),
         class_names=canonical.class_names,
         **parts,
     )
 
 
-def _fast_rcnn(canonical, is_libra, **parts):
+def _fast_rcnn(canonical, paper, **parts):
     return FastRCNN(
-        neck=_neck(canonical, start_level=0, refine_level=2),
-        box_head=_box_head(canonical, is_libra),
+        box_head=_box_head(canonical, **_head(paper, "box_head")),
         class_names=canonical.class_names,
         **parts,
     )
 
 
-def _rpn(canonical, is_libra, **parts):
-    return RegionProposalNetwork(
-        neck=_neck(canonical, start_level=0, refine_level=2),
-        # Proposals are all that comes out: twice as many anchors enter NMS.
-        rpn=_rpn_head(canonical, is_libra, pre_nms_test=2000),
-        **parts,
-    )
+def _rpn(canonical, paper, **parts):
+    # The reference has no Libra RPN: its sampler is that of the first stage of Libra R-CNN.
+    two_stages = _ready_made("faster_rcnn", canonical.is_libra)
+    head = {**_head(paper, "rpn"), "sampler": _head(two_stages, "rpn")["sampler"]}
+    return RegionProposalNetwork(rpn=_rpn_head(canonical, **head), **parts)
 
 
-def _retinanet(canonical, is_libra, **parts):
-    channels = canonical.shape("bbox_head.cls_convs.0.conv.weight", None, None, 3, 3)[0]
-    num_anchors = canonical.shape("bbox_head.retina_reg.weight", None, channels, 3, 3)[0] // 4
-    outputs = canonical.shape("bbox_head.retina_cls.weight", None, channels, 3, 3)[0]
-    num_classes = outputs // max(1, num_anchors)
-    options = {"max_detections": 300} if canonical.geometry == "torchvision" else {}
-    if canonical.box_stds is not None:
-        options["stds"] = canonical.box_stds
-    settings = RetinaHeadSettings(
-        channels=channels,
-        num_convs=canonical.count("bbox_head.cls_convs."),
-        geometry=canonical.geometry,
-        **options,
-        **_stated_anchors(canonical, RetinaHeadSettings),
-    )
+def _retinanet(canonical, paper, **parts):
     return RetinaNet(
-        neck=_neck(canonical, start_level=1, refine_level=1),
-        head=RetinaHead(num_classes, settings, box_loss=_retina_box_loss(canonical, is_libra)),
+        head=_retina_head(canonical, **_head(paper, "head")),
         class_names=canonical.class_names,
         **parts,
     )
 
 
-def _rpn_head(canonical, is_libra, **limits):
+_BUILDERS = {
+    "faster_rcnn": _faster_rcnn,
+    "fast_rcnn": _fast_rcnn,
+    "rpn": _rpn,
+    "retinanet": _retinanet,
+}
+
+
+def _rpn_head(canonical, settings, sampler, box_loss):
     channels = canonical.shape("rpn_head.rpn_conv.weight", None, None, 3, 3)[0]
     return RPNHead(
-        RPNSettings(
-            channels=channels,
-            geometry=canonical.geometry,
-            **limits,
-            **_stated_anchors(canonical, RPNSettings),
-        ),
-        sampler=RandomSampler(
-            256, positive_fraction=0.5, max_negatives_per_positive=5 if is_libra else None
-        ),
-        box_loss=SmoothL1Loss(beta=0.0 if canonical.geometry == "continuous" else 1 / 9),
+        _changed(settings, canonical, channels=channels, **canonical.anchors),
+        sampler=sampler,
+        box_loss=_box_loss(canonical, box_loss, legacy=1 / 9, torchvision=1 / 9),
     )
 
 
-def _stated_anchors(canonical, settings):
-    """What the file says about anchors, of the options that these settings have."""
-    options = {field.name for field in dataclasses.fields(settings)}
-    return {name: value for name, value in canonical.anchors.items() if name in options}
-
-
-def _box_head(canonical, is_libra):
+def _box_head(canonical, settings, sampler, box_loss):
     channels = canonical.shape(f"{_BOX_HEAD}.shared_fcs.0.weight", None, None)[0]
     canonical.shape(f"{_BOX_HEAD}.shared_fcs.1.weight", channels, channels)
     num_classes = canonical.shape(f"{_BOX_HEAD}.fc_cls.weight", None, channels)[0] - 1
-    stds = {} if canonical.box_stds is None else {"stds": canonical.box_stds}
-    sampler = RandomSampler(num=512, positive_fraction=0.25)
-    if is_libra:
-        sampler = CombinedSampler.preset("mmdet", num=512, positive_fraction=0.25)
     return BoxHead(
         num_classes,
-        BoxHeadSettings(channels=channels, geometry=canonical.geometry, **stds),
+        _changed(settings, canonical, channels=channels, stds=canonical.box_stds),
         sampler=sampler,
-        box_loss=_box_loss(canonical, is_libra),
+        box_loss=_box_loss(canonical, box_loss, legacy=1.0, torchvision=1 / 9),
         # From mmdetection 2 on: as many samples as a bin has cells, half a cell shifted.
         roi_align=MultilevelROIAlign(sampling_ratio=0)
         if canonical.geometry == "continuous"
@@ -175,19 +157,46 @@ def _box_head(canonical, is_libra):
     )
 
 
-def _box_loss(canonical, is_libra):
-    if is_libra:
-        return BalancedL1Loss(alpha=0.5, gamma=1.5)
-    return SmoothL1Loss(beta={"continuous": 0.0, "torchvision": 1 / 9}.get(canonical.geometry, 1.0))
+def _retina_head(canonical, settings, box_loss):
+    channels = canonical.shape("bbox_head.cls_convs.0.conv.weight", None, None, 3, 3)[0]
+    num_anchors = canonical.shape("bbox_head.retina_reg.weight", None, channels, 3, 3)[0] // 4
+    outputs = canonical.shape("bbox_head.retina_cls.weight", None, channels, 3, 3)[0]
+    settings = _changed(
+        settings,
+        canonical,
+        channels=channels,
+        num_convs=canonical.count("bbox_head.cls_convs."),
+        max_detections=300 if canonical.geometry == "torchvision" else None,
+        stds=canonical.box_stds,
+        **canonical.anchors,
+    )
+    box_loss = _box_loss(canonical, box_loss, legacy=0.11)
+    return RetinaHead(outputs // max(1, num_anchors), settings, box_loss=box_loss)
 
 
-def _retina_box_loss(canonical, is_libra):
-    if is_libra:
-        return BalancedL1Loss(alpha=0.5, gamma=1.5, beta=0.11)
-    return SmoothL1Loss(beta=0.11 if canonical.geometry == "legacy" else 0.0)
+def _changed(settings, canonical, **stated):
+    """The settings with what the file states, of the options that these settings have."""
+    options = {field.name for field in dataclasses.fields(settings)}
+    stated = {k: v for k, v in stated.items() if k in options and v is not None}
+    return dataclasses.replace(settings, geometry=canonical.geometry, **stated)
 
 
-def _neck(canonical, start_level, refine_level):
+def _box_loss(canonical, box_loss, **betas):
+    """The given loss, or the smooth L1 of files that are older than the plain one of today."""
+    beta = betas.get(canonical.geometry)
+    if beta is None or not isinstance(box_loss, SmoothL1Loss):
+        return box_loss
+    return SmoothL1Loss(beta)
+
+
+def _input_policy(canonical, input_policy):
+    sides = dict(zip(("short_side", "long_side"), canonical.image_sides or (), strict=False))
+    if canonical.geometry == "torchvision":
+        sides["rounding"] = "down"
+    return dataclasses.replace(input_policy, **sides)
+
+
+def _neck(canonical, paper):
     laterals = canonical.count("neck.0.lateral_convs.")
     channels = canonical.shape("neck.0.lateral_convs.0.conv.weight", None, None, 1, 1)[0]
     canonical.shape("neck.0.fpn_convs.0.conv.weight", channels, channels, 3, 3)
@@ -198,7 +207,7 @@ def _neck(canonical, start_level, refine_level):
     neck = [
         pyramid(
             channels,
-            start_level=start_level,
+            start_level=paper[0]["config"]["start_level"],
             extra_levels=_extra_levels(canonical, laterals) if extra else "max_pool",
             **relu,
         )
@@ -206,7 +215,8 @@ def _neck(canonical, start_level, refine_level):
     if canonical.is_libra:
         refiner = "non_local" if canonical.has("neck.1.") else None
         refiner = "conv" if canonical.has("neck.1.refine.conv.") else refiner
-        neck.append(BalancedFeaturePyramid(refine_level, refiner=refiner))
+        level = paper[1]["config"]["refine_level"]
+        neck.append(BalancedFeaturePyramid(level, refiner=refiner))
     return neck
 
 

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import pickle
 
 import pytest
 from conftest import REFERENCE
@@ -37,7 +38,24 @@ def test_names_lead_to_functions():
     names = models.list()
     assert names == sorted(set(names))
     assert all(inspect.isfunction(getattr(models, name)) for name in names)
+    assert len(set(models.__all__)) == len(models.__all__)
     assert set(names) < set(models.__all__) and "list" not in models.__all__
+
+
+def test_all_names_can_be_imported_at_once():
+    found = {}
+    exec("from libra_keras.models import *", found)
+    assert set(models.__all__) <= set(found) and "list" not in found
+
+
+@pytest.mark.parametrize("name", models.list())
+def test_each_function_knows_its_name(name):
+    function = getattr(models, name)
+    assert pickle.loads(pickle.dumps(function)) is function
+    assert (function.__name__, function.__qualname__) == (name, name)
+    first = function.__doc__.splitlines()[0]
+    assert first.endswith(".") and "{" not in first
+    assert name.startswith("libra_") == first.startswith(("Libra", "Small Libra"))
 
 
 def test_patterns():
@@ -60,6 +78,23 @@ def test_names_tell_the_network():
     network = resnet("resnext101_64x4d", style="caffe")
     parts = network.depth, network.groups, network.base_width, network.style
     assert parts == (101, 64, 4, "caffe")
+
+
+def test_on_another_network(monkeypatch):
+    monkeypatch.setitem(NETWORKS, "resnet101", {"depth": 18, "width": 4})
+    build = models.libra_retinanet_resnet101
+    original = models.libra_retinanet_resnet50
+    assert inspect.signature(build) == inspect.signature(original)
+    assert build.__module__ == original.__module__
+    line = "Libra RetinaNet with ResNet-101; otherwise `libra_retinanet_resnet50`, argument by"
+    assert build.__doc__.startswith(f"{line} argument.")
+    model = build(2, dtype="mixed_bfloat16", class_names=["cat", "dog"])
+    assert (model.backbone.width, model.backbone.compute_dtype) == (4, "bfloat16")
+    assert model.num_classes == 2 and model.head.box_loss.beta == 0.11
+    own = ResNet(18, width=8)
+    assert build(2, own).backbone is own and build(num_classes=2, backbone=own).backbone is own
+    with pytest.raises(TypeError, match="too many positional arguments"):
+        build(2, own, "three")
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,13 @@ from libra_keras.models.constructors.parts import of_one_dtype, small_backbone, 
 from libra_keras.models.fast_rcnn import FastRCNN
 from libra_keras.samplers import CombinedSampler, RandomSampler
 
+__all__ = [
+    "fast_rcnn_resnet50",
+    "fast_rcnn_small",
+    "libra_fast_rcnn_resnet50",
+    "libra_fast_rcnn_small",
+]
+
 
 @of_one_dtype
 def fast_rcnn_resnet50(num_classes=80, backbone=None, roi_align=None, **options):

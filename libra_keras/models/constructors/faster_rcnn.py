@@ -11,11 +11,29 @@ from libra_keras.layers import (
 )
 from libra_keras.losses import BalancedL1Loss
 from libra_keras.models.box_head import BoxHead
-from libra_keras.models.constructors.parts import of_one_dtype, small_backbone, with_policy
+from libra_keras.models.constructors.parts import (
+    of_one_dtype,
+    on_network,
+    small_backbone,
+    with_policy,
+)
 from libra_keras.models.faster_rcnn import FasterRCNN
 from libra_keras.models.rpn_head import RPNHead
 from libra_keras.models.settings import BoxHeadSettings, RPNSettings
 from libra_keras.samplers import CombinedSampler, RandomSampler
+
+__all__ = [
+    "faster_rcnn_resnet50",
+    "faster_rcnn_resnet101",
+    "faster_rcnn_resnext101_32x4d",
+    "faster_rcnn_resnext101_64x4d",
+    "faster_rcnn_small",
+    "libra_faster_rcnn_resnet50",
+    "libra_faster_rcnn_resnet101",
+    "libra_faster_rcnn_resnext101_32x4d",
+    "libra_faster_rcnn_resnext101_64x4d",
+    "libra_faster_rcnn_small",
+]
 
 
 @of_one_dtype
@@ -98,32 +116,13 @@ def libra_faster_rcnn_resnet50(num_classes=80, backbone=None, roi_align=None, **
     )
 
 
-@of_one_dtype
-def faster_rcnn_resnet101(num_classes=80, backbone=None, **options):
-    """Faster R-CNN with ResNet-101; otherwise `faster_rcnn_resnet50`, argument by argument.
-
-    Example:
-
-    >>> from libra_keras.backbones import ResNet
-    >>> from libra_keras.models import faster_rcnn_resnet101
-    >>> faster_rcnn_resnet101(num_classes=3, backbone=ResNet(101, width=8)).num_classes
-    3
-    """
-    return faster_rcnn_resnet50(num_classes, backbone or ResNet(101), **options)
-
-
-@of_one_dtype
-def libra_faster_rcnn_resnet101(num_classes=80, backbone=None, **options):
-    """Libra R-CNN with ResNet-101; otherwise `libra_faster_rcnn_resnet50`, argument by argument.
-
-    Example:
-
-    >>> from libra_keras.backbones import ResNet
-    >>> from libra_keras.models import libra_faster_rcnn_resnet101
-    >>> libra_faster_rcnn_resnet101(num_classes=3, backbone=ResNet(101, width=8)).num_classes
-    3
-    """
-    return libra_faster_rcnn_resnet50(num_classes, backbone or ResNet(101), **options)
+# The same on other networks.
+faster_rcnn_resnet101 = on_network(faster_rcnn_resnet50, "resnet101")
+faster_rcnn_resnext101_32x4d = on_network(faster_rcnn_resnet50, "resnext101_32x4d")
+faster_rcnn_resnext101_64x4d = on_network(faster_rcnn_resnet50, "resnext101_64x4d")
+libra_faster_rcnn_resnet101 = on_network(libra_faster_rcnn_resnet50, "resnet101")
+libra_faster_rcnn_resnext101_32x4d = on_network(libra_faster_rcnn_resnet50, "resnext101_32x4d")
+libra_faster_rcnn_resnext101_64x4d = on_network(libra_faster_rcnn_resnet50, "resnext101_64x4d")
 
 
 @of_one_dtype

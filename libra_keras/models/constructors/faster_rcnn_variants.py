@@ -1,4 +1,4 @@
-"""Two-stage detectors of the same numbers with other backbones, necks and samplers.
+"""Two-stage detectors of the same numbers with other necks and samplers.
 
 A Libra constructor and its plain twin differ in the lines marked (*).
 """
@@ -7,78 +7,16 @@ from libra_keras.backbones import ResNet
 from libra_keras.layers import BalancedFeaturePyramid, FeaturePyramid, PathAggregationPyramid
 from libra_keras.losses import BalancedL1Loss
 from libra_keras.models.box_head import BoxHead
-from libra_keras.models.constructors.faster_rcnn import (
-    faster_rcnn_resnet50,
-    libra_faster_rcnn_resnet50,
-)
-from libra_keras.models.constructors.parts import of_one_dtype, resnet, with_policy
+from libra_keras.models.constructors.parts import of_one_dtype, with_policy
 from libra_keras.models.faster_rcnn import FasterRCNN
 from libra_keras.models.rpn_head import RPNHead
 from libra_keras.samplers import CombinedSampler, OHEMSampler, RandomSampler
 
-
-@of_one_dtype
-def faster_rcnn_resnext101_32x4d(num_classes=80, backbone=None, **options):
-    """Faster R-CNN with ResNeXt-101-32x4d; otherwise `faster_rcnn_resnet50`, argument by argument.
-
-    Example:
-
-    >>> from libra_keras.backbones import ResNet
-    >>> from libra_keras.models import faster_rcnn_resnext101_32x4d
-    >>> backbone = ResNet(18, width=8)
-    >>> faster_rcnn_resnext101_32x4d(3, backbone).num_classes
-    3
-    """
-    backbone = backbone or resnet("resnext101_32x4d")
-    return faster_rcnn_resnet50(num_classes, backbone, **options)
-
-
-@of_one_dtype
-def faster_rcnn_resnext101_64x4d(num_classes=80, backbone=None, **options):
-    """Faster R-CNN with ResNeXt-101-64x4d; otherwise `faster_rcnn_resnet50`, argument by argument.
-
-    Example:
-
-    >>> from libra_keras.backbones import ResNet
-    >>> from libra_keras.models import faster_rcnn_resnext101_64x4d
-    >>> backbone = ResNet(18, width=8)
-    >>> faster_rcnn_resnext101_64x4d(3, backbone).num_classes
-    3
-    """
-    backbone = backbone or resnet("resnext101_64x4d")
-    return faster_rcnn_resnet50(num_classes, backbone, **options)
-
-
-@of_one_dtype
-def libra_faster_rcnn_resnext101_32x4d(num_classes=80, backbone=None, **options):
-    """Libra R-CNN with ResNeXt-101-32x4d; otherwise `libra_faster_rcnn_resnet50`.
-
-    Example:
-
-    >>> from libra_keras.backbones import ResNet
-    >>> from libra_keras.models import libra_faster_rcnn_resnext101_32x4d
-    >>> backbone = ResNet(18, width=8)
-    >>> libra_faster_rcnn_resnext101_32x4d(3, backbone).num_classes
-    3
-    """
-    backbone = backbone or resnet("resnext101_32x4d")
-    return libra_faster_rcnn_resnet50(num_classes, backbone, **options)
-
-
-@of_one_dtype
-def libra_faster_rcnn_resnext101_64x4d(num_classes=80, backbone=None, **options):
-    """Libra R-CNN with ResNeXt-101-64x4d; otherwise `libra_faster_rcnn_resnet50`.
-
-    Example:
-
-    >>> from libra_keras.backbones import ResNet
-    >>> from libra_keras.models import libra_faster_rcnn_resnext101_64x4d
-    >>> backbone = ResNet(18, width=8)
-    >>> libra_faster_rcnn_resnext101_64x4d(3, backbone).num_classes
-    3
-    """
-    backbone = backbone or resnet("resnext101_64x4d")
-    return libra_faster_rcnn_resnet50(num_classes, backbone, **options)
+__all__ = [
+    "faster_rcnn_ohem_resnet50",
+    "faster_rcnn_pafpn_resnet50",
+    "libra_faster_rcnn_pafpn_resnet50",
+]
 
 
 @of_one_dtype

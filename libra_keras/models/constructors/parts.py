@@ -1,6 +1,7 @@
 """What several named detectors share."""
 
 import functools
+import inspect
 
 import keras
 
@@ -71,6 +72,60 @@ def of_one_dtype(constructor):
             keras.config.set_dtype_policy(before)
 
     return build
+
+
+def on_network(constructor, network):
+    """Returns a constructor that differs from a given one in its default backbone alone.
+
+    Args:
+        constructor: function called `..._resnet50` that takes a `backbone`; the first line of its
+            docstring starts with `FAMILY with ResNet-50`.
+        network: str, a name in `NETWORKS`.
+
+    Returns:
+        A function of the same arguments and module, whose name and docstring tell the network.
+
+    Example:
+
+    >>> from libra_keras.models import retinanet_resnet50
+    >>> from libra_keras.models.constructors.parts import on_network
+    >>> function = on_network(retinanet_resnet50, "resnext50_32x4d")
+    >>> print(function.__name__, function.__doc__.partition("; ")[0], sep=": ")
+    retinanet_resnext50_32x4d: RetinaNet with ResNeXt-50-32x4d
+    """
+    signature = inspect.signature(constructor)
+
+    @functools.wraps(constructor)
+    def build(*args, **options):
+        given = signature.bind(*args, **options)
+        given.arguments["backbone"] = given.arguments.get("backbone") or resnet(network)
+        return constructor(*given.args, **given.kwargs)
+
+    build.__name__ = build.__qualname__ = constructor.__name__.replace("resnet50", network)
+    build.__doc__ = _ON_NETWORK.format(
+        name=build.__name__,
+        family=(constructor.__doc__ or "").partition(" with ResNet-50")[0],  # none with -OO
+        network=_title(network),
+        original=constructor.__name__,
+    )
+    return of_one_dtype(build)
+
+
+_ON_NETWORK = """{family} with {network}; otherwise `{original}`, argument by argument.
+
+    Example:
+
+    >>> from libra_keras.backbones import ResNet
+    >>> from libra_keras.models import {name}
+    >>> model = {name}(backbone=ResNet(18, width=8), seed=3)
+    >>> model.backbone.depth, model.seed
+    (18, 3)
+    """
+
+
+def _title(network):
+    """`resnext101_64x4d` is ResNeXt-101-64x4d."""
+    return network.replace("resnet", "ResNet-").replace("resnext", "ResNeXt-").replace("_", "-")
 
 
 def with_policy(options, short_side, long_side):

@@ -6,10 +6,25 @@ A Libra constructor and its plain twin differ in the lines marked (*).
 from libra_keras.backbones import ResNet
 from libra_keras.layers import BalancedFeaturePyramid, FeaturePyramid
 from libra_keras.losses import BalancedL1Loss
-from libra_keras.models.constructors.parts import of_one_dtype, resnet, small_backbone, with_policy
+from libra_keras.models.constructors.parts import (
+    of_one_dtype,
+    on_network,
+    small_backbone,
+    with_policy,
+)
 from libra_keras.models.retina_head import RetinaHead
 from libra_keras.models.retinanet import RetinaNet
 from libra_keras.models.settings import RetinaHeadSettings
+
+__all__ = [
+    "libra_retinanet_resnet50",
+    "libra_retinanet_resnet101",
+    "libra_retinanet_small",
+    "retinanet_resnet50",
+    "retinanet_resnet101",
+    "retinanet_resnext101_64x4d",
+    "retinanet_small",
+]
 
 
 @of_one_dtype
@@ -85,46 +100,10 @@ def libra_retinanet_resnet50(num_classes=80, backbone=None, **options):
     )
 
 
-@of_one_dtype
-def retinanet_resnet101(num_classes=80, backbone=None, **options):
-    """RetinaNet with ResNet-101; otherwise `retinanet_resnet50`, argument by argument.
-
-    Example:
-
-    >>> from libra_keras.backbones import ResNet
-    >>> from libra_keras.models import retinanet_resnet101
-    >>> retinanet_resnet101(num_classes=3, backbone=ResNet(101, width=8)).num_classes
-    3
-    """
-    return retinanet_resnet50(num_classes, backbone or ResNet(101), **options)
-
-
-@of_one_dtype
-def libra_retinanet_resnet101(num_classes=80, backbone=None, **options):
-    """Libra RetinaNet with ResNet-101; otherwise `libra_retinanet_resnet50`.
-
-    Example:
-
-    >>> from libra_keras.backbones import ResNet
-    >>> from libra_keras.models import libra_retinanet_resnet101
-    >>> libra_retinanet_resnet101(num_classes=3, backbone=ResNet(101, width=8)).num_classes
-    3
-    """
-    return libra_retinanet_resnet50(num_classes, backbone or ResNet(101), **options)
-
-
-@of_one_dtype
-def retinanet_resnext101_64x4d(num_classes=80, backbone=None, **options):
-    """RetinaNet with ResNeXt-101-64x4d; otherwise `retinanet_resnet50`, argument by argument.
-
-    Example:
-
-    >>> from libra_keras.backbones import ResNet
-    >>> from libra_keras.models import retinanet_resnext101_64x4d
-    >>> retinanet_resnext101_64x4d(3, backbone=ResNet(18, width=8)).num_classes
-    3
-    """
-    return retinanet_resnet50(num_classes, backbone or resnet("resnext101_64x4d"), **options)
+# The same on other networks.
+retinanet_resnet101 = on_network(retinanet_resnet50, "resnet101")
+retinanet_resnext101_64x4d = on_network(retinanet_resnet50, "resnext101_64x4d")
+libra_retinanet_resnet101 = on_network(libra_retinanet_resnet50, "resnet101")
 
 
 @of_one_dtype

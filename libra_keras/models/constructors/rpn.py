@@ -6,11 +6,25 @@ A Libra constructor and its plain twin differ in the lines marked (*).
 from libra_keras.backbones import ResNet
 from libra_keras.layers import BalancedFeaturePyramid, FeaturePyramid
 from libra_keras.models.constructors.faster_rcnn import SMALL_CHANNELS, SMALL_RPN
-from libra_keras.models.constructors.parts import of_one_dtype, resnet, small_backbone, with_policy
+from libra_keras.models.constructors.parts import (
+    of_one_dtype,
+    on_network,
+    small_backbone,
+    with_policy,
+)
 from libra_keras.models.region_proposal_network import RegionProposalNetwork
 from libra_keras.models.rpn_head import RPNHead
 from libra_keras.models.settings import RPNSettings
 from libra_keras.samplers import IoUBalancedSampler, RandomSampler
+
+__all__ = [
+    "libra_rpn_resnet50",
+    "libra_rpn_small",
+    "rpn_resnet50",
+    "rpn_resnet101",
+    "rpn_resnext101_64x4d",
+    "rpn_small",
+]
 
 # Proposals are all that comes out: twice as many anchors enter NMS as in a two-stage detector.
 SETTINGS = RPNSettings(pre_nms_test=2000)
@@ -82,32 +96,9 @@ def libra_rpn_resnet50(backbone=None, **options):
     )
 
 
-@of_one_dtype
-def rpn_resnet101(backbone=None, **options):
-    """Region proposal network with ResNet-101; otherwise `rpn_resnet50`, argument by argument.
-
-    Example:
-
-    >>> from libra_keras.backbones import ResNet
-    >>> from libra_keras.models import rpn_resnet101
-    >>> rpn_resnet101(backbone=ResNet(101, width=8)).num_classes
-    1
-    """
-    return rpn_resnet50(backbone or ResNet(101), **options)
-
-
-@of_one_dtype
-def rpn_resnext101_64x4d(backbone=None, **options):
-    """Region proposal network with ResNeXt-101-64x4d; otherwise `rpn_resnet50`.
-
-    Example:
-
-    >>> from libra_keras.backbones import ResNet
-    >>> from libra_keras.models import rpn_resnext101_64x4d
-    >>> rpn_resnext101_64x4d(backbone=ResNet(18, width=8)).num_classes
-    1
-    """
-    return rpn_resnet50(backbone or resnet("resnext101_64x4d"), **options)
+# The same on other networks.
+rpn_resnet101 = on_network(rpn_resnet50, "resnet101")
+rpn_resnext101_64x4d = on_network(rpn_resnet50, "resnext101_64x4d")
 
 
 @of_one_dtype
