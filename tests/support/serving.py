@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 RECIPES = TESTS.parent / "recipes"
 
 

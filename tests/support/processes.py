@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 PACKAGES = {"tensorflow": "tensorflow", "jax": "JAX", "torch": "PyTorch"}
 
 
@@ -22,16 +22,18 @@ def need(backend):
 
 def run_on(backend, program, *arguments):
     """Runs a file of `tests` with `KERAS_BACKEND`; fails with its last words if it fails."""
-    paths = os.pathsep.join([str(TESTS.parent), str(TESTS), os.environ.get("PYTHONPATH", "")])
-    environment = {
-        **os.environ,
-        "KERAS_BACKEND": backend,
-        "PYTHONPATH": paths,
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-    }
-    command = [sys.executable, TESTS / program, *arguments]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment)
+    command = list(map(str, [sys.executable, TESTS / program, *arguments]))
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=environment(KERAS_BACKEND=backend)
+    )
     assert done.returncode == 0, f"on {backend}: {done.stderr[-3000:]}"
+
+
+def environment(**variables):
+    """Variables of a process that imports this package and what the tests import."""
+    paths = [TESTS.parent, TESTS, TESTS / "support", os.environ.get("PYTHONPATH", "")]
+    own = {"PYTHONPATH": os.pathsep.join(map(str, paths)), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    return {**os.environ, **own, **variables}
 
 
 def cluster_config(ports, index):

@@ -1,0 +1,28 @@
+"""Configs as the command makes them, and other values for their fields."""
+
+from libra_keras.cli import parser
+from libra_keras.cli.options import config_of
+from libra_keras.runs import resolve
+from libra_keras.runs.config import names, number_or_all
+from libra_keras.runs.fields import reader
+
+
+def given(*arguments):
+    """What `libra-keras train` with these arguments says."""
+    return config_of(parser().parse_args(["train", *arguments]))
+
+
+def resolved(*arguments):
+    """The same, with the defaults for what it does not say."""
+    return resolve(given(*arguments))
+
+
+def another(field):
+    """A value for a field of a config that is not its default."""
+    if choices := field.metadata.get("choices"):
+        return next(choice for choice in choices if choice != field.default)
+    kind = reader(field)
+    if kind is bool:
+        return not field.default
+    others = {str: "other", int: 7, float: 0.25, names: ("backbone", "neck"), number_or_all: "all"}
+    return others[kind]
