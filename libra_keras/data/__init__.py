@@ -9,8 +9,10 @@ from libra_keras.data.examples import DetectionData, Example
 from libra_keras.data.images import InputPolicy, read_image, scale_boxes
 from libra_keras.data.proposals import read_proposals, with_proposals, write_proposals
 from libra_keras.data.shapes import shapes
+from libra_keras.data.sources import load
 from libra_keras.data.tfds import tfds
 from libra_keras.data.voc import voc
+from libra_keras.registration import register_classes
 
 __all__ = [
     "BatchPlan",
@@ -23,6 +25,7 @@ __all__ = [
     "coco",
     "dialects",
     "evaluation_batches",
+    "load",
     "read_image",
     "read_proposals",
     "scale_boxes",
@@ -33,3 +36,5 @@ __all__ = [
     "with_proposals",
     "write_proposals",
 ]
+
+register_classes()

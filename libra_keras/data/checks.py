@@ -1,7 +1,5 @@
 """What can be wrong with a data set, found before training rather than in its middle."""
 
-import collections
-import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,49 +8,13 @@ import numpy as np
 from PIL import Image
 
 from libra_keras.data.damage import DamagedImage, read_checked
+from libra_keras.data.findings import Finding
+from libra_keras.data.learnable import nothing_to_learn
 
 ORIENTATION_TAG = 0x0112  # EXIF
 TURNED = range(5, 9)  # orientations that swap width and height
+MANY = 100  # objects of an image: what detectors give out, and COCO's AP counts
 NUM_THREADS = 16  # opening files waits for the disk more than it computes
-_WARNINGS = ("rotation", "empty box")
-
-
-@dataclasses.dataclass(frozen=True)
-class Finding:
-    """One thing that is wrong with a data set.
-
-    Args:
-        kind: str: `"missing file"`, `"unreadable file"`, `"damaged image"`, `"image size"`,
-            `"rotation"` (a warning: pixels are used as stored), `"image id"`,
-            `"duplicate image"`, `"category"`, `"class"`, `"not a number"` (or no flag),
-            `"degenerate box"`, `"empty box"` (a warning of readers, which leave out such boxes),
-            `"box outside"`.
-        image: str, the file (or the annotation file, for what concerns no single image).
-        box: the box's position in its image (int), its annotation id (`"annotation 7"`), or
-            `None` if the image as a whole is meant.
-        message: str, what is wrong, with the values.
-
-    Example:
-
-    >>> from libra_keras.data import Finding
-    >>> print(Finding("degenerate box", "cat.jpg", 2, "x2 <= x1 in (9, 0, 3, 5)"))
-    cat.jpg, box 2: degenerate box: x2 <= x1 in (9, 0, 3, 5)
-    """
-
-    kind: str
-    image: str
-    box: int | str | None
-    message: str
-
-    @property
-    def is_warning(self):
-        """Whether training may go on in spite of it."""
-        return self.kind in _WARNINGS
-
-    def __str__(self):
-        box = f"box {self.box}" if isinstance(self.box, int) else self.box
-        where = self.image if box is None else f"{self.image}, {box}"
-        return f"{where}: {self.kind}: {self.message}"
 
 
 def check_annotations(data):
@@ -62,8 +24,8 @@ def check_annotations(data):
         data: `DetectionData`.
 
     Returns:
-        List of `Finding`, those made when the data were read included. Files whose headers the
-        reader has checked are not opened again.
+        List of `Finding`: first of all, if there is nothing to learn from; those made when the
+        data were read; and others. Files whose headers the reader has checked are not opened again.
 
     Example:
 
@@ -71,12 +33,27 @@ def check_annotations(data):
     >>> data.check_annotations(data.shapes(4))
     []
     """
-    findings = [finding for _, finding in duplicate_ids(data.examples)]
+    nothing = nothing_to_learn(data)
+    findings = [nothing] if nothing else []
+    findings += [*data.findings, *(finding for _, finding in duplicate_ids(data.examples))]
     if data.has_files and not data.headers_checked:
         headers = read_headers(data.examples)
         findings += [finding for _, finding in header_findings(data.examples, headers)]
     findings += [finding for _, _, finding in box_findings(data.examples, data.num_classes)]
-    return list(dict.fromkeys([*data.findings, *findings]))
+    findings += _crowded(data)
+    return list(dict.fromkeys(findings))
+
+
+def _crowded(data):
+    """Warns of images with more objects than a detector gives out by default."""
+    over = sum(example.num_boxes > MANY for example in data.examples)
+    if not over:
+        return []
+    message = (
+        f"{over} of {len(data)} images have more than {MANY} (most: {data.max_boxes}): detectors "
+        f"give out {MANY} an image, small ones 50, unless --max-detections says otherwise"
+    )
+    return [Finding("many objects", data.name, None, message)]
 
 
 def check_data(data, verbose=0):
@@ -168,14 +145,14 @@ def duplicate_ids(examples):
     return found
 
 
-def box_findings(examples, num_classes, box_names=None, leaves_out_empty=False):
+def box_findings(examples, num_classes, written=None, leaves_out_empty=False):
     """Finds boxes that cannot be learnt from.
 
     Args:
         examples: list of `Example`.
         num_classes: int, K.
-        box_names: list with, per example, the names of its boxes in findings. Defaults to their
-            positions.
+        written: `Written`, how findings name the boxes and show them. Defaults to their positions
+            and corners.
         leaves_out_empty: bool, whether a box with a side of exactly 0 is no more than a warning,
             `"empty box"`, since the caller leaves it out. Otherwise it is a degenerate one.
 
@@ -201,23 +178,28 @@ def box_findings(examples, num_classes, box_names=None, leaves_out_empty=False):
     found = {}
     for kind, is_bad in tests.items():
         for row in np.flatnonzero(is_bad):
-            example, position = examples[owners[row]], int(row - starts[owners[row]])
-            message = _box_message(kind, boxes[row], labels[row], example, num_classes)
-            name = box_names[owners[row]][position] if box_names else position
-            finding = Finding(kind, str(example.file), name, message)
-            found.setdefault(int(row), (int(owners[row]), position, finding))
+            owner, position = int(owners[row]), int(row - starts[owners[row]])
+            if kind == "class":
+                message = f"label {labels[row]} is not one of 0..{num_classes - 1}"
+            else:
+                message = _box_message(kind, examples[owner], position, written, owner)
+            name = written.name(owner, position) if written else position
+            finding = Finding(kind, str(examples[owner].file), name, message)
+            found.setdefault(int(row), (owner, position, finding))
     return [found[row] for row in sorted(found)]
 
 
-def _box_message(kind, box, label, example, num_classes):
-    if kind == "class":
-        return f"label {label} is not one of 0..{num_classes - 1}"
-    values = ", ".join(f"{value:g}" for value in box)
+def _box_message(kind, example, position, written, owner):
+    if written:
+        values, is_degenerate = written.values(owner, position), "has a negative side"
+    else:
+        corners = ", ".join(f"{value:g}" for value in example.boxes[position])
+        values, is_degenerate = f"({corners})", "has x2 <= x1 or y2 <= y1"
     return {
-        "not a number": f"({values}) is not finite",
-        "degenerate box": f"({values}) has x2 <= x1 or y2 <= y1",
-        "empty box": f"({values}) has a side of 0 and is left out, like all of at most 1 px",
-        "box outside": f"({values}) lies outside the {example.width}x{example.height} image",
+        "not a number": f"{values} is not finite",
+        "degenerate box": f"{values} {is_degenerate}",
+        "empty box": f"{values} has a side of 0 and is left out, like all of at most 1 px",
+        "box outside": f"{values} lies outside the {example.width}x{example.height} image",
     }[kind]
 
 
@@ -228,13 +210,3 @@ def stack_boxes(examples):
     owners = np.repeat(np.arange(len(examples)), [len(rows) for rows in boxes])
     empty = np.zeros((0, 4), "float32"), np.zeros((0,), "int32")
     return np.concatenate([empty[0], *boxes]), np.concatenate([empty[1], *labels]), owners
-
-
-def report(findings, most=10):
-    """Lists findings for an error message: the first ones in full, and how many of each kind."""
-    kinds = collections.Counter(finding.kind for finding in findings)
-    lines = [str(finding) for finding in findings[:most]]
-    if len(findings) > most:
-        counts = ", ".join(f"{number} x {kind}" for kind, number in kinds.items())
-        lines.append(f"... {len(findings)} in all: {counts}")
-    return "\n".join(f"  {line}" for line in lines)

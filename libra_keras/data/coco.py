@@ -6,16 +6,16 @@ from pathlib import Path
 
 import numpy as np
 
-from libra_keras.data.checks import Finding
 from libra_keras.data.cleaning import clean
-from libra_keras.data.coco_entries import (
-    annotation_problem,
-    is_id,
-    is_number,
+from libra_keras.data.coco_categories import (
     sound_categories,
-    sound_images,
+    used_categories,
+    used_ids,
+    without_groups,
 )
+from libra_keras.data.coco_entries import annotation_problem, completed, is_id, sound_images
 from libra_keras.data.examples import DetectionData, Example
+from libra_keras.data.findings import Finding, Written
 
 KEYS = ("images", "annotations", "categories")
 
@@ -32,7 +32,9 @@ def coco(
 
     Looks for `<folder>/annotations/instances_<split>.json` or `<folder>/instances_<split>.json`,
     and for images in `<folder>/<split>` or `<folder>/images/<split>`; either can be given
-    explicitly instead. Labels `0..K-1` are the category ids in ascending order. Crowds (and boxes
+    explicitly instead. Labels `0..K-1` are the category ids in ascending order. A category without
+    a box in any split (the JSONs beside this one, or of its name in the folders beside its own)
+    is left out if it is the supercategory of another: Roboflow writes one. Crowds (and boxes
     with a true `"ignore"`) are not trained on; the evaluation treats crowds as COCO defines, and
     `"ignore"` as VOC defines difficult objects.
     Boxes are clipped to their image for training, and left out there if a side is at most 1 px,
@@ -93,24 +95,27 @@ def from_content(content, file, image_folder, name, skip_bad=False, check_files=
     Returns:
         `DetectionData`.
     """
-    annotations, findings = _sound(_completed(content), file)
-    names = {entry["id"]: entry["name"] for entry in annotations["categories"]}
-    examples, box_names, found = _examples(annotations, image_folder, sorted(names), file)
+    rows, names, findings = completed(content["annotations"], file)
+    annotations, found = _sound({**content, "annotations": rows}, file)
+    findings += found
+    class_names = {entry["id"]: entry["name"] for entry in annotations["categories"]}
+    ids = sorted(class_names)
+    examples, kept_rows, found = _examples(annotations, image_folder, ids, file, names)
     examples, counts, findings = clean(
         examples,
-        len(names),
+        [class_names[i] for i in ids],
+        _written(kept_rows, names),
         findings + found,
         skip_bad,
         check_files,
         Path(file).name,
-        box_names,
     )
     if any(not finding.is_warning for finding in findings):
-        annotations = _without_bad(annotations, examples, findings)
+        annotations = _without_bad(annotations, examples, findings, names)
     return DetectionData(
         name,
-        tuple(names[i] for i in sorted(names)),
-        tuple(sorted(names)),
+        tuple(class_names[i] for i in ids),
+        tuple(ids),
         examples,
         annotations,
         counts=counts,
@@ -153,46 +158,25 @@ def load(file):
         raise ValueError(f"{file} is not COCO's JSON: expected lists {wrong}. Received: {has}")
     for key, needed in (("images", {"id", "file_name"}), ("categories", {"id"})):
         for i, entry in enumerate(content[key]):
-            if not isinstance(entry, dict) or not needed <= entry.keys():
+            missing = needed - (entry.keys() if isinstance(entry, dict) else set())
+            if missing:
                 raise ValueError(
-                    f"{file} is not COCO's JSON: {key}[{i}] has no {sorted(needed)}: {entry!r:.200}"
+                    f"{file} is not COCO's JSON: {key}[{i}] has no {', '.join(sorted(missing))}: "
+                    f"{entry!r:.200}"
                 )
     return content
-
-
-def _completed(content):
-    """Fills in what pycocotools needs and many tools do not write: ids, areas, crowd flags."""
-    rows = [row if isinstance(row, dict) else {} for row in content["annotations"]]
-    ids = [row.get("id") for row in rows]
-    # An id of 0 means "no match" to pycocotools, and of two equal ids it knows only one.
-    usable = all(is_id(i) and i > 0 for i in ids) and len(set(ids)) == len(ids)
-    if usable and all(None not in (row.get("iscrowd"), row.get("area")) for row in rows):
-        return content
-    completed = []
-    for position, row in enumerate(rows, 1):
-        row = {**row, "id": row["id"] if usable else position}
-        if row.get("iscrowd") is None:
-            row["iscrowd"] = 0
-        if row.get("area") is None:
-            width, height = _numbers(row.get("bbox"))[2:]
-            row["area"] = width * height if is_number(width * height) else 0.0
-        completed.append(row)
-    return {**content, "annotations": completed}
-
-
-def _numbers(bbox):
-    """Returns the four numbers of a box, NaN where it has none."""
-    if isinstance(bbox, list) and len(bbox) == 4 and all(map(is_number, bbox)):
-        return [float(value) for value in bbox]
-    return [np.nan] * 4
 
 
 def _sound(content, file):
     """Leaves out the images and categories that cannot be used: the content, and findings."""
     rows = content["annotations"]
-    used = {row["category_id"] for row in rows if is_id(row.get("category_id"))}
+    used = used_ids(rows)
     images, found = sound_images(content["images"], file)
-    categories, findings = sound_categories(content["categories"], used, file)
+    categories, groups = without_groups(
+        content["categories"], used, lambda: _used_elsewhere(file), file
+    )
+    categories, findings = sound_categories(categories, used, file)
+    findings += groups
     if found:  # a box that goes with its image is no finding of its own
         gone = {image["id"] for image in content["images"] if is_id(image["id"])}
         gone -= {image["id"] for image in images}
@@ -201,8 +185,21 @@ def _sound(content, file):
     return {**content, **sound}, found + findings
 
 
-def _examples(content, image_folder, category_ids, file):
-    """Returns raw `Example`s, the names of their boxes, and findings on boxes left out."""
+def _used_elsewhere(file):
+    """The categories that have boxes in the JSONs of the other splits; see `used_categories`."""
+    file, found = Path(file).absolute(), set()
+    pattern = "instances_*.json" if file.name.startswith("instances_") else "*.json"
+    others = {*file.parent.glob(pattern), *file.parent.parent.glob(f"*/{file.name}")} - {file}
+    for other in filter(Path.is_file, sorted(others)):
+        try:
+            found |= used_categories(load(other))
+        except (OSError, ValueError):  # said where that split is read; or it is no split
+            continue
+    return found
+
+
+def _examples(content, image_folder, category_ids, file, names):
+    """Returns raw `Example`s, the rows of their boxes, and findings on boxes left out."""
     labels = {category: label for label, category in enumerate(category_ids)}
     rows = {image["id"]: [] for image in content["images"]}
     files = {image["id"]: str(image_folder / image["file_name"]) for image in content["images"]}
@@ -210,29 +207,44 @@ def _examples(content, image_folder, category_ids, file):
     for row in content["annotations"]:
         image, category = row.get("image_id"), row.get("category_id")
         if not is_id(image) or image not in rows:
-            message = f"there is no image of id {image!r:.80}"
-            findings.append(Finding("image id", str(file), _name(row), message))
+            has = f"there is no image of id {image!r:.80}"
+            message = has if "image_id" in row else 'it has no "image_id"'
+            findings.append(Finding("image id", str(file), _name(row, names), message))
         elif not is_id(category) or category not in labels:
-            message = f"category id {category!r:.80} is not one with a name in the file"
-            findings.append(Finding("class", files[image], _name(row), message))
+            has = f"category id {category!r:.80} is not one with a name in the file"
+            message = has if "category_id" in row else 'it has no "category_id"'
+            findings.append(Finding("class", files[image], _name(row, names), message))
         elif problem := annotation_problem(row):
-            findings.append(Finding("not a number", files[image], _name(row), problem))
+            findings.append(Finding("not a number", files[image], _name(row, names), problem))
         else:
             rows[image].append(row)
-    examples, names = [], []
+    examples, kept_rows = [], []
     for image in content["images"]:
         own = rows.pop(image["id"], [])  # a second image of the same id, a finding, has none
-        names.append([_name(row) for row in own])
+        kept_rows.append(own)
         examples.append(_example(image, own, labels, image_folder))
-    return examples, names, findings
+    return examples, kept_rows, findings
 
 
-def _name(row):
-    return f"annotation {row['id']}"
+def _name(row, names):
+    return names.get(row["id"], f"annotation {row['id']}")
+
+
+def _written(kept_rows, names):
+    """What the JSON says of the boxes, from the rows of each image."""
+    every = [row for rows in kept_rows for row in rows]
+    flags = {"crowds": "iscrowd", "ignored": "ignore"}
+    called = [what for what, flag in flags.items() if any(row.get(flag) for row in every)]
+    return Written(
+        lambda image, box: _name(kept_rows[image][box], names),
+        lambda image, box: f"bbox {kept_rows[image][box]['bbox']!r}",
+        " or ".join(called) or "ignored",
+        bool(every) and all(0 <= number <= 1 for row in every for number in row["bbox"]),
+    )
 
 
 def _example(image, rows, labels, image_folder):
-    boxes = np.array([_numbers(row.get("bbox")) for row in rows], "float64").reshape(-1, 4)
+    boxes = np.array([row["bbox"] for row in rows], "float64").reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
     return Example(
         image["id"],
@@ -245,12 +257,12 @@ def _example(image, rows, labels, image_folder):
     )
 
 
-def _without_bad(content, examples, findings):
+def _without_bad(content, examples, findings, names):
     """Drops from the JSON what was dropped from the examples, so that evaluation agrees."""
     bad = {finding.box for finding in findings if not finding.is_warning}
     ids = {example.image_id for example in examples}
     images = {image["id"]: image for image in reversed(content["images"]) if image["id"] in ids}
-    rows = [row for row in content["annotations"] if _name(row) not in bad]
+    rows = [row for row in content["annotations"] if _name(row, names) not in bad]
     return {
         **content,
         "images": list(reversed(images.values())),

@@ -1,8 +1,8 @@
-"""The fields of COCO's JSON that other code computes with: those of a wrong type are findings."""
+"""The entries of COCO's JSON that other code computes with: what cannot be used is a finding."""
 
 import math
 
-from libra_keras.data.checks import Finding
+from libra_keras.data.findings import Finding
 
 
 def is_id(value):
@@ -13,6 +13,11 @@ def is_id(value):
 def is_number(value):
     """Whether a value of a JSON is a finite number, and not `true`."""
     return type(value) is float and math.isfinite(value) or is_id(value)
+
+
+def is_box(value):
+    """Whether a value of a JSON is a list of four numbers."""
+    return isinstance(value, list) and len(value) == 4 and all(map(is_number, value))
 
 
 def sound_images(images, file):
@@ -49,45 +54,66 @@ def _image_problem(entry):
             return "image size", f"the {key} of {name}, {value!r:.80}, is no number of pixels"
 
 
-def sound_categories(categories, used, file):
-    """Finds the categories that cannot be classes: without a name, or one of another's id or name.
-
-    Of two categories of one name the one that has boxes is a class: some tools write an empty
-    category of the data set's name before the real ones.
+def completed(rows, file):
+    """Fills in what pycocotools needs and many tools do not write: ids, areas, crowd flags.
 
     Args:
-        categories: list of dicts with `"id"`.
-        used: set of the ids of categories that have boxes.
+        rows: list, the annotations of a JSON.
         file: path of the JSON, named in findings.
 
     Returns:
-        Tuple of a dict from id to entry, and a list of `Finding`.
+        Tuple of the annotations, those that are no objects left out, a dict from the ids that
+        they were given, where theirs are not usable, to what findings call them, and a list of
+        `Finding`.
+
+    Example:
+
+    >>> from libra_keras.data.coco_entries import completed
+    >>> completed([{"id": "a", "bbox": [0, 0, 2, 3], "iscrowd": 0}], "a.json")[:2]
+    ([{'id': 1, 'bbox': [0, 0, 2, 3], 'iscrowd': 0, 'area': 6.0}], {1: "annotations[0] (id 'a')"})
     """
-    findings = []
-    ids = {}
-    for position, entry in enumerate(categories):
-        category, name = entry["id"], entry.get("name")
-        if not is_id(category):
-            why = f"categories[{position}] ({name!r:.80}): its id, {category!r:.80}, is no integer"
-        elif not isinstance(name, str) or not name.strip():
-            why = f"category {category}: it has no name"
-        elif category in ids:
-            why = f"category {category}: its id is also that of {ids[category]['name']!r}"
-        else:
-            ids[category] = entry
+    ids = [row.get("id") if isinstance(row, dict) else None for row in rows]
+    # An id of 0 means "no match" to pycocotools, and of two equal ids it knows only one.
+    usable = all(is_id(i) and i > 0 for i in ids) and len(set(ids)) == len(ids)
+    if usable and all(None not in (row.get("iscrowd"), row.get("area")) for row in rows):
+        return rows, {}, []
+    found, names, findings = [], {}, []
+    for position, row in enumerate(rows):
+        name = f"annotations[{position}]"
+        if not isinstance(row, dict):
+            findings.append(Finding("entry", str(file), name, f"it is {row!r:.80}, no object"))
             continue
-        findings.append(Finding("category", str(file), None, why))
-    first = {}
-    for category in sorted(ids, key=lambda i: i not in used):  # a stable sort
-        name = ids[category]["name"]
-        if first.setdefault(name, category) != category:
-            why = f"category {category}: its name, {name!r}, is also that of {first[name]}"
-            findings.append(Finding("category", str(file), None, why))
-    return {i: ids[i] for i in first.values()}, findings
+        if not usable:
+            names[position + 1] = name + (f" (id {row['id']!r:.80})" if "id" in row else "")
+            row = {**row, "id": position + 1}
+        found.append(_with_defaults(row))
+    return found, names, findings
+
+
+def _with_defaults(row):
+    row = {**row}
+    if row.get("iscrowd") is None:
+        row["iscrowd"] = 0
+    if row.get("area") is None:
+        width, height = row["bbox"][2:] if is_box(row.get("bbox")) else (0, 0)
+        area = float(width) * float(height)
+        row["area"] = area if math.isfinite(area) else 0.0
+    return row
 
 
 def annotation_problem(row):
-    """Returns what is wrong with the area or the flags of an annotation, or `None`."""
+    """Returns what is wrong with the box, the area or the flags of an annotation, or `None`.
+
+    Example:
+
+    >>> from libra_keras.data.coco_entries import annotation_problem
+    >>> annotation_problem({"bbox": ["5", 5, 20, 20], "area": 400, "iscrowd": 0})
+    "its bbox is ['5', 5, 20, 20], not four numbers"
+    """
+    if "bbox" not in row:
+        return 'it has no "bbox"'
+    if not is_box(row["bbox"]):
+        return f"its bbox is {row['bbox']!r:.80}, not four numbers"
     if not is_number(row["area"]):
         return f"its area is {row['area']!r:.80}"
     for key in ("iscrowd", "ignore"):

@@ -75,6 +75,7 @@ class DetectionData:
         findings: list of `Finding`: what was wrong with the data when they were read.
         headers_checked: bool, whether the reader opened every file, so that what their headers
             tell is in `findings`.
+        notes: tuple of str, what the reader had to decide: `"corners: edges (LabelImg)"`.
 
     Example:
 
@@ -93,6 +94,7 @@ class DetectionData:
     counts: dict = dataclasses.field(default_factory=dict)
     findings: list = dataclasses.field(default_factory=list)
     headers_checked: bool = False
+    notes: tuple[str, ...] = ()
 
     def __repr__(self):
         return f"<DetectionData {self.summary()}>"
@@ -147,10 +149,11 @@ class DetectionData:
         return dataclasses.replace(self, examples=examples, annotations=annotations)
 
     def summary(self):
-        """Returns one line for people: what there is, and what was left out of it."""
+        """Returns one line for people: what there is, what was left out of it, and the notes."""
         boxes = sum(example.num_boxes for example in self.examples)
         line = f"{self.name}: {len(self)} images, {boxes} boxes, {self.num_classes} classes"
         notes = [f"{number} {what.replace('_', ' ')}" for what, number in self.counts.items()]
+        notes += self.notes
         return f"{line} ({', '.join(notes)})" if notes else line
 
 

@@ -117,12 +117,28 @@ def _eight_bits(pixels):
             "An image array must be uint8, uint16, or numbers from 0 to 255. "
             f"Received: {pixels.dtype}{values}"
         )
-    if pixels.max() <= 1 and np.any(pixels % 1):
-        raise ValueError(
-            "An image array of floats must be from 0 to 255. Received: values from "
-            f"{pixels.min():.3g} to {pixels.max():.3g}, which would be black: multiply them by 255"
-        )
+    fractions = told_fractions(pixels)
+    if fractions:
+        raise ValueError(f"An image array of floats must be from 0 to 255. Received: {fractions}")
     return np.rint(pixels).astype("uint8")
+
+
+def told_fractions(pixels):
+    """Says that all pixels are fractions from 0 to 1, as other libraries have them; else `None`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from libra_keras.data.images import told_fractions
+    >>> told_fractions(np.array([0.5, 1.0]))
+    'values from 0.5 to 1, which would be black: multiply them by 255'
+    """
+    if not np.issubdtype(pixels.dtype, np.floating) or not pixels.size:
+        return None
+    low, high = pixels.min(), pixels.max()
+    if not (0 <= low and high <= 1 and np.any(pixels % 1)):
+        return None
+    return f"values from {low:.3g} to {high:.3g}, which would be black: multiply them by 255"
 
 
 @keras.saving.register_keras_serializable(package="libra_keras")

@@ -1,15 +1,19 @@
 """Files of proposals, and data sets whose examples carry them along."""
 
 import dataclasses
+import itertools
 import json
 import zipfile
 from pathlib import Path
 
 import numpy as np
 
-from libra_keras import atomic
+from libra_keras.data.coco_entries import is_box, is_id, is_number
+from libra_keras.files import atomic
 
 NAMED = 5  # images that an error lists
+# What other files make the readers raise.
+NO_PROPOSALS = EOFError, KeyError, TypeError, ValueError, RecursionError, zipfile.BadZipFile
 
 
 def write_proposals(path, proposals):
@@ -82,10 +86,9 @@ def read_proposals(path):
     read = {".npz": _read_npz, ".json": _read_json}[file_format(path)]
     try:
         proposals = read(path)
-    except (EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"{path} is no file of proposals: {type(error).__name__}: {error}"
-        ) from error
+    except NO_PROPOSALS as error:
+        kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
+        raise ValueError(f"{path} is no file of proposals: {kind}{error}") from error
     proposals = [_checked(image, str(path)) for image in proposals]
     seen = set()
     twice = [i["image_id"] for i in proposals if i["image_id"] in seen or seen.add(i["image_id"])]
@@ -160,17 +163,21 @@ def file_format(path):
 
 def _checked(image, source):
     """An image's proposals as arrays, best first, or a `ValueError` that names the image."""
-    image_id = int(image["image_id"])
-    boxes = np.asarray(image["boxes"], "float32")
-    scores = np.asarray(image["scores"], "float32")
-    boxes = boxes.reshape(-1, 4) if boxes.size == 0 else boxes
+    image_id = image["image_id"]
+    if isinstance(image_id, (bool, np.bool_)) or not isinstance(image_id, (int, np.integer)):
+        raise ValueError(f"{source}: an image_id must be an integer. Received: {image_id!r:.80}")
     where = f"{source}, image {image_id}"
+    boxes = _numbers(image["boxes"], f"{where}: boxes")
+    scores = _numbers(image["scores"], f"{where}: scores")
+    boxes = boxes.reshape(-1, 4) if boxes.size == 0 else boxes
     if boxes.ndim != 2 or boxes.shape[1] != 4 or scores.shape != boxes.shape[:1]:
         raise ValueError(
             f"{where}: expected boxes (n, 4) and scores (n,). "
             f"Received: {boxes.shape} and {scores.shape}"
         )
-    good = np.isfinite(boxes).all(-1) & np.isfinite(scores)
+    with np.errstate(over="ignore"):
+        boxes32, scores32 = boxes.astype("float32"), scores.astype("float32")
+    good = np.isfinite(boxes32).all(-1) & np.isfinite(scores32)
     good &= (boxes[:, 2:] >= boxes[:, :2]).all(-1)
     if not good.all():
         row = int(np.argmin(good))
@@ -178,8 +185,20 @@ def _checked(image, source):
             f"{where}: proposals must be finite, with x1 <= x2 and y1 <= y2. "
             f"Received: box {boxes[row].tolist()}, score {scores[row]} in row {row}"
         )
-    order = np.argsort(-scores, kind="stable")
-    return {"image_id": image_id, "boxes": boxes[order], "scores": scores[order]}
+    order = np.argsort(-scores32, kind="stable")
+    return {"image_id": int(image_id), "boxes": boxes32[order], "scores": scores32[order]}
+
+
+def _numbers(values, where):
+    """An array of numbers; what is none, text that looks like one included, is an error."""
+    try:
+        array = np.asarray(values)
+    except ValueError:  # rows of several lengths
+        array = np.array(None)
+    if array.size and array.dtype.kind not in "iuf":
+        shown = values.tolist() if isinstance(values, np.ndarray) else values
+        raise ValueError(f"{where} must be numbers in rows of one length. Received: {shown!r:.80}")
+    return array
 
 
 def _read_npz(path):
@@ -187,29 +206,57 @@ def _read_npz(path):
         ids, counts, boxes, scores = (
             file[name] for name in ("image_ids", "counts", "boxes", "scores")
         )
-    if len(ids) != len(counts) or counts.sum() != len(boxes) or len(boxes) != len(scores):
+    for name, array in (("image_ids", ids), ("counts", counts)):
+        if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+            raise ValueError(f"its {name} must be integers (n,). Received: {array.tolist()!r:.80}")
+    counts = counts.tolist()
+    if len(ids) != len(counts) or sum(counts) != len(boxes) or len(boxes) != len(scores):
         raise ValueError(
             f"its arrays do not fit: {len(ids)} image_ids, {len(counts)} counts of "
-            f"{counts.sum()} boxes in all, {len(boxes)} boxes, {len(scores)} scores"
+            f"{sum(counts)} boxes in all, {len(boxes)} boxes, {len(scores)} scores"
         )
-    ends = np.cumsum(counts)
+    if min(counts, default=0) < 0:
+        raise ValueError(f"its counts must not be negative. Received: {counts!r:.80}")
+    ends = itertools.accumulate(counts)
     return [
         {"image_id": i, "boxes": boxes[end - count : end], "scores": scores[end - count : end]}
-        for i, count, end in zip(ids, counts, ends, strict=True)
+        for i, count, end in zip(ids.tolist(), counts, ends, strict=True)
     ]
 
 
 def _read_json(path):
     rows = json.loads(path.read_text())
     if not isinstance(rows, list):
-        raise ValueError(f"expected a list of rows, not {type(rows).__name__}")
+        raise ValueError(f"expected a list of rows. Received: {rows!r:.80}")
     images = {}
-    for row in rows:
+    for position, row in enumerate(rows):
+        problem = _row_problem(row)
+        if problem:
+            raise ValueError(f"row {position}: {problem}")
         x, y, width, height = row["bbox"]
         image = images.setdefault(row["image_id"], ([], []))
         image[0].append((x, y, x + width, y + height))
         image[1].append(row["score"])
     return [{"image_id": i, "boxes": b, "scores": s} for i, (b, s) in images.items()]
+
+
+def _row_problem(row):
+    """What is wrong with a row of COCO's result files, as it stands there, or `None`."""
+    if not isinstance(row, dict):
+        return f"it is {row!r:.80}, no object"
+    for key, is_good, expected in (
+        ("image_id", is_id, "an integer"),
+        ("bbox", is_box, "four finite numbers"),
+        ("score", is_number, "a finite number"),
+    ):
+        of_image = "" if key == "image_id" else f" of image {row['image_id']}"
+        if key not in row:
+            return f'it{of_image} has no "{key}"'
+        if not is_good(row[key]):
+            return f"its {key}{of_image} must be {expected}. Received: {row[key]!r:.80}"
+    if min(row["bbox"][2:]) < 0:
+        return f"its bbox of image {row['image_id']} has a negative side: {row['bbox']!r}"
+    return None
 
 
 def _coco_rows(proposals):

@@ -1,53 +1,75 @@
 """Reader of folders in the form of Pascal VOC."""
 
+import contextlib
 import dataclasses
+import functools
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import numpy as np
 
-from libra_keras.data.checks import Finding
+from libra_keras.data import voc_corners
 from libra_keras.data.cleaning import clean
 from libra_keras.data.examples import DetectionData, Example, coco_annotations
+from libra_keras.data.findings import Finding, Written
+from libra_keras.data.learnable import in_unit_range
+from libra_keras.data.voc_corners import CHOICES, EDGES, PIXELS
+from libra_keras.data.voc_images import ANNOTATIONS, ImageFinder
+from libra_keras.data.voc_xml import read_xml
 
-CORNERS = ("xmin", "ymin", "xmax", "ymax")
-# In order: where files of one stem differ in nothing else, an earlier one is the image.
-IMAGE_SUFFIXES = (
-    ".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".jp2",
-)  # fmt: skip
+# What a file that cannot be read makes `read_xml` raise.
+UNREADABLE = OSError, ET.ParseError, ValueError, LookupError
 
 
-def voc(folder, split, class_names=None, first_pixel=1, skip_bad=False, check_files=True):
+def voc(
+    folder,
+    split,
+    class_names=None,
+    first_pixel=None,
+    skip_bad=False,
+    check_files=True,
+    corners="auto",
+):
     """Reads a data set in the form of Pascal VOC.
 
     Two layouts are known: that of VOC itself (`Annotations/*.xml`, `JPEGImages/*`, and
     `ImageSets/Main/<split>.txt` with a name per line), and one folder per split with images and
-    XML files side by side (`<folder>/<split>/*.xml`).
+    XML files side by side (`<folder>/<split>/*.xml`). In the former, names may have folders in
+    them: `a/0` is `Annotations/a/0.xml` and `JPEGImages/a/0.jpg`.
 
-    VOC's corners name the first and the last pixel of a box, counted from 1. So a box becomes
-    `[xmin - 1, ymin - 1, xmax, ymax]`; it is clipped to the image, and left out if a side is at
-    most 1 px. Difficult objects are `ignore`d: not trained on, and in the evaluation neither
-    right nor wrong. The image's id is its position in the split, from 1.
+    VOC's own corners name the first and the last pixel of a box, counted from 1, so that a box is
+    `[xmin - 1, ymin - 1, xmax, ymax]`. Most tools that write this form (LabelImg, CVAT, Roboflow,
+    labelme, ...) give the edges of the box: `[xmin, ymin, xmax, ymax]`. By default the marks that
+    they leave in their files decide, for the whole folder alike: where more than half of the files
+    (of 200, if there are more) are a tool's, corners are edges, else pixels. The summary of the
+    data says what was decided, and by whose marks.
 
-    An image is the file with the stem of its XML file; of several, the one that the XML names.
+    Boxes are clipped to the image, and left out if a side is at most 1 px. Difficult objects are
+    `ignore`d: not trained on, and in the evaluation neither right nor wrong. The image's id is its
+    position in the split, from 1.
+
+    An image is the file with the stem of its XML file, or else the one that the XML names; of
+    several, the one that it names.
 
     Args:
         folder: path of the data set.
         split: str, such as `"trainval"`.
         class_names: names in the order of the labels. Defaults to all names in the annotations of
             the *whole folder*, sorted, so that the splits of a data set agree.
-        first_pixel: int, the coordinate of the first pixel of a row: 1 in VOC, 0 where a tool
-            counted from 0. Defaults to 1.
+        first_pixel: int, the coordinate of the first pixel of a row: 1 in VOC (default), 0 where
+            a tool counted from 0. Whoever gives it says that corners are pixels.
         skip_bad: bool, whether bad boxes and files are dropped and counted instead of raising.
         check_files: bool, whether image files must exist with readable headers. Those of images
             without a size in the XML must in any case.
+        corners: `"pixels"`, `"edges"` or `"auto"` (default).
 
     Returns:
         `DetectionData`; its `annotations` are made from these boxes.
 
     Raises:
         FileNotFoundError: if the folder has neither layout.
-        ValueError: if annotations or files are bad and `skip_bad` is false.
+        ValueError: if annotations or files are bad and `skip_bad` is false; or if `corners` is
+            another, or edges beside a `first_pixel`.
 
     Example:
 
@@ -68,28 +90,34 @@ def voc(folder, split, class_names=None, first_pixel=1, skip_bad=False, check_fi
     >>> data.class_names, data.examples[0].boxes.tolist()
     (('cat',), [[2.0, 4.0, 12.0, 12.0]])
     """
+    _check_corners(corners, first_pixel)
     folder = Path(folder).expanduser()
-    records, findings, images_of = {}, [], {}
-    files = _annotation_files(folder, split)
-    for position, file in enumerate(files, 1):
+    entries, findings = _entries(folder, split)
+    files = _Files(folder, [file for _, file in entries])
+    class_names = files.class_names() if class_names is None else list(class_names)
+    note = None
+    if corners == "auto":
+        corners, note = (PIXELS, None) if first_pixel is not None else files.corners()
+    first = 1 if first_pixel is None else first_pixel
+    shift = [0] * 4 if corners == EDGES else [first, first, first - 1, first - 1]
+    images, objects, no_boxes = [], [], []
+    for image_id, file in entries:
         try:
-            if file in records:
-                message = f"the split {split!r} lists it again, as entry {position}"
-                findings.append(Finding("duplicate image", str(file), None, message))
-            else:
-                records[file] = _read(file, position, first_pixel, images_of)
-        except (OSError, ET.ParseError, ValueError, OverflowError, LookupError) as error:
+            found, image = files.read(file), files.image(file, image_id)
+        except UNREADABLE as error:
             findings.append(Finding("unreadable file", str(file), None, str(error)))
-    if class_names is None:
-        class_names = _class_names(folder, files, records)
-    examples = []
-    for image, objects in records.values():
-        example, found = _labelled(image, objects, list(class_names))
-        examples.append(example)
-        findings += found
+            continue
+        known, bad = _known(found.objects, image, class_names)
+        images.append(image)
+        objects.append(known)
+        no_boxes += bad
+    examples = [
+        _with_boxes(image, known, class_names, shift)
+        for image, known in zip(images, objects, strict=True)
+    ]
     name = f"{folder.name}/{split}"
     examples, counts, findings = clean(
-        examples, len(class_names), findings, skip_bad, check_files, name
+        examples, class_names, _written(objects), findings + no_boxes, skip_bad, check_files, name
     )
     annotations = coco_annotations(examples, class_names)
     ids = tuple(category["id"] for category in annotations["categories"])
@@ -102,21 +130,97 @@ def voc(folder, split, class_names=None, first_pixel=1, skip_bad=False, check_fi
         counts=counts,
         findings=findings,
         headers_checked=check_files,
+        notes=(note,) if note else (),
     )
 
 
-def _annotation_files(folder, split):
-    """Returns the XML files of a split, in its order."""
-    listing = folder / "ImageSets" / "Main" / f"{split}.txt"
-    if listing.is_file():
-        lines = [line.strip() for line in listing.read_text("utf-8").splitlines()]
-        return [_listed_file(folder / "Annotations", line) for line in lines if line]
-    files = sorted((folder / split).glob("*.xml"))
-    if not files:
-        raise FileNotFoundError(
-            f"Expected a Pascal VOC data set: {listing}, or XML files in {folder / split}"
+def _check_corners(corners, first_pixel):
+    if corners not in CHOICES:
+        raise ValueError(f"`corners` must be one of {', '.join(CHOICES)}. Received: {corners!r}")
+    if corners == EDGES and first_pixel is not None:
+        raise ValueError(
+            "`first_pixel` is for corners that are pixels; edges are counted from the corner of "
+            f"the image. Received: corners={corners!r}, first_pixel={first_pixel}"
         )
-    return files
+
+
+class _Files:
+    """The annotation files of a data set, those of all its splits; each is read once."""
+
+    def __init__(self, folder, of_split):
+        self.folder = folder
+        self.of_split = of_split
+        self._finder = ImageFinder(folder)
+        self._read = {}
+
+    @functools.cached_property
+    def all(self):
+        """Paths of all files, sorted."""
+        nested = self.folder.glob(f"{ANNOTATIONS}/**/*.xml")
+        found = {*self.folder.glob("*/*.xml"), *nested}
+        return sorted(found | {file for file in self.of_split if file.is_file()})
+
+    def read(self, file):
+        """Returns the `VOCFile` of a path, or raises what is `UNREADABLE` in it."""
+        if file not in self._read:
+            try:
+                self._read[file] = read_xml(file)
+            except UNREADABLE as error:
+                self._read[file] = error
+        found = self._read[file]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def image(self, file, image_id):
+        """Returns the `Example` of a file, still without boxes."""
+        found = self.read(file)
+        path = self._finder.find(file, found.image)
+        columns = np.zeros((0, 4), "float32"), np.zeros(0, "int32"), np.zeros(0, bool)
+        return Example(image_id, path, *found.size, *columns)
+
+    def class_names(self):
+        """Returns the names of all classes, sorted."""
+        names = {entry.name for found in self._sound(self.all) for entry in found.objects}
+        return sorted(names - {""})
+
+    def corners(self):
+        """Decides what corners are, whatever split is read; see `voc_corners.decide`."""
+        return voc_corners.decide([f.origin for f in self._sound(voc_corners.sample(self.all))])
+
+    def _sound(self, files):
+        """Yields what can be read; the others are reported where their split is read."""
+        for file in files:
+            with contextlib.suppress(*UNREADABLE):
+                yield self.read(file)
+
+
+def _entries(folder, split):
+    """Returns ids and paths of the XML files of a split, in its order, and findings on others."""
+    listing = folder / "ImageSets" / "Main" / f"{split}.txt"
+    if not listing.is_file():
+        files = sorted((folder / split).glob("*.xml"))
+        if not files:
+            raise FileNotFoundError(
+                f"Expected a Pascal VOC data set: {listing}, or XML files in {folder / split}"
+            )
+        return list(enumerate(files, 1)), []
+    try:
+        lines = [line.strip() for line in listing.read_text("utf-8-sig").splitlines()]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{listing} is no text in UTF-8: {error}") from error
+    entries, findings = {}, []
+    for position, line in enumerate(filter(None, lines), 1):
+        file = _listed_file(folder / ANNOTATIONS, line)
+        if not file.is_relative_to(folder) or ".." in file.parts[len(folder.parts) :]:
+            message = f"the split {split!r} lists {line!r}, outside of {folder}"
+            findings.append(Finding("unreadable file", str(listing), None, message))
+        elif file in entries:
+            message = f"the split {split!r} lists it again, as entry {position}"
+            findings.append(Finding("duplicate image", str(file), None, message))
+        else:
+            entries[file] = position
+    return [(position, file) for file, position in entries.items()], findings
 
 
 def _listed_file(folder, line):
@@ -125,104 +229,37 @@ def _listed_file(folder, line):
     return whole if whole.exists() else folder / f"{line.split()[0]}.xml"
 
 
-def _class_names(folder, files, records):
-    """Returns all names of the folder's annotations, sorted; those of the split are read."""
-    names = {name for _, objects in records.values() for name, _, _ in objects}
-    for file in {*folder.glob("*/*.xml")} - {*files}:
-        names |= _names(file)
-    return sorted(names - {""})
-
-
-def _names(file):
-    try:
-        return {_name(entry) for entry in _objects(_parsed(file))}
-    except (OSError, ET.ParseError, ValueError, LookupError):  # reported where its split is read
-        return set()
-
-
-def _name(entry):
-    return (entry.findtext("name") or "").strip()
-
-
-def _parsed(file):
-    """Returns the tree of an XML file; names lose the namespace that some tools give them."""
-    tree = ET.parse(file)
-    for entry in tree.iter():
-        entry.tag = entry.tag.rpartition("}")[2]
-    return tree
-
-
-def _objects(tree):
-    return tree.iterfind("object")  # not iter(): parts of a person are nested in its object
-
-
-def _read(file, image_id, first_pixel, images_of):
-    """Reads one XML file: an `Example` still without boxes, and (name, box, difficult) of each."""
-    tree = _parsed(file)
-    objects = []
-    for entry in _objects(tree):
-        difficult = (entry.findtext("difficult") or "0").strip() == "1"
-        objects.append((_name(entry), _box(entry.find("bndbox"), first_pixel), difficult))
-    height, width = (int(float(tree.findtext(f"size/{s}") or 0)) for s in ("height", "width"))
-    image = _image_file(file, tree, images_of)
-    return Example(image_id, image, height, width, *_columns([], [])), objects
-
-
-def _labelled(image, objects, class_names):
-    """Gives an example its raw boxes: the `Example`, and findings on objects of no class."""
-    known, labels, findings = [], [], []
-    for position, (name, box, difficult) in enumerate(objects):
-        if name in class_names:
-            known.append((box, difficult))
-            labels.append(class_names.index(name))
-        else:
-            message = f"{name!r} is not one of {class_names}"
+def _known(objects, image, class_names):
+    """Returns (position, object) of those that are boxes of a class, and findings on the others."""
+    known, findings = [], []
+    for position, entry in enumerate(objects):
+        if entry.name not in class_names:
+            message = f"{entry.name!r} is not one of {class_names}"
             findings.append(Finding("class", str(image.file), f"object {position}", message))
-    boxes, labels, ignore = _columns(known, labels)
-    return dataclasses.replace(image, boxes=boxes, labels=labels, ignore=ignore), findings
+        elif entry.problem:
+            findings.append(Finding("not a number", str(image.file), position, entry.problem))
+        else:
+            known.append((position, entry))
+    return known, findings
 
 
-def _columns(rows, labels):
-    boxes = np.array([box for box, _ in rows], "float32").reshape(-1, 4)
-    ignore = np.array([difficult for _, difficult in rows], bool)
-    return boxes, np.array(labels, "int32"), ignore
+def _with_boxes(image, known, class_names, shift):
+    """Gives an example its boxes; `shift` is taken from their corners."""
+    corners = np.array([entry.corners for _, entry in known], "float64").reshape(-1, 4)
+    return dataclasses.replace(
+        image,
+        boxes=(corners - shift).astype("float32"),
+        labels=np.array([class_names.index(entry.name) for _, entry in known], "int32"),
+        ignore=np.array([entry.is_difficult for _, entry in known], bool),
+    )
 
 
-def _box(corners, first_pixel):
-    """Returns half-open corners counted from 0; what is no number becomes NaN, a finding."""
-    values = []
-    for name in CORNERS:
-        try:
-            values.append(float(corners.findtext(name)))
-        except (AttributeError, TypeError, ValueError):
-            values.append(np.nan)
-    x1, y1, x2, y2 = values
-    return [x1 - first_pixel, y1 - first_pixel, x2 - first_pixel + 1, y2 - first_pixel + 1]
-
-
-def _image_file(file, tree, images_of):
-    """Finds the image of an XML file: the same stem, or else the file name written inside.
-
-    Annotation tools write the file name once; the stem survives renaming. Where several images
-    have the stem, such as a mask beside the photograph, the written name decides.
-    """
-    folder = file.parent
-    if folder.name == "Annotations":
-        folder = folder.parent / "JPEGImages"
-    if folder not in images_of:
-        images_of[folder] = _images_by_stem(folder)
-    written = folder / Path((tree.findtext("filename") or "").strip()).name
-    candidates = images_of[folder].get(file.stem, [])
-    if candidates:
-        return written if written in candidates else candidates[0]
-    return written if written.is_file() else folder / f"{file.stem}.jpg"
-
-
-def _images_by_stem(folder):
-    """Returns the images of a folder by stem; other files, such as text, may lie beside them."""
-    listing = sorted(folder.iterdir()) if folder.is_dir() else []
-    images = [path for path in listing if path.suffix.lower() in IMAGE_SUFFIXES]
-    by_stem = {}
-    for path in sorted(images, key=lambda path: IMAGE_SUFFIXES.index(path.suffix.lower())):
-        by_stem.setdefault(path.stem, []).append(path)
-    return by_stem
+def _written(objects):
+    """What the files say of the boxes, from the (position, object) of each image."""
+    corners = [number for known in objects for _, entry in known for number in entry.corners]
+    return Written(
+        lambda image, box: objects[image][box][0],
+        lambda image, box: f"({objects[image][box][1]})",
+        "difficult",
+        in_unit_range(corners),
+    )

@@ -30,7 +30,7 @@ def write_coco(tmp_path):
             images.append({"id": i, "file_name": f"{i}.png", "height": 40, "width": 60})
             box = {"id": i, "image_id": i, "category_id": 30, "bbox": [10, 5, 20, 10]}
             rows.append({**box, "area": 150.0, "iscrowd": 0})
-        categories = [{"id": 30, "name": "cat"}, {"id": 7, "name": "dog"}]
+        categories = [{"id": 30, "name": "cat"}]
         content = {"images": images, "annotations": rows, "categories": categories, **changes}
         (tmp_path / "instances_val.json").write_text(json.dumps(content))
         return tmp_path
@@ -45,13 +45,17 @@ OBJECT = """<object><name>{name}</name><difficult>{difficult}</difficult><bndbox
 
 @pytest.fixture
 def write_voc(tmp_path):
-    """Returns a function that writes a VOC data set; it takes a list of boxes per image."""
+    """Returns a function that writes a VOC data set; it takes a list of boxes per image.
 
-    def write(images, size=(60, 40)):
+    `heads` are what a tool writes around the objects, one for each file or one for all.
+    """
+
+    def write(images, size=(60, 40), heads=""):
+        heads = [heads] * len(images) if isinstance(heads, str) else heads
         for i, objects in enumerate(images):
             draw_image(tmp_path / "JPEGImages" / f"{i}.png", 60, 40)
             text = "".join(OBJECT.format(name=n, difficult=d, box=box) for n, d, box in objects)
-            header = f"<size><width>{size[0]}</width><height>{size[1]}</height></size>"
+            header = f"<size><width>{size[0]}</width><height>{size[1]}</height></size>{heads[i]}"
             file = tmp_path / "Annotations" / f"{i}.xml"
             file.parent.mkdir(exist_ok=True)
             file.write_text(f"<annotation><filename>x.jpg</filename>{header}{text}</annotation>")

@@ -99,3 +99,23 @@ def test_a_size_that_exif_swaps_is_explained(tmp_path):
     example.width = 41
     ((_, finding),) = checks.header_findings([example], checks.read_headers([example]))
     assert "EXIF" not in finding.message
+
+
+def test_images_with_more_objects_than_are_given_out_are_a_warning():
+    read = data.shapes(2)
+    example = read.examples[0]
+    for count, said in ((100, []), (101, ["1 of 2 images have more than 100 (most: 101)"])):
+        many = dataclasses.replace(
+            example,
+            boxes=np.tile(np.float32([1, 1, 9, 9]), (count, 1)),
+            labels=np.zeros(count, "int32"),
+            ignore=np.zeros(count, bool),
+        )
+        found = data.check_data(dataclasses.replace(read, examples=[many, read.examples[1]]))
+        assert [finding.message.split(":", 1)[0] for finding in found] == [
+            words.split(":", 1)[0] for words in said
+        ]
+        assert all(
+            finding.is_warning and words in str(finding)
+            for finding, words in zip(found, said, strict=True)
+        )

@@ -1,6 +1,7 @@
 """Files of proposals, and samples that carry them."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -56,6 +57,12 @@ def test_result_files_of_other_programs(tmp_path):
         (image(3, [[0, 0, 4, 4], [5, 0, 4, 4]], [1, 1]), r"x1 <= x2.*row 1"),
         (image(3, [[0, 0, 4]], [1]), r"expected boxes \(n, 4\).*\(1, 3\)"),
         (image(3, [[0, 0, 4, 4]], [1, 1]), r"Received: \(1, 4\) and \(2,\)"),
+        (image(3, [["0", "0", "4", "4"]], [1]), r"image 3: boxes must be .*\[\['0', '0', '4', '4'"),
+        (image(3, [[0, 0, 4, 4], [1]], [1, 1]), r"image 3: boxes must be .*\[\[0, 0, 4, 4\], \[1"),
+        (image(3, [[0, 0, 4, 4]], ["1"]), r"image 3: scores must be numbers.*\['1'\]"),
+        (image(7.9), "image_id must be an integer. Received: 7.9"),
+        (image("7"), "image_id must be an integer. Received: '7'"),
+        (image(True), "image_id must be an integer. Received: True"),
     ],
 )
 def test_bad_proposals_are_refused_by_image(tmp_path, wrong, message):
@@ -81,14 +88,39 @@ def test_bad_files_are_refused_by_name(tmp_path):
             read(name, content)
     with pytest.raises(ValueError, match="end in .npz or .json"):
         read("a.pkl", b"")
-    with pytest.raises(ValueError, match="image 1.*nan"):
-        read("nan.json", b'[{"image_id": 1, "bbox": [NaN, 2, 3, 4], "score": 1}]')
+    with pytest.raises(ValueError, match="deep.json is no file of proposals: RecursionError"):
+        read("deep.json", b"[" * 100_000)
     np.savez(tmp_path / "odd.npz", image_ids=[1], counts=[2], boxes=np.ones((1, 4)), scores=[1.0])
     with pytest.raises(ValueError, match="1 counts of 2 boxes in all, 1 boxes"):
         data.read_proposals(tmp_path / "odd.npz")
+    for name, wrong in {"counts": [-1, 2], "image_ids": [1.5, 2.5]}.items():
+        arrays = {"image_ids": [1, 2], "counts": [1, 0], name: wrong}
+        np.savez(tmp_path / "odd.npz", boxes=np.ones((1, 4)), scores=[1.0], **arrays)
+        with pytest.raises(ValueError, match=rf"odd.npz.*its {name} must.*\{wrong}"):
+            data.read_proposals(tmp_path / "odd.npz")
     data.write_proposals(tmp_path / "twice.npz", [image(4), image(4)])
     with pytest.raises(ValueError, match="Received: 4 twice"):
         data.read_proposals(tmp_path / "twice.npz")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"bbox": [math.nan, 2, 3, 4]}, r"its bbox of image 1 must be four .*: \[nan, 2, 3, 4\]"),
+        ({"bbox": ["1", "2", "3", "4"]}, r"its bbox .* Received: \['1', '2', '3', '4'\]"),
+        ({"bbox": [1, 2, -3, 4]}, r"its bbox of image 1 has a negative side: \[1, 2, -3, 4\]"),
+        ({"score": "1"}, "its score of image 1 must be a finite number. Received: '1'"),
+        ({"score": 10**400}, "its score of image 1 must be a finite number. Received: 1000"),
+        ({"image_id": None}, "its image_id must be an integer. Received: None"),
+        ({"image_id": 7.9}, "its image_id must be an integer. Received: 7.9"),
+    ],
+)
+def test_rows_of_a_json_are_shown_as_they_stand_there(tmp_path, change, message):
+    rows = [{"image_id": 1, "bbox": [1, 2, 3, 4], "score": 1} for _ in range(2)]
+    rows[1] |= change
+    (tmp_path / "a.json").write_text(json.dumps(rows))
+    with pytest.raises(ValueError, match=f"a.json is no file of proposals: row 1: {message}"):
+        data.read_proposals(tmp_path / "a.json")
 
 
 def test_unknown_and_missing_images_are_one_error(files, tmp_path):

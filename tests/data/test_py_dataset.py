@@ -6,10 +6,10 @@ import pytest
 from keras import ops
 
 from libra_keras import data
-from libra_keras.cli.damage import explained
 from libra_keras.data.damage import TooManyDamagedImages
 from libra_keras.data.loading import TrainingSource
 from libra_keras.data.py_dataset import Batches
+from libra_keras.runs.damage import explained
 
 pytestmark = pytest.mark.portable
 POLICY = data.InputPolicy(40, 60, pad_multiple=8)  # buckets 40 x 64 and 64 x 40
