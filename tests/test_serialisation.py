@@ -1,13 +1,15 @@
 """Every registered object, no argument at its default, through a file and into a fresh process."""
 
+import inspect
 import json
 import subprocess
 import sys
 
 import keras
 import numpy as np
+import pytest
 
-from libra_keras import backbones, data, layers, losses, models, samplers, training
+from libra_keras import backbones, data, functional, layers, losses, models, samplers, training
 from libra_keras.models.loss_scaling import LossScaleOptimizer
 
 RPN = models.RPNSettings(
@@ -169,7 +171,9 @@ def test_every_registered_class_is_here():
     registered = {
         value.__name__
         for key, value in keras.saving.get_custom_objects().items()
-        if key.startswith("libra_keras>") and value.__module__.startswith("libra_keras.")
+        if key.startswith("libra_keras>")
+        and value.__module__.startswith("libra_keras.")
+        and isinstance(value, type)
     }
     here = {type(value).__name__ for value in OBJECTS.values()} | COMPOSED
     internal = {"ResidualBlock"}  # built by ResNet, never saved by itself
@@ -212,3 +216,53 @@ def test_weights_survive_a_file_and_a_fresh_process(tmp_path, rng):
     assert len(loaded.files) == len(expected)
     for ours, theirs in zip(expected, loaded.values(), strict=True):
         np.testing.assert_allclose(theirs, keras.ops.convert_to_numpy(ours), rtol=1e-5)
+
+
+LOSSES = [getattr(losses, name) for name in losses.__all__ if name.islower()]
+# No layer can be made of these: they take other things than tensors and numbers.
+OTHERS = {"anchors", "argument_checks", "control_flow", "native", "native_pooling", "roi_taps"}
+OF_TENSORS = [
+    function
+    for name in sorted(set(functional.__all__) - OTHERS)
+    for module in [getattr(functional, name)]
+    for _, function in inspect.getmembers(module, inspect.isfunction)
+    if function.__module__ == module.__name__ and not function.__name__.startswith("_")
+]
+
+
+@pytest.mark.parametrize("function", [*LOSSES, *OF_TENSORS], ids=lambda f: f.__name__)
+def test_functions_are_found_by_their_names(function):
+    """No two share a name, nor with a class: the later one would take the place of the other."""
+    name = keras.saving.get_registered_name(function)
+    assert name.startswith("libra_keras>")
+    assert keras.saving.get_registered_object(name) is function
+    config = keras.saving.serialize_keras_object(keras.layers.Lambda(function))
+    assert keras.saving.deserialize_keras_object(config).function is function
+
+
+@pytest.mark.slow
+def test_loss_functions_survive_as_loss_and_as_metric(tmp_path, rng):
+    assert len(LOSSES) == 3
+    x, y = rng.normal(size=(4, 5)).astype("float32"), rng.random((4, 3, 4)).round()
+    np.savez(tmp_path / "batch.npz", x=x, y=y)
+    expected = {}
+    for function in LOSSES:
+        layers = [keras.layers.Dense(12), keras.layers.Reshape((3, 4))]
+        model = keras.Sequential([keras.Input((5,)), *layers])
+        model.compile("sgd", function, metrics=[function])
+        expected[function.__name__] = model.evaluate(x, y, verbose=0)
+        model.save(tmp_path / f"{function.__name__}.keras")
+    code = (
+        "import json, keras, numpy as np\n"
+        "from libra_keras import data, models\n"  # as README loads a model
+        "x, y = np.load('batch.npz').values()\n"
+        "load = keras.saving.load_model\n"
+        f"names = {list(expected)}\n"
+        "found = {n: load(n + '.keras').evaluate(x, y, verbose=0) for n in names}\n"
+        "json.dump(found, open('found.json', 'w'))\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True)
+    found = json.loads((tmp_path / "found.json").read_text())
+    for name, values in expected.items():
+        assert len(values) == 2 and values[0] > 0
+        np.testing.assert_allclose(found[name], values, rtol=1e-6)

@@ -6,6 +6,8 @@ from keras import ops
 from libra_keras.backbones import folding
 from libra_keras.backbones.grouped_conv import grouped_conv
 from libra_keras.functional import replicas
+from libra_keras.functional.argument_checks import check_arguments
+from libra_keras.layers.channels_last import ChannelsLast
 
 EPSILON = 1e-5  # torch's; keras.applications uses 1.001e-5, Keras' layer 1e-3
 MOMENTUM = 0.9  # share of the old moving average; torch writes the same as 0.1
@@ -14,7 +16,7 @@ BATCH_NORMS = ("frozen", "trainable", "synchronized")
 
 
 @keras.saving.register_keras_serializable(package="libra_keras")
-class ConvBatchNorm(keras.layers.Layer):
+class ConvBatchNorm(ChannelsLast):
     """Applies a convolution without bias, then batch normalisation, then (optionally) ReLU.
 
     Whenever moving statistics are used, the normalisation is folded into the convolution:
@@ -41,6 +43,8 @@ class ConvBatchNorm(keras.layers.Layer):
             the channels of `x` and `filters`. Defaults to 1.
         epsilon: float, what is added to variances before their square root is taken. With 0, a
             channel of variance 0 gives `beta`. Defaults to 1e-5.
+        data_format: `"channels_last"`, or `None` for Keras' setting, under which the layer cannot
+            be built if that is `"channels_first"`.
 
     Call arguments:
         x: `(B, H, W, C)`. H and W may be unknown.
@@ -52,7 +56,8 @@ class ConvBatchNorm(keras.layers.Layer):
 
     Raises:
         ValueError: if `batch_norm` is not one of the three, `kernel_size` is even, `groups` do not
-            divide the channels, or `epsilon` is negative.
+            divide the channels, `epsilon` is negative, or the layer is called with other channels
+            than it was built for, or no floats.
 
     Example:
 
@@ -103,12 +108,14 @@ class ConvBatchNorm(keras.layers.Layer):
         self.initial_values = {}
 
     def build(self, input_shape):
+        super().build(input_shape)
         size, channels = self.kernel_size, input_shape[-1]
         if channels is None:
             raise ValueError(
                 f"The number of channels must be known. Received: input_shape={input_shape}"
             )
         check_groups(self.groups, "channels", channels)
+        self.input_spec = keras.layers.InputSpec(ndim=4, axes={-1: channels}, name="x")
         # He et al., 2015: keeps the variance of gradients through ReLU, as the reference does.
         normal = keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
         shape = (size, size, channels // self.groups, self.filters)
@@ -129,6 +136,7 @@ class ConvBatchNorm(keras.layers.Layer):
         )
 
     def call(self, x, training=None):
+        check_arguments({"x float": x})
         # As Keras' own layer does: what is not trained keeps its statistics too.
         if training and self.batch_norm != "frozen" and self.trainable:
             x = self._normalise_with_batch(self._convolve(x, self.kernel))

@@ -11,6 +11,8 @@ from libra_keras.backbones.conv_batch_norm import (
     divide_up,
 )
 from libra_keras.backbones.imagenet import imagenet_values
+from libra_keras.functional.argument_checks import check_arguments
+from libra_keras.layers.channels_last import ChannelsLast
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 BLOCKS[152] = (3, 8, 36, 3)
@@ -18,7 +20,7 @@ STYLES = ("pytorch", "caffe")
 
 
 @keras.saving.register_keras_serializable(package="libra_keras")
-class ResNet(keras.layers.Layer):
+class ResNet(ChannelsLast):
     """Turns images into features of four resolutions with a residual network.
 
     Depths 18 and 34 have blocks of two 3x3 convolutions, the others bottlenecks. The defaults are
@@ -51,6 +53,8 @@ class ResNet(keras.layers.Layer):
             stages double them. Without effect if `groups` is 1. Defaults to 4.
         epsilon: float, what batch normalisation adds to variances. Weights belong to one: torch's
             have 1e-5, the detectors that torchvision publishes 0. Defaults to 1e-5.
+        data_format: `"channels_last"`, or `None` for Keras' setting, under which the layer cannot
+            be built if that is `"channels_first"`.
 
     Call arguments:
         images: `(B, H, W, 3)`, normalised as the weights want. H and W may be unknown.
@@ -61,7 +65,8 @@ class ResNet(keras.layers.Layer):
         C = `width` * (1, 2, 4, 8), four times that with bottlenecks.
 
     Raises:
-        ValueError: if an argument is none of the above, or `weights` do not fit the network.
+        ValueError: if an argument is none of the above, `weights` do not fit the network, or the
+            images have other channels than it was built for, or are not floats.
 
     Example:
 
@@ -180,8 +185,11 @@ class ResNet(keras.layers.Layer):
         ]
 
     def build(self, input_shape):
+        super().build(input_shape)
         if len(input_shape) != 4:
             raise ValueError(f"Images must be (B, H, W, C). Received: shape={input_shape}")
+        axes = {-1: input_shape[-1]}
+        self.input_spec = keras.layers.InputSpec(ndim=4, axes=axes, name="images")
         if self.initial_weights is not None:
             self._set_initial_values(imagenet_values(self.initial_weights, self.depth))
         self.stem.build(input_shape)
@@ -200,6 +208,7 @@ class ResNet(keras.layers.Layer):
                     block.downsample.initial_values = values(stage, index, 0)
 
     def call(self, images, training=None):
+        check_arguments({"images float": images})
         x = self.stem(images, training=training)
         # Zeros may stand for the reference's -inf here: nothing after ReLU is smaller.
         x = ops.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))

@@ -78,7 +78,8 @@ def pyramid_anchors(
         row, column, ratio, scale, where A is `len(ratios) * len(scales)`.
 
     Raises:
-        ValueError: if the numbers of sizes and strides differ, or `geometry` is none of the three.
+        ValueError: if the numbers of sizes and strides differ, a size is no pair, or `geometry` is
+            none of the three.
 
     Example:
 
@@ -95,6 +96,11 @@ def pyramid_anchors(
             "`feature_sizes` and `strides` must have one entry a level. Received: "
             f"{len(feature_sizes)} sizes and strides={strides}"
         )
+    for i, size in enumerate(feature_sizes):
+        if not hasattr(size, "__len__") or len(size) != 2:
+            raise ValueError(
+                f"`feature_sizes[{i}]` must be a pair (height, width). Received: {size}"
+            )
     finest = feature_sizes[0], strides[0]
     levels = []
     for cells, stride in zip(feature_sizes, strides, strict=True):

@@ -9,6 +9,7 @@ import math
 
 from keras import ops
 
+from libra_keras.functional.argument_checks import check_arguments
 from libra_keras.functional.geometry import check_geometry
 
 # A delta may enlarge a side by at most 1000/16: a 16-pixel anchor can grow to 1000 pixels, and
@@ -25,12 +26,16 @@ def area(boxes):
     Returns:
         float32 tensor `(...)`.
 
+    Raises:
+        ValueError: if `boxes` has another shape, or holds no numbers.
+
     Example:
 
     >>> from libra_keras.functional import boxes
     >>> float(boxes.area([0.0, 0.0, 4.0, 3.0]))
     12.0
     """
+    check_arguments({"boxes (..., 4)": boxes})
     x1, y1, x2, y2 = _sides(boxes)
     return ops.maximum(x2 - x1, 0.0) * ops.maximum(y2 - y1, 0.0)
 
@@ -45,6 +50,9 @@ def iou(boxes, others):
     Returns:
         float32 tensor `(..., N, M)` in 0..1; 0 where both boxes are empty.
 
+    Raises:
+        ValueError: if an argument has another shape, or holds no numbers.
+
     Example:
 
     >>> from libra_keras.functional import boxes
@@ -53,6 +61,7 @@ def iou(boxes, others):
 
     Differs from mmdetection: the union is not guarded by adding 1e-6 but replaced where it is 0.
     """
+    check_arguments({"boxes (..., N, 4)": boxes, "others (..., M, 4)": others})
     overlap = _intersection(boxes, others)
     union = area(boxes)[..., :, None] + area(others)[..., None, :] - overlap
     return _divide_or_zero(overlap, union)
@@ -68,12 +77,16 @@ def iof(boxes, regions):
     Returns:
         float32 tensor `(..., N, M)` in 0..1; 0 for empty boxes.
 
+    Raises:
+        ValueError: if an argument has another shape, or holds no numbers.
+
     Example:
 
     >>> from libra_keras.functional import boxes
     >>> float(boxes.iof([[0.0, 0.0, 2.0, 2.0]], [[1.0, 0.0, 9.0, 9.0]])[0, 0])
     0.5
     """
+    check_arguments({"boxes (..., N, 4)": boxes, "regions (..., M, 4)": regions})
     return _divide_or_zero(_intersection(boxes, regions), area(boxes)[..., :, None])
 
 
@@ -87,6 +100,9 @@ def has_sides(boxes, smallest=0.0):
     Returns:
         bool tensor `(...)`.
 
+    Raises:
+        ValueError: if `boxes` has another shape, or holds no numbers.
+
     Example:
 
     >>> from keras import ops
@@ -95,6 +111,8 @@ def has_sides(boxes, smallest=0.0):
     >>> ops.convert_to_numpy(boxes.has_sides(some)).tolist()
     [False, True]
     """
+    check_arguments({"boxes (..., 4)": boxes})
+    boxes = ops.convert_to_tensor(boxes)
     # Comparing sides, not areas: the product of two tiny sides can round to 0.
     if smallest == 0:
         return ops.all(boxes[..., 2:] > boxes[..., :2], axis=-1)
@@ -115,7 +133,7 @@ def clip(boxes, image_sizes, geometry="continuous"):
         comes back with a side of 0 (legacy: of 1 pixel).
 
     Raises:
-        ValueError: if `geometry` is none of the three.
+        ValueError: if `geometry` is none of the three, or an argument has another shape.
 
     Example:
 
@@ -124,9 +142,10 @@ def clip(boxes, image_sizes, geometry="continuous"):
     >>> ops.convert_to_numpy(boxes.clip([[[-5.0, 2.0, 30.0, 8.0]]], [[10, 20]])).tolist()
     [[[0.0, 2.0, 20.0, 8.0]]]
     """
+    check_geometry(geometry)
+    check_arguments({"boxes (B, N, 4)": boxes, "image_sizes (B, 2)": image_sizes})
     heights, widths = ops.split(ops.cast(image_sizes, "float32")[:, None, :], 2, axis=-1)
     largest = ops.concatenate([widths, heights, widths, heights], axis=-1)  # (B, 1, 4)
-    check_geometry(geometry)
     if geometry != "legacy":
         return ops.clip(ops.cast(boxes, "float32"), 0.0, largest)
     least = ops.convert_to_tensor([0.0, 0.0, 1.0, 1.0])
@@ -145,6 +164,9 @@ def encode(boxes, anchors, stds=(1.0, 1.0, 1.0, 1.0)):
     Returns:
         float32 tensor `(..., 4)`: shift of the centre in anchor sizes, log of the size ratios.
 
+    Raises:
+        ValueError: if an argument has another shape, or holds no numbers.
+
     Example:
 
     >>> from libra_keras.functional import boxes
@@ -154,6 +176,7 @@ def encode(boxes, anchors, stds=(1.0, 1.0, 1.0, 1.0)):
 
     Reference: [Girshick et al., 2014](https://arxiv.org/abs/1311.2524), appendix C.
     """
+    check_arguments({"boxes (..., 4)": boxes, "anchors (..., 4)": anchors, "stds (4)": stds})
     x, y, width, height = _centre_form(boxes)
     anchor_x, anchor_y, anchor_width, anchor_height = _centre_form(anchors)
     deltas = [
@@ -179,7 +202,7 @@ def decode(deltas, anchors, stds=(1.0, 1.0, 1.0, 1.0), geometry="continuous"):
         `"torchvision"` it shrinks without limit.
 
     Raises:
-        ValueError: if `geometry` is none of the three.
+        ValueError: if `geometry` is none of the three, or an argument has another shape.
 
     Example:
 
@@ -190,8 +213,9 @@ def decode(deltas, anchors, stds=(1.0, 1.0, 1.0, 1.0), geometry="continuous"):
 
     Reference: [Girshick et al., 2014](https://arxiv.org/abs/1311.2524), appendix C.
     """
-    deltas = ops.cast(deltas, "float32") * ops.convert_to_tensor(stds, "float32")
     check_geometry(geometry)
+    check_arguments({"deltas (..., 4)": deltas, "anchors (..., 4)": anchors, "stds (4)": stds})
+    deltas = ops.cast(deltas, "float32") * ops.convert_to_tensor(stds, "float32")
     x1, y1, x2, y2 = _sides(anchors)
     width, height = x2 - x1, y2 - y1
     x = (x1 + x2) * 0.5 + deltas[..., 0] * width

@@ -2,6 +2,7 @@
 
 from keras import ops
 
+from libra_keras.functional.argument_checks import check_arguments
 from libra_keras.functional.sampling import choose_random
 
 _STEP = 2.0**-24  # keys are multiples of it
@@ -19,6 +20,9 @@ def hardest_first(keys, losses):
     Returns:
         Float32 tensor `(B, N)` in [0, 1): multiples of 2**-24, all different in a row.
 
+    Raises:
+        ValueError: if an argument has another shape, or holds no numbers.
+
     Example:
 
     >>> from keras import ops
@@ -30,6 +34,7 @@ def hardest_first(keys, losses):
 
     Source: ours.
     """
+    check_arguments({"keys (B, N) float": keys, "losses (B, N)": losses})
     losses = ops.cast(losses, "float32")
     losses = ops.where(ops.isnan(losses), float("inf"), losses)
     by_key = ops.argsort(keys, axis=1)
@@ -55,7 +60,7 @@ def choose_hardest(keys, losses, candidates, num, count=None):
         of a row.
 
     Raises:
-        ValueError: if `num` is less than 1.
+        ValueError: if `num` is less than 1, or an argument has another shape or kind.
 
     Example:
 

@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 from keras import ops
 
+from libra_keras.functional.argument_checks import check_arguments
+
 
 class Match(NamedTuple):
     """Result of `match`. A candidate that is neither positive nor negative is ignored.
@@ -48,7 +50,8 @@ def match(iou, gt_mask, positive_iou, negative_iou, min_positive_iou=None, candi
         A `Match`. Without ground truths every candidate is negative.
 
     Raises:
-        ValueError: if `negative_iou` exceeds `positive_iou`.
+        ValueError: if `negative_iou` exceeds `positive_iou`, or an argument has another shape or
+            kind.
 
     Example:
 
@@ -67,6 +70,13 @@ def match(iou, gt_mask, positive_iou, negative_iou, min_positive_iou=None, candi
             "`negative_iou` must not exceed `positive_iou`. Received: "
             f"negative_iou={negative_iou}, positive_iou={positive_iou}"
         )
+    check_arguments(
+        {
+            "iou (B, N, M)": iou,
+            "gt_mask (B, M) bool": gt_mask,
+            "candidate_mask (B, N) bool": candidate_mask,
+        }
+    )
     iou, gt_mask = ops.cast(iou, "float32"), ops.cast(gt_mask, "bool")
     # -1 takes padding out of every maximum below, since real overlaps are at least 0.
     iou = ops.where(gt_mask[:, None, :], iou, -1.0)

@@ -3,6 +3,8 @@
 Twins of `roi_taps.weighted_sum`, see `native`.
 """
 
+from libra_keras.functional.argument_checks import check_arguments
+
 
 def sparse_pooling(source, taps):
     """Weighted sums of rows of `source` as one sparse matrix product; see `roi_taps.Taps`.
@@ -18,6 +20,9 @@ def sparse_pooling(source, taps):
     Returns:
         float32 tensor `(R, S, S, C)`. No gradient reaches the weights.
 
+    Raises:
+        ValueError: if `source` has another shape, or holds no floats.
+
     Example:
 
     >>> from keras import ops
@@ -31,6 +36,7 @@ def sparse_pooling(source, taps):
     """
     import tensorflow as tf
 
+    check_arguments({"source (cells, C) float": source})
     num_boxes, size = tf.shape(taps.rows)[0], taps.rows.shape[1]
     bins, cells, weights = _dense_entries(taps) if taps.num_rows is None else _used_entries(taps)
     indices = tf.cast(tf.stack([bins, cells], axis=-1), tf.int64)
@@ -64,6 +70,9 @@ def looped_pooling(source, taps):
     Returns:
         float32 tensor `(R, S, S, C)`. No gradient reaches the weights.
 
+    Raises:
+        ValueError: if `source` has another shape, or holds no floats.
+
     Example:
 
     >>> from keras import ops
@@ -77,6 +86,7 @@ def looped_pooling(source, taps):
     """
     import tensorflow as tf
 
+    check_arguments({"source (cells, C) float": source})
     source = tf.cast(source, tf.float32)
     num_cells, channels = tf.shape(source)[0], source.shape[-1]
     across = _largest(taps.num_columns, taps.columns.shape[-1])

@@ -4,6 +4,7 @@ from keras import ops
 
 from libra_keras.functional import boxes as box_ops
 from libra_keras.functional import control_flow, native
+from libra_keras.functional.argument_checks import check_arguments
 from libra_keras.functional.ranking import top_k
 
 BLOCK = 128  # boxes decided at a time; 64 to 256 take the same time on a CPU
@@ -29,7 +30,8 @@ def nms(boxes, scores, iou_threshold, max_output, groups=None, mask=None):
         kept: bool `(B, max_output)`, which of them are results; they come first.
 
     Raises:
-        ValueError: if shapes do not fit, N is unknown, or `max_output` is not positive.
+        ValueError: if an argument has another shape or kind, N is unknown, or `max_output` is not
+            positive.
 
     Example:
 
@@ -44,13 +46,21 @@ def nms(boxes, scores, iou_threshold, max_output, groups=None, mask=None):
     boxes, which costs float32 precision. Two boxes without area do not suppress each other (there,
     their IoU is 0/0).
     """
+    check_arguments(
+        {
+            "boxes (B, N, 4)": boxes,
+            "scores (B, N)": scores,
+            "groups (B, N) int": groups,
+            "mask (B, N) bool": mask,
+        }
+    )
     boxes = ops.stop_gradient(ops.cast(ops.convert_to_tensor(boxes), "float32"))
     scores = ops.stop_gradient(ops.cast(ops.convert_to_tensor(scores), "float32"))
     if groups is not None:
         groups = ops.cast(ops.convert_to_tensor(groups), "int32")
     if mask is not None:
         mask = ops.cast(ops.convert_to_tensor(mask), "bool")
-    _check(boxes, scores, groups, mask, max_output)
+    _check(boxes, max_output)
     if boxes.shape[1] == 0:  # TensorFlow's gather needs a row to point at
         nothing = ops.zeros((ops.shape(boxes)[0], int(max_output)), "int32")
         return nothing, ops.cast(nothing, "bool")
@@ -59,17 +69,9 @@ def nms(boxes, scores, iou_threshold, max_output, groups=None, mask=None):
     return search(boxes, scores, iou_threshold, groups, mask)
 
 
-def _check(boxes, scores, groups, mask, max_output):
-    if len(boxes.shape) != 3 or boxes.shape[1] is None or boxes.shape[2] != 4:
-        raise ValueError(
-            f"`boxes` must have shape (B, N, 4) with a static N. Received: shape={boxes.shape}"
-        )
-    for name, x in (("scores", scores), ("groups", groups), ("mask", mask)):
-        if x is not None and tuple(x.shape)[1:] != (boxes.shape[1],):
-            raise ValueError(
-                f"`{name}` must have shape (B, N) = (B, {boxes.shape[1]}), like `boxes`. "
-                f"Received: shape={x.shape}"
-            )
+def _check(boxes, max_output):
+    if boxes.shape[1] is None:
+        raise ValueError(f"The N of `boxes` must be known. Received: shape={tuple(boxes.shape)}")
     if max_output < 1:
         raise ValueError(f"`max_output` must be positive. Received: max_output={max_output}")
 

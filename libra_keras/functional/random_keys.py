@@ -4,6 +4,8 @@ import operator
 
 from keras import ops
 
+from libra_keras.functional.argument_checks import check_arguments
+
 # State before anything is absorbed: the first two words of the fraction of pi.
 _START = (0x243F6A88, 0x85A308D3)
 # Odd multipliers of MurmurHash3's finaliser (Appleby, public domain), as signed 32-bit numbers.
@@ -31,6 +33,7 @@ def random_keys(seed, step, positions, num):
 
     Raises:
         TypeError: if `seed` is not an integer.
+        ValueError: if `positions` or `step` has another shape, or holds no integers.
 
     Example:
 
@@ -43,6 +46,7 @@ def random_keys(seed, step, positions, num):
     Source: ours. Differs from mmdetection, which draws from the global generators of NumPy and
     PyTorch.
     """
+    check_arguments({"step () int": step, "positions (B,) int": positions})
     state = tuple(ops.convert_to_tensor(_signed(word), "int32") for word in _START)
     step = _signed(step % (1 << 32)) if isinstance(step, int) else step
     for word in (*_words(seed), step, positions):
@@ -68,6 +72,7 @@ def renew(keys, stream):
 
     Raises:
         TypeError: if `stream` is not an integer.
+        ValueError: if `keys` holds no floats.
 
     Example:
 
@@ -79,6 +84,7 @@ def renew(keys, stream):
 
     Source: ours.
     """
+    check_arguments({"keys float": keys})
     state = tuple(ops.convert_to_tensor(_signed(word), "int32") for word in _START)
     for word in _words(stream):
         state = _absorb(state, ops.cast(word, "int32"))

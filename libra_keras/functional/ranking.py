@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from libra_keras.functional.argument_checks import check_arguments
+
 
 def top_k(x, k):
     """Finds the `k` largest entries of each row; equal ones come by their index.
@@ -17,6 +19,9 @@ def top_k(x, k):
     Returns:
         Tuple of the values `(..., k)`, largest first, and their int32 indices `(..., k)`.
 
+    Raises:
+        ValueError: if `x` has no axis, or holds no numbers.
+
     Example:
 
     >>> from keras import ops
@@ -25,6 +30,7 @@ def top_k(x, k):
     >>> ops.convert_to_numpy(values).tolist(), ops.convert_to_numpy(indices).tolist()
     ([5.0, 5.0, 1.0], [1, 3, 0])
     """
+    check_arguments({"x (..., N)": x})
     if keras.backend.backend() != "torch":
         values, indices = ops.top_k(x, k)
         return values, ops.cast(indices, "int32")

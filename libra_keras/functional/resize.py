@@ -11,6 +11,7 @@ import numpy as np
 from keras import ops
 
 from libra_keras.functional import control_flow
+from libra_keras.functional.argument_checks import check_arguments
 
 
 def resize_nearest(x, size):
@@ -43,6 +44,7 @@ def resize_nearest(x, size):
     Source: `torch.nn.functional.interpolate(mode="nearest")`, as the reference's pyramids use
     it; here in integers, so that no size suffers from rounding.
     """
+    check_arguments({"x (B, H, W, C) any": x})
     return _along_both(_stretch, x, size, axes=(2, 1))  # width first: repetition copies less
 
 
@@ -66,7 +68,8 @@ def adaptive_max_pool(x, size):
         Tensor `(B, height, width, C)` of the dtype of `x`.
 
     Raises:
-        ValueError: if `x` has not four axes, or `size` is not a pair of positive lengths.
+        ValueError: if `x` has not four axes or holds no floats, or `size` is not a pair of positive
+            lengths.
 
     Example: three outputs of five inputs see positions 0-1, 1-3 and 3-4.
 
@@ -78,12 +81,12 @@ def adaptive_max_pool(x, size):
 
     Source: the windows of `torch.nn.functional.adaptive_max_pool2d`.
     """
+    check_arguments({"x (B, H, W, C) float": x})
     return _along_both(_pool, x, size, axes=(1, 2))
 
 
 def _along_both(function, x, size, axes):
-    if len(x.shape) != 4:
-        raise ValueError(f"`x` must have shape (B, H, W, C). Received: shape={tuple(x.shape)}")
+    x = ops.convert_to_tensor(x)
     if len(size) != 2:
         raise ValueError(f"`size` must be a pair (height, width). Received: size={size}")
     lengths = [_length(n) for n in size]

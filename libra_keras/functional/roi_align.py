@@ -3,6 +3,7 @@
 from keras import ops
 
 from libra_keras.functional import control_flow, native, native_pooling, roi_taps
+from libra_keras.functional.argument_checks import check_arguments
 
 
 def roi_levels(boxes, num_levels, finest_scale=56.0):
@@ -18,6 +19,9 @@ def roi_levels(boxes, num_levels, finest_scale=56.0):
     Returns:
         int32 tensor `(B, N)` in 0..num_levels-1; 0 for boxes without area.
 
+    Raises:
+        ValueError: if `boxes` has another shape, or holds no numbers.
+
     Example:
 
     >>> from keras import ops
@@ -29,6 +33,7 @@ def roi_levels(boxes, num_levels, finest_scale=56.0):
     Reference: [Lin et al., 2017](https://arxiv.org/abs/1612.03144), equation 1, with the constant
     of mmdetection's extractor.
     """
+    check_arguments({"boxes (B, N, 4)": boxes})
     boxes = ops.cast(ops.convert_to_tensor(boxes), "float32")
     width, height = boxes[..., 2] - boxes[..., 0], boxes[..., 3] - boxes[..., 1]
     size = ops.sqrt(ops.maximum(width * height, 0.0))
@@ -84,6 +89,7 @@ def roi_align(
 
     Reference: [He et al., 2017](https://arxiv.org/abs/1703.06870), section 3.
     """
+    check_arguments({"features (B, H, W, C) float": features, "boxes (B, N, 4)": boxes})
     boxes = _fixed(boxes)
     levels = ops.zeros_like(boxes[..., 0], dtype="int32")
     options = (output_size, sampling_ratio, aligned, max_sampling_ratio)
@@ -133,22 +139,22 @@ def multilevel_roi_align(
             "`levels` must hold one feature map per stride. "
             f"Received: {len(levels)} levels, strides={strides}"
         )
+    levels = levels[: len(strides)]
+    maps = {f"levels[{i}] (B, H_l, W_l, C) float": level for i, level in enumerate(levels)}
+    check_arguments({**maps, "boxes (B, N, 4)": boxes})
     boxes = _fixed(boxes)
     chosen = roi_levels(boxes, len(strides), finest_scale)
     options = (output_size, sampling_ratio, aligned, max_sampling_ratio)
-    return _align(levels[: len(strides)], boxes, chosen, tuple(strides), *options)
+    return _align(levels, boxes, chosen, tuple(strides), *options)
 
 
 def _fixed(boxes):
-    boxes = ops.stop_gradient(ops.cast(ops.convert_to_tensor(boxes), "float32"))
-    if len(boxes.shape) != 3 or boxes.shape[-1] != 4:
-        raise ValueError(f"`boxes` must have shape (B, N, 4). Received: shape={boxes.shape}")
-    return boxes
+    return ops.stop_gradient(ops.cast(ops.convert_to_tensor(boxes), "float32"))
 
 
 def _align(features, boxes, levels, strides, size, sampling_ratio, aligned, max_sampling_ratio):
     features = [ops.convert_to_tensor(x) for x in features]
-    _check(features, boxes, size, sampling_ratio, max_sampling_ratio)
+    _check(features, size, sampling_ratio, max_sampling_ratio)
     shapes = [ops.shape(x) for x in features]
     sizes = ops.stack([ops.cast(ops.stack(shape[1:3]), "int32") for shape in shapes])  # (L, 2)
     options = (size, sampling_ratio, aligned, max_sampling_ratio)
@@ -172,18 +178,10 @@ def _pooling(taps):
     return roi_taps.weighted_sum
 
 
-def _check(features, boxes, size, sampling_ratio, max_sampling_ratio):
-    for i, x in enumerate(features):
-        if len(x.shape) != 4 or x.shape[-1] is None or x.shape[-1] != features[0].shape[-1]:
-            raise ValueError(
-                "Feature maps must have shape (B, H, W, C) with one known C. "
-                f"Received: level {i} with shape={x.shape}, level 0 with {features[0].shape}"
-            )
-        if None not in (x.shape[0], boxes.shape[0]) and x.shape[0] != boxes.shape[0]:
-            raise ValueError(
-                "Feature maps and boxes must belong to the same images. "
-                f"Received: level {i} with shape={x.shape}, boxes with shape={boxes.shape}"
-            )
+def _check(features, size, sampling_ratio, max_sampling_ratio):
+    if any(x.shape[-1] is None for x in features):
+        shapes = [tuple(x.shape) for x in features]
+        raise ValueError(f"The C of feature maps must be known. Received: shapes={shapes}")
     if size < 1 or sampling_ratio < 0 or max_sampling_ratio < 1:
         raise ValueError(
             "`output_size` and `max_sampling_ratio` must be positive, `sampling_ratio` at least 0. "

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from keras import ops
 
 from libra_keras.functional import control_flow
+from libra_keras.functional.argument_checks import check_arguments
 
 UNROLLED_TAPS = 4  # per axis; with more, a loop keeps the traced graph small
 
@@ -51,6 +52,9 @@ def find_taps(boxes, levels, sizes, strides, size, sampling_ratio, aligned, max_
     Returns:
         `Taps` of R = B * N boxes. Cells count through all images of level 0, then of level 1.
 
+    Raises:
+        ValueError: if an argument has another shape or kind.
+
     Example:
 
     >>> from keras import ops
@@ -64,6 +68,9 @@ def find_taps(boxes, levels, sizes, strides, size, sampling_ratio, aligned, max_
     >>> ops.convert_to_numpy(taps.column_weights)[0, 0].tolist()
     [0.5, 0.5, 0.0, 0.0]
     """
+    check_arguments(
+        {"boxes (B, N, 4)": boxes, "levels (B, N) int": levels, "sizes (L, 2) int": sizes}
+    )
     finite = ops.all(ops.abs(boxes) < 1e7, axis=-1, keepdims=True)
     boxes = ops.where(finite, boxes, -1e7)  # outside every map: all samples give 0
     scale = ops.take(ops.convert_to_tensor([1.0 / s for s in strides], "float32"), levels)
@@ -168,6 +175,9 @@ def weighted_sum(source, taps):
     Returns:
         float32 tensor `(R, S, S, C)`.
 
+    Raises:
+        ValueError: if `source` has another shape, or holds no floats.
+
     Example:
 
     >>> from keras import ops
@@ -179,6 +189,7 @@ def weighted_sum(source, taps):
     >>> ops.convert_to_numpy(roi_taps.weighted_sum(cells, taps))[0, 0, :, 0].tolist()
     [1.5, 3.5]
     """
+    check_arguments({"source (cells, C) float": source})
     width = taps.rows.shape[-1]
     # A cell that hundreds of boxes read collects as many gradients: in 16 bits late ones get lost.
     # The reshape is for TensorFlow, which would otherwise cast first and then add up.
@@ -208,6 +219,9 @@ def weighted_sum_of_used(source, taps):
     Returns:
         float32 tensor `(R, S, S, C)`.
 
+    Raises:
+        ValueError: if `source` has another shape, or holds no floats.
+
     Example: the bins are 16 cells wide, so 17 of 17 taps are in use along x, but 2 along y.
 
     >>> from keras import ops
@@ -219,6 +233,7 @@ def weighted_sum_of_used(source, taps):
     >>> ops.convert_to_numpy(roi_taps.weighted_sum_of_used(cells, taps))[0, 0, :, 0].tolist()
     [7.5, 23.5]
     """
+    check_arguments({"source (cells, C) float": source})
     used = ops.maximum(taps.num_rows, taps.num_columns)
     order = ops.argsort(-used)
     used = ops.take(used, order)

@@ -6,6 +6,7 @@ treated in a loop, and nothing is remembered between calls.
 
 from keras import ops
 
+from libra_keras.functional.argument_checks import check_arguments
 from libra_keras.functional.random_keys import renew
 from libra_keras.functional.ranking import top_k
 
@@ -27,7 +28,7 @@ def choose_random(keys, candidates, num, count=None):
         `(B, num)`, true for the first `min(count, candidates of the image)` entries of a row.
 
     Raises:
-        ValueError: if `num` is less than 1.
+        ValueError: if `num` is less than 1, or an argument has another shape or kind.
 
     Example:
 
@@ -41,6 +42,7 @@ def choose_random(keys, candidates, num, count=None):
 
     Source: `RandomSampler` of mmdetection.
     """
+    check_arguments({"keys (B, N) float": keys, "candidates (B, N) bool": candidates})
     return _first(_scores(keys, ops.cast(candidates, "int32")), num, _column(count, num))
 
 
@@ -84,7 +86,8 @@ def choose_iou_balanced(
         `(B, num)`, true for the first `min(count, candidates of the image)` entries of a row.
 
     Raises:
-        ValueError: if `num` or `num_bins` is less than 1.
+        ValueError: if `num` or `num_bins` is less than 1, or an argument has another shape or
+            kind.
 
     Example:
 
@@ -101,6 +104,9 @@ def choose_iou_balanced(
     option changes on the first call (there `floor_thr=-1`, here `include_zero=True`, becomes 0).
     """
     _check_at_least_one("num_bins", num_bins)
+    check_arguments(
+        {"keys (B, N) float": keys, "candidates (B, N) bool": candidates, "max_iou (B, N)": max_iou}
+    )
     max_iou = ops.cast(max_iou, "float32")
     count = _column(count, num)
     is_floor = max_iou < floor_thr if include_zero or floor_thr > 0 else max_iou <= 0.0
@@ -143,7 +149,7 @@ def choose_instance_balanced(keys, candidates, matched_gt, num, count=None):
         `(B, num)`, true for the first `min(count, candidates of the image)` entries of a row.
 
     Raises:
-        ValueError: if `num` is less than 1.
+        ValueError: if `num` is less than 1, or an argument has another shape or kind.
 
     Example:
 
@@ -159,6 +165,13 @@ def choose_instance_balanced(keys, candidates, matched_gt, num, count=None):
     latter: filling up never repeats a candidate (there repetitions are dropped afterwards, so
     that fewer than `count` remain).
     """
+    check_arguments(
+        {
+            "keys (B, N) float": keys,
+            "candidates (B, N) bool": candidates,
+            "matched_gt (B, N) int": matched_gt,
+        }
+    )
     count = _column(count, num)
     group = ops.where(candidates, ops.cast(matched_gt, "int32"), _NO_GROUP)
     order, group, rank, is_first = _rank_in_group(keys, group)
@@ -187,6 +200,9 @@ def look_up(function, count, num):
     Returns:
         int32 tensor of the shape of `count`, in 0..`num`.
 
+    Raises:
+        ValueError: if `count` holds no integers.
+
     Example:
 
     >>> from keras import ops
@@ -195,6 +211,7 @@ def look_up(function, count, num):
     >>> ops.convert_to_numpy(third).tolist()
     [0, 3]
     """
+    check_arguments({"count int": count})
     table = [min(max(function(n), 0), num) for n in range(num + 1)]
     return ops.take(ops.convert_to_tensor(table, "int32"), count)
 

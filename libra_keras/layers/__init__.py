@@ -6,6 +6,7 @@ from libra_keras.layers.image_normalization import ImageNormalization
 from libra_keras.layers.multilevel_roi_align import MultilevelROIAlign
 from libra_keras.layers.non_local_block import NonLocalBlock
 from libra_keras.layers.path_aggregation_pyramid import PathAggregationPyramid
+from libra_keras.registration import register_classes
 
 __all__ = [
     "BalancedFeaturePyramid",
@@ -15,3 +16,5 @@ __all__ = [
     "NonLocalBlock",
     "PathAggregationPyramid",
 ]
+
+register_classes()

@@ -4,14 +4,15 @@ import keras
 from keras import ops
 
 from libra_keras.functional.resize import adaptive_max_pool, resize_nearest
+from libra_keras.layers.channels_last import ChannelsLast, keep_channels_last
 from libra_keras.layers.non_local_block import NonLocalBlock
-from libra_keras.layers.pyramids import check_shapes, pack, unpack
+from libra_keras.layers.pyramids import BuiltFor, pack, unpack
 
 _REFINERS = ("conv", "non_local")
 
 
 @keras.saving.register_keras_serializable(package="libra_keras")
-class BalancedFeaturePyramid(keras.layers.Layer):
+class BalancedFeaturePyramid(ChannelsLast):
     """Adds to each pyramid level a refined average of all levels.
 
     A plain feature pyramid lets a level see mostly its neighbours. Here all levels are brought
@@ -27,6 +28,8 @@ class BalancedFeaturePyramid(keras.layers.Layer):
             choice; to start it as the published models did, pass
             `NonLocalBlock(reduction=1, use_scale=False, start="xavier")`. Or any
             `keras.layers.Layer` that keeps the shape of its input.
+        data_format: `"channels_last"`, or `None` for Keras' setting, under which the layer cannot
+            be built if that is `"channels_first"`.
 
     Call arguments:
         pyramid: dict `{"P2": ..., "P6": ...}` or list, finest first, of tensors
@@ -36,8 +39,9 @@ class BalancedFeaturePyramid(keras.layers.Layer):
         The same structure, keys and shapes.
 
     Raises:
-        ValueError: if the levels' channels differ, `refine_level` is not a level, or the refiner
-            is unknown or changes the number of channels.
+        ValueError: if the levels' channels differ, `refine_level` is not a level, the refiner is
+            unknown, has channels first or changes the number of channels, or the layer is called
+            with levels of other number, names or channels than it was built for.
 
     Example: without refiner, a pyramid that is constant doubles.
 
@@ -68,23 +72,26 @@ class BalancedFeaturePyramid(keras.layers.Layer):
         self.refine_level = refine_level
         self.refiner = None if named else refiner
         self._refiner_name = refiner if named else None
+        self._built_for = None
+        if self.data_format == "channels_last":
+            keep_channels_last(self)
 
     def build(self, input_shape):
-        shapes = unpack(input_shape)[1]
-        check_shapes(shapes)
-        channels = [shape[-1] for shape in shapes]
-        if len(set(channels)) != 1:
+        super().build(input_shape)
+        self._built_for = BuiltFor(input_shape, channels="C")
+        _, shapes = unpack(input_shape)
+        if not 0 <= self.refine_level < len(shapes):
             raise ValueError(
-                "All pyramid levels must have the same number of channels. "
-                f"Received: channels={channels}"
-            )
-        if not 0 <= self.refine_level < len(channels):
-            raise ValueError(
-                f"`refine_level` must be one of the {len(channels)} levels (0 is the finest). "
+                f"`refine_level` must be one of the {len(shapes)} levels (0 is the finest). "
                 f"Received: refine_level={self.refine_level}"
             )
         if self._refiner_name is not None:
-            self.refiner = self._named_refiner(channels[0])
+            self.refiner = self._named_refiner(shapes[0][-1])
+        if getattr(self.refiner, "data_format", None) == "channels_first":
+            raise ValueError(
+                '`refiner` must have `data_format="channels_last"`. '
+                f"Received: {self.refiner!r} with data_format='channels_first'"
+            )
         if self.refiner is not None and not self.refiner.built:  # a reloaded one is built
             self.refiner.build(tuple(shapes[self.refine_level]))
         if self.refiner is not None and not self.trainable:
@@ -93,7 +100,11 @@ class BalancedFeaturePyramid(keras.layers.Layer):
     def _named_refiner(self, channels):
         if self._refiner_name == "non_local":
             return NonLocalBlock(
-                reduction=1, use_scale=False, name="refiner", dtype=self.dtype_policy
+                reduction=1,
+                use_scale=False,
+                data_format="channels_last",
+                name="refiner",
+                dtype=self.dtype_policy,
             )
         return keras.layers.Conv2D(
             channels,
@@ -109,7 +120,7 @@ class BalancedFeaturePyramid(keras.layers.Layer):
         )
 
     def call(self, pyramid):
-        names, levels = unpack(pyramid)
+        names, levels = self._built_for.unpack(pyramid)
         balanced = self._refined(self._average(levels))
         outputs = [
             level + self._scatter(balanced, i, ops.shape(level)[1:3])
@@ -143,6 +154,10 @@ class BalancedFeaturePyramid(keras.layers.Layer):
             )
         return ops.cast(refined, balanced.dtype)  # the refiner may compute with another one
 
+    def compute_output_spec(self, pyramid):
+        self._built_for.unpack(pyramid)
+        return super().compute_output_spec(pyramid)
+
     def compute_output_shape(self, input_shape):
         names, shapes = unpack(input_shape)
         return pack(input_shape, names, [tuple(shape) for shape in shapes])
@@ -156,4 +171,4 @@ class BalancedFeaturePyramid(keras.layers.Layer):
         refiner = config.get("refiner")
         if isinstance(refiner, dict):
             refiner = keras.saving.deserialize_keras_object(refiner)
-        return cls(**{**config, "refiner": refiner})
+        return super().from_config({**config, "refiner": refiner})

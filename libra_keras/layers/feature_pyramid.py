@@ -4,13 +4,14 @@ import keras
 from keras import ops
 
 from libra_keras.functional.resize import resize_nearest
-from libra_keras.layers.pyramids import check_shapes, level_number, pack, unpack
+from libra_keras.layers.channels_last import ChannelsLast
+from libra_keras.layers.pyramids import BuiltFor, level_number, pack, unpack
 
 _EXTRA_LEVELS = ("max_pool", "on_input", "on_lateral", "on_output")
 
 
 @keras.saving.register_keras_serializable(package="libra_keras")
-class FeaturePyramid(keras.layers.Layer):
+class FeaturePyramid(ChannelsLast):
     """Turns the stages of a backbone into pyramid levels of equal width.
 
     A 1x1 convolution brings each stage to `channels`; from the coarsest down, each is enlarged
@@ -30,6 +31,8 @@ class FeaturePyramid(keras.layers.Layer):
         extra_relu: bool, whether a ReLU stands between two extra convolutions: P7 is then made from
             `relu(P6)`, and P6 itself is left as it is. Without effect for `"max_pool"`. Defaults to
             `False`.
+        data_format: `"channels_last"`, or `None` for Keras' setting, under which the layer cannot
+            be built if that is `"channels_first"`.
 
     Call arguments:
         pyramid: dict `{"C2": ..., "C5": ...}` or list, finest first, of tensors
@@ -40,7 +43,8 @@ class FeaturePyramid(keras.layers.Layer):
         tensors `(B, H_l, W_l, channels)`.
 
     Raises:
-        ValueError: if an argument is out of range, or there are more stages than levels.
+        ValueError: if an argument is out of range, there are more stages than levels, or the layer
+            is called with stages of other number, names or channels than it was built for.
 
     Example:
 
@@ -84,10 +88,12 @@ class FeaturePyramid(keras.layers.Layer):
         self.start_level = start_level
         self.extra_levels = extra_levels
         self.extra_relu = extra_relu
+        self._built_for = None
 
     def build(self, input_shape):
-        stages = self._stages(unpack(input_shape)[1])
-        check_shapes(stages)
+        super().build(input_shape)
+        self._built_for = BuiltFor(input_shape, unused=self.start_level)
+        stages = self._used(unpack(input_shape)[1])
         wide = (None, None, None, self.channels)
         used = range(len(stages))
         self.lateral_convs = [self._conv(1, f"lateral_conv_{i}", stages[i]) for i in used]
@@ -112,7 +118,7 @@ class FeaturePyramid(keras.layers.Layer):
         conv.build((None, None, None, input_shape[-1]))
         return conv
 
-    def _stages(self, levels):
+    def _used(self, levels):
         used = levels[self.start_level :]
         if not 0 < len(used) <= self.num_levels:
             raise ValueError(
@@ -121,9 +127,13 @@ class FeaturePyramid(keras.layers.Layer):
             )
         return used
 
+    def _stages(self, pyramid):
+        """The names of all levels, and those that are used, if they are what this was built for."""
+        names, levels = self._built_for.unpack(pyramid)
+        return names, self._used(levels)
+
     def call(self, pyramid):
-        names, levels = unpack(pyramid)
-        stages = self._stages(levels)
+        names, stages = self._stages(pyramid)
         laterals = [conv(x) for conv, x in zip(self.lateral_convs, stages, strict=True)]
         merged = _top_down(laterals)
         outputs = [conv(x) for conv, x in zip(self.output_convs, merged, strict=True)]
@@ -150,9 +160,13 @@ class FeaturePyramid(keras.layers.Layer):
         first = level_number(names[self.start_level])
         return [f"P{first + i}" for i in range(self.num_levels)]
 
+    def compute_output_spec(self, pyramid):
+        self._stages(pyramid)
+        return super().compute_output_spec(pyramid)
+
     def compute_output_shape(self, input_shape):
         names, levels = unpack(input_shape)
-        shapes = [(*shape[:3], self.channels) for shape in self._stages(levels)]
+        shapes = [(*shape[:3], self.channels) for shape in self._used(levels)]
         while len(shapes) < self.num_levels:
             batch, *size, channels = shapes[-1]
             halves = [None if n is None else (n + 1) // 2 for n in size]

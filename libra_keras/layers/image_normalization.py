@@ -3,9 +3,12 @@
 import keras
 from keras import ops
 
+from libra_keras.functional.argument_checks import check_arguments
+from libra_keras.layers.channels_last import ChannelsLast
+
 
 @keras.saving.register_keras_serializable(package="libra_keras")
-class ImageNormalization(keras.layers.Layer):
+class ImageNormalization(ChannelsLast):
     """Subtracts a mean from images and divides by a deviation, per channel.
 
     Arithmetic is float32 whatever the images and the precision are. Padding must be 0 *after*
@@ -17,6 +20,8 @@ class ImageNormalization(keras.layers.Layer):
             before normalisation (with `"bgr"`: blue, green, red; 0..255).
         std: sequence of one positive float per channel, in the same order, or `None` for 1.
         channel_order: `"rgb"` keeps the channels, `"bgr"` reverses them.
+        data_format: `"channels_last"`, or `None` for Keras' setting, under which the layer cannot
+            be built if that is `"channels_first"`.
 
     Call arguments:
         images: tensor `(B, H, W, 3)` of any dtype, RGB, 0..255; H and W may be unknown.
@@ -27,7 +32,8 @@ class ImageNormalization(keras.layers.Layer):
 
     Raises:
         ValueError: if `mean` and `std` differ in length, a deviation is not positive,
-            `channel_order` is unknown, or the images have other channels than `mean`.
+            `channel_order` is unknown, the images have other channels than `mean`, or
+            `image_sizes` has another shape.
 
     Example:
 
@@ -97,13 +103,17 @@ class ImageNormalization(keras.layers.Layer):
         return cls((0.0, 0.0, 0.0), None, "rgb", **kwargs)
 
     def build(self, images_shape):
+        super().build(images_shape)
         if len(images_shape) != 4 or images_shape[-1] != len(self.mean):
             raise ValueError(
                 f"`images` must have shape (B, H, W, {len(self.mean)}), one channel for each "
                 f"value of `mean`. Received: shape={tuple(images_shape)}"
             )
+        axes = {-1: len(self.mean)}
+        self.input_spec = keras.layers.InputSpec(ndim=4, axes=axes, name="images")
 
     def call(self, images, image_sizes=None):
+        check_arguments({"images (B, H, W, C)": images, "image_sizes (B, 2)": image_sizes})
         pixels = ops.cast(images, "float32")
         if self.channel_order == "bgr":
             pixels = ops.flip(pixels, axis=-1)

@@ -2,13 +2,15 @@
 
 import keras
 
+from libra_keras.functional.argument_checks import check_arguments
 from libra_keras.functional.native import has_sparse_pooling
 from libra_keras.functional.roi_align import multilevel_roi_align
-from libra_keras.layers.pyramids import unpack
+from libra_keras.layers.channels_last import ChannelsLast
+from libra_keras.layers.pyramids import asked_of, unpack
 
 
 @keras.saving.register_keras_serializable(package="libra_keras")
-class MultilevelROIAlign(keras.layers.Layer):
+class MultilevelROIAlign(ChannelsLast):
     """Cuts a fixed grid of features out of the pyramid for each box.
 
     A box is pooled from the one level that suits its size: with the default strides and scale,
@@ -23,6 +25,8 @@ class MultilevelROIAlign(keras.layers.Layer):
         finest_scale: float, pixels; boxes up to twice this scale use the finest level.
         aligned: bool; false is the half-cell-shifted convention of older weights.
         max_sampling_ratio: int, limit for `sampling_ratio=0`; see `functional.roi_align`.
+        data_format: `"channels_last"`, or `None` for Keras' setting, under which the layer cannot
+            be built if that is `"channels_first"`.
 
     Call arguments:
         pyramid: dict `{"P2": ..., "P5": ...}`, list or tuple, finest first, of tensors
@@ -34,7 +38,9 @@ class MultilevelROIAlign(keras.layers.Layer):
         Tensor `(B, N, S, S, C)` in the dtype of the pyramid.
 
     Raises:
-        ValueError: if an argument is out of range, or there are fewer levels than strides.
+        ValueError: if an argument is out of range, there are fewer levels than strides, their
+            channels differ, they have other names than those the layer was built for, or an input
+            has another shape or kind.
 
     Example:
 
@@ -78,11 +84,35 @@ class MultilevelROIAlign(keras.layers.Layer):
         self.max_sampling_ratio = max_sampling_ratio
         # The twin that TensorFlow uses has no XLA kernel; `jit_compile="auto"` reads this.
         self.supports_jit = not has_sparse_pooling()
+        self._names = None  # of the levels that are used, if they came in a dict
+
+    def build(self, pyramid_shape, boxes_shape=None):
+        super().build(pyramid_shape)
+        names, _ = unpack(pyramid_shape)
+        self._names = names and names[: len(self.strides)]
+
+    def _levels(self, pyramid, boxes):
+        """The levels that are used, if all that came is what this was built for."""
+        names, levels = unpack(pyramid)
+        count = len(self.strides)
+        if len(levels) < count:
+            raise ValueError(
+                f"`pyramid` must have a level for each of the strides {self.strides}. "
+                f"Received: {len(levels)} levels"
+            )
+        names, levels = names and names[:count], levels[:count]
+        if None not in (names, self._names) and names != self._names:
+            raise ValueError(
+                f"The finest levels of `pyramid` must be those that the layer was built for, "
+                f"{', '.join(self._names)}. Received: {', '.join(names)}"
+            )
+        maps = asked_of(names, levels, ["C"] * count)
+        check_arguments({**maps, "boxes (B, N, 4)": boxes})
+        return levels
 
     def call(self, pyramid, boxes):
-        _, levels = unpack(pyramid)
         return multilevel_roi_align(
-            levels,
+            self._levels(pyramid, boxes),
             boxes,
             strides=self.strides,
             output_size=self.output_size,
@@ -91,6 +121,10 @@ class MultilevelROIAlign(keras.layers.Layer):
             finest_scale=self.finest_scale,
             max_sampling_ratio=self.max_sampling_ratio,
         )
+
+    def compute_output_spec(self, pyramid, boxes):
+        self._levels(pyramid, boxes)
+        return super().compute_output_spec(pyramid, boxes)
 
     def compute_output_shape(self, pyramid_shape, boxes_shape):
         _, levels = unpack(pyramid_shape)

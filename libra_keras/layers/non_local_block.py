@@ -3,12 +3,15 @@
 import keras
 from keras import ops
 
+from libra_keras.functional.argument_checks import check_arguments
+from libra_keras.layers.channels_last import ChannelsLast
+
 _MODES = ("embedded_gaussian", "gaussian", "dot_product", "concatenation")
 _STARTS = ("zeros", "xavier")
 
 
 @keras.saving.register_keras_serializable(package="libra_keras")
-class NonLocalBlock(keras.layers.Layer):
+class NonLocalBlock(ChannelsLast):
     """Adds to every position a weighted mean over all positions: `x + conv_out(weights @ g(x))`.
 
     `theta`, `phi`, `g` (from C channels to `C // reduction`) and `conv_out` (back to C) are 1x1
@@ -28,6 +31,8 @@ class NonLocalBlock(keras.layers.Layer):
         start: `"zeros"`: `conv_out` is 0, so that an untrained block returns its input; the
             others are normal with deviation 0.01. `"xavier"`: all Xavier-uniform, which the
             models of the paper had; biases are 0.
+        data_format: `"channels_last"`, or `None` for Keras' setting, under which the layer cannot
+            be built if that is `"channels_first"`.
 
     Call arguments:
         x: tensor `(B, H, W, C)`; H and W may be unknown.
@@ -36,7 +41,8 @@ class NonLocalBlock(keras.layers.Layer):
         Tensor of the shape of `x`.
 
     Raises:
-        ValueError: if an argument is out of range, or `x` has not four axes and a known C.
+        ValueError: if an argument is out of range, `x` has not four axes and a known C, or the
+            layer is called with other channels than it was built for, or no floats.
 
     Example:
 
@@ -74,12 +80,14 @@ class NonLocalBlock(keras.layers.Layer):
         self.start = start
 
     def build(self, input_shape):
+        super().build(input_shape)
         if len(input_shape) != 4 or input_shape[-1] is None:
             raise ValueError(
                 "`x` must have shape (B, H, W, C) with a known C. "
                 f"Received: shape={tuple(input_shape)}"
             )
         channels = input_shape[-1]
+        self.input_spec = keras.layers.InputSpec(ndim=4, axes={-1: channels}, name="x")
         inner = max(channels // self.reduction, 1)
         small = keras.initializers.RandomNormal(stddev=0.01)
         self.g = self._conv("g", channels, inner, small)
@@ -106,6 +114,7 @@ class NonLocalBlock(keras.layers.Layer):
         return conv
 
     def call(self, x):
+        check_arguments({"x float": x})
         values = _positions(self._pooled(self.g(x)))
         mixed = ops.matmul(self.attention(x), values)
         mixed = ops.reshape(mixed, (*ops.shape(x)[:3], values.shape[-1]))

@@ -1,10 +1,12 @@
 """Path aggregation: a feature pyramid with a second way, from the finest level back up."""
 
+import itertools
+
 import keras
 from keras import ops
 
 from libra_keras.layers.feature_pyramid import FeaturePyramid
-from libra_keras.layers.pyramids import unpack
+from libra_keras.layers.pyramids import place
 
 
 @keras.saving.register_keras_serializable(package="libra_keras")
@@ -20,9 +22,9 @@ class PathAggregationPyramid(FeaturePyramid):
     Followed by a `BalancedFeaturePyramid` it is the balanced PAFPN of Libra R-CNN's table 5.
 
     Args:
-        channels, num_levels, start_level, extra_levels, extra_relu: as of `FeaturePyramid`. Extra
-            levels by `"max_pool"` and `"on_output"` are made from the coarsest level that comes out
-            here.
+        channels, num_levels, start_level, extra_levels, extra_relu, data_format: as of
+            `FeaturePyramid`. Extra levels by `"max_pool"` and `"on_output"` are made from the
+            coarsest level that comes out here.
 
     Call arguments:
         pyramid: dict `{"C2": ..., "C5": ...}` or list, finest first, of tensors
@@ -33,7 +35,7 @@ class PathAggregationPyramid(FeaturePyramid):
         tensors `(B, H_l, W_l, channels)`.
 
     Raises:
-        ValueError: if an argument is out of range, or there are more stages than levels.
+        ValueError: as `FeaturePyramid`, or if the sizes of stages do not halve.
 
     Example:
 
@@ -52,11 +54,24 @@ class PathAggregationPyramid(FeaturePyramid):
     def build(self, input_shape):
         super().build(input_shape)
         wide = (None, None, None, self.channels)
-        steps = range(len(self._stages(unpack(input_shape)[1])) - 1)
+        steps = range(len(self.lateral_convs) - 1)
         self.downsample_convs = [
             self._conv(3, f"downsample_conv_{i}", wide, strides=2, padding="valid") for i in steps
         ]
         self.aggregation_convs = [self._conv(3, f"aggregation_conv_{i}", wide) for i in steps]
+
+    def _stages(self, pyramid):
+        names, stages = super()._stages(pyramid)
+        for i, (finer, coarser) in enumerate(itertools.pairwise(stages), self.start_level):
+            for size, own in zip(finer.shape[1:3], coarser.shape[1:3], strict=True):
+                # What is not known passes; a coarser level of 1 would be broadcast in silence.
+                if isinstance(size, int) and isinstance(own, int) and own != -(-size // 2):
+                    raise ValueError(
+                        f"`{place(names, i + 1)}` must have half the height and width of "
+                        f"`{place(names, i)}`, rounded up. Received: shape="
+                        f"{tuple(coarser.shape)} after {tuple(finer.shape)}"
+                    )
+        return names, stages
 
     def _with_extra_levels(self, stages, laterals, outputs):
         return super()._with_extra_levels(stages, laterals, self._bottom_up(outputs))

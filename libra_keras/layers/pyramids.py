@@ -1,6 +1,9 @@
 """What a pyramid of feature maps is: a dict or a sequence of levels, finest first."""
 
 import re
+import types
+
+from libra_keras.functional.argument_checks import check_arguments
 
 _EXPECTED = "A pyramid must be a dict such as {'P2': ..., 'P3': ...}, or a list of levels."
 
@@ -13,8 +16,9 @@ def unpack(pyramid):
 
     Raises:
         TypeError: if `pyramid` is neither a dict, a list nor a tuple.
-        ValueError: if it is empty, or a key does not end in a number.
+        ValueError: if it is empty, one tensor or its shape, or a key does not end in a number.
     """
+    _refuse_one_tensor(pyramid)
     if not isinstance(pyramid, dict | list | tuple):
         raise TypeError(f"{_EXPECTED} Received: {type(pyramid).__name__}")
     if not pyramid:
@@ -40,13 +44,76 @@ def level_number(name):
     return int(match.group())
 
 
-def check_shapes(shapes):
-    """Raises a ValueError unless every level is `(B, H, W, C)` with known C."""
-    if any(shape is None or isinstance(shape, int) for shape in shapes):
-        raise ValueError(f"{_EXPECTED} Received: one tensor of shape {tuple(shapes)}")
-    for i, shape in enumerate(shapes):
-        if not hasattr(shape, "__len__") or len(shape) != 4 or shape[-1] is None:
+def asked_of(names, levels, channels):
+    """Returns what `check_arguments` takes to check levels `(B, H_l, W_l, C)`.
+
+    Args:
+        names: their names, or `None`.
+        levels: tensors, or what else has a `shape`.
+        channels: of each level: a number, `"C"` if all have the same, `"C_l"` if any, or `None` if
+            the level is not used.
+    """
+    return {
+        f"{place(names, i)} (B, H_l, W_l, {size}) float": level
+        for i, (level, size) in enumerate(zip(levels, channels, strict=True))
+        if size is not None
+    }
+
+
+def place(names, i):
+    """Returns what a message calls a level: `pyramid['P2']`, or `pyramid[0]` in a list."""
+    return f"pyramid[{i}]" if names is None else f"pyramid[{names[i]!r}]"
+
+
+class BuiltFor:
+    """The levels that a layer was built for, and takes from then on.
+
+    Args:
+        pyramid: shapes, as `build` gets them.
+        unused: int, how many of the finest levels the layer ignores.
+        channels: `"C"` if all must have the same channels, else `"C_l"`.
+
+    Raises:
+        ValueError: if a level has not the shape (B, H, W, C) with a known C.
+    """
+
+    def __init__(self, pyramid, unused=0, channels="C_l"):
+        self.names, shapes = unpack(pyramid)
+        kinds = [None if i < unused else channels for i in range(len(shapes))]
+        levels = [types.SimpleNamespace(shape=tuple(shape)) for shape in shapes]
+        check_arguments(asked_of(self.names, levels, kinds))
+        self.channels = [kind and shape[-1] for kind, shape in zip(kinds, shapes, strict=True)]
+        for i in range(unused, len(shapes)):
+            if self.channels[i] is None:
+                raise ValueError(
+                    f"The channels of `{place(self.names, i)}` must be known. "
+                    f"Received: shape={tuple(shapes[i])}"
+                )
+
+    def unpack(self, pyramid):
+        """Returns `unpack(pyramid)` of tensors, if these are such levels.
+
+        Raises:
+            ValueError: if their number, names, axes or channels differ.
+        """
+        names, levels = unpack(pyramid)
+        same_names = None in (names, self.names) or names == self.names  # a list has none
+        if len(levels) != len(self.channels) or not same_names:
             raise ValueError(
-                "Every level must have shape (B, H, W, C) with a known C. "
-                f"Received: shape={shape} at level {i} (0 is the finest)"
+                "`pyramid` must have what the layer was built for, "
+                f"{_listed(self.names, self.channels)}. Received: {_listed(names, levels)}"
             )
+        check_arguments(asked_of(names, levels, self.channels))
+        return names, levels
+
+
+def _listed(names, levels):
+    count = f"{len(levels)} level{'s' * (len(levels) != 1)}"
+    return count if names is None else f"{count}: {', '.join(map(str, names))}"
+
+
+def _refuse_one_tensor(pyramid):
+    shape = getattr(pyramid, "shape", pyramid)
+    is_shape = isinstance(shape, list | tuple) and {int, type(None)} & set(map(type, shape))
+    if shape is not pyramid or is_shape:
+        raise ValueError(f"{_EXPECTED} Received: one tensor of shape {tuple(shape)}")

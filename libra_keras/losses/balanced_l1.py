@@ -5,10 +5,13 @@ import math
 import keras
 from keras import ops
 
+from libra_keras.losses.same_shape import check_same_shape
+
 LARGEST_RATIO, LARGEST = 80.0, 1e37
 _FORMS = ("reference", "continuous")
 
 
+@keras.saving.register_keras_serializable(package="libra_keras")
 def balanced_l1(y_true, y_pred, alpha=0.5, gamma=1.5, beta=1.0, form="reference"):
     """Balanced L1 loss of every element.
 
@@ -39,8 +42,8 @@ def balanced_l1(y_true, y_pred, alpha=0.5, gamma=1.5, beta=1.0, form="reference"
         float32 tensor of the shape of the inputs, >= 0. Its gradient at equal inputs is 0.
 
     Raises:
-        ValueError: if a parameter is not positive, `form` is unknown, or `gamma / alpha` is so
-            large (80) that numbers overflow.
+        ValueError: if a parameter is not positive, `form` is unknown, `gamma / alpha` is so large
+            (80) that numbers overflow, or the shapes differ.
 
     Example:
 
@@ -53,6 +56,7 @@ def balanced_l1(y_true, y_pred, alpha=0.5, gamma=1.5, beta=1.0, form="reference"
     Source: [Pang et al., 2019](https://arxiv.org/abs/1904.02701), section 3.3, equations 7-9.
     """
     _check(alpha, gamma, beta, form)
+    check_same_shape(y_true, y_pred)
     difference = ops.cast(y_pred, "float32") - ops.cast(y_true, "float32")
     # Not `abs`: on JAX its slope at 0 is 1, and a box that is right would be pushed away.
     error = difference * ops.stop_gradient(ops.sign(difference))

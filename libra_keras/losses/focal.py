@@ -3,7 +3,10 @@
 import keras
 from keras import ops
 
+from libra_keras.losses.same_shape import check_same_shape
 
+
+@keras.saving.register_keras_serializable(package="libra_keras")
 def focal(y_true, y_pred, alpha=0.25, gamma=2.0):
     """Sigmoid focal loss of every logit.
 
@@ -23,7 +26,7 @@ def focal(y_true, y_pred, alpha=0.25, gamma=2.0):
         float32 tensor of the shape of the inputs, >= 0.
 
     Raises:
-        ValueError: if `alpha` or `gamma` is out of range.
+        ValueError: if `alpha` or `gamma` is out of range, or the shapes differ.
 
     Example:
 
@@ -36,6 +39,7 @@ def focal(y_true, y_pred, alpha=0.25, gamma=2.0):
     Source: [Lin et al., 2017](https://arxiv.org/abs/1708.02002), equation 5.
     """
     _check(alpha, gamma)
+    check_same_shape(y_true, y_pred)
     is_present = ops.cast(y_true, "bool")
     logits = ops.cast(y_pred, "float32")
     evidence = ops.where(is_present, logits, -logits)  # p = sigmoid(evidence)

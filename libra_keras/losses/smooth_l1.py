@@ -3,7 +3,10 @@
 import keras
 from keras import ops
 
+from libra_keras.losses.same_shape import check_same_shape
 
+
+@keras.saving.register_keras_serializable(package="libra_keras")
 def smooth_l1(y_true, y_pred, beta=1.0):
     """Smooth L1 loss of every element.
 
@@ -21,7 +24,7 @@ def smooth_l1(y_true, y_pred, beta=1.0):
         float32 tensor of the shape of the inputs, >= 0. Its gradient at equal inputs is 0.
 
     Raises:
-        ValueError: if `beta` is negative.
+        ValueError: if `beta` is negative, or the shapes differ.
 
     Example:
 
@@ -34,6 +37,7 @@ def smooth_l1(y_true, y_pred, beta=1.0):
     `beta` of later code. Differs from Keras' `Huber`, which is `beta` times this.
     """
     _check(beta)
+    check_same_shape(y_true, y_pred)
     difference = ops.cast(y_pred, "float32") - ops.cast(y_true, "float32")
     # Not `abs`: on JAX its slope at 0 is 1, and a box that is right would be pushed away.
     error = difference * ops.stop_gradient(ops.sign(difference))

@@ -1,5 +1,6 @@
 """Samplers: which anchors or regions of interest a loss is computed on."""
 
+from libra_keras.registration import register_classes
 from libra_keras.samplers.box_matcher import SampledBoxMatcher, from_box_matcher
 from libra_keras.samplers.combined_sampler import CombinedSampler
 from libra_keras.samplers.instance_balanced_sampler import InstanceBalancedSampler
@@ -16,3 +17,5 @@ __all__ = [
     "SampledBoxMatcher",
     "from_box_matcher",
 ]
+
+register_classes()

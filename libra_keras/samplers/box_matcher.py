@@ -4,6 +4,8 @@ import keras
 from keras import ops
 
 from libra_keras.functional import replicas
+from libra_keras.functional.argument_checks import check_arguments
+from libra_keras.functional.matching import Match
 from libra_keras.functional.random_keys import random_keys
 
 POSITIVE, NEGATIVE, IGNORED = 1, -1, -2  # what the label encoders of both packages use
@@ -12,7 +14,7 @@ POSITIVE, NEGATIVE, IGNORED = 1, -1, -2  # what the label encoders of both packa
 def from_box_matcher(
     similarity, matched_columns, matched_values, positive_value=POSITIVE, negative_value=NEGATIVE
 ):
-    """Translates the result of a `BoxMatcher` to the first four arguments of our samplers.
+    """Translates the result of a `BoxMatcher` to the `Match` that our samplers take.
 
     Args:
         similarity: float tensor `(B, N, M)`, the overlaps that the matcher was given. Columns
@@ -23,24 +25,34 @@ def from_box_matcher(
         negative_value: int, its value for boxes that are background. All others are ignored.
 
     Returns:
-        Tuple `(max_iou, matched_gt, is_positive, is_negative)` of tensors `(B, N)`.
+        A `functional.matching.Match`.
+
+    Raises:
+        ValueError: if an argument has another shape, or holds no numbers.
 
     Example:
 
     >>> from keras import ops
     >>> from libra_keras.samplers import from_box_matcher
     >>> overlaps = ops.convert_to_tensor([[[0.8, 0.0], [0.1, 0.2], [0.45, 0.3]]])
-    >>> arguments = from_box_matcher(overlaps, [[0, 1, 0]], [[1, -1, -2]])
-    >>> [ops.convert_to_numpy(part)[0].tolist() for part in arguments[1:]]
-    [[0, 1, 0], [True, False, False], [False, True, False]]
+    >>> found = from_box_matcher(overlaps, [[0, 1, 0]], [[1, -1, -2]])
+    >>> [ops.convert_to_numpy(part)[0].tolist() for part in (found.is_positive, found.is_negative)]
+    [[True, False, False], [False, True, False]]
     """
+    check_arguments(
+        {
+            "similarity (B, N, M)": similarity,
+            "matched_columns (B, N)": matched_columns,
+            "matched_values (B, N)": matched_values,
+        }
+    )
     similarity = ops.cast(similarity, "float32")
     # A column of zeros more: without objects there is nothing to take the maximum of.
     none = ops.zeros((*ops.shape(similarity)[:2], 1), "float32")
     max_iou = ops.max(ops.concatenate([similarity, none], axis=2), axis=2)
     values = ops.convert_to_tensor(matched_values)
     matched_gt = ops.cast(matched_columns, "int32")
-    return max_iou, matched_gt, values == positive_value, values == negative_value
+    return Match(matched_gt, max_iou, values == positive_value, values == negative_value)
 
 
 @keras.saving.register_keras_serializable(package="libra_keras")
@@ -65,7 +77,7 @@ class SampledBoxMatcher(keras.layers.Layer):
         Tuple of `matched_columns` and `matched_values`, int32 `(B, N)`, as the matcher's.
 
     Raises:
-        ValueError: if `similarity` has not three axes.
+        ValueError: if `similarity` has not three axes, or holds no numbers.
 
     Example:
 
@@ -109,19 +121,15 @@ class SampledBoxMatcher(keras.layers.Layer):
         self.built = True
 
     def call(self, similarity):
-        if len(similarity.shape) != 3:
-            raise ValueError(
-                "`similarity` must have shape (B, N, M): boxes, objects. "
-                f"Received: shape={tuple(similarity.shape)}"
-            )
+        check_arguments({"similarity (B, N, M)": similarity})
         columns, values = self.matcher(similarity)
-        arguments = from_box_matcher(
+        match = from_box_matcher(
             similarity, columns, values, self.positive_value, self.negative_value
         )
         batch, num = ops.shape(similarity)[:2]
         keys = random_keys(self.seed, self.calls, replicas.global_positions(batch), num)
         self.calls.assign(self.calls + 1)
-        indices, _, weights = self.sampler(*arguments, keys)
+        indices, _, weights = self.sampler(match, keys)
         chosen = _chosen(indices, weights, num)
         values = ops.cast(values, "int32")
         return ops.cast(columns, "int32"), ops.where(chosen, values, self.ignored_value)

@@ -31,12 +31,12 @@ class CombinedSampler(RandomSampler):
     Example:
 
     >>> from keras import ops
+    >>> from libra_keras.functional.matching import match
     >>> from libra_keras.samplers import CombinedSampler
-    >>> max_iou = ops.convert_to_tensor([[1.0, 0.7, 0.0, 0.1, 0.4]])
+    >>> found = match([[[1.0], [0.7], [0.0], [0.1], [0.4]]], [[True]], 0.5, 0.5)
     >>> keys = ops.convert_to_tensor([[0.1, 0.2, 0.3, 0.4, 0.5]])
     >>> sampler = CombinedSampler.preset("mmdet", num=4, positive_fraction=0.5)
-    >>> owner = ops.zeros((1, 5), "int32")
-    >>> indices, _, _ = sampler(max_iou, owner, max_iou >= 0.5, max_iou < 0.5, keys)
+    >>> indices, _, _ = sampler(found, keys)
     >>> sorted(ops.convert_to_numpy(indices)[0].tolist())
     [0, 1, 3, 4]
 

@@ -27,12 +27,13 @@ class InstanceBalancedSampler(RandomSampler):
     Example:
 
     >>> from keras import ops
+    >>> from libra_keras.functional.matching import match
     >>> from libra_keras.samplers import InstanceBalancedSampler
-    >>> max_iou = ops.convert_to_tensor([[0.7, 0.7, 0.8, 0.9, 0.6, 0.1]])
-    >>> owner = ops.convert_to_tensor([[0, 0, 0, 0, 1, 0]])  # one positive of object 1
+    >>> overlaps = [[0.7, 0], [0.7, 0], [0.8, 0], [0.9, 0], [0, 0.6], [0.1, 0]]
+    >>> found = match([overlaps], [[True, True]], 0.5, 0.5)  # one positive of object 1
     >>> keys = ops.convert_to_tensor([[0.1, 0.2, 0.3, 0.4, 0.5, 0.6]])
     >>> sampler = InstanceBalancedSampler(num=6, positive_fraction=0.5)
-    >>> indices, is_positive, _ = sampler(max_iou, owner, max_iou >= 0.5, max_iou < 0.5, keys)
+    >>> indices, is_positive, _ = sampler(found, keys)
     >>> 4 in ops.convert_to_numpy(indices)[0]
     True
 

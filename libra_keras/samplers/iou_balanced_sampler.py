@@ -49,12 +49,12 @@ class IoUBalancedSampler(RandomSampler):
     Example:
 
     >>> from keras import ops
+    >>> from libra_keras.functional.matching import match
     >>> from libra_keras.samplers import IoUBalancedSampler
-    >>> max_iou = ops.convert_to_tensor([[0.8, 0.0, 0.05, 0.1, 0.2, 0.4]])
+    >>> found = match([[[0.8], [0.0], [0.05], [0.1], [0.2], [0.4]]], [[True]], 0.5, 0.5)
     >>> keys = ops.convert_to_tensor([[0.7, 0.1, 0.2, 0.3, 0.4, 0.5]])
     >>> sampler = IoUBalancedSampler.preset("paper_text", num=4, positive_fraction=0.25)
-    >>> owner = ops.zeros((1, 6), "int32")
-    >>> indices, _, _ = sampler(max_iou, owner, max_iou >= 0.5, max_iou < 0.5, keys)
+    >>> indices, _, _ = sampler(found, keys)
     >>> sorted(ops.convert_to_numpy(indices)[0].tolist())
     [0, 1, 4, 5]
 

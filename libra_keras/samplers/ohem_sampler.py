@@ -3,7 +3,7 @@
 import keras
 
 from libra_keras.functional.hard_examples import hardest_first
-from libra_keras.samplers.random_sampler import RandomSampler
+from libra_keras.samplers.random_sampler import RandomSampler, match_keys_losses
 
 
 @keras.saving.register_keras_serializable(package="libra_keras")
@@ -20,7 +20,7 @@ class OHEMSampler(RandomSampler):
         max_negatives_per_positive: `None` (no limit) or float >= 0, see `RandomSampler`.
 
     Call arguments:
-        max_iou, matched_gt, is_positive, is_negative, keys: `(B, N)`, as of `RandomSampler`. The
+        match, keys: as of `RandomSampler`, or tensors in the place of the `Match`, as there. The
             keys decide between equal losses.
         losses: float tensor `(B, N)`, the classification loss of each box, as background where it
             is negative. NaN counts as infinite.
@@ -29,19 +29,19 @@ class OHEMSampler(RandomSampler):
         As `RandomSampler`; positives and negatives each come hardest first.
 
     Raises:
-        ValueError: if an argument is out of range.
+        ValueError: if an argument is out of range, or one of the call has another shape or kind.
         TypeError: if it is called without `losses`.
 
     Example:
 
     >>> from keras import ops
+    >>> from libra_keras.functional.matching import match
     >>> from libra_keras.samplers import OHEMSampler
-    >>> max_iou = ops.convert_to_tensor([[0.8, 0.9, 0.1, 0.0, 0.2]])
+    >>> found = match([[[0.8], [0.9], [0.1], [0.0], [0.2]]], [[True]], 0.5, 0.5)
     >>> losses = ops.convert_to_tensor([[0.3, 2.0, 0.1, 4.0, 0.6]])
     >>> keys = ops.convert_to_tensor([[0.1, 0.2, 0.3, 0.4, 0.5]])
-    >>> owner = ops.zeros((1, 5), "int32")
     >>> sampler = OHEMSampler(num=3, positive_fraction=0.4)
-    >>> indices, _, _ = sampler(max_iou, owner, max_iou >= 0.5, max_iou < 0.5, keys, losses)
+    >>> indices, _, _ = sampler(found, keys, losses)
     >>> ops.convert_to_numpy(indices)[0].tolist()
     [1, 3, 4]
 
@@ -52,11 +52,11 @@ class OHEMSampler(RandomSampler):
 
     needs_losses = True
 
-    def __call__(self, max_iou, matched_gt, is_positive, is_negative, keys, losses=None):
+    def __call__(self, *arguments, **named):
+        match, keys, losses = match_keys_losses(*arguments, **named)
         if losses is None:
             raise TypeError(
                 "`OHEMSampler` must be called with the `losses` of all boxes. Give it to a "
                 "`BoxHead`, which computes them; heads of the first stage do not."
             )
-        keys = hardest_first(keys, losses)
-        return super().__call__(max_iou, matched_gt, is_positive, is_negative, keys)
+        return super().__call__(match, hardest_first(keys, losses))

@@ -5,6 +5,8 @@ import operator
 import keras
 from keras import ops
 
+from libra_keras.functional.argument_checks import check_arguments
+from libra_keras.functional.matching import Match
 from libra_keras.functional.sampling import choose_random, look_up
 
 
@@ -23,6 +25,11 @@ class RandomSampler:
             gives at most `int(max_negatives_per_positive * max(p, 1))` negatives.
 
     Call arguments:
+        match: `Match` of B images and N boxes, from `functional.matching.match` or
+            `from_box_matcher`.
+        keys: float tensor `(B, N)` in [0, 1), from `functional.random_keys`.
+
+    Or, in the place of the `Match`, four tensors, before the keys:
         max_iou: float tensor `(B, N)`, the largest IoU of each box with any ground truth, 0 for
             padding.
         matched_gt: int tensor `(B, N)`, the index of the ground truth that each positive belongs
@@ -30,7 +37,6 @@ class RandomSampler:
         is_positive: bool tensor `(B, N)`.
         is_negative: bool tensor `(B, N)`. Boxes that are neither (ignored, padding) are never
             chosen.
-        keys: float32 tensor `(B, N)` in [0, 1), from `functional.random_keys`.
 
     Returns:
         Tuple of `indices`, int32 `(B, num)`, into the N boxes; `is_positive`, bool `(B, num)`;
@@ -38,17 +44,17 @@ class RandomSampler:
         then negatives, then padding (index 0); no box comes twice.
 
     Raises:
-        ValueError: if an argument is out of range.
+        ValueError: if an argument is out of range, or one of the call has another shape or kind.
 
-    Example:
+    Example: five boxes of one image, by their IoU with its one object.
 
     >>> from keras import ops
+    >>> from libra_keras.functional.matching import match
     >>> from libra_keras.samplers import RandomSampler
-    >>> max_iou = ops.convert_to_tensor([[0.8, 0.1, 0.6, 0.0, 0.2]])
+    >>> found = match([[[0.8], [0.1], [0.6], [0.0], [0.2]]], [[True]], 0.5, 0.5)
     >>> keys = ops.convert_to_tensor([[0.9, 0.1, 0.5, 0.3, 0.2]])
     >>> sampler = RandomSampler(num=4, positive_fraction=0.25)
-    >>> owner = ops.zeros((1, 5), "int32")
-    >>> indices, is_positive, weights = sampler(max_iou, owner, max_iou >= 0.5, max_iou < 0.5, keys)
+    >>> indices, is_positive, weights = sampler(found, keys)
     >>> ops.convert_to_numpy(indices)[0].tolist(), ops.convert_to_numpy(is_positive)[0].tolist()
     ([2, 1, 4, 3], [True, False, False, False])
 
@@ -79,12 +85,15 @@ class RandomSampler:
         if max_negatives_per_positive is not None:
             check_range("max_negatives_per_positive", max_negatives_per_positive, 0)
 
-    def __call__(self, max_iou, matched_gt, is_positive, is_negative, keys):
+    def __call__(self, *arguments, **named):
+        match, keys, losses = match_keys_losses(*arguments, **named)
+        if losses is not None:
+            raise TypeError(f"`{type(self).__name__}` takes no `losses`; `OHEMSampler` does.")
         wanted = int(self.num * self.positive_fraction)
-        positives, taken = self.choose_positives(keys, is_positive, matched_gt, wanted)
+        positives, taken = self.choose_positives(keys, match.is_positive, match.matched_gt, wanted)
         num_positives = ops.sum(ops.cast(taken, "int32"), axis=1)
         wanted = self.num_negatives(num_positives)
-        negatives, taken = self.choose_negatives(keys, is_negative, max_iou, wanted)
+        negatives, taken = self.choose_negatives(keys, match.is_negative, match.max_iou, wanted)
         num_negatives = ops.sum(ops.cast(taken, "int32"), axis=1)
         return _join(positives, num_positives, negatives, num_negatives)
 
@@ -130,6 +139,31 @@ class RandomSampler:
     @classmethod
     def from_config(cls, config):
         return cls(**config)
+
+
+def match_keys_losses(*arguments, **named):
+    """Returns `(match, keys, losses)` of a sampler's call in either form, checked."""
+    by_match = "match" in named or isinstance(arguments[0] if arguments else None, Match)
+    match, keys, losses = (_by_match if by_match else _by_tensors)(*arguments, **named)
+    check_arguments(
+        {
+            "max_iou (B, N)": match.max_iou,
+            "matched_gt (B, N) int": match.matched_gt,
+            "is_positive (B, N) bool": match.is_positive,
+            "is_negative (B, N) bool": match.is_negative,
+            "keys (B, N) float": keys,
+            "losses (B, N)": losses,
+        }
+    )
+    return match, keys, losses
+
+
+def _by_match(match, keys, losses=None):
+    return match, keys, losses
+
+
+def _by_tensors(max_iou, matched_gt, is_positive, is_negative, keys, losses=None):
+    return Match(matched_gt, max_iou, is_positive, is_negative), keys, losses
 
 
 def check_range(name, value, least, most=float("inf")):

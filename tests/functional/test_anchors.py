@@ -23,9 +23,12 @@ def test_anchors_of_four_cells_written_by_hand():
     assert ops.convert_to_numpy(level).tolist() == expected
 
 
-def test_wrong_number_of_strides_is_refused():
+def test_wrong_sizes_are_refused():
     with pytest.raises(ValueError, match="2 sizes and strides"):
         pyramid_anchors([(2, 2), (1, 1)], strides=(8,))
+    for wrong in (1, (1, 1, 8)):
+        with pytest.raises(ValueError, match=r"`feature_sizes\[1\]` must be a pair .*Received"):
+            pyramid_anchors([(2, 2), wrong], strides=(8, 16))
 
 
 SIZES = {"256x320": np.array([256, 320]), "200x304": np.array([200, 304])}

@@ -257,7 +257,7 @@ def test_no_gradient_reaches_boxes(rng):
     ("arguments", "message"),
     [
         ({"boxes": np.zeros((2, 4))}, r"\(B, N, 4\).*\(2, 4\)"),
-        ({"boxes": np.zeros((3, 1, 4))}, r"same images.*\(3, 1, 4\)"),
+        ({"boxes": np.zeros((3, 1, 4))}, r"B being 2 as in `features`.*\(3, 1, 4\)"),
         ({"features": np.zeros((2, 4, 4))}, r"\(B, H, W, C\)"),
         ({"output_size": 0}, "output_size=0"),
         ({"sampling_ratio": -1}, "sampling_ratio=-1"),

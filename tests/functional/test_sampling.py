@@ -131,7 +131,7 @@ class TestInstanceBalanced:
 
     @pytest.mark.portable
     def test_no_boxes(self):
-        nothing = np.zeros((2, 0))
+        nothing = np.zeros((2, 0), "int32")
         result = choose_instance_balanced(nothing.astype("float32"), nothing > 0, nothing, 4)
         assert masks(result, 0).shape == (2, 0)
 

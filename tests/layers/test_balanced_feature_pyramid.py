@@ -190,7 +190,7 @@ def test_says_what_is_wrong(rng):
         BalancedFeaturePyramid(refiner=3.5)
     with pytest.raises(ValueError, match="refine_level=3"):
         BalancedFeaturePyramid(refine_level=3)(pyramid(rng))
-    with pytest.raises(ValueError, match=r"channels=\[4, 5\]"):
+    with pytest.raises(ValueError, match=r"`pyramid\[1\]`.* C being 4 .*Received.*\(1, 2, 2, 5\)"):
         BalancedFeaturePyramid(1).build([(1, 4, 4, 4), (1, 2, 2, 5)])
     with pytest.raises(ValueError, match="keep the shape"):
         BalancedFeaturePyramid(1, keras.layers.Conv2D(5, 1))(pyramid(rng))

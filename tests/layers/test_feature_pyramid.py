@@ -235,7 +235,7 @@ def test_wrong_inputs_are_named(rng):
         FeaturePyramid(num_levels=3)(stages(rng))
     with pytest.raises(ValueError, match="start_level=4 with 4 stages"):
         FeaturePyramid(start_level=4)(stages(rng))
-    with pytest.raises(ValueError, match="at level 1"):
+    with pytest.raises(ValueError, match=r"channels of `pyramid\[1\]` must be known"):
         FeaturePyramid().build([(None, None, None, 8), (None, None, None, None)])
     with pytest.raises(TypeError, match="str"):
         FeaturePyramid().build("C2")

@@ -125,5 +125,5 @@ def test_wrong_arguments_are_refused(arguments):
 def test_wrong_pyramids_are_refused(pyramid, boxes):
     with pytest.raises(ValueError, match="3 levels"):
         MultilevelROIAlign()(pyramid, boxes)
-    with pytest.raises(TypeError, match="pyramid"):
+    with pytest.raises(ValueError, match=r"A pyramid must be a dict.*one tensor of shape \(2, 8"):
         MultilevelROIAlign()(pyramid["P3"], boxes)

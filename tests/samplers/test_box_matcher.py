@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from libra_keras.functional.matching import Match
 from libra_keras.samplers import (
     IoUBalancedSampler,
     RandomSampler,
@@ -38,7 +39,8 @@ def test_translation_by_hand():
     overlaps = [[[0.8, -1.0], [0.1, -1.0], [-0.3, -1.0], [0.45, -1.0]]]
     values = [[7, 0, 0, 3]]
     result = from_box_matcher(overlaps, [[0, 0, 1, 0]], values, positive_value=7, negative_value=0)
-    max_iou, owner, positive, negative = (ops.convert_to_numpy(part) for part in result)
+    assert isinstance(result, Match)
+    owner, max_iou, positive, negative = (ops.convert_to_numpy(part) for part in result)
     np.testing.assert_allclose(max_iou, [[0.8, 0.1, 0.0, 0.45]])  # -1 of padding counts as 0
     assert owner.tolist() == [[0, 0, 1, 0]] and owner.dtype == "int32"
     assert positive.tolist() == [[True, False, False, False]]
@@ -46,8 +48,8 @@ def test_translation_by_hand():
 
 
 def test_without_objects_all_overlaps_are_0():
-    max_iou, *_ = from_box_matcher(np.zeros((1, 3, 0), "float32"), [[0] * 3], [[-1] * 3])
-    assert ops.convert_to_numpy(max_iou).tolist() == [[0, 0, 0]]
+    found = from_box_matcher(np.zeros((1, 3, 0), "float32"), [[0] * 3], [[-1] * 3])
+    assert ops.convert_to_numpy(found.max_iou).tolist() == [[0, 0, 0]]
 
 
 def test_keeps_a_sample_and_ignores_the_rest(overlaps):
@@ -103,8 +105,10 @@ def test_other_values():
 
 def test_two_axes_are_refused():
     layer = SampledBoxMatcher(Matcher(), RandomSampler(1, 1.0))
-    with pytest.raises(ValueError, match=r"\(B, N, M\).*\(3, 2\)"):
+    with pytest.raises(ValueError, match=r"`similarity` .*\(B, N, M\).*\(3, 2\)"):
         layer(np.zeros((3, 2), "float32"))
+    with pytest.raises(ValueError, match=r"`matched_values` .*\(B, N\).*\(3,\)"):
+        from_box_matcher(np.zeros((1, 3, 2)), [[0, 0, 1]], [1, 1, 1])
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="sizes are known elsewhere")

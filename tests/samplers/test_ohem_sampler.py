@@ -23,9 +23,9 @@ NEGATIVE = MAX_IOU < 0.45
 
 
 def sample(sampler, losses=LOSSES, positive=POSITIVE, negative=NEGATIVE, seed=0):
-    inputs = (MAX_IOU, np.zeros(MAX_IOU.shape, "int32"), positive, negative)
-    inputs = [ops.convert_to_tensor(x) for x in inputs]
-    result = sampler(*inputs, keys_of(*MAX_IOU.shape, seed), ops.convert_to_tensor(losses))
+    found = Match(np.zeros(MAX_IOU.shape, "int32"), MAX_IOU, positive, negative)
+    found = Match(*map(ops.convert_to_tensor, found))
+    result = sampler(found, keys_of(*MAX_IOU.shape, seed), ops.convert_to_tensor(losses))
     return tuple(ops.convert_to_numpy(part)[0] for part in result)
 
 
@@ -65,9 +65,9 @@ def test_keys_decide_between_equal_losses():
 
 
 def test_losses_must_be_given():
-    inputs = [MAX_IOU, np.zeros(MAX_IOU.shape, "int32"), POSITIVE, NEGATIVE, MAX_IOU]
+    found = Match(np.zeros(MAX_IOU.shape, "int32"), MAX_IOU, POSITIVE, NEGATIVE)
     with pytest.raises(TypeError, match="must be called with the `losses`"):
-        OHEMSampler(4, 0.5)(*inputs)
+        OHEMSampler(4, 0.5)(found, MAX_IOU)
 
 
 def test_it_is_no_part_of_a_combination():

@@ -9,6 +9,7 @@ import pytest
 from draws import same_frequencies, standard_errors
 from keras import ops
 
+from libra_keras.functional.matching import Match
 from libra_keras.functional.random_keys import random_keys
 from libra_keras.models import GroundTruth
 from libra_keras.models.proposals import Proposals
@@ -38,11 +39,10 @@ def sample(sampler, max_iou, owners=None, ignored=False, seed=0):
     owners = np.zeros(max_iou.shape, "int32") if owners is None else owners
     images, num = max_iou.shape
     keys = random_keys(seed, 0, ops.arange(images), num)
-    positive, negative = (max_iou >= 0.5) & ~ignored, (max_iou < 0.5) & ~ignored
-    result = sampler(
-        *(ops.convert_to_tensor(x) for x in (max_iou, owners, positive, negative, keys))
-    )
-    result = tuple(ops.convert_to_numpy(part) for part in result)
+    counts = np.logical_not(ignored)
+    positive, negative = (max_iou >= 0.5) & counts, (max_iou < 0.5) & counts
+    found = Match(*map(ops.convert_to_tensor, (owners, max_iou, positive, negative)))
+    result = tuple(ops.convert_to_numpy(part) for part in sampler(found, keys))
     check_rows(*result, positive, negative, sampler.num)
     return result
 
