@@ -12,6 +12,7 @@ from libra_keras.evaluation.coco_metrics import (
 from libra_keras.evaluation.proposal_callback import ProposalEvaluation
 from libra_keras.evaluation.proposal_recall import collect_proposals, proposal_recall
 from libra_keras.evaluation.voc_metrics import VOC_METRICS, voc_ap
+from libra_keras.registration import register_classes
 
 __all__ = [
     "METRICS",
@@ -27,3 +28,5 @@ __all__ = [
     "rescale_detections",
     "voc_ap",
 ]
+
+register_classes()

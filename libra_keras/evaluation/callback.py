@@ -1,7 +1,13 @@
 """COCO metrics during training, and the weights that did best."""
 
 from libra_keras.evaluation.class_matching import check_classes, relabelled
-from libra_keras.evaluation.coco_metrics import METRICS, collect_detections, evaluate_detections
+from libra_keras.evaluation.coco_metrics import (
+    METRICS,
+    collect_detections,
+    evaluate_detections,
+    limit_of,
+    names_beyond,
+)
 from libra_keras.evaluation.epoch_evaluation import EpochEvaluation
 
 
@@ -13,7 +19,8 @@ class COCOEvaluation(EpochEvaluation):
     epochs without an evaluation none; `CSVLogger`, whose table has the columns of the first epoch,
     needs `fills_logs=True` beside `every`.
     Where the optimizer averages the weights (`use_ema`), the averages are measured and saved.
-    Classes are matched by their names, if the model has some, as by `evaluate`.
+    Classes are matched by their names, if the model has some, as by `evaluate`. A model that gives
+    out more than 100 detections an image is also measured with all of them: `val_AP@300`, say.
 
     Args:
         data: `DetectionData` to evaluate on.
@@ -67,12 +74,13 @@ class COCOEvaluation(EpochEvaluation):
         count = getattr(self.model, "num_classes", None) if names is None else len(names)
         if count is not None:
             check_classes(names, count, self.data)
+        self.names = (*METRICS, *names_beyond(limit_of(self.model)))
 
     def measure(self, batches):
         """Returns what `collect_detections` and `evaluate_detections` do."""
         found = collect_detections(self.model, batches, self.verbose)
         same_labels = relabelled(found, self._class_names(), self.data)
-        return found, evaluate_detections(self.data, same_labels)
+        return found, evaluate_detections(self.data, same_labels, limit_of(self.model))
 
     def _class_names(self):
         return getattr(self.model, "class_names", None)

@@ -11,6 +11,24 @@ METRICS = (
     "AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large",
     "AR1", "AR10", "AR100", "AR_small", "AR_medium", "AR_large",
 )  # fmt: skip
+MOST = (1, 10, 100)  # detections of a class in an image that COCO's numbers count
+
+
+def names_beyond(max_detections):
+    """Returns the names of what is measured with more detections than COCO's numbers count.
+
+    Args:
+        max_detections: int, or `None`.
+
+    Example:
+
+    >>> from libra_keras.evaluation.coco_metrics import names_beyond
+    >>> names_beyond(300), names_beyond(50)  # up to 100 it would be COCO's
+    (('AP@300', 'AP50@300', 'AP75@300', 'AR@300'), ())
+    """
+    if max_detections is None or max_detections <= MOST[-1]:
+        return ()
+    return tuple(f"{name}@{max_detections}" for name in ("AP", "AP50", "AP75", "AR"))
 
 
 def rescale_detections(detections, image_sizes, original_sizes):
@@ -174,18 +192,20 @@ def detections_to_coco(detections, category_ids):
     return rows
 
 
-def evaluate_detections(data, detections):
+def evaluate_detections(data, detections, max_detections=None):
     """Computes COCO's twelve numbers, and the AP of each class.
 
     The comparison is pycocotools', on the original annotations: boxes of crowds are neither to be
     found nor an error, areas for small, medium and large are those of the annotations, and at
-    most 100 detections per image count. An image without detections counts as one. Differs from
-    pycocotools: nor are objects with a true `"ignore"`, VOC's difficult ones, whose overlap is
-    IoU (that of a crowd is the share of the detection inside it).
+    most 100 detections of a class count in an image. An image without detections counts as one.
+    Differs from pycocotools: nor are objects with a true `"ignore"`, VOC's difficult ones, whose
+    overlap is IoU (that of a crowd is the share of the detection inside it).
 
     Args:
         data: `DetectionData`; its `annotations` and `category_ids` are used.
         detections: list of dicts as `collect_detections` returns it.
+        max_detections: int, how many detections of a class count in an image besides, or `None`.
+            Above 100 there are also `"AP@300"`, `"AP50@300"`, `"AP75@300"` and `"AR@300"`, say.
 
     Returns:
         Dict of floats in [0, 1]: `"AP"`, `"AP50"`, `"AP75"`, `"AP_small"`, `"AP_medium"`,
@@ -216,14 +236,20 @@ def evaluate_detections(data, detections):
     """
     check_images(data, detections)
     rows = detections_to_coco(detections, data.category_ids)
-    result = compare(data, rows, category_ids=list(data.category_ids))
-    precision, recall = result["precision"], result["recall"]  # (T, R, K, 4, 3), (T, K, 4, 3)
+    beyond = names_beyond(max_detections)
+    most = (*MOST, max_detections) if beyond else MOST
+    result = compare(data, rows, list(data.category_ids), most)
+    precision, recall = result["precision"], result["recall"]  # (T, R, K, 4, M), (T, K, 4, M)
     best = precision[..., 2]  # with up to 100 detections
     values = [best[:, :, :, 0], best[0, :, :, 0], best[5, :, :, 0]]
     values += [best[..., size] for size in (1, 2, 3)]
     values += [recall[:, :, 0, most] for most in (0, 1, 2)]
     values += [recall[:, :, size, 2] for size in (1, 2, 3)]
     metrics = {name: mean_present(value) for name, value in zip(METRICS, values, strict=True)}
+    if beyond:
+        all_sizes = precision[:, :, :, 0, 3]
+        values = [all_sizes, all_sizes[0], all_sizes[5], recall[:, :, 0, 3]]
+        metrics |= {name: mean_present(v) for name, v in zip(beyond, values, strict=True)}
     for k, name in enumerate(data.class_names):
         metrics[f"AP/{name}"] = mean_present(best[:, :, k, 0])
     return metrics
@@ -243,7 +269,7 @@ def evaluate(model, data, policy=None, batch_size=8, verbose=1):
         verbose: 0 for silence, 1 for a progress bar.
 
     Returns:
-        Dict as `evaluate_detections` returns it.
+        Dict as `evaluate_detections` returns it, with `model.max_detections`.
 
     Raises:
         ValueError: if the data have a class that the model does not know.
@@ -270,4 +296,9 @@ def evaluate(model, data, policy=None, batch_size=8, verbose=1):
         check_classes(names, count, data)
     batches = evaluation_batches(data, policy or model.input_policy, batch_size)
     detections = collect_detections(model, batches, verbose)
-    return evaluate_detections(data, relabelled(detections, names, data))
+    return evaluate_detections(data, relabelled(detections, names, data), limit_of(model))
+
+
+def limit_of(model):
+    """Returns how many detections a model gives out for an image; `None` if it does not say."""
+    return getattr(model, "max_detections", None)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import keras
 
-from libra_keras.atomic import save_weights
-from libra_keras.averages import averaged_weights
 from libra_keras.data import evaluation_batches
+from libra_keras.files.atomic import save_weights
+from libra_keras.training.averages import averaged_weights
 
 
 class EpochEvaluation(keras.callbacks.Callback):

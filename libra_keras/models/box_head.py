@@ -6,6 +6,7 @@ from keras import ops
 from libra_keras.functional import replicas
 from libra_keras.functional.boxes import encode
 from libra_keras.layers import MultilevelROIAlign
+from libra_keras.layers.channels_last import ChannelsLast
 from libra_keras.losses import SmoothL1Loss
 from libra_keras.models.counting import mean_per_image
 from libra_keras.models.detections import select_detections
@@ -16,7 +17,7 @@ from libra_keras.samplers import RandomSampler
 
 
 @keras.saving.register_keras_serializable(package="libra_keras")
-class BoxHead(keras.layers.Layer):
+class BoxHead(ChannelsLast):
     """Classifies proposals and refines their boxes with two fully connected layers.
 
     Args:
@@ -29,6 +30,8 @@ class BoxHead(keras.layers.Layer):
             R-CNN uses `BalancedL1Loss`.
         roi_align: layer that cuts fixed-size features out of a pyramid. Defaults to
             `MultilevelROIAlign()`.
+        data_format: `"channels_last"`, or `None` for Keras' setting, under which a head that stands
+            alone cannot be built if that is `"channels_first"`.
 
     Call arguments:
         pyramid: list of tensors `(B, H_l, W_l, C)`, finest first.
@@ -78,6 +81,7 @@ class BoxHead(keras.layers.Layer):
         return keras.layers.Dense(units, **own, **options)
 
     def build(self, input_shape):
+        super().build(input_shape)
         if not self.hidden[0].built:  # a reloaded layer comes back built
             size, width = self.roi_align.output_size, self.settings.channels
             self.hidden[0].build((None, size * size * input_shape[0][-1]))
@@ -178,4 +182,4 @@ class BoxHead(keras.layers.Layer):
     @classmethod
     def from_config(cls, config):
         parts = ("settings", "sampler", "box_loss", "roi_align")
-        return cls(**{**config, **live_parts(config, parts)})
+        return super().from_config({**config, **live_parts(config, parts)})

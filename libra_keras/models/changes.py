@@ -1,5 +1,7 @@
 """What may change on a detector after it was built: its heads' settings, its classes' names."""
 
+import dataclasses
+
 
 class FollowsChanges:
     """Mixin, before `keras.Model`, of detectors: changes are checked, and take effect.
@@ -31,6 +33,27 @@ class FollowsChanges:
                 f"`class_names` must have one name for each of {self.num_classes} classes. "
                 f"Received: {len(names)} names"
             )
+
+    @property
+    def max_detections(self):
+        """Most detections of an image that the detector gives out; it may be set."""
+        return getattr(self._last_settings(), self._limit_name())
+
+    @max_detections.setter
+    def max_detections(self, number):
+        if isinstance(number, bool) or number != int(number) or number < 1:
+            raise ValueError(f"`max_detections` must be a positive int. Received: {number!r}")
+        changes = {self._limit_name(): int(number)}
+        settings = self._last_settings()
+        if hasattr(settings, "pre_nms_test"):  # a level may give as many
+            changes["pre_nms_test"] = max(int(number), settings.pre_nms_test)
+        self.heads()[-1].settings = dataclasses.replace(settings, **changes)
+
+    def _last_settings(self):
+        return self.heads()[-1].settings
+
+    def _limit_name(self):
+        return "max_detections" if hasattr(self._last_settings(), "max_detections") else "post_nms"
 
     def make_train_function(self, force=False):
         return super().make_train_function(self.has_changed("train") or force)

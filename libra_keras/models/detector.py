@@ -10,19 +10,23 @@ from libra_keras.data.images import InputPolicy
 from libra_keras.functional import replicas
 from libra_keras.functional.random_keys import random_keys
 from libra_keras.layers import ImageNormalization
+from libra_keras.layers.channels_last import keep_channels_last
 from libra_keras.models import distributed
 from libra_keras.models.changes import FollowsChanges
 from libra_keras.models.detect import detect
+from libra_keras.models.entries import TakesLists
 from libra_keras.models.fine_tuning import freeze_layer, tell_parts, warn_of_random_features
-from libra_keras.models.ground_truth import GroundTruth
+from libra_keras.models.ground_truth import GroundTruth, check_labels
+from libra_keras.models.inputs import as_batch
 from libra_keras.models.loss_scaling import with_loss_scale
 from libra_keras.models.settings import live_parts
+from libra_keras.models.shortcuts import Shortcuts
 from libra_keras.models.strides import check_strides
 
 NOT_FOR_DETECTORS = ("loss", "loss_weights", "metrics", "weighted_metrics")
 
 
-class Detector(FollowsChanges, keras.Model):
+class Detector(TakesLists, FollowsChanges, Shortcuts, keras.Model):
     """Frame of the detectors: normalisation, backbone and neck; subclasses add heads.
 
     A subclass names its `LOSSES` and `PARTS`, sets its heads, and calls `self.build` as the last
@@ -96,6 +100,7 @@ class Detector(FollowsChanges, keras.Model):
         if self.built:
             return
         self.check_names(self.class_names)
+        keep_channels_last(self)  # whatever Keras' setting is: the images of detectors have
         images = (None, None, None, 3)
         _ensure_built(self.normalization, images)
         _ensure_built(self.backbone, images)
@@ -191,7 +196,7 @@ class Detector(FollowsChanges, keras.Model):
         if sample_weight is not None:
             raise ValueError("Detectors take no `sample_weight`.")
         truth = GroundTruth.of(y)
-        is_wrong = distributed.check_labels(truth.labels, self)
+        is_wrong = check_labels(truth.labels, self)
         losses = list(self.compute_losses(x, truth, y_pred, training))
         losses = replicas.with_global_value(losses)
         for tracker, loss in zip(self.loss_means, losses, strict=True):
@@ -234,7 +239,7 @@ class Detector(FollowsChanges, keras.Model):
 
     def predict_on_batch(self, x):
         """As `keras.Model.predict_on_batch`; several devices share a batch of any size."""
-        return distributed.predict_evenly(self, super().predict_on_batch, x)
+        return distributed.predict_evenly(self, super().predict_on_batch, as_batch(x))
 
     def detect(self, images, score_threshold=0.05, batch_size=1, exif_rotation=False):
         """Finds objects in images of any kind and size; boxes are in each image's own pixels.

@@ -4,47 +4,10 @@ import functools
 
 import keras
 import numpy as np
-from keras import ops
 
 from libra_keras.backbones import ConvBatchNorm
 from libra_keras.functional import replicas
-
-
-def check_labels(labels, model):
-    """Finds labels of classes that a model does not have.
-
-    They would be trained as background, or as nothing. TensorFlow's graphs and PyTorch raise an
-    error that says so; where nothing can be raised, the loss is to become NaN.
-
-    Args:
-        labels: int32 tensor `(B, M)`.
-        model: detector; a region proposal network takes labels of any class.
-
-    Returns:
-        Bool scalar, whether there are any.
-
-    Example:
-
-    >>> from keras import ops
-    >>> from libra_keras.models import libra_faster_rcnn_small
-    >>> from libra_keras.models.distributed import check_labels
-    >>> bool(check_labels(ops.convert_to_tensor([[0, 5]]), libra_faster_rcnn_small(num_classes=6)))
-    False
-    """
-    if "class_loss" not in model.LOSSES:
-        return ops.convert_to_tensor(False)
-    is_wrong = ops.any(labels >= model.num_classes)
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        expected = f"Labels must be in 0..{model.num_classes - 1}, or -1 for padding. Received:"
-        tf.debugging.Assert(tf.logical_not(is_wrong), [expected, labels], summarize=100)
-    elif keras.backend.backend() == "torch" and bool(is_wrong):
-        raise ValueError(
-            f"Labels must be in 0..{model.num_classes - 1}, or -1 for padding. "
-            f"Received: {int(ops.max(labels))}"
-        )
-    return is_wrong
+from libra_keras.models.inputs import as_batch
 
 
 def check_scope(model):
@@ -206,7 +169,7 @@ def without_blank(outputs, data):
     """
     if replicas.num_replicas() == 1:
         return outputs
-    x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+    x = as_batch(keras.utils.unpack_x_y_sample_weight(data)[0])
     rows = keras.ops.shape(x["images"] if isinstance(x, dict) else x)[0]
     return {key: value[:rows] for key, value in outputs.items()}
 

@@ -2,9 +2,14 @@
 
 from typing import NamedTuple
 
+import keras
+import numpy as np
 from keras import ops
 
 from libra_keras.functional.replicas import with_an_image
+
+# Of what a user may give as a list: its values' type, what a row has beside M, and its padding.
+ROWS = {"boxes": ("float32", (4,), 0.0), "labels": ("int32", (), -1), "classes": ("int32", (), -1)}
 
 
 class GroundTruth(NamedTuple):
@@ -32,8 +37,10 @@ class GroundTruth(NamedTuple):
         """Reads `{"boxes", "labels"}` (or `"classes"`), dense or ragged; label -1 means padding.
 
         Raises:
-            ValueError: if it is no dict, or one of the two keys is missing.
+            ValueError: if it is no dict, one of the two keys is missing, or there is not one label
+                a box.
         """
+        y = as_arrays(y)
         if not isinstance(y, dict):
             raise ValueError(
                 "`y` must be a dict with the keys 'boxes' (B, M, 4) and 'labels' (B, M), as those "
@@ -53,11 +60,105 @@ class GroundTruth(NamedTuple):
             boxes = boxes.to_tensor(0.0, shape=[None, None, 4])
         labels = with_an_image(ops.cast(ops.convert_to_tensor(labels), "int32"), -1)
         boxes = with_an_image(ops.cast(ops.convert_to_tensor(boxes), "float32"))
+        _check_shapes(boxes.shape, labels.shape)
         labels, boxes = _with_a_row(labels, -1), _with_a_row(boxes, 0.0)
         # The mask alone says what is padding: an augmentation may have moved padding boxes.
         mask = labels >= 0
         boxes = ops.where(mask[..., None], boxes, 0.0)
         return cls(boxes, ops.where(mask, labels, 0), mask)
+
+
+def as_arrays(y):
+    """Makes padded arrays of lists with an entry for each image: Keras takes lists for something
+    else, as `models.inputs.as_batch` says.
+
+    Args:
+        y: dict of `"boxes"` and `"labels"` (or `"classes"`); anything else comes back as it is.
+
+    Returns:
+        What `y` is, with arrays for lists, as wide as the most boxes of an image.
+
+    Raises:
+        ValueError: if an entry has another shape than `(n, 4)`, or `(n,)`.
+
+    Example:
+
+    >>> from libra_keras.models.ground_truth import as_arrays
+    >>> as_arrays({"boxes": [[[0, 0, 8, 8]], []], "labels": [[3], []]})["labels"].tolist()
+    [[3], [-1]]
+    """
+    if not isinstance(y, dict):
+        return y
+    return {key: _padded(key, value) for key, value in y.items()}
+
+
+def _padded(key, values):
+    is_list = isinstance(values, (list, tuple)) and key in ROWS
+    if not is_list or any(ops.is_tensor(row) for row in values):  # which may be symbolic
+        return values
+    dtype, rest, padding = ROWS[key]
+    rows = [np.asarray(row, dtype) for row in values]
+    rows = [row if row.size else np.zeros((0, *rest), dtype) for row in rows]
+    for i, row in enumerate(rows):
+        if row.shape[1:] != rest or not row.ndim:
+            expected = "(n, 4)" if rest else "(n,)"
+            raise ValueError(
+                f"y[{key!r}] must be an array, or a list of arrays {expected}, one an image. "
+                f"Received: shape {row.shape} for image {i}"
+            )
+    most = max((len(row) for row in rows), default=0)
+    padded = np.full((len(rows), most, *rest), padding, dtype)
+    for row, own in zip(padded, rows, strict=True):
+        row[: len(own)] = own
+    return padded
+
+
+def _check_shapes(boxes, labels):
+    """Raises unless they are `(B, M, 4)` and `(B, M)`, as far as that is known."""
+    fits = len(boxes) == 3 and len(labels) == 2 and boxes[-1] in (4, None)
+    pairs = zip(boxes[:2], labels[:2], strict=False)
+    if not fits or any(a != b for a, b in pairs if None not in (a, b)):
+        raise ValueError(
+            "`y` must be a dict with the keys 'boxes' (B, M, 4) and 'labels' (B, M). "
+            f"Received: shapes {tuple(boxes)} and {tuple(labels)}"
+        )
+
+
+def check_labels(labels, model):
+    """Finds labels of classes that a model does not have.
+
+    They would be trained as background, or as nothing. TensorFlow's graphs and PyTorch raise an
+    error that says so; where nothing can be raised, the loss is to become NaN.
+
+    Args:
+        labels: int32 tensor `(B, M)`.
+        model: detector; a region proposal network takes labels of any class.
+
+    Returns:
+        Bool scalar, whether there are any.
+
+    Example:
+
+    >>> from keras import ops
+    >>> from libra_keras.models import libra_faster_rcnn_small
+    >>> from libra_keras.models.ground_truth import check_labels
+    >>> bool(check_labels(ops.convert_to_tensor([[0, 5]]), libra_faster_rcnn_small(num_classes=6)))
+    False
+    """
+    if "class_loss" not in model.LOSSES:
+        return ops.convert_to_tensor(False)
+    is_wrong = ops.any(labels >= model.num_classes)
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        expected = f"Labels must be in 0..{model.num_classes - 1}, or -1 for padding. Received:"
+        tf.debugging.Assert(tf.logical_not(is_wrong), [expected, labels], summarize=100)
+    elif keras.backend.backend() == "torch" and bool(is_wrong):
+        raise ValueError(
+            f"Labels must be in 0..{model.num_classes - 1}, or -1 for padding. "
+            f"Received: {int(ops.max(labels))}"
+        )
+    return is_wrong
 
 
 def _with_a_row(x, value):

@@ -8,6 +8,7 @@ from keras import ops
 from libra_keras.functional import native, replicas
 from libra_keras.functional.anchors import pyramid_anchors
 from libra_keras.functional.boxes import encode
+from libra_keras.layers.channels_last import ChannelsLast
 from libra_keras.losses import FocalLoss, SmoothL1Loss
 from libra_keras.models.counting import mean_per_image
 from libra_keras.models.dense_detections import select_dense_detections
@@ -18,7 +19,7 @@ from libra_keras.models.targets import Targets, match_anchors
 
 
 @keras.saving.register_keras_serializable(package="libra_keras")
-class RetinaHead(keras.layers.Layer):
+class RetinaHead(ChannelsLast):
     """Classifies and shifts the anchors of every pyramid level with two small networks.
 
     The two branches have equal shapes and share nothing; each serves all levels. All anchors are
@@ -31,6 +32,8 @@ class RetinaHead(keras.layers.Layer):
             `FocalLoss()`. On TensorFlow it is compiled by XLA.
         box_loss: element-wise box loss whose `call` sums the last axis. Defaults to L1; Libra
             RetinaNet uses `BalancedL1Loss(beta=0.11)`.
+        data_format: `"channels_last"`, or `None` for Keras' setting, under which a head that stands
+            alone cannot be built if that is `"channels_first"`.
 
     Call arguments:
         pyramid: list of L tensors `(B, H_l, W_l, C)`, finest first.
@@ -95,6 +98,7 @@ class RetinaHead(keras.layers.Layer):
         )
 
     def build(self, input_shape):
+        super().build(input_shape)
         first, inner = input_shape[0][-1], self.settings.channels
         if not self.class_logits.built:  # a reloaded layer comes back built
             for convs in (self.class_convs, self.box_convs):
@@ -184,7 +188,7 @@ class RetinaHead(keras.layers.Layer):
     @classmethod
     def from_config(cls, config):
         parts = ("settings", "class_loss", "box_loss")
-        return cls(**{**config, **live_parts(config, parts)})
+        return super().from_config({**config, **live_parts(config, parts)})
 
 
 def find_dense_targets(anchors, gt_boxes, gt_labels, gt_mask, image_sizes, settings):

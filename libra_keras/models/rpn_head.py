@@ -6,6 +6,7 @@ from keras import ops
 from libra_keras.functional import native, replicas
 from libra_keras.functional.anchors import pyramid_anchors
 from libra_keras.functional.boxes import encode
+from libra_keras.layers.channels_last import ChannelsLast
 from libra_keras.losses import SmoothL1Loss
 from libra_keras.models.counting import mean_per_image
 from libra_keras.models.distributed import loss_mean
@@ -17,7 +18,7 @@ from libra_keras.samplers import RandomSampler
 
 
 @keras.saving.register_keras_serializable(package="libra_keras")
-class RPNHead(keras.layers.Layer):
+class RPNHead(ChannelsLast):
     """Scores and shifts the anchors of every pyramid level; one small network serves all levels.
 
     Args:
@@ -25,6 +26,8 @@ class RPNHead(keras.layers.Layer):
         sampler: sampler that draws the anchors to train on. Defaults to 256 random ones, half of
             them positive where there are that many.
         box_loss: element-wise box loss whose `call` sums the last axis. Defaults to L1.
+        data_format: `"channels_last"`, or `None` for Keras' setting, under which a head that stands
+            alone cannot be built if that is `"channels_first"`.
 
     Call arguments:
         pyramid: list of L tensors `(B, H_l, W_l, C)`, finest first.
@@ -68,6 +71,7 @@ class RPNHead(keras.layers.Layer):
         )
 
     def build(self, input_shape):
+        super().build(input_shape)
         channels = input_shape[0][-1]
         if not self.shared_conv.built:  # a reloaded layer comes back built
             self.shared_conv.build((None, None, None, channels))
@@ -156,7 +160,7 @@ class RPNHead(keras.layers.Layer):
     @classmethod
     def from_config(cls, config):
         parts = ("settings", "sampler", "box_loss")
-        return cls(**{**config, **live_parts(config, parts)})
+        return super().from_config({**config, **live_parts(config, parts)})
 
 
 def _gather(levels, indices):

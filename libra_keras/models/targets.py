@@ -148,12 +148,8 @@ def sample_targets(found, truth, sampler, keys, losses=None):
     [[1.0, 1.0, 0.0, 0.0]]
     """
     losses = [] if losses is None else [losses]
-    indices, is_positive, weights = sampler(*_in_sampler_order(found), keys, *losses)
+    indices, is_positive, weights = sampler(found, keys, *losses)
     matched = ops.take_along_axis(found.matched_gt, indices, axis=1)
     labels = ops.take_along_axis(truth.labels, matched, axis=1)
     boxes = ops.take_along_axis(truth.boxes, matched[..., None], axis=1)
     return indices, Targets(labels, boxes, is_positive, weights)
-
-
-def _in_sampler_order(found):
-    return found.max_iou, found.matched_gt, found.is_positive, found.is_negative

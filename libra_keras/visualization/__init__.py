@@ -1,5 +1,6 @@
 """Pictures of detections and of training runs."""
 
+from libra_keras.registration import register_classes
 from libra_keras.visualization.curves import plot_curves
 from libra_keras.visualization.detections import (
     class_color,
@@ -18,3 +19,5 @@ __all__ = [
     "save_image",
     "spread",
 ]
+
+register_classes()

@@ -180,3 +180,18 @@ def test_smaller_batches_are_filled_up_to_one_shape():
     found = collect_detections(Watched(data, policy), evaluation_batches(data, policy, 2), 0)
     assert [len(image["boxes"]) for image in found] == [e.num_boxes for e in data.examples]
     assert len(shapes_seen) == 3 and shapes_seen[2] == shapes_seen[0]
+
+
+def test_more_detections_than_cocos_count_have_a_name_of_their_own():
+    """300 objects of a class in an image, all found: COCO counts the 100 surest."""
+    corners = [(x, y) for y in range(0, 150, 10) for x in range(0, 200, 10)]
+    data = make_data({1: [(0, x, y, x + 8, y + 8) for x, y in corners]})
+    scores = np.linspace(1, 0.5, 300)
+    rows = [(0, s, x, y, x + 8, y + 8) for s, (x, y) in zip(scores, corners, strict=True)]
+    metrics = evaluate_detections(data, [found(1, *rows)], max_detections=300)
+    assert metrics["AP"] == pytest.approx(34 / 101)  # recall up to a third: 34 of 101 points
+    assert metrics["AR100"] == pytest.approx(1 / 3)
+    assert [metrics[f"{name}@300"] for name in ("AP", "AP50", "AP75", "AR")] == [1.0] * 4
+    cocos = evaluate_detections(data, [found(1, *rows)], max_detections=100)
+    assert cocos == {n: v for n, v in metrics.items() if "@" not in n} or np.isnan(cocos["AP/b"])
+    assert not any("@" in name for name in cocos)

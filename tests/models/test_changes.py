@@ -106,3 +106,25 @@ def test_sizes_of_another_shape_are_named():
     images = np.zeros((2, 8, 9, 3), "uint8")
     with pytest.raises(ValueError, match=r"`image_sizes` must be \(B, 2\).*\(2,\)"):
         images_and_sizes({"images": images, "image_sizes": np.array([8, 9])})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "rpn_small",
+        *(
+            pytest.param(n, marks=pytest.mark.slow)
+            for n in ("retinanet_small", "faster_rcnn_small")
+        ),
+    ],
+)
+def test_the_limit_of_detections_can_be_set(name, rng):
+    model = make(name)
+    model.max_detections = 7
+    x = rng.integers(0, 255, (1, 64, 96, 3), "uint8")
+    assert model.predict_on_batch(x)["boxes"].shape == (1, 7, 4)
+    again = type(model).from_config(model.get_config())
+    assert again.max_detections == 7
+    for wrong in (0, -1, 2.5, True):
+        with pytest.raises(ValueError, match="must be a positive int"):
+            model.max_detections = wrong

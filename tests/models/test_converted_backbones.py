@@ -5,14 +5,13 @@ import json
 import keras
 import numpy as np
 import pytest
+from configs import resolved
 
 from libra_keras.backbones import ResNet
-from libra_keras.cli import parser
-from libra_keras.cli.building import build_model
-from libra_keras.cli.train import resolve
 from libra_keras.data import shapes
 from libra_keras.models.constructors.converted import converted_backbone, is_converted
 from libra_keras.models.constructors.parts import NETWORKS
+from libra_keras.runs.building import build_model
 
 RECORD = {"network": "resnet50", "style": "caffe", "normalization": "torch", "epsilon": 1e-3}
 
@@ -37,14 +36,14 @@ def write(path, record):
     path.with_name(path.name.replace(".weights.h5", ".json")).write_text(json.dumps(record))
 
 
-def train_options(path, *arguments):
-    own = ["--model", "retinanet_resnet50", "--backbone-weights", str(path), *arguments]
-    return resolve(parser().parse_args(["train", *own]))
+def config_with(path, *arguments):
+    own = ["--model", "retinanet_resnet50", "--backbone-weights", str(path)]
+    return resolved(*own, *arguments)
 
 
 def test_train_takes_network_style_and_normalization_from_the_record(saved):
     path, backbone = saved
-    model = build_model(train_options(path, "--no-train-affine"), shapes(1))
+    model = build_model(config_with(path, "--no-train-affine"), shapes(1))
     config = model.backbone.get_config()
     assert (config["style"], config["epsilon"], config["batch_norm"]) == ("caffe", 1e-3, "frozen")
     assert (config["frozen_stages"], config["train_affine"]) == (1, False)
@@ -56,7 +55,7 @@ def test_train_takes_network_style_and_normalization_from_the_record(saved):
 def test_another_style_or_network_is_refused(saved):
     path, _ = saved
     with pytest.raises(ValueError, match="holds a network of caffe style, where a pytorch"):
-        build_model(train_options(path, "--backbone-style", "pytorch"), shapes(1))
+        build_model(config_with(path, "--backbone-style", "pytorch"), shapes(1))
     with pytest.raises(ValueError, match="holds a resnet50, where a resnext101_64x4d is wanted"):
         converted_backbone(path, "resnext101_64x4d")
 

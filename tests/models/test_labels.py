@@ -7,7 +7,7 @@ from keras import ops
 
 from libra_keras import models
 from libra_keras.models import GroundTruth
-from libra_keras.models.distributed import check_labels
+from libra_keras.models.ground_truth import check_labels
 
 
 @pytest.mark.parametrize(

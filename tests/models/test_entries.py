@@ -1,0 +1,105 @@
+"""Wherever Keras takes `x`, images in a list are a batch, not the inputs of a model of several."""
+
+import keras
+import numpy as np
+import pytest
+from untrained import make
+
+from libra_keras.models.ground_truth import GroundTruth
+
+pytestmark = pytest.mark.portable
+Y = {"boxes": [[[4, 4, 40, 40], [10, 10, 30, 30]], []], "labels": [[0, 1], []]}
+DENSE = {
+    "boxes": np.float32([[[4, 4, 40, 40], [10, 10, 30, 30]], [[0] * 4] * 2]),
+    "labels": np.int32([[0, 1], [-1, -1]]),
+}
+
+
+@pytest.fixture
+def photos(rng):
+    return [rng.integers(0, 255, (64, 96, 3), "uint8") for _ in range(2)]
+
+
+def assert_same(found, expected):
+    """By the scores: of boxes with nearly the same one the order may change."""
+    assert set(found) >= set(expected)
+    assert found["boxes"].shape == expected["boxes"].shape and expected["boxes"].any()
+    scores = keras.ops.convert_to_numpy(found["scores"])
+    np.testing.assert_allclose(scores, expected["scores"], atol=1e-4)
+
+
+def test_predicting_on_a_list(photos):
+    model = make("retinanet_small")
+    expected = model.predict(np.stack(photos), verbose=0)
+    assert_same(model.predict(photos, verbose=0), expected)
+    assert_same(model.predict_on_batch(tuple(photos)), expected)
+    assert_same(model(photos), expected)
+    assert_same(model(x={"images": photos, "image_sizes": [[64, 96], [64, 96]]}), expected)
+
+
+@pytest.mark.slow
+def test_predicting_on_lists_in_a_dict(photos):
+    model, proposals = make("fast_rcnn_small"), [np.float32([[4, 4, 60, 40], [8, 8, 60, 60]])] * 2
+    stacked = {"images": np.stack(photos), "proposals": np.stack(proposals)}
+    expected = model.predict(stacked, verbose=0)
+    assert_same(model.predict({"images": photos, "proposals": proposals}, verbose=0), expected)
+
+
+@pytest.mark.slow
+def test_training_and_measuring_on_lists(photos):
+    model = make("rpn_small")
+    model.compile("sgd")
+    held_out = photos, Y
+    history = model.fit(photos, Y, batch_size=2, verbose=0, validation_data=held_out).history
+    expected = model.evaluate(np.stack(photos), DENSE, batch_size=2, verbose=0)
+    assert history["val_loss"] == pytest.approx(expected[:1], rel=1e-5)
+    assert model.evaluate(photos, Y, batch_size=2, verbose=0) == pytest.approx(expected, rel=1e-5)
+    assert model.test_on_batch({"images": photos}, Y) == pytest.approx(expected, rel=1e-5)
+    assert np.isfinite(model.train_on_batch(tuple(photos), Y)).all()
+
+
+@pytest.mark.parametrize(
+    ("x", "words"),
+    [
+        ([np.zeros((64, 96, 3)), np.zeros((32, 96, 3))], "shapes (64, 96, 3), (32, 96, 3)"),
+        ([np.zeros((1, 64, 96, 3))], "a list with the shape (1, 64, 96, 3)"),
+        (np.zeros((64, 96, 3)), "shape (64, 96, 3)"),
+        (["photo.jpg"], "a list with a str"),
+        ([], "an empty list"),
+    ],
+)
+def test_what_is_no_batch_is_refused_with_a_word_on_detect(x, words):
+    model = make("rpn_small")
+    model.compile("sgd")
+    for entry in (
+        model,
+        model.predict,
+        model.predict_on_batch,
+        *(
+            lambda x, entry=entry: entry(x, DENSE)
+            for entry in (model.fit, model.evaluate, model.train_on_batch, model.test_on_batch)
+        ),
+    ):
+        with pytest.raises(ValueError, match="`detect` takes single images, and lists") as raised:
+            entry(x)
+        assert str(raised.value).endswith(words)
+
+
+def test_lists_of_proposals_have_one_length(photos):
+    uneven = [np.zeros((2, 4), "float32"), np.zeros((3, 4), "float32")]
+    with pytest.raises(ValueError, match=r"x\['proposals'\] must be an array, .* \(2, 4\), \(3, 4"):
+        make("fast_rcnn_small").predict({"images": photos, "proposals": uneven}, verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("y", "words"),
+    [
+        ({"boxes": [[1, 2, 3, 4]], "labels": [[0]]}, r"y\['boxes'\] must be .*\(4,\) for image 0"),
+        ({"boxes": [[]], "labels": [[[0]]]}, r"y\['labels'\] must be .*\(1, 1\) for image 0"),
+        ({"boxes": np.zeros((2, 1, 4)), "labels": np.zeros((2, 3))}, r"\(2, 1, 4\) and \(2, 3\)"),
+        ({"boxes": np.zeros((2, 1, 5)), "labels": np.zeros((2, 1))}, r"\(2, 1, 5\) and \(2, 1\)"),
+    ],
+)
+def test_truth_of_another_shape_is_named(y, words):
+    with pytest.raises(ValueError, match=words):
+        GroundTruth.of(y)
