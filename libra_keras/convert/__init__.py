@@ -3,5 +3,8 @@
 from libra_keras.convert.checkpoint import Checkpoint, read_checkpoint
 from libra_keras.convert.conversion import Conversion, convert, load
 from libra_keras.convert.output_files import read_record
+from libra_keras.registration import register_classes
 
 __all__ = ["Checkpoint", "Conversion", "convert", "load", "read_checkpoint", "read_record"]
+
+register_classes()

@@ -79,7 +79,7 @@ def from_keras_applications(path):
             f"{path} is no ResNet50, ResNet101 or ResNet152 of keras.applications without its "
             "classifier (include_top=False)"
         )
-    backbone = ResNet(depth, style="caffe", weights=path)
+    backbone = ResNet(depth, style="caffe", weights=path, data_format="channels_last")
     backbone.build((None, None, None, 3))
     notes = ["Its convolutions' biases, 0 up to rounding, are dropped."]
     return backbone, Canonical({}, {}, {}, "keras.applications", style="caffe", notes=notes)

@@ -10,12 +10,16 @@ import numpy as np
 
 from libra_keras.convert import unpickling
 from libra_keras.convert.checkpoint_content import find_meta, find_tensors
-from libra_keras.convert.file_kinds import SAFETENSORS, checkpoint_kind
-from libra_keras.convert.pickled_values import StoredTensor
+from libra_keras.convert.file_kinds import PICKLE, SAFETENSORS, checkpoint_kind
+from libra_keras.convert.pickled_values import StoredArray, StoredTensor
 
 INSTALL = "pip install 'libra-keras[convert]'"
 # Below 2.6, `weights_only=True` could be made to run code; below 2.10, to read other memory.
 OLDEST_TORCH = (2, 10)
+# What counts the updates of averages, beside names that all begin with `module.`: of mmengine's
+# averaged models, and of PyTorch's.
+COUNTERS = {"steps", "n_averaged"}
+PADDLE = "StructuredToParameterName@@"  # an entry of every file of weights of PaddlePaddle
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +53,8 @@ class Checkpoint:
 
 
 def read_checkpoint(path):
-    """Reads a checkpoint of PyTorch (either form of `torch.save`) or safetensors.
+    """Reads a checkpoint of PyTorch (either form of `torch.save`), safetensors, or a pickle of
+    NumPy arrays, as detectron2's model zoo has them.
 
     Nothing in the file is executed. `torch.load(weights_only=True)` reads files of weights. If it
     refuses, as it does for training runs, which hold objects of their program's classes, the
@@ -66,8 +71,8 @@ def read_checkpoint(path):
         FileNotFoundError: if there is no file.
         ValueError: if it is no checkpoint, is truncated or damaged, holds no tensors by name, or
             values that are not finite.
-        ImportError: if PyTorch is not installed or is older than 2.10, or safetensors is needed
-            and not installed.
+        ImportError: if PyTorch is needed and not installed or older than 2.10, or safetensors is
+            needed and not installed.
 
     Example:
 
@@ -83,11 +88,12 @@ def read_checkpoint(path):
      is empty
     """
     path = Path(path)
-    if checkpoint_kind(path) == SAFETENSORS:
+    kind = checkpoint_kind(path)
+    if kind == SAFETENSORS:
         found, meta = _read_safetensors(path)
         entry = ""
     else:
-        content = _read_torch(path)
+        content = _read_pickle(path) if kind == PICKLE else _read_torch(path)
         entry, found = find_tensors(content, path)
         meta = find_meta(content, entry)
     tensors = _arrays(_without_prefix(found), path)
@@ -150,6 +156,20 @@ def _read_safetensors(path):
     return tensors, meta
 
 
+def _read_pickle(path):
+    """What another program than PyTorch has pickled, as far as it is plain or arrays."""
+    try:
+        with open(path, "rb") as file:
+            content = unpickling.load(file)
+    except unpickling.UnpicklingError as error:
+        raise ValueError(f"{path} is a pickle that is truncated or damaged: {error}") from error
+    if path.suffix == ".pdparams" or (isinstance(content, dict) and PADDLE in content):
+        raise ValueError(
+            f"{path} is a pickle of NumPy arrays (PaddlePaddle), whose networks cannot be converted"
+        )
+    return content
+
+
 def _read_torch(path):
     """What was given to `torch.save`, tensors as `torch.Tensor` or `StoredTensor`.
 
@@ -177,9 +197,10 @@ def _read_torch(path):
 
 def _without_prefix(tensors):
     prefix = "module."
-    if not all(name.startswith(prefix) for name in tensors):
+    wrapped = {name: value for name, value in tensors.items() if name not in COUNTERS}
+    if not wrapped or not all(name.startswith(prefix) for name in wrapped):
         return tensors
-    return {name.removeprefix(prefix): value for name, value in tensors.items()}
+    return {name.removeprefix(prefix): value for name, value in wrapped.items()}
 
 
 def _arrays(tensors, path):
@@ -196,6 +217,10 @@ def _arrays(tensors, path):
 
 
 def _array(name, tensor, largest, path):
+    if type(tensor) is StoredArray:
+        values = tensor.values
+        dtype = "float32" if values.dtype.itemsize == 2 and values.dtype.kind == "f" else None
+        return np.array(values, dtype or values.dtype.newbyteorder("="))
     torch = import_torch()
     try:
         if type(tensor) is StoredTensor:

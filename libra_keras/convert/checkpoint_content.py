@@ -1,6 +1,6 @@
 """Finds, in what a checkpoint file holds, the tensors by name and what is said beside them."""
 
-from libra_keras.convert.pickled_values import Foreign, StoredTensor
+from libra_keras.convert.pickled_values import Foreign, StoredArray, StoredTensor
 
 # Where training programs put the weights, the averaged ones last. Or they are at the top.
 ENTRIES = (
@@ -105,6 +105,6 @@ def _entries(value):
 
 
 def _is_tensor(value):
-    if type(value) is StoredTensor:
+    if type(value) is StoredTensor or (type(value) is StoredArray and value.values is not None):
         return True
     return type(value).__module__.partition(".")[0] == "torch" and hasattr(value, "numpy")

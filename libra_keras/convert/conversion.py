@@ -10,7 +10,9 @@ import libra_keras
 from libra_keras.convert.architecture import build_backbone, build_detector
 from libra_keras.convert.backbones import from_keras_applications, from_torch_backbone, is_backbone
 from libra_keras.convert.checkpoint import Checkpoint, file_hash, read_checkpoint
+from libra_keras.convert.detectron2 import from_detectron2, is_detectron2
 from libra_keras.convert.mmdetection import from_mmdetection, is_mmdetection
+from libra_keras.convert.origins import origin
 from libra_keras.convert.output_files import check_free, write_backbone, write_detector
 from libra_keras.convert.placement import backbone_variables, named_variables, place
 from libra_keras.convert.ready_made import model_name, network_name
@@ -110,10 +112,11 @@ def load(source, class_names=None, era=None, backbone_style=None, epsilon=None):
     What can be converted: of mmdetection, all eras, Faster R-CNN (FPN, PAFPN, Libra), Fast R-CNN,
     RetinaNet (plain and Libra) and region proposal networks with ResNets and ResNeXts; of
     torchvision `fasterrcnn_resnet50_fpn` and `retinanet_resnet50_fpn`; ResNets and ResNeXts alone,
-    of torchvision and timm; and the ResNets of keras.applications. Nothing in a file is executed.
+    of torchvision, timm and detectron2 (also out of its detectors); and the ResNets of
+    keras.applications. Nothing in a file is executed.
 
     Args:
-        source: path of a `.pth`, `.pt`, `.safetensors` or `.h5` file, or a `Checkpoint`.
+        source: path of a `.pth`, `.pt`, `.safetensors`, `.pkl` or `.h5` file, or a `Checkpoint`.
         class_names: list of strings, the classes without background. Defaults to those in the
             file, or those of COCO if there are 80 (of VOC: 20).
         era: `"1.x"` or `"2.x"`, of mmdetection; `None` finds it out where the file shows it.
@@ -136,10 +139,10 @@ def load(source, class_names=None, era=None, backbone_style=None, epsilon=None):
     >>> from pathlib import Path
     >>> from libra_keras.convert import load
     >>> from libra_keras.convert.checkpoint import Checkpoint
-    >>> load(Checkpoint(Path("other.pth"), {"blocks.0.attn": None}, {}, ""))
+    >>> load(Checkpoint(Path("other.pth"), {"blocks.0.attn.w": None}, {}, ""))
     Traceback (most recent call last):
     ValueError: other.pth cannot be converted: it is no detector of mmdetection or torchvision and \
-no ResNet; its tensors are called blocks.0.attn
+no ResNet, but a transformer of images such as ViT or Swin; its tensors are called blocks.0.attn.w
     """
     options = {
         "class_names": class_names,
@@ -155,7 +158,7 @@ no ResNet; its tensors are called blocks.0.attn
     try:
         canonical = _canonical(checkpoint, options)
         canonical.notes += _note_of_hash(checkpoint)
-        if is_backbone(checkpoint.tensors):
+        if is_backbone(canonical.tensors):
             backbone = build_backbone(canonical)
             backbone.build((None, None, None, 3))
             place(backbone_variables(backbone), canonical)
@@ -188,10 +191,17 @@ def _canonical(checkpoint, options):
     elif is_backbone(tensors):
         _check_options("a backbone", options)
         canonical = from_torch_backbone(checkpoint, options["backbone_style"])
+    elif is_detectron2(tensors):
+        _check_options("a backbone", options)
+        canonical = from_detectron2(checkpoint, options["backbone_style"])
+        if not is_backbone(canonical.tensors):
+            raise ValueError("it is of detectron2, of which ResNets are read, and holds none")
     else:
+        what = origin(tensors)
         raise ValueError(
-            "it is no detector of mmdetection or torchvision and no ResNet; its tensors are "
-            f"called {', '.join(list(tensors)[:3])}"
+            "it is no detector of mmdetection or torchvision and no ResNet"
+            f"{f', but {what}' if what else ''}; its tensors are called "
+            f"{', '.join(list(tensors)[:3])}"
         )
     if epsilon is not None:
         canonical.epsilon = epsilon

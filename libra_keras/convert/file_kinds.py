@@ -4,22 +4,59 @@ import tarfile
 import zipfile
 from pathlib import Path
 
-SAFETENSORS, ZIP, STREAM = "safetensors", "zip", "stream"  # what `checkpoint_kind` returns
+# What `checkpoint_kind` returns.
+SAFETENSORS, ZIP, STREAM, PICKLE = "safetensors", "zip", "stream", "pickle"
 # First bytes, and what files that begin so are. Some are downloads that went wrong.
 BEGINNINGS = [
     (b"\xff\xd8\xff", "a JPEG image"),
     (b"\x89PNG", "a PNG image"),
     (b"GIF8", "a GIF image"),
     (b"\x89HDF", "an HDF5 file, as Keras writes them; its name should end in .h5"),
+    (b"\x93NUMPY", "a single array of NumPy"),
+    (b"GGUF", "a language model of llama.cpp"),
     (b"\x1f\x8b", "compressed with gzip; unpack it first"),
     (b"BZh", "compressed with bzip2; unpack it first"),
     (b"\xfd7zXZ", "compressed with xz; unpack it first"),
+    (b"\x28\xb5\x2f\xfd", "compressed with zstd; unpack it first"),
+    (b"7z\xbc\xaf", "a 7z archive; unpack it first"),
+    (b"Rar!", "a RAR archive; unpack it first"),
     (b"%PDF", "a PDF document"),
     (b"version https://git-lfs", "a pointer of Git LFS; fetch the file itself with git lfs pull"),
+    (b"model_checkpoint_path:", "TensorFlow's list of its checkpoints, not weights"),
+    (b"<?xml", "XML, such as a model of OpenVINO or annotations"),
+    (b"<", "an HTML page, as servers send instead of a file; download it again"),
     (b"{", "JSON or other text"),
     (b"[", "JSON or other text"),
 ]
-PICKLE = b"\x80"  # of protocol 2 and above
+# What words in the first bytes say of JSON: more than that it is that.
+JSON = {
+    b'"weight_map"': "an index of Hugging Face, which names the files of weights beside it",
+    b'"architectures"': "a configuration of Hugging Face, not weights",
+    b'"model_type"': "a configuration of Hugging Face, not weights",
+    b'"class_name"': "a configuration of Keras, not weights",
+}
+# What names say where the bytes do not.
+SUFFIXES = {
+    ".onnx": "an ONNX model; only the weights that PyTorch saved can be read",
+    ".safetensors": "no safetensors file, or its first bytes are damaged",
+    ".pdiparams": "weights of a program of PaddlePaddle, which cannot be converted",
+    ".pdmodel": "a program of PaddlePaddle, which cannot be converted",
+    ".caffemodel": "a network of Caffe, which cannot be converted",
+    ".weights": "weights of Darknet, which cannot be converted",
+    ".pb": "a graph of TensorFlow, a program, which cannot be converted",
+    ".params": "weights of MXNet, which cannot be converted",
+}
+# What is in archives that are no checkpoints: ends of members' names.
+MEMBERS = {
+    "constants.pkl": "a TorchScript archive, a program: save the model's state_dict() instead",
+    "archive_format": "a program of torch.export: save the model's state_dict() instead",
+    "model.weights.h5": "a model of Keras; keras.saving.load_model reads it",
+    ".npy": "an archive of NumPy arrays (.npz), which cannot be converted",
+}
+PICKLED = b"\x80"  # how pickles of protocol 2 and above begin
+# The number that PyTorch before 1.6 begins with, pickled.
+OF_PYTORCH = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+TENSORFLOW = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"  # how the index of a checkpoint ends
 
 
 def checkpoint_kind(path):
@@ -29,7 +66,8 @@ def checkpoint_kind(path):
         path: path of a file.
 
     Returns:
-        str: `"safetensors"`, `"zip"` (PyTorch 1.6 and above) or `"stream"` (PyTorch before).
+        str: `"safetensors"`, `"zip"` (PyTorch 1.6 and above), `"stream"` (PyTorch before) or
+        `"pickle"` (others, such as detectron2).
 
     Raises:
         FileNotFoundError: if there is no file.
@@ -50,7 +88,8 @@ def checkpoint_kind(path):
     """
     path = Path(path)
     if path.is_dir():
-        raise ValueError(f"{path} is a folder, not a checkpoint file")
+        what = "a SavedModel, a program" if (path / "saved_model.pb").exists() else "a folder"
+        raise ValueError(f"{path} is {what}, not a checkpoint file")
     with open(path, "rb") as file:
         start = file.read(512)
     if not start:
@@ -64,9 +103,9 @@ def checkpoint_kind(path):
     if start.startswith(b"PK\x03\x04"):
         _check_archive(path)
         return ZIP
-    if start.startswith(PICKLE):
-        return STREAM
-    raise ValueError(f"{path} is no checkpoint: it is {_description(start, path.suffix)}")
+    if start.startswith(PICKLED):
+        return STREAM if OF_PYTORCH in start[:64] else PICKLE
+    raise ValueError(f"{path} is no checkpoint: it is {_description(start, path)}")
 
 
 def _is_tar(path):
@@ -83,19 +122,32 @@ def _is_safetensors(start, size):
     return start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= size
 
 
-def _description(start, suffix):
+def _description(start, path):
     text = start.lstrip(b"\xef\xbb\xbf\r\n\t ")
+    if text[:1] in (b"{", b"["):
+        for words, description in JSON.items():
+            if words in text:
+                return description
     for beginning, description in BEGINNINGS:
         if start.startswith(beginning) or text.startswith(beginning):
             return description
-    if text[:1] == b"<":
-        return "an HTML page, as servers send instead of a file; download it again"
-    if suffix == ".onnx" or b"pytorch" in start[:32]:
-        return "an ONNX model; only the weights that PyTorch saved can be read"
-    if suffix == ".safetensors":
-        return "no safetensors file, or its first bytes are damaged"
+    if start[4:8] == b"TFL3":
+        return "a LiteRT (TensorFlow Lite) model, a program, which cannot be converted"
+    is_onnx = start[:1] == b"\x08" and start[2:3] == b"\x12" and path.suffix != ".pb"
+    if is_onnx or b"pytorch" in start[:32]:
+        return SUFFIXES[".onnx"]
+    if _ends_with(path, TENSORFLOW) or ".data-0" in path.name:
+        return "part of a checkpoint of TensorFlow, which cannot be converted"
+    if path.suffix in SUFFIXES:
+        return SUFFIXES[path.suffix]
     is_text = all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in start)
     return "text" if is_text else "of a form that is not known, or damaged"
+
+
+def _ends_with(path, content):
+    with open(path, "rb") as file:
+        file.seek(max(0, path.stat().st_size - len(content)))
+        return file.read() == content
 
 
 def _check_archive(path):
@@ -106,10 +158,9 @@ def _check_archive(path):
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
         raise ValueError(f"{path} is truncated or damaged; download it again") from error
     names = {member.filename.rpartition("/")[2] for member in members}
-    if "constants.pkl" in names:
-        raise ValueError(
-            f"{path} is a TorchScript archive, a program: save the model's state_dict() instead"
-        )
+    for end, what in MEMBERS.items():
+        if any(name.endswith(end) for name in names):
+            raise ValueError(f"{path} is {what}")
     if "data.pkl" not in names:
         raise ValueError(f"{path} is a zip archive, but no checkpoint: it has no data.pkl")
     unpacked = sum(member.file_size for member in members)

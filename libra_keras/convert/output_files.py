@@ -3,11 +3,13 @@
 import json
 from pathlib import Path
 
-from libra_keras import atomic
-from libra_keras.locks import alone_beside
+from libra_keras.files import atomic
+from libra_keras.files.locks import alone_beside
+from libra_keras.files.replacing import Kind, check_replaceable, check_replaceable_files
 
 RECORD = "conversion.json"
 WEIGHTS, OF_BACKBONE = "last.weights.h5", ".weights.h5"
+DETECTOR = Kind("conversion", RECORD, ("model.json", WEIGHTS, RECORD))
 
 
 def check_free(to, overwrite):
@@ -26,43 +28,26 @@ def check_free(to, overwrite):
     >>> from libra_keras.convert.output_files import check_free
     >>> check_free(Path("no such folder"), overwrite=False)
     """
-    if to.is_file() and not overwrite:
-        raise ValueError(f"{to} exists already; overwrite it (--overwrite) or choose another name")
-    if to.name.endswith(OF_BACKBONE):
-        _check_record_free(_record_beside(to), overwrite)
-        if to.is_file() and not _record_beside(to).exists():  # those of a run, for example
-            raise ValueError(
-                f"{to} is no conversion (no {_record_beside(to).name}), and is not overwritten"
-            )
-    if not to.is_dir() or not any(to.iterdir()):
+    if not to.name.endswith(OF_BACKBONE):
+        check_replaceable(to, DETECTOR, overwrite)
         return
-    if not overwrite:
-        raise ValueError(f"{to} is not empty; overwrite it (--overwrite) or choose another folder")
-    if not (to / RECORD).is_file():
-        raise ValueError(f"{to} holds no conversion (no {RECORD}), and is not overwritten")
-    more = sorted({path.name for path in to.iterdir()} - {"model.json", WEIGHTS, RECORD})
-    if more:
-        raise ValueError(
-            f"{to} holds more than a conversion, and is not overwritten: {', '.join(more[:5])}"
-        )
+    record = _record_beside(to)
+    # Its record takes the name of a JSON file, which may be somebody's.
+    check_replaceable_files([record], "record of a conversion", _is_record, overwrite)
+    # Without one they are those of a run, for example.
+    what = f"conversion (no {record.name})"
+    check_replaceable_files([to], what, lambda _: record.exists(), overwrite)
 
 
 def _record_beside(file):
     return file.with_name(file.name.removesuffix(OF_BACKBONE) + ".json")
 
 
-def _check_record_free(record, overwrite):
-    """A backbone's record takes the name of a JSON file, which may be somebody's."""
-    if not record.exists():
-        return
-    if not overwrite:
-        raise ValueError(f"{record} exists already; overwrite it (--overwrite) or choose another")
+def _is_record(file):
     try:
-        is_ours = json.loads(record.read_text()).get("kind") == "backbone"
+        return json.loads(file.read_text()).get("kind") == "backbone"
     except (ValueError, AttributeError, OSError):
-        is_ours = False
-    if not is_ours:
-        raise ValueError(f"{record} is no record of a conversion, and is not overwritten")
+        return False
 
 
 def write_detector(model, record, folder):
@@ -122,7 +107,8 @@ def write_backbone(model, record, file):
     ['r50.json', 'r50.weights.h5']
     """
     if not file.name.endswith(OF_BACKBONE) or file.is_dir():
-        raise ValueError(f"a backbone is written to a file NAME.weights.h5. Received: {file}")
+        what = f" ({record['taken_for']})" if "taken_for" in record else ""
+        raise ValueError(f"a backbone{what} is written to a file NAME.weights.h5. Received: {file}")
     record_file = _record_beside(file)
     # Weights whose record is missing are an error later; beside the record of others they are not.
     record_file.unlink(missing_ok=True)

@@ -38,6 +38,21 @@ class StoredTensor:
     strides: tuple
 
 
+@dataclasses.dataclass(slots=True, eq=False)
+class StoredArray:
+    """An array of NumPy, of one of `NUMBERS`; `values` stays `None` if it holds anything else."""
+
+    values: object = None
+
+    def fill(self, state):
+        """Takes what a pickle sets on a new array: version, shape, dtype, order and content."""
+        try:
+            *_, shape, kind, is_fortran, content = state
+            self.values = _array(content, kind, shape, "F" if is_fortran is True else "C")
+        except (TypeError, ValueError):
+            pass
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Known:
     """A name that is carried out, by a function of this file."""
@@ -124,6 +139,31 @@ def _number_type(code, align=False, copy=True):
     return NumberType(code)
 
 
+def _array(content, kind, shape, order):
+    content = content.encode("latin-1") if type(content) is str else content  # of Python 2
+    sides = (int,) * len(shape) if type(shape) is tuple else None
+    if type(kind) is not NumberType or sides is None or not _are(shape, sides):
+        raise TypeError("no array of numbers")
+    if type(content) not in (bytes, bytearray) or order not in ("C", "F"):
+        raise TypeError("no content")
+    values = np.frombuffer(content, np.dtype(kind.code).newbyteorder(kind.order))
+    return values.reshape(shape, order=order)
+
+
+def _array_from_buffer(content, kind, shape, order):
+    return StoredArray(_array(content, kind, shape, order))
+
+
+def _array_type(*arguments):
+    raise TypeError("arrays are made by other names")
+
+
+def _new_array(kind, shape, code):
+    if type(kind) is not Known or kind.name != "numpy.ndarray":
+        raise TypeError("no array")
+    return StoredArray()
+
+
 def _number(kind, content):
     if type(kind) is not NumberType:
         raise TypeError("no dtype")
@@ -149,8 +189,16 @@ KNOWN = {
         ("torch._tensor", "_rebuild_from_type_v2", _tensor_with_attributes),
         ("collections", "OrderedDict", _ordered_dict),
         ("numpy", "dtype", _number_type),
-        ("numpy.core.multiarray", "scalar", _number),
-        ("numpy._core.multiarray", "scalar", _number),
+        ("numpy", "ndarray", _array_type),
+        *(
+            (f"numpy.{core}.{name}", member, function)
+            for core in ("core", "_core")
+            for name, member, function in [
+                ("multiarray", "scalar", _number),
+                ("multiarray", "_reconstruct", _new_array),
+                ("numeric", "_frombuffer", _array_from_buffer),
+            ]
+        ),
         ("_codecs", "encode", _encoded),
     ]
 }

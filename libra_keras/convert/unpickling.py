@@ -19,6 +19,7 @@ from libra_keras.convert.pickled_values import (
     Foreign,
     NumberType,
     Storage,
+    StoredArray,
     is_storage,
     made,
     name_of,
@@ -150,8 +151,10 @@ class Unpickler:
         return made(function, tuple(arguments))
 
     def _build(self, _):
-        """State is not set: of what is read here, only a number's byte order is in one."""
+        """State is not set, but for what a number's byte order and an array's values are in."""
         state = self._stack.pop()
+        if type(self._stack[-1]) is StoredArray:
+            self._stack[-1].fill(state)
         if type(self._stack[-1]) is NumberType:
             self._stack[-1].order = {"<": "<", ">": ">"}.get(state[1], "=")
 

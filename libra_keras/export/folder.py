@@ -2,13 +2,13 @@
 
 import contextlib
 import importlib.util
-from pathlib import Path
 
 import libra_keras
-from libra_keras import atomic
 from libra_keras.export.options import ExportOptions, thresholds
 from libra_keras.export.saved_model import check_backend
-from libra_keras.locks import alone_beside
+from libra_keras.files import atomic
+from libra_keras.files.locks import alone_beside
+from libra_keras.files.replacing import Kind, check_replaceable
 
 NAME = "detector"  # of all files
 NOTE = f"{NAME}.json"
@@ -41,27 +41,35 @@ def check_folder(path, overwrite, graph, modules):
     ...     print(error)
     Writing .onnx files needs no_such_package: pip install 'libra-keras[onnx]'
     """
+    check_packages(graph, modules)
+    check_replaceable(path, _kind(graph), overwrite)
+
+
+def check_packages(graph, modules):
+    """Raises unless files can be written: by this backend, with the packages that are installed.
+
+    Args:
+        graph: suffix of the files, such as `".onnx"`.
+        modules: names of the modules that the export needs.
+
+    Raises:
+        ValueError, ImportError: as `check_folder` does.
+    """
     check_backend(f"A {graph} file")
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
         raise ImportError(
             f"Writing {graph} files needs {missing[0]}: pip install 'libra-keras[{_EXTRAS[graph]}]'"
         )
-    path = Path(path)
-    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
-        return
-    is_export = (path / f"{NAME}{graph}").is_file()
-    own = {f"{NAME}{suffix}" for suffix in (graph, *_BESIDE.get(graph, ()))} | {NOTE}
-    is_export = is_export and own.issuperset(file.name for file in path.iterdir())
-    if not (overwrite and is_export):
-        what = (
-            "is not empty" if is_export else f"holds something that is no export of {graph} files"
-        )
-        raise ValueError(f"{path} {what}. Choose another folder, or overwrite an earlier export")
 
 
-_BESIDE = {".xml": (".bin",)}
+_BESIDE = {".xml": (f"{NAME}.bin",)}
 _EXTRAS = {".onnx": "onnx", ".xml": "openvino", ".tflite": "litert"}
+
+
+def _kind(graph):
+    marker = f"{NAME}{graph}"
+    return Kind(f"export of {graph} files", marker, (marker, *_BESIDE.get(graph, ()), NOTE))
 
 
 def check_precision(options):
@@ -112,7 +120,27 @@ def writing(path, model, **more):
     >>> json.loads((folder / "detector.json").read_text())["thresholds"]["nms_iou"]
     0.7
     """
-    note = {
+    with alone_beside(path), atomic.replacing(path) as unfinished:
+        unfinished.mkdir()
+        yield unfinished / NAME
+        atomic.write_json(unfinished / NOTE, note(model, **more))
+
+
+def note(model, **more):
+    """Returns what a program must know that runs an exported network: a dict for JSON.
+
+    Args:
+        model: detector.
+        **more: what else is noted.
+
+    Example:
+
+    >>> from libra_keras.export.folder import note
+    >>> from libra_keras.models import rpn_small
+    >>> note(rpn_small(), opset=18)["inputs"]
+    ['images', 'image_sizes']
+    """
+    return {
         "class_names": model.class_names,
         "input_policy": model.input_policy.get_config(),
         "thresholds": thresholds(model),
@@ -122,7 +150,3 @@ def writing(path, model, **more):
         **more,
         "libra_keras": libra_keras.__version__,
     }
-    with alone_beside(path), atomic.replacing(path) as unfinished:
-        unfinished.mkdir()
-        yield unfinished / NAME
-        atomic.write_json(unfinished / NOTE, note)

@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 
 from libra_keras.export import folder
-from libra_keras.export.network import network
+from libra_keras.export.network import SPECS, network
 from libra_keras.export.options import with_options
 from libra_keras.functional import control_flow
 
@@ -46,10 +46,10 @@ def export_litert(model, path, overwrite=False, options=None, batch_size=1, num_
     """
     check_export(path, overwrite)
     model = with_options(model, folder.check_precision(options))
-    graphs = _graphs(model, batch_size, num_proposals)
+    graphs = graphs_of_policy(model, batch_size, num_proposals)
     sizes = {"batch_size": batch_size, "signatures": list(graphs)}
     with folder.writing(path, model, **sizes) as files:
-        files.with_suffix(".tflite").write_bytes(_converted(graphs))
+        files.with_suffix(".tflite").write_bytes(converted(graphs))
     return Path(path, f"{folder.NAME}.tflite")
 
 
@@ -65,22 +65,30 @@ def check_export(path, overwrite=False):
     folder.check_folder(path, overwrite, ".tflite", ())  # TensorFlow has the converter
 
 
-def _graphs(model, batch_size, num_proposals):
-    """Functions of fixed sizes, traced, by the name of the signature."""
+def graphs_of_policy(model, batch_size, num_proposals):
+    """Returns a network of fixed sizes for each orientation, by the name of its signature."""
     sizes = {name: model.input_policy.bucket_size(*shape) for name, shape in ORIENTATIONS.items()}
     if sizes["landscape"] == sizes["portrait"]:
         del sizes["portrait"]
     graphs = {}
     for name, size in sizes.items():
-        shapes = {"images": (batch_size, *size, 3), "image_sizes": (batch_size, 2)}
-        if "proposals" in model.INPUTS:
-            shapes["proposals"] = (batch_size, num_proposals, 4)
-        with control_flow.straight_line():
-            graphs[name] = network(model, shapes=shapes)
+        shapes = {
+            "images": (batch_size, *size, 3),
+            "image_sizes": (batch_size, 2),
+            "proposals": (batch_size, num_proposals, 4),
+        }
+        graphs[name] = graph(model, {k: (shape, SPECS[k][1]) for k, shape in shapes.items()})
     return graphs
 
 
-def _converted(graphs):
+def graph(model, specs):
+    """Returns the network of a detector, with loops that LiteRT runs; `specs` as of `network`."""
+    with control_flow.straight_line():
+        return network(model, specs)
+
+
+def converted(graphs):
+    """Returns the bytes of a LiteRT file; `graphs` are networks by the names of signatures."""
     import tensorflow as tf
 
     traced = {name: graph.get_concrete_function() for name, graph in graphs.items()}

@@ -18,7 +18,7 @@ SPECS = {  # of what detectors take, by name: shape and dtype
 CASTING = (keras.layers.Conv2D, keras.layers.Dense)
 
 
-def network(model, images_dtype="uint8", shapes=None):
+def network(model, specs=None):
     """Traces a detector from prepared images to boxes; the model stays as it is.
 
     The graph holds portable operations only: no XLA islands, no operation for detection that
@@ -29,10 +29,14 @@ def network(model, images_dtype="uint8", shapes=None):
     Where layers compute in bfloat16, their kernels and biases are stored in bfloat16; casting them
     beforehand gives the same numbers. All else is stored in float32.
 
+    A batch without images gives results without rows: convolutions of nothing fail in many
+    runtimes, so that a blank image takes its place, and nothing of it is returned.
+
     Args:
         model: detector.
-        images_dtype: of the images; their values are 0..255 in any case.
-        shapes: dict from the name of an input to a fixed shape, for runtimes that ask for one.
+        specs: dict from the name of an input to its shape and dtype, where these are to be others
+            than in `SPECS`; `None` for `"image_sizes"` if images are to be the only input, and
+            count as unpadded. Values of images are 0..255 in any case.
 
     Returns:
         `tf.function` of `images` `(B, H, W, 3)`, `image_sizes` int32 `(B, 2)` and, if the model
@@ -54,26 +58,41 @@ def network(model, images_dtype="uint8", shapes=None):
 
     folded, cast = _folded(model), _cast(model)
 
-    def run(images, image_sizes, proposals=None):
+    def run(images, image_sizes=None, proposals=None):
         given = {"images": images, "image_sizes": image_sizes, "proposals": proposals}
-        x = {name: given[name] for name in model.INPUTS}
+        x = {name: _with_a_row(given[name]) for name in names}
         with native.portable(), folded_into(folded), _standing_in(cast):  # while it is traced
             outputs = model(x, training=False)
-            return {name: outputs[name] for name in model.OUTPUTS} | _unfinished(image_sizes)
+            results = {name: outputs[name] for name in model.OUTPUTS}
+            results |= _unfinished(x["images"])
+            return {name: _rows_of(images, result) for name, result in results.items()}
 
-    specs = {**SPECS, "images": (SPECS["images"][0], images_dtype)}
-    specs |= {name: (shape, specs[name][1]) for name, shape in (shapes or {}).items()}
-    signature = [tf.TensorSpec(*specs[name], name=name) for name in model.INPUTS]
+    specs = {**SPECS, **(specs or {})}
+    names = [name for name in model.INPUTS if specs[name]]
+    signature = [tf.TensorSpec(*specs[name], name=name) for name in names]
     function = tf.function(run, input_signature=signature, autograph=False)
     function.get_concrete_function().held = run  # TensorFlow's graphs let go of their variables
     return function
 
 
-def _unfinished(image_sizes):
+def _with_a_row(x):
+    """Adds a row of zeros to `(B, ...)` where B is 0, if it is not known while tracing."""
+    if x.shape[0] is not None:
+        return x
+    batch, *rest = ops.shape(x)
+    row = ops.zeros((1 - ops.minimum(batch, 1), *rest), dtype=x.dtype)
+    return ops.concatenate([x, row], axis=0)
+
+
+def _rows_of(images, result):
+    return result if images.shape[0] is not None else result[: ops.shape(images)[0]]
+
+
+def _unfinished(images):
     line = control_flow.active()
     if line is None or not line.undecided:
         return {}
-    batch = ops.shape(image_sizes)[0]  # a search has the images of one level after another
+    batch = ops.shape(images)[0]  # a search has the images of one level after another
     return {"unfinished": sum(ops.sum(ops.reshape(n, (-1, batch)), axis=0) for n in line.undecided)}
 
 

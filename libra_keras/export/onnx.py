@@ -11,6 +11,12 @@ from libra_keras.functional import control_flow
 
 OPSET = 18
 MODULES = ("tf2onnx", "onnx")
+AXES = {  # of the inputs, whose sizes are free
+    "images": ("batch", "height", "width"),
+    "image_sizes": ("batch",),
+    "proposals": ("batch", "proposals"),
+}
+OUTPUT_AXES = ("batch", "detections")
 
 
 def export_onnx(model, path, overwrite=False, options=None):
@@ -67,22 +73,34 @@ def check_export(path, overwrite=False):
     folder.check_folder(path, overwrite, ".onnx", MODULES)
 
 
-def write(file, model, rounds=None):
+def write(file, model, rounds=None, specs=None):
     """Writes the graph of a detector.
 
     Args:
         file: path of the ONNX file.
         model: detector.
         rounds: int, how many times loops are written out, or `None` for loops.
+        specs: dict, as of `network`.
     """
+    import onnx
     import tf2onnx
 
     with control_flow.straight_line(rounds):
-        function = network(model)
+        function = network(model, specs)
     with _quick():
-        tf2onnx.convert.from_function(
-            function, function.input_signature, opset=OPSET, output_path=str(file)
-        )
+        graph, _ = tf2onnx.convert.from_function(function, function.input_signature, opset=OPSET)
+    _name_axes(graph.graph)
+    onnx.save(graph, file)
+
+
+def _name_axes(graph):
+    """Gives each axis one name on all tensors; the converter numbers those that are free."""
+    for tensor in [*graph.input, *graph.output]:
+        names = AXES.get(tensor.name, OUTPUT_AXES)
+        for side, name in zip(tensor.type.tensor_type.shape.dim, names, strict=False):
+            if name == "detections" or not side.HasField("dim_value"):
+                side.dim_param = name
+    del graph.value_info[:]  # shapes within the graph, under the old names
 
 
 @contextlib.contextmanager

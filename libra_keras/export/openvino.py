@@ -45,20 +45,34 @@ def export_openvino(model, path, overwrite=False, options=None, rounds=folder.RO
     ```
     """
     check_export(path, overwrite)
-    _check_loops(model)
+    check_loops(model)
     model = with_options(model, folder.check_precision(options))
-    import openvino
-
-    with folder.writing(path, model, rounds=rounds) as files, tempfile.TemporaryDirectory() as made:
-        intermediate = Path(made, "detector.onnx")
-        onnx.write(intermediate, model, rounds)
-        graph = openvino.convert_model(intermediate)
-        _order_ties(graph)
-        openvino.save_model(graph, files.with_suffix(".xml"), compress_to_fp16=False)
+    with folder.writing(path, model, rounds=rounds) as files:
+        write(files.with_suffix(".xml"), model, rounds)
     return Path(path, f"{folder.NAME}.xml")
 
 
-def _check_loops(model):
+def write(file, model, rounds=folder.ROUNDS, specs=None):
+    """Writes the graph of a detector.
+
+    Args:
+        file: path of the `.xml` file; the `.bin` file comes beside it.
+        model: detector.
+        rounds: int, how many times loops are written out.
+        specs: dict, as of `network`.
+    """
+    import openvino
+
+    with tempfile.TemporaryDirectory() as made:
+        intermediate = Path(made, "detector.onnx")
+        onnx.write(intermediate, model, rounds, specs)
+        graph = openvino.convert_model(intermediate)
+        _order_ties(graph)
+        openvino.save_model(graph, file, compress_to_fp16=False)
+
+
+def check_loops(model):
+    """Raises a ValueError if a detector has a loop that OpenVINO does not read."""
     for layer in model._flatten_layers():
         if isinstance(layer, MultilevelROIAlign) and layer.sampling_ratio == 0:
             raise ValueError(

@@ -7,16 +7,17 @@ from pathlib import Path
 import keras
 
 import libra_keras
-from libra_keras import atomic
 from libra_keras.export.decoding import STATUS
 from libra_keras.export.network import network
 from libra_keras.export.options import ExportOptions, thresholds, with_options
 from libra_keras.export.serving import signatures
-from libra_keras.locks import alone
+from libra_keras.files import atomic
+from libra_keras.files.locks import alone
+from libra_keras.files.replacing import Kind, check_replaceable
 
 GRAPH = "saved_model.pb"
-OWN = {GRAPH, "fingerprint.pb", "variables", "assets", "assets.extra"}
 NOTE = "assets.extra/detector.json"  # where TensorFlow leaves room for others' files
+VERSION = Kind("export", NOTE, (GRAPH, "fingerprint.pb", "variables/", "assets/", NOTE))
 LOCK = ".lock"  # no number: no server takes it for a version
 
 
@@ -34,8 +35,8 @@ def export_saved_model(model, path, version=None, overwrite=False, options=None)
       `{"b64": ...}`), each of its own size;
     - `images`: `images` uint8 `(B, H, W, 3)`, RGB;
     - `images_float`: `images` float32 `(B, H, W, 3)` from 0 to 255;
-    - `prepared`: `images` and `image_sizes` as `model.input_policy.prepare` makes them, one at
-      least, boxes in pixels of the padded image: what `model.predict` takes and returns.
+    - `prepared`: `images` and `image_sizes` as `model.input_policy.prepare` makes them, boxes in
+      pixels of the padded image: what `model.predict` takes and returns.
 
     A `FastRCNN` also takes `proposals` float32 `(B, P, 4)` in pixels of the images, zeros in
     padding. The first three return `detection_boxes` float32 `(B, D, 4)`, x1, y1, x2, y2 in pixels;
@@ -118,27 +119,15 @@ def check_export(path, version=None, overwrite=False):
     if version is not None and (version != int(version) or version < 1):
         raise ValueError(f"`version` must be an int of at least 1. Received: version={version!r}")
     path = Path(path)
-    _check_name(path)
+    check_name(path)
     versions = _versions(path)
     if version is None:
         return max(versions, default=0) + 1
     own = path / str(version)
-    if own.exists() and not (overwrite and (own / GRAPH).is_file()):
-        what = "exists" if (own / GRAPH).is_file() else "holds something that is no SavedModel"
-        raise ValueError(f"{own} {what}. Choose another version, or overwrite an earlier export")
-    if own.exists() and (others := _foreign(own)):
-        raise ValueError(
-            f"{own} holds {', '.join(others[:3])}, which no export has written; it is not replaced"
-        )
+    if own.exists() and not overwrite:
+        raise ValueError(f"{own} exists. Choose another version, or overwrite an earlier export")
+    check_replaceable(own, VERSION, overwrite)
     return version
-
-
-def _foreign(version):
-    extra = version / Path(NOTE).parent
-    if not (version / NOTE).is_file():
-        return [f"a {GRAPH} of another program"]
-    found = {path.name for path in version.iterdir()} - OWN
-    return sorted(found) + sorted(path.name for path in extra.iterdir() if path != version / NOTE)
 
 
 def check_backend(what):
@@ -169,7 +158,9 @@ def _versions(path):
     return found
 
 
-def _check_name(path):
+def check_name(path):
+    """Raises a ValueError unless a SavedModel can be written to a path, and read from it."""
+    path = Path(path)
     if re.match(r"[a-z0-9]{2,}:/", str(path)):  # gs://, s3://; `Path` makes one of two slashes
         raise ValueError(f"Exports are written to this machine; copy them. Received: {path}")
     if wild := sorted(set("*?[") & set(str(path.absolute()))):

@@ -1,4 +1,6 @@
 import json
+import pickle
+import re
 
 import keras
 import numpy as np
@@ -45,6 +47,75 @@ def test_the_file_gives_the_features_to_a_backbone_of_the_recipes(reference, tmp
     model.load_weights(tmp_path / "x50.weights.h5")
     x = reference("backbones.npz")["x"]
     np.testing.assert_array_equal(model(x)["C5"], conversion.model(x)["C5"])
+
+
+TO_DETECTRON2 = [
+    (r"^conv1", "stem.conv1"), (r"^bn1", "stem.conv1.norm"), (r"^fc", "stem.fc"),
+    (r"^layer1", "res2"), (r"^layer2", "res3"), (r"^layer3", "res4"), (r"^layer4", "res5"),
+    (r"\.bn(\d)\.", r".conv\1.norm."), (r"downsample\.0", "shortcut"),
+    (r"downsample\.1", "shortcut.norm"),
+]  # fmt: skip
+
+
+def renamed_for_detectron2(tensors):
+    for pattern, new in TO_DETECTRON2:
+        tensors = {re.sub(pattern, new, name): value for name, value in tensors.items()}
+    return tensors
+
+
+@pytest.mark.parametrize("is_detector", [False, True])
+def test_resnet_of_detectron2(reference, tmp_path, is_detector):
+    """In its own file, and in that of a detector, which is pickled without PyTorch."""
+    tensors = reference("backbone_r50_b8_pytorch_weights.npz")
+    expected = load(checkpoint(tensors))
+    tensors = renamed_for_detectron2({**tensors, "fc.bias": np.zeros(1000, "float32")})
+    if is_detector:
+        tensors = {f"backbone.bottom_up.{name}": value for name, value in tensors.items()}
+        tensors["roi_heads.box_predictor.cls_score.bias"] = np.zeros(81, "float32")
+    path = tmp_path / "model_final.pkl"
+    path.write_bytes(pickle.dumps({"model": tensors, "__author__": "Detectron2 Model Zoo"}))
+    found = load(path)
+    assert found.record["style"] == "pytorch"
+    assert len(found.record["unused"]) == 1 + is_detector
+    for ours, theirs in zip(found.model.weights, expected.model.weights, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    words = r"a backbone \(detectron2, the ResNet of a detector\)" if is_detector else "detectron2"
+    with pytest.raises(ValueError, match=f"{words}.* is written to a file NAME.weights.h5"):
+        convert(path, tmp_path / "run")
+
+
+def test_resnets_of_detectron2_that_came_from_caffe(reference):
+    """Their statistics are in the weights: early files leave them out."""
+    tensors = renamed_for_detectron2(reference("backbone_r50_b8_caffe_weights.npz"))
+    folded = {name: value for name, value in tensors.items() if "running" not in name}
+    record = load(checkpoint(folded)).record
+    assert (record["style"], record["normalization"]) == ("caffe", "caffe")
+    tensors = renamed_for_detectron2(reference("backbone_x50_b8_4x2d_weights.npz"))
+    folded = {name: value for name, value in tensors.items() if "running" not in name}
+    found = load(checkpoint(folded))  # ResNeXts have the stride where PyTorch has it
+    assert (found.record["style"], found.record["normalization"]) == ("pytorch", "torch")
+    backbone = next(layer for layer in found.model.layers if isinstance(layer, ResNet))
+    kernel = np.transpose(folded["stem.conv1.weight"], (2, 3, 1, 0))
+    np.testing.assert_array_equal(backbone.stem.kernel, kernel[:, :, ::-1])
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("model.0.conv.weight", "a YOLO of ultralytics"),
+        ("model.model.22.cv2.0.0.conv.weight", "a YOLO of ultralytics"),
+        ("res2_0_branch2a_bn_s", r"Caffe2 \(Detectron\)"),
+        ("model.backbone.conv_encoder.model.conv1.weight", "a transformer such as DETR"),
+        ("blocks.0.attn.qkv.weight", "a transformer of images such as ViT or Swin"),
+        ("backbone.stem.conv.conv.weight", "another detector, such as mmdetection's"),
+        ("backbone.bottom_up.blocks.0.norm1.weight", "a network of detectron2"),
+        ("features.0.weight", "torchvision that is no ResNet"),
+        ("encoder_q.conv1.weight", "no ResNet; its tensors"),
+    ],
+)
+def test_other_networks_are_named(name, words):
+    with pytest.raises(ValueError, match=words):
+        load(checkpoint({name: np.zeros((8, 3, 3, 3), "float32")}))
 
 
 def test_variants_of_timm_are_refused(reference):

@@ -6,7 +6,7 @@ import pytest
 from convert.golden_checkpoints import checkpoint
 from reference_detector import rgb_batch
 
-from libra_keras.cli.runs import load_detector
+from libra_keras import runs
 from libra_keras.convert import convert, load, output_files, read_record
 
 
@@ -27,7 +27,7 @@ def test_writes_what_the_verbs_read(reference, converted):
     assert names == ["conversion.json", "last.weights.h5", "model.json"]
     image = reference("libra_frcnn_r18b16_features.npz")["image_bgr_u8"]
     x = rgb_batch([image], 256, 320)
-    ours, reloaded = conversion.model(x), load_detector(folder)(x)
+    ours, reloaded = conversion.model(x), runs.open(folder).model(x)
     assert int(ours["num_detections"][0]) > 0
     for key in conversion.model.OUTPUTS:
         np.testing.assert_array_equal(ours[key], reloaded[key])
@@ -48,11 +48,11 @@ def test_the_record_says_where_it_came_from(converted):
 
 def test_nothing_is_lost_and_nothing_is_half_written(reference, source, converted, tmp_path):
     _, folder = converted
-    with pytest.raises(ValueError, match="is not empty; overwrite it"):
+    with pytest.raises(ValueError, match="is not empty. Choose another .* with --overwrite"):
         convert(source, folder)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years")
-    with pytest.raises(ValueError, match="holds no conversion"):
+    with pytest.raises(ValueError, match="holds something that is no conversion"):
         convert(source, tmp_path / "mine", overwrite=True)
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years"
     weights = reference("libra_frcnn_r18b16_weights.npz")
@@ -74,7 +74,7 @@ def test_overwrites_an_earlier_conversion(source, tmp_path):
 def test_files_of_others_beside_a_conversion_stay(reference, source, tmp_path):
     convert(source, tmp_path / "a")
     (tmp_path / "a" / "found.png").write_text("boxes")
-    with pytest.raises(ValueError, match=r"more than a conversion.*: found.png"):
+    with pytest.raises(ValueError, match="holds found.png, which no conversion has written"):
         convert(source, tmp_path / "a", overwrite=True)
     backbone = checkpoint(reference("backbone_r18_b8_weights.npz"))
     (tmp_path / "r18.json").write_text('{"mine": 1}')

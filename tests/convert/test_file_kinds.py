@@ -1,5 +1,6 @@
 """What is no checkpoint is told by its first bytes: one sentence, and no library is asked."""
 
+import argparse
 import io
 import json
 import pickle
@@ -36,12 +37,26 @@ def tar():
     return stream.getvalue()
 
 
+OF_PYTORCH = 0x1950A86A20F9469CFC6C  # with which `torch.save` began before 1.6
 HEADER = json.dumps({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
 NOT = {
     "a JPEG image": image("JPEG"),
     "a PNG image": image("PNG"),
     "an HTML page": b"\n<!DOCTYPE html>\n<html><body>404</body></html>",
     "JSON or other text": b'{"images": []}',
+    "an index of Hugging Face": b'{"metadata": {"total_size": 9}, "weight_map": {"a": "b"}}',
+    "a configuration of Hugging Face": b'{"architectures": ["DetrForObjectDetection"]}',
+    "a configuration of Keras": b'{"module": "keras", "class_name": "Functional"}',
+    "TensorFlow's list": b'model_checkpoint_path: "model.ckpt-100"\n',
+    "part of a checkpoint of TensorFlow": bytes(range(200)) + b"W\xfb\x80\x8b$uG\xdb",
+    "a LiteRT": b"\x1c\0\0\0TFL3" + bytes(range(99)),
+    "XML, such as a model of OpenVINO": b'<?xml version="1.0"?><net name="a" version="11">',
+    "a single array of NumPy": b"\x93NUMPY\x01\0v\0{'descr': '<f4'",
+    "an archive of NumPy arrays": archive({"a.npy": b"x"}),
+    "a model of Keras; keras.saving.load_model": archive(
+        {"config.json": "{}", "model.weights.h5": "x"}
+    ),
+    "a program of torch.export": archive({"m/archive_format": "pt2", "m/data.pkl": b""}),
     "a pointer of Git LFS": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
     "an HDF5 file": b"\x89HDF\r\n\x1a\n" + bytes(100),
     "compressed with gzip": b"\x1f\x8b\x08" + bytes(range(100)),
@@ -49,7 +64,7 @@ NOT = {
     "it is text": b"epoch 1 loss 0.5\n",
     "of a form that is not known": bytes(range(1, 255)),
     "a tar archive": tar(),
-    "no data.pkl": archive({"config.json": "{}", "model.weights.h5": "x"}),
+    "no data.pkl": archive({"config.json": "{}"}),
     "a TorchScript archive": archive({"m/data.pkl": b"", "m/constants.pkl": b""}),
     "compressed, or claim": archive({"m/data.pkl": bytes(1000)}, zipfile.ZIP_DEFLATED),
     "is empty": b"",
@@ -70,7 +85,13 @@ def test_what_is_no_checkpoint(words, tmp_path):
 
 
 def test_suffixes_help_only_where_the_bytes_do_not(tmp_path):
-    for suffix, words in [("onnx", "an ONNX model"), ("safetensors", "no safetensors file")]:
+    for suffix, words in [
+        ("onnx", "an ONNX model"),
+        ("safetensors", "no safetensors file"),
+        ("pdiparams", "weights of a program of PaddlePaddle"),
+        ("weights", "weights of Darknet"),
+        ("ckpt.data-00000-of-00001", "part of a checkpoint of TensorFlow"),
+    ]:
         path = tmp_path / f"model.{suffix}"
         path.write_bytes(b"\x08\xff" + bytes(range(100)))
         with pytest.raises(ValueError, match=words):
@@ -81,7 +102,9 @@ def test_kinds(tmp_path):
     path = tmp_path / "model.h5"  # the name does not count
     for content, kind in [
         (archive({"m/data.pkl": pickle.dumps({})}), "zip"),
-        (pickle.dumps({}), "stream"),
+        (pickle.dumps(OF_PYTORCH, 2), "stream"),
+        (pickle.dumps(OF_PYTORCH, 4), "stream"),
+        (pickle.dumps({}), "pickle"),
         (len(HEADER).to_bytes(8, "little") + HEADER + bytes(4), "safetensors"),
     ]:
         path.write_bytes(content)
@@ -98,16 +121,50 @@ def test_an_archive_that_claims_more_than_it_has(tmp_path):
         checkpoint_kind(path)
 
 
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_pickles_of_other_programs(protocol, tmp_path, monkeypatch):
+    """Detectron2's hold arrays of NumPy, which take no PyTorch; what others hold is said."""
+    monkeypatch.setitem(sys.modules, "torch", None)
+    arrays = {"stem.conv1.weight": np.arange(24, dtype="float16").reshape(2, 3, 4).T}
+    path = tmp_path / "model.pkl"
+
+    def write(content):
+        path.write_bytes(pickle.dumps(content, protocol))
+
+    write({"model": arrays, "__author__": "Detectron2 Model Zoo"})
+    checkpoint = read_checkpoint(path)
+    assert checkpoint.entry == "model"
+    assert checkpoint.meta == {"__author__": "Detectron2 Model Zoo"}
+    [(name, found)] = checkpoint.tensors.items()
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, arrays[name])
+    for content, words in [
+        ({**arrays, "StructuredToParameterName@@": {}}, r"NumPy arrays \(PaddlePaddle\), whose"),
+        (argparse.Namespace(a=1), "an object of argparse.Namespace, not weights"),
+        ({"a": np.array(["x", None], "object")}, "holds no weights"),
+        ({"a": np.array([1.0, np.nan])}, "not finite"),
+    ]:
+        write(content)
+        with pytest.raises(ValueError, match=words):
+            read_checkpoint(path)
+    path.write_bytes(pickle.dumps(arrays, protocol)[:-9])
+    with pytest.raises(ValueError, match="a pickle that is truncated or damaged"):
+        read_checkpoint(path)
+
+
 def test_missing_files_and_folders(tmp_path):
     with pytest.raises(FileNotFoundError, match="nothing.pth"):
         read_checkpoint(tmp_path / "nothing.pth")
     with pytest.raises(ValueError, match="is a folder"):
         read_checkpoint(str(tmp_path))
+    (tmp_path / "saved_model.pb").touch()
+    with pytest.raises(ValueError, match="is a SavedModel"):
+        read_checkpoint(str(tmp_path))
 
 
 def test_without_pytorch(tmp_path, monkeypatch):
     path = tmp_path / "model.pth"
-    path.write_bytes(pickle.dumps({"a": np.zeros(3)}))
+    path.write_bytes(pickle.dumps(OF_PYTORCH, 2))
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(ImportError, match=r"pip install 'libra-keras\[convert\]'"):
         read_checkpoint(path)
@@ -115,7 +172,7 @@ def test_without_pytorch(tmp_path, monkeypatch):
 
 def test_with_an_old_pytorch(tmp_path, monkeypatch):
     path = tmp_path / "model.pth"
-    path.write_bytes(pickle.dumps({}))
+    path.write_bytes(pickle.dumps(OF_PYTORCH, 2))
     for version in ("2.5.1+cu121", "1.13.0"):
         monkeypatch.setitem(sys.modules, "torch", type("torch", (), {"__version__": version}))
         with pytest.raises(ImportError, match=rf"PyTorch {version[:3]}.* is too old"):

@@ -165,3 +165,22 @@ def test_damaged_bytes_are_an_error_or_other_values(folder):
         except unpickling.UnpicklingError:
             pass
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        (1, (2, 3), np.dtype("f4"), False, bytes(23)),  # a byte is missing
+        (1, (2**40, 2**40), np.dtype("f4"), False, bytes(24)),
+        (1, (-1,), np.dtype("f4"), False, bytes(24)),
+        (1, (2, 3), np.dtype("O"), False, [os.getcwd] * 6),
+        (1, (2, 3), "f4", False, bytes(24)),
+        (1, (2, 3.0), np.dtype("f4"), False, bytes(24)),
+        (1, (2, 3), np.dtype("f4"), False, np.float32(1)),
+        "ab", None, (), os.getcwd,
+    ],
+)  # fmt: skip
+def test_arrays_with_odd_contents_stay_empty(state):
+    new = b"cnumpy._core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85C\x01b\x87R"
+    found = unpickling.loads(new + pickle.dumps(state, 3)[2:-1] + b"b.")
+    assert type(found) is pickled_values.StoredArray and found.values is None

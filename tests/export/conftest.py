@@ -6,9 +6,9 @@ import pytest
 @pytest.fixture(scope="session")
 def served_model(run_folder):
     """The detector of a run of four steps: it finds something in any image."""
-    from libra_keras.cli.runs import load_detector
+    from libra_keras import runs
 
-    return load_detector(run_folder)
+    return runs.open(run_folder).model
 
 
 @pytest.fixture(scope="session")

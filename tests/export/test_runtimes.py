@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from untrained import make
 
 from libra_keras import export, models
 from libra_keras.cli import main
@@ -87,8 +88,13 @@ def batches(model):
         yield x
 
 
-def check(model, run):
+def check(model, run, is_fixed=False):
     """The runtime gives what `predict` gives, for both orientations and batches of other sizes."""
+    if not is_fixed:
+        nothing = {name: value[:0] for name, value in next(batches(model)).items()}
+        found = run(nothing)
+        assert set(found) - {"unfinished"} == set(model.OUTPUTS)
+        assert {len(values) for values in found.values()} == {0} and found["boxes"].ndim == 3
     for x in batches(model):
         found, expected = run(x), model.predict_on_batch(x)
         assert not np.any(found.pop("unfinished", 0))
@@ -156,7 +162,7 @@ def test_every_kind_of_detector(kind, name, tmp_path):
     fixed = {"num_proposals": 4} if (kind, name) == ("litert", "fast_rcnn_small") else {}
     file = getattr(export, f"export_{kind}")(model, tmp_path / "exported", **fixed)
     run = RUNNERS[kind](file)
-    check(model, run)
+    check(model, run, is_fixed=kind == "litert")  # to calls of one image
     if (kind, name) == ("onnx", "fast_rcnn_small"):
         [x, *_] = batches(model)
         found = run({**x, "proposals": np.zeros((2, 0, 4), "float32")})
@@ -170,7 +176,45 @@ def test_as_many_samples_as_cells(kind, tmp_path):
     need(kind)
     model = models.faster_rcnn_small(num_classes=2, input_policy=InputPolicy(64, 96))
     model.box_head.roi_align.sampling_ratio = 0
-    check(model, RUNNERS[kind](getattr(export, f"export_{kind}")(model, tmp_path / "exported")))
+    file = getattr(export, f"export_{kind}")(model, tmp_path / "exported")
+    check(model, RUNNERS[kind](file), is_fixed=kind == "litert")
+
+
+@pytest.mark.slow
+def test_litert_of_any_number_of_images(tmp_path):
+    need("litert")
+    from ai_edge_litert.interpreter import Interpreter
+
+    model = models.rpn_small(input_policy=InputPolicy(64, 96))
+    file = export.export_litert(model, tmp_path / "exported", batch_size=None)
+    detect = Interpreter(str(file)).get_signature_runner("landscape")
+    x = next(batches(model))
+    np.testing.assert_allclose(detect(**x)["boxes"], model.predict_on_batch(x)["boxes"], atol=0.1)
+    found = detect(**{name: value[:0] for name, value in x.items()})
+    assert {key: value.shape for key, value in found.items()} == {
+        "boxes": (0, 200, 4), "scores": (0, 200), "mask": (0, 200)
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["fast_rcnn_small", "rpn_small"])
+def test_axes_of_onnx_have_one_name_on_all_tensors(name, tmp_path):
+    need("onnx")
+    import onnxruntime
+
+    onnx.write(tmp_path / "detector.onnx", make(name))
+    session = onnxruntime.InferenceSession(tmp_path / "detector.onnx")
+    inputs, outputs = (
+        {tensor.name: tensor.shape for tensor in tensors}
+        for tensors in (session.get_inputs(), session.get_outputs())
+    )
+    assert inputs["images"] == ["batch", "height", "width", 3]
+    assert inputs["image_sizes"] == ["batch", 2]
+    if name == "fast_rcnn_small":
+        assert inputs["proposals"] == ["batch", "proposals", 4]
+        assert outputs["num_detections"] == ["batch"]
+    assert outputs["boxes"] == ["batch", "detections", 4]
+    assert outputs["scores"] == ["batch", "detections"]
 
 
 def test_openvino_refuses_as_many_samples_as_cells(tmp_path, monkeypatch):

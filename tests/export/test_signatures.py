@@ -178,8 +178,14 @@ def test_empty_batches(served):
     found = served(image_bytes=np.zeros((0,), object).astype("S1"))
     assert all(len(value) == 0 for value in found.values())
     assert found["detection_boxes"].shape[2] == 4
-    found = served("images", images=np.zeros((0, 48, 64, 3), "uint8"))
-    assert all(len(value) == 0 for value in found.values())
+    images = np.zeros((0, 48, 64, 3), "uint8")
+    for signature, given in (
+        ("images", {"images": images}),
+        ("images_float", {"images": images.astype("float32")}),
+        ("prepared", {"images": images, "image_sizes": np.zeros((0, 2), "int32")}),
+    ):
+        found = served(signature, **given)
+        assert all(len(value) == 0 for value in found.values()), signature
 
 
 @pytest.mark.parametrize(
