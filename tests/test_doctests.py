@@ -20,6 +20,9 @@ NOT_RUN = {
     "libra_keras.export.export_saved_model": "writing takes half a minute; tests/export does it",
     "libra_keras.export.export_onnx": "it needs another package; tests/export does it",
     "libra_keras.export.export_openvino": "it needs other packages; tests/export does it",
+    "libra_keras.runs.Run": "it needs a run; tests/runs/test_training.py does it",
+    "libra_keras.runs.open": "it needs a run; tests/runs/test_training.py does it",
+    "libra_keras.runs.train": "it takes minutes; tests/runs/test_training.py does it",
     "libra_keras.export.export_litert": "writing takes half a minute; tests/export does it",
 }
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from processes import TESTS, need
+from processes import environment, need
 
 pty = pytest.importorskip("pty", reason="terminals as on Unix")
 RUN = (
@@ -34,11 +34,9 @@ def in_a_terminal(command, environment):
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_the_bar_and_the_warnings_of_a_run(backend, tmp_path):
     need(backend)
-    paths = os.pathsep.join([str(TESTS.parent), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": paths}
     folder = tmp_path / "run"
     command = [sys.executable, "-m", "libra_keras", "train", *RUN, "--to", str(folder)]
-    status, shown = in_a_terminal(command, environment)
+    status, shown = in_a_terminal(command, environment(KERAS_BACKEND=backend))
     assert status == 0, shown[-3000:]
     bar = shown[shown.rindex("8/8") :]
     for name in ("rpn_class_loss: ", "rpn_box_loss: ", "learning_rate: ", "images_per_second: "):

@@ -29,18 +29,18 @@ def test_same_matches_as_ours(package, rng):
     columns, values = matcher_of(package)(ops.convert_to_tensor(overlaps))
     theirs = from_box_matcher(overlaps, columns, values)
     ours = match(overlaps, np.array([[1, 1, 1], [1, 1, 0]], bool), 0.5, 0.4)
-    theirs = [ops.convert_to_numpy(part) for part in theirs]
-    np.testing.assert_allclose(theirs[0], ops.convert_to_numpy(ours.max_iou))
-    assert np.array_equal(theirs[2], ops.convert_to_numpy(ours.is_positive))
-    assert np.array_equal(theirs[3], ops.convert_to_numpy(ours.is_negative))
-    found = theirs[2]
-    assert np.array_equal(theirs[1][found], ops.convert_to_numpy(ours.matched_gt)[found])
+    theirs, ours = (type(m)(*map(ops.convert_to_numpy, m)) for m in (theirs, ours))
+    np.testing.assert_allclose(theirs.max_iou, ours.max_iou)
+    assert np.array_equal(theirs.is_positive, ours.is_positive)
+    assert np.array_equal(theirs.is_negative, ours.is_negative)
+    found = theirs.is_positive
+    assert np.array_equal(theirs.matched_gt[found], ours.matched_gt[found])
 
 
 def test_without_objects_all_boxes_are_background(package):
     overlaps = np.zeros((2, 5, 0), "float32")
-    arguments = from_box_matcher(overlaps, *matcher_of(package)(ops.convert_to_tensor(overlaps)))
-    assert np.all(ops.convert_to_numpy(arguments[3]))
+    found = from_box_matcher(overlaps, *matcher_of(package)(ops.convert_to_tensor(overlaps)))
+    assert np.all(ops.convert_to_numpy(found.is_negative))
 
 
 def classes_of(name, recipe, sampler=None):
