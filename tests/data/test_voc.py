@@ -165,6 +165,7 @@ def test_no_voc_folder(tmp_path):
         data.voc(tmp_path, "val")
 
 
+@pytest.mark.slow
 def test_bccd(photographs):
     train, test = (
         data.voc(photographs("bccd"), split, corners="pixels") for split in ("trainval", "test")

@@ -100,6 +100,7 @@ def photos(photographs):
     return [file for pair in zip(landscapes[:3], portraits[:3], strict=True) for file in pair]
 
 
+@pytest.mark.slow
 def test_photographs_of_mixed_orientation(served_model, served, photos):
     expected = detect(served_model, photos)
     found = served(image_bytes=photos)
@@ -108,6 +109,7 @@ def test_photographs_of_mixed_orientation(served_model, served, photos):
     assert_row(served(image_bytes=photos[1:2]), 0, expected[1])
 
 
+@pytest.mark.slow
 def test_arrays(served_model, served, photos):
     image = read_image(photos[0])
     pair = np.stack([image, image[:, ::-1]])

@@ -76,6 +76,7 @@ def test_wrong_records_are_refused(tmp_path, record, message):
         converted_backbone(path, "resnet50")
 
 
+@pytest.mark.slow
 def test_wrong_files_are_refused(tmp_path):
     path = tmp_path / "a.weights.h5"
     write(path, RECORD)
