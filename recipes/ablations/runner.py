@@ -1,0 +1,234 @@
+"""Fills a table: runs what is missing, in the time that there is, and writes it as Markdown."""
+
+import argparse
+import dataclasses
+import json
+import re
+import sys
+import time
+from pathlib import Path
+
+import keras
+from tables import Row, Table, markdown
+from trial import Trial, described, in_own_process, run_trial, write_proposals
+
+from libra_keras import runs
+from libra_keras.data.sources import short_name
+from libra_keras.runs import inputs
+from libra_keras.runs.fields import reader
+
+# Options of `libra-keras train`; what a row decides, or a trial, is none of them.
+OPTIONS = (
+    *("format", "corners", "train_split", "val_split", "skip_bad", "drop_empty", "cache"),
+    *("backbone_weights", "train_affine", "sampling_ratio", "short_side", "long_side"),
+    *("precision", "momentum", "weight_decay"),
+    *("schedule", "batch", "epochs", "steps", "learning_rate", "warmup_steps", "drops"),
+    *("average_last", "devices", "save_every"),
+)
+# Scenes of a few minutes a run. Others are as `libra-keras train` has them.
+SHAPES = runs.TrainConfig(
+    data=runs.DataConfig("shapes", val_split="2000"),
+    schedule=runs.ScheduleConfig(epochs=12, steps=50),
+)
+AVERAGED = 0.25  # of a run, at its end
+PROPOSALS = {"small": 200, "resnet50": 2000}  # of an image
+UNITS = {"s": 1, "m": 60, "h": 3600}
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """What all trials of a command share.
+
+    Attributes:
+        kind, size: the detector's name is `<kind>_<size>`.
+        config: `TrainConfig` without model and seed.
+        folder: of runs and proposals.
+        results: folder of a JSON a trial.
+        keep: whether run folders stay.
+    """
+
+    kind: str
+    size: str
+    config: runs.TrainConfig
+    folder: Path
+    results: Path
+    keep: bool
+
+    def name_of(self, row: Row) -> str:
+        """The detector of a row."""
+        kind = row.kind or self.kind
+        return kind if row.size else f"{kind}_{self.size}"
+
+    @property
+    def proposals(self) -> tuple[Path, Path] | None:
+        """Files of proposals to learn from and to measure on, for detectors that need them."""
+        if "fast_rcnn" not in self.kind:
+            return None
+        return self.folder / "proposals-train.npz", self.folder / "proposals-test.npz"
+
+    def trial(self, row: Row, seed: int) -> Trial:
+        """The trial of a row with a seed."""
+        name = f"{row.key}-{seed}"
+        config = self.config.replace(
+            model={"name": self.name_of(row), **row.parts},
+            run={"seed": seed, "folder": str(self.folder / name)},
+        )
+        return Trial(row.key, config, self.results / f"{name}.json", self.proposals, self.keep)
+
+
+def main(table: Table, description: str) -> int:
+    """Runs a table from the command line; returns the exit status."""
+    options = vars(_parser(table, description).parse_args())
+    end = time.time() + options["budget"]
+    try:
+        study = study_of(table, options)
+        rows = rows_of(table, study, options["rows"])
+        if not options["show"]:
+            fill(study, rows, range(options["seeds"]), end)
+        table = dataclasses.replace(table, rows=rows)
+        print(f"\n{table.title}\n\n{markdown(table, results_of(study, rows))}")
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Interrupted; the same command goes on.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def study_of(table: Table, options: dict) -> Study:
+    """The study that the options describe."""
+    source = options["data"]
+    size = options["size"] or ("small" if source == "shapes" else "resnet50")
+    groups = {"data": {"source": source}}
+    for name, value in options.items():
+        group, _, field = name.partition(".")
+        if field:
+            groups.setdefault(group, {})[field] = value
+    base = (SHAPES if source == "shapes" else runs.TrainConfig()).replace(
+        optimizer={"average_last": AVERAGED},
+        schedule={"eval_every": 0},
+        devices={"count": None if keras.backend.backend() == "torch" else "all"},
+    )
+    config = base.replace(**groups)
+    kind = options["model"] or table.kind
+    folder = options["to"] or Path("runs/ablations") / f"{short_name(source)}-{kind}_{size}"
+    results = options["results"] or folder / "results"
+    return Study(kind, size, config, folder, results, options["keep"])
+
+
+def rows_of(table: Table, study: Study, keys: list[str] | None) -> tuple[Row, ...]:
+    """The rows that are asked for, of those that there are in this size.
+
+    Raises:
+        ValueError: if there is no such row.
+    """
+    rows = [row for row in table.rows if row.size in (None, study.size)]
+    unknown = set(keys or ()) - {row.key for row in rows}
+    if unknown:
+        known = ", ".join(row.key for row in rows)
+        raise ValueError(f"--rows: there is no {', '.join(sorted(unknown))}; rows are {known}")
+    return tuple(row for row in rows if keys is None or row.key in keys)
+
+
+def fill(study: Study, rows: tuple[Row, ...], seeds: range, end: float) -> None:
+    """Runs what is missing until it is late; a seed of all rows comes before the next seed."""
+    _check(study, rows)
+    if study.proposals and not all(path.exists() for path in study.proposals):
+        _propose(study, end)
+        if not all(path.exists() for path in study.proposals):
+            return
+    for seed in seeds:
+        for trial in [study.trial(row, seed) for row in rows]:
+            if trial.result.exists():
+                _check_same(trial)
+            elif time.time() < end:
+                print(f"{trial.row}, seed {seed}", flush=True)
+                trial.result.parent.mkdir(parents=True, exist_ok=True)
+                in_own_process(run_trial, trial, end)
+
+
+def results_of(study: Study, rows: tuple[Row, ...]) -> list[dict]:
+    """What has been written of these rows."""
+    keys = {row.key for row in rows}
+    found = [json.loads(path.read_text()) for path in sorted(study.results.glob("*.json"))]
+    return [result for result in found if result.get("row") in keys]
+
+
+def _check(study, rows):
+    """Everything that can be wrong before anything runs."""
+    for row in rows:
+        runs.resolve(study.trial(row, 0).config)
+    own = study.config.data
+    train, test = (
+        inputs.load(own, split, role)
+        for split, role in ((own.train_split, "train"), (own.val_split, "val"))
+    )
+    print(f"{train.summary()}; {test.summary()}")
+
+
+def _propose(study, end):
+    """Trains the RPN of this size once, bit for bit the same on every machine of a kind."""
+    print("proposals: an RPN is trained once", flush=True)
+    config = study.config.replace(
+        model={"name": f"rpn_{study.size}"},
+        run={"folder": str(study.folder / "proposals"), "deterministic": True},
+    )
+    if not in_own_process(
+        write_proposals, config, study.proposals, PROPOSALS.get(study.size, 2000), end
+    ):
+        raise OSError("there are no proposals: their RPN could not be trained, see above")
+
+
+def _check_same(trial):
+    """A result in the same place must be of the same trial.
+
+    Raises:
+        ValueError: if it is of another one.
+    """
+    recorded, given = json.loads(trial.result.read_text()), described(trial)
+    given = json.loads(json.dumps(given))
+    for group, values in given["config"].items():
+        if recorded["config"].get(group) != values:
+            raise ValueError(
+                f"{trial.result} is of a run with other settings: {group} was "
+                f"{recorded['config'].get(group)}, and is {values}. Choose another --results"
+            )
+
+
+def _parser(table, description):
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--data", required=True, help="shapes, a folder, or tfds:<name>")
+    add("--model", choices=("fast_rcnn", "faster_rcnn"), help=f"default: {table.kind}")
+    add("--size", help="small, resnet50, ...; default: small for shapes, else resnet50")
+    add("--seeds", type=int, default=3, metavar="N", help="default: 3")
+    add("--rows", type=lambda text: text.split(","), help="keys of some rows, with commas")
+    add("--budget", type=seconds, default=float("inf"), help="such as 90m or 3h; default: none")
+    add("--to", type=Path, help="of runs; default: runs/ablations/<data>-<model>")
+    add("--results", type=Path, help="default: results/ in --to")
+    add("--keep", action="store_true", help="leave run folders, for balance.py and the figures")
+    add("--show", action="store_true", help="run nothing; write the table of what is there")
+    for name, group, field in runs.TrainConfig().options():
+        if name in OPTIONS:
+            kind = reader(field)
+            switch = "store_true" if field.default is False else argparse.BooleanOptionalAction
+            reading = {"action": switch} if kind is bool else {"type": kind}
+            add(
+                f"--{name.replace('_', '-')}",
+                dest=f"{group}.{field.name}",
+                default=argparse.SUPPRESS,
+                help="of libra-keras train",
+                **reading,
+            )
+    return parser
+
+
+def seconds(text: str) -> float:
+    """Parses a time such as `"90m"`."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"must be such as 45s, 90m or 3h, not {text!r}")
+    return float(match[1]) * UNITS[match[2]]
