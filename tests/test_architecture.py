@@ -40,8 +40,8 @@ ALLOWED = {
         "data.images", "files",
     },
     "runs": {
-        "runs", "devices", "training", "evaluation", "visualization", "models", "layers", "data",
-        "files",
+        "runs", "devices", "training", "evaluation", "visualization", "models", "layers", "losses",
+        "samplers", "data", "files",
     },
     "cli": {
         "cli", "runs", "devices.hardware", "evaluation", "models", "data", "convert", "export",

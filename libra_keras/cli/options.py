@@ -11,6 +11,7 @@ from libra_keras.runs.fields import reader
 # Where a group of the config stands in `--help`; those without a heading come first.
 HEADINGS = {
     "model": "model",
+    "parts": "parts of the detector (default: what its name says)",
     "schedule": "schedule (defaults: small models | others)",
     "optimizer": "schedule (defaults: small models | others)",
     "fine-tuning": "fine-tuning",

@@ -24,7 +24,8 @@ def shapes(split="train", num=None, seed=0):
     Args:
         split: `"train"`, or `"val"`, whose scenes no training set has. An int is the number of
             training scenes.
-        num: int, number of scenes. Defaults to 2000 for training, 500 held out.
+        num: int, number of scenes. Defaults to 2000 for training, 500 held out; more of these
+            begin with the same 500.
         seed: int from 0 to 2**31 - 1: another one gives another training set. The held-out
             scenes are always the same.
 
@@ -44,11 +45,10 @@ def shapes(split="train", num=None, seed=0):
         split, num = "train", split
     if split not in _SPLITS:
         raise ValueError(f"`split` must be 'train', 'val' or an int. Received: {split!r}")
-    most = NUM_HELD_OUT if split == "val" else 2**31
     num = {"train": NUM_TRAINING, "val": NUM_HELD_OUT}[split] if num is None else num
-    if not 1 <= num <= most or not 0 <= seed < 2**31:
+    if not 1 <= num <= 2**31 or not 0 <= seed < 2**31:
         raise ValueError(
-            f"Expected 1 <= num <= {most} and 0 <= seed < 2**31. Received: num={num}, seed={seed}"
+            f"Expected 1 <= num <= 2**31 and 0 <= seed < 2**31. Received: num={num}, seed={seed}"
         )
     seed = 0 if split == "val" else seed
     described = [

@@ -48,6 +48,22 @@ class Comparison(COCOeval):
         return overlaps
 
 
+def matched(data, rows, category_ids, max_detections=(1, 10, 100), by_class=True):
+    """Returns pycocotools' `COCOeval` of detections that are matched, and not yet counted.
+
+    Args:
+        data, rows, category_ids, max_detections, by_class: as of `compare`.
+    """
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = _index(data.annotations, _truth_rows(data.annotations["annotations"]))
+        run = Comparison(truth, _index(data.annotations, _result_rows(rows)), "bbox")
+        run.params.catIds = category_ids
+        run.params.maxDets = list(max_detections)
+        run.params.useCats = int(by_class)
+        run.evaluate()
+    return run
+
+
 def compare(data, rows, category_ids, max_detections=(1, 10, 100), by_class=True):
     """Runs pycocotools, silently.
 
@@ -63,13 +79,8 @@ def compare(data, rows, category_ids, max_detections=(1, 10, 100), by_class=True
         sizes (all, small, medium, large) and `max_detections`, and `"recall"` `(10, K, 4, M)`; -1
         where there is nothing to find. K is 1 if not `by_class`.
     """
+    run = matched(data, rows, category_ids, max_detections, by_class)
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = _index(data.annotations, _truth_rows(data.annotations["annotations"]))
-        run = Comparison(truth, _index(data.annotations, _result_rows(rows)), "bbox")
-        run.params.catIds = category_ids
-        run.params.maxDets = list(max_detections)
-        run.params.useCats = int(by_class)
-        run.evaluate()
         run.accumulate()
     # pycocotools sorts the classes by their ids.
     order = np.argsort(np.argsort(category_ids)) if by_class else [0]

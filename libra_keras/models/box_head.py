@@ -11,7 +11,7 @@ from libra_keras.losses import SmoothL1Loss
 from libra_keras.models.counting import mean_per_image
 from libra_keras.models.detections import select_detections
 from libra_keras.models.distributed import loss_mean
-from libra_keras.models.settings import BoxHeadSettings, live_parts
+from libra_keras.models.settings import BoxHeadSettings, checked_weight, live_parts
 from libra_keras.models.targets import match_proposals, sample_targets
 from libra_keras.samplers import RandomSampler
 
@@ -30,6 +30,7 @@ class BoxHead(ChannelsLast):
             R-CNN uses `BalancedL1Loss`.
         roi_align: layer that cuts fixed-size features out of a pyramid. Defaults to
             `MultilevelROIAlign()`.
+        box_loss_weight: float >= 0, what the box loss is multiplied by. Defaults to 1.
         data_format: `"channels_last"`, or `None` for Keras' setting, under which a head that stands
             alone cannot be built if that is `"channels_first"`.
 
@@ -56,7 +57,14 @@ class BoxHead(ChannelsLast):
     """
 
     def __init__(
-        self, num_classes, settings=None, sampler=None, box_loss=None, roi_align=None, **kwargs
+        self,
+        num_classes,
+        settings=None,
+        sampler=None,
+        box_loss=None,
+        roi_align=None,
+        box_loss_weight=1.0,
+        **kwargs,
     ):
         # Boxes are pixels: the automatic cast of mixed precision would round them.
         super().__init__(autocast=False, **kwargs)
@@ -67,6 +75,7 @@ class BoxHead(ChannelsLast):
         self.sampler = sampler or RandomSampler(num=512, positive_fraction=0.25)
         self.box_loss = box_loss or SmoothL1Loss(beta=0.0)
         self.roi_align = roi_align or MultilevelROIAlign(dtype=self.dtype_policy)
+        self.box_loss_weight = checked_weight(box_loss_weight)
         self.hidden = [
             self._dense(self.settings.channels, activation="relu", name=f"shared_fc_{i}")
             for i in range(2)
@@ -140,7 +149,7 @@ class BoxHead(ChannelsLast):
         normaliser = ops.maximum(normaliser, 1.0)  # a batch without any proposal
         return (
             self._class_loss(logits, targets) / normaliser,
-            self._box_loss(deltas, sampled, targets) / normaliser,
+            self.box_loss_weight * self._box_loss(deltas, sampled, targets) / normaliser,
         )
 
     def _losses_of_all(self, pyramid, candidates, found, truth):
@@ -177,6 +186,7 @@ class BoxHead(ChannelsLast):
             "sampler": serialize(self.sampler),
             "box_loss": serialize(self.box_loss),
             "roi_align": serialize(self.roi_align),
+            "box_loss_weight": self.box_loss_weight,
         }
 
     @classmethod

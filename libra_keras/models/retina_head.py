@@ -14,7 +14,7 @@ from libra_keras.models.counting import mean_per_image
 from libra_keras.models.dense_detections import select_dense_detections
 from libra_keras.models.distributed import loss_mean
 from libra_keras.models.inputs import is_image
-from libra_keras.models.settings import RetinaHeadSettings, live_parts
+from libra_keras.models.settings import RetinaHeadSettings, checked_weight, live_parts
 from libra_keras.models.targets import Targets, match_anchors
 
 
@@ -32,6 +32,7 @@ class RetinaHead(ChannelsLast):
             `FocalLoss()`. On TensorFlow it is compiled by XLA.
         box_loss: element-wise box loss whose `call` sums the last axis. Defaults to L1; Libra
             RetinaNet uses `BalancedL1Loss(beta=0.11)`.
+        box_loss_weight: float >= 0, what the box loss is multiplied by. Defaults to 1.
         data_format: `"channels_last"`, or `None` for Keras' setting, under which a head that stands
             alone cannot be built if that is `"channels_first"`.
 
@@ -58,7 +59,15 @@ class RetinaHead(ChannelsLast):
     Reference: [Lin et al., 2017](https://arxiv.org/abs/1708.02002), section 4.
     """
 
-    def __init__(self, num_classes, settings=None, class_loss=None, box_loss=None, **kwargs):
+    def __init__(
+        self,
+        num_classes,
+        settings=None,
+        class_loss=None,
+        box_loss=None,
+        box_loss_weight=1.0,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         if num_classes < 1:
             raise ValueError(f"`num_classes` must be at least 1. Received: {num_classes}")
@@ -66,6 +75,7 @@ class RetinaHead(ChannelsLast):
         self.settings = settings or RetinaHeadSettings()
         self.class_loss = class_loss or FocalLoss()
         self.box_loss = box_loss or SmoothL1Loss(beta=0.0)
+        self.box_loss_weight = checked_weight(box_loss_weight)
         prior, num_anchors = self.settings.prior_probability, self.settings.num_anchors
         self.class_convs = self._branch("class_conv")
         self.box_convs = self._branch("box_conv")
@@ -164,7 +174,9 @@ class RetinaHead(ChannelsLast):
         labels = ops.where(targets.is_positive, targets.labels, -1)
         return (
             class_loss(labels, targets.weights, *outputs["logits"]) / normaliser,
-            self._sum_of_box_losses(outputs["deltas"], anchors, targets) / normaliser,
+            self.box_loss_weight
+            * self._sum_of_box_losses(outputs["deltas"], anchors, targets)
+            / normaliser,
         )
 
     def _sum_of_box_losses(self, level_deltas, anchors, targets):
@@ -183,6 +195,7 @@ class RetinaHead(ChannelsLast):
             "settings": serialize(self.settings),
             "class_loss": serialize(self.class_loss),
             "box_loss": serialize(self.box_loss),
+            "box_loss_weight": self.box_loss_weight,
         }
 
     @classmethod

@@ -12,7 +12,7 @@ from libra_keras.models.counting import mean_per_image
 from libra_keras.models.distributed import loss_mean
 from libra_keras.models.inputs import is_image
 from libra_keras.models.proposals import select_proposals
-from libra_keras.models.settings import RPNSettings, live_parts
+from libra_keras.models.settings import RPNSettings, checked_weight, live_parts
 from libra_keras.models.targets import match_anchors, sample_targets
 from libra_keras.samplers import RandomSampler
 
@@ -26,6 +26,7 @@ class RPNHead(ChannelsLast):
         sampler: sampler that draws the anchors to train on. Defaults to 256 random ones, half of
             them positive where there are that many.
         box_loss: element-wise box loss whose `call` sums the last axis. Defaults to L1.
+        box_loss_weight: float >= 0, what the box loss is multiplied by. Defaults to 1.
         data_format: `"channels_last"`, or `None` for Keras' setting, under which a head that stands
             alone cannot be built if that is `"channels_first"`.
 
@@ -48,11 +49,12 @@ class RPNHead(ChannelsLast):
     Reference: [Ren et al., 2015](https://arxiv.org/abs/1506.01497), section 3.1.
     """
 
-    def __init__(self, settings=None, sampler=None, box_loss=None, **kwargs):
+    def __init__(self, settings=None, sampler=None, box_loss=None, box_loss_weight=1.0, **kwargs):
         super().__init__(**kwargs)
         self.settings = settings or RPNSettings()
         self.sampler = sampler or RandomSampler(num=256, positive_fraction=0.5)
         self.box_loss = box_loss or SmoothL1Loss(beta=0.0)
+        self.box_loss_weight = checked_weight(box_loss_weight)
         self.shared_conv = self._conv(self.settings.channels, 3, activation="relu")
         self.logits_conv = self._conv(self.settings.num_anchors, 1)
         self.deltas_conv = self._conv(4 * self.settings.num_anchors, 1)
@@ -145,7 +147,7 @@ class RPNHead(ChannelsLast):
         box_loss = self.box_loss.call(ops.where(mask, goal, 0.0), ops.where(mask, deltas, 0.0))
         return (
             ops.sum(class_loss * targets.weights) / normaliser,
-            ops.sum(box_loss * targets.weights) / normaliser,
+            self.box_loss_weight * ops.sum(box_loss * targets.weights) / normaliser,
         )
 
     def get_config(self):
@@ -155,6 +157,7 @@ class RPNHead(ChannelsLast):
             "settings": serialize(self.settings),
             "sampler": serialize(self.sampler),
             "box_loss": serialize(self.box_loss),
+            "box_loss_weight": self.box_loss_weight,
         }
 
     @classmethod

@@ -22,6 +22,15 @@ def live_parts(config, names):
     }
 
 
+def checked_weight(value):
+    """Returns what a head's box loss is multiplied by, if that is a number of at least 0."""
+    if not 0 <= value < float("inf"):
+        raise ValueError(
+            f"`box_loss_weight` must be at least 0 and finite. Received: box_loss_weight={value}"
+        )
+    return float(value)
+
+
 class _Settings:
     """Gives a dataclass what Keras asks of a saved object, and checks its values."""
 

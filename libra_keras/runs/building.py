@@ -21,6 +21,7 @@ from libra_keras.runs.checks import flag
 from libra_keras.runs.config import ModelConfig, TrainConfig, settings
 from libra_keras.runs.defaults import drop_fractions
 from libra_keras.runs.initial import build_initial
+from libra_keras.runs.parts import with_parts
 from libra_keras.training import SGD, AdamW, WarmupMultiStep
 
 # Options of a ResNet and of the second stage, which a small model's constructor chooses.
@@ -53,6 +54,8 @@ def build(
     else:
         with built_with(config.model.precision):
             model, started_from = build_model(config, data, batch_norm), None
+    with built_with(config.model.precision or model.dtype_policy.name):
+        model = with_parts(model, config.model)
     if config.model.max_detections:
         model.max_detections = config.model.max_detections
     freeze(model, parts)
@@ -236,6 +239,7 @@ def build_optimizer(config: TrainConfig, steps_per_epoch: int) -> keras.optimize
         gradient_accumulation_steps=schedule.accumulate if schedule.accumulate > 1 else None,
         use_ema=own.ema > 0,
         ema_momentum=own.ema or 0.99,
+        average_from=total - round(own.average_last * total) if own.average_last else None,
         rate_multipliers=None if factor is None else {"backbone": factor},
         **{momentum: own.momentum},
     )

@@ -33,6 +33,8 @@ def check_start(config: TrainConfig, recorded: str | None) -> None:
     given = [flag(each) for each in BACKBONE if found[each] is not None]
     if given:
         raise ValueError(f"--init brings its own backbone; leave {' and '.join(given)} away")
+    if config.model.neck:
+        raise ValueError(f"--init brings its own neck; leave --neck {config.model.neck} away")
     if name and name != recorded:
         holds = f"is a {recorded}" if recorded else "does not say which model it is"
         raise ValueError(f"{config.model.init} {holds}; leave --model {name} away")
@@ -89,6 +91,10 @@ def check_ranges(config: TrainConfig) -> None:
         raise ValueError(f"--clip-norm must not be negative. Received: {optimizer.clip_norm:g}")
     if not 0 <= optimizer.ema < 1:
         raise ValueError(f"--ema must lie in [0, 1). Received: {optimizer.ema:g}")
+    if not 0 <= optimizer.average_last < 1:
+        raise ValueError(f"--average-last must lie in [0, 1). Received: {optimizer.average_last:g}")
+    if optimizer.ema and optimizer.average_last:
+        raise ValueError("--ema and --average-last are two averages; leave one of them away")
     if config.run.save_every < 0:
         raise ValueError("--save-every must be a number of steps, or 0")
     if isinstance(config.devices.count, str) and config.devices.count != "all":

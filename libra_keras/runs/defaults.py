@@ -4,14 +4,9 @@ from fractions import Fraction
 from typing import Any
 
 from libra_keras.runs import checks
-from libra_keras.runs.config import (
-    SCHEDULES,
-    ModelConfig,
-    OptimizerConfig,
-    ScheduleConfig,
-    TrainConfig,
-)
+from libra_keras.runs.config import ModelConfig, OptimizerConfig, ScheduleConfig, TrainConfig
 from libra_keras.runs.fields import unknown_name
+from libra_keras.runs.groups import SCHEDULES
 
 DEFAULT_MODEL = "libra_faster_rcnn_small"
 

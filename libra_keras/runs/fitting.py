@@ -18,6 +18,7 @@ from libra_keras.models import RegionProposalNetwork
 from libra_keras.runs import advising, damage, report
 from libra_keras.runs.advisor import Advisor
 from libra_keras.runs.folder import RunFolder
+from libra_keras.runs.moments import TimeIsUp
 from libra_keras.runs.resumable import Pace, ResumableFit
 from libra_keras.runs.resuming import disk_explained
 from libra_keras.runs.signals import Stopped, StopSignals
@@ -83,11 +84,11 @@ class Watch:
     advisor: Advisor
 
 
-def fit_and_report(job: Job) -> dict[str, float]:
+def fit_and_report(job: Job) -> bool:
     """Trains, measures, and fills the run folder; goes on with an unfinished run in it.
 
     Returns:
-        Dict of the metrics.
+        Whether the run is finished; else its time was up, and it is saved.
 
     Raises:
         Stopped: after Ctrl-C or SIGTERM; the run is saved.
@@ -101,11 +102,12 @@ def fit_and_report(job: Job) -> dict[str, float]:
         return {**job.damaged(), "evaluation": watch.evaluation.damaged}
 
     with damage.explained(find), disk_explained(job.folder.path):
-        _train(job, watch, run, find)
-        metrics = _measure(job, watch.evaluation)
+        if not _train(job, watch, run, find):
+            return False
+        _measure(job, watch.evaluation)
         result = report.Result(watch.evaluation, find(), run.seconds, watch.advisor.warnings)
         report.write(job.model, job.val, job.folder, result)
-    return metrics
+    return True
 
 
 def follow(job: Job) -> None:
@@ -189,7 +191,7 @@ def _loggers(folder, speed, picture, every=20):
 
 
 def _train(job, watch, run, find_damaged):
-    """Runs to the last step."""
+    """Runs to the last step; returns whether it got there before its time was up."""
     if run.open(job.model):
         where = f"{job.folder.path} at epoch {run.epoch + 1}, step {run.step}"
         print(f"Goes on with {where}", flush=True)
@@ -201,12 +203,17 @@ def _train(job, watch, run, find_damaged):
         if isinstance(stop, Stopped):
             raise
         raise Stopped() from stop
+    except TimeIsUp:
+        report.tell_interruption(job.model, job.folder, "The time is up")
+        damage.tell(find_damaged())
+        return False
     damage.tell(find_damaged())
     if watch.guard.failure:
         atomic.save_weights(job.model, job.folder.last_weights)
         kind = "averaged weights" if has_averages(job.model) else "weights"  # as `fit` left them
         print(f"The {kind} are in {job.folder.last_weights}", file=sys.stderr)
         raise NonFiniteLoss(watch.guard.failure)
+    return True
 
 
 def _measure(job, evaluation):
@@ -215,7 +222,6 @@ def _measure(job, evaluation):
     if job.with_voc and not isinstance(job.model, RegionProposalNetwork):
         found = relabelled(evaluation.detections, job.model.class_names, job.val)
         evaluation.metrics |= voc_ap(job.val, found)
-    return evaluation.metrics
 
 
 def _namer(source, steps) -> Callable:

@@ -31,7 +31,7 @@ COMPLETE = Kind(
     "config.json",
     (
         *BEGUN.entries,
-        *("log.csv", "steps.csv", "tensorboard/", *WEIGHTS),
+        *("log.csv", "steps.csv", "tensorboard/", *WEIGHTS, "kept-*.weights.h5"),
         *("model.keras", "metrics.json", "detections.png", "curves.png"),
     ),
 )
@@ -48,7 +48,8 @@ class RunFolder:
     - `tensorboard/`: all of it, images per second, and a picture of annotations and detections,
       for TensorBoard, if it is installed and the backend is TensorFlow.
     - `last.weights.h5`: weights and optimizer after the last epoch; `best.weights.h5`: those with
-      the best `val_AP`, or `val_AR@100` of a region proposal network.
+      the best `val_AP`, or `val_AR@100` of a region proposal network; `kept-0.5.weights.h5` and
+      the like: those after such a share of the steps, where `train` was asked for them.
     - `model.keras`: the trained detector of the last step, for `keras.saving.load_model`.
     - `metrics.json`, `detections.png`, `curves.png`: the results.
     - `checkpoints/`: from which a run that was interrupted goes on; deleted when it is complete.

@@ -73,20 +73,22 @@ def describe(config: TrainConfig, steps: int) -> str:
     text += f", learning rate {schedule.learning_rate:g}"
     if scaled := rate_scaled_from(config):
         text += f" = {scaled}"
+    if share := config.optimizer.average_last:
+        text += f", averages over the last {100 * share:g}% of the updates"
     left = ema ** (schedule.epochs * steps // schedule.accumulate - 1) if ema else 0
     if left >= MUCH:
         text += f", averages that are {left:.0%} the first update's weights at the end"
     return text
 
 
-def tell_interruption(model, folder) -> None:
+def tell_interruption(model, folder, why: str = "Interrupted") -> None:
     """Says where a run stands that was stopped, and where its weights are."""
     if not has_averages(model):  # else the run has saved them, if it could
         atomic.link(folder.checkpoints.weights, folder.last_weights)
     state = folder.checkpoints.read()
     print(
-        f"\nInterrupted. The run is saved at epoch {state['epoch'] + 1}, step {state['step']}; the "
-        "same command goes on from there.",
+        f"\n{why}. The run is saved at epoch {state['epoch'] + 1}, step {state['step']}; the same "
+        "command goes on from there.",
         file=sys.stderr,
     )
     if folder.last_weights.exists():

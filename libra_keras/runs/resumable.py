@@ -11,6 +11,7 @@ import keras
 from libra_keras.files import atomic
 from libra_keras.runs.checkpoints import CANDIDATE, cut_table, set_metrics
 from libra_keras.runs.folder import RunFolder
+from libra_keras.runs.moments import Moments, TimeIsUp
 from libra_keras.runs.signals import Stopped, StopSignals
 from libra_keras.training.averages import averaged_weights, has_averages
 
@@ -23,6 +24,7 @@ class Pace:
         steps: batches in an epoch.
         epochs: passes.
         save_every: batches between two saves; 0 saves when epochs end.
+        moments: `Moments`, when it stops for want of time, and when its weights are kept.
 
     Example:
 
@@ -34,6 +36,7 @@ class Pace:
     steps: int
     epochs: int
     save_every: int = 500
+    moments: Moments = Moments()
 
 
 class ResumableFit(keras.callbacks.Callback):
@@ -45,8 +48,9 @@ class ResumableFit(keras.callbacks.Callback):
     begin at batch `batches`, which `data.training_batches(start_step=...)` does.
 
     The run is saved every `save_every` batches; when an epoch's batches are done, before it is
-    evaluated; after that; and on Ctrl-C and SIGTERM. A run that another callback stops, as
-    `StopOnNonFinite` does, is not saved again: it would go on from there.
+    evaluated; after that; where weights are kept; and on Ctrl-C, on SIGTERM and when its time has
+    come. A run that another callback stops, as `StopOnNonFinite` does, is not saved again: it would
+    go on from there.
 
     Args:
         folder: `RunFolder`. `last.weights.h5` gets the weights after every epoch, or their moving
@@ -98,7 +102,8 @@ class ResumableFit(keras.callbacks.Callback):
         self.folder = folder
         self.checkpoints = folder.checkpoints
         self.callbacks = list(callbacks)
-        self.steps, self.epochs, self.save_every = dataclasses.astuple(pace)
+        self.steps, self.epochs, self.save_every = pace.steps, pace.epochs, pace.save_every
+        self._moments, self._kept = pace.moments, pace.moments.kept(pace.steps * pace.epochs)
         stateful = {type(c).__name__: c for c in self.callbacks if hasattr(c, "get_state")}
         self.parts = {**stateful, **(parts or {})}
         self.verbose = verbose
@@ -159,6 +164,7 @@ class ResumableFit(keras.callbacks.Callback):
 
         Raises:
             Stopped: after Ctrl-C or SIGTERM; the run is saved.
+            TimeIsUp: when its time has come; the run is saved.
         """
         self._started = time.monotonic()
         with self._signals:
@@ -228,11 +234,10 @@ class ResumableFit(keras.callbacks.Callback):
         if self._trained.stop_training:
             return
         is_last = self.step == self.steps
-        if self._signals.received:
-            self.save()
-            self._publish_last()
-            raise Stopped(self._signals.received)
-        if self.save_every and self.batches % self.save_every == 0 and not is_last:
+        is_kept = self._keep()
+        self._leave_if_told()
+        is_due = self.save_every and self.batches % self.save_every == 0
+        if (is_due or is_kept) and not is_last:
             self.save()
         if is_last and self._offset:  # Keras would wait for the batches before the offset
             self._ends_early = self._trained.stop_training = True
@@ -249,6 +254,8 @@ class ResumableFit(keras.callbacks.Callback):
             self.epoch, self.step = epoch + 1, 0
             self.save()
             self._publish()
+            if self.epoch < self.epochs and self._moments.is_time:
+                raise TimeIsUp
 
     def on_train_end(self, logs=None):
         self._call("on_train_end", logs)
@@ -274,6 +281,25 @@ class ResumableFit(keras.callbacks.Callback):
             "parts": {name: part.get_state() for name, part in parts.items()},
         }
         self.checkpoints.save(self.model, state)
+
+    def _keep(self):
+        """Keeps the weights after the last batch where they are asked for; returns whether.
+
+        It comes before a save: a run that is killed in between does both again.
+        """
+        names = self._kept.get(self.batches, ())
+        for name in names:
+            with averaged_weights(self.model):
+                atomic.save_weights(self.model, self.folder.path / name)
+        return bool(names)
+
+    def _leave_if_told(self):
+        """Saves and ends the run after a signal, or when its time has come."""
+        if not (self._signals.received or self._moments.is_time):
+            return
+        self.save()
+        self._publish_last()
+        raise Stopped(self._signals.received) if self._signals.received else TimeIsUp
 
     def _publish(self):
         """Gives the weights of an epoch their names; doing it twice does no harm."""

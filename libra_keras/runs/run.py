@@ -22,10 +22,12 @@ class Run:
         folder: `Path` of the run folder, of a converted folder, or of a `.keras` file; `None` on a
             worker of a cluster that writes nothing.
         model: the detector; by default it is loaded from the folder when it is first asked for.
-        weights: `"last"` or `"best"`, which weights are loaded then.
+        weights: `"last"`, `"best"` or a name such as `"kept-0.5"`, which weights are loaded then.
 
     Attributes:
         model: the detector, such as a `FasterRCNN`.
+        is_finished: bool, whether the run has ended and was measured; a run that `stop_by` has
+            stopped goes on when it is trained again.
         metrics: dict of COCO's numbers by their names, `None` before the run has ended.
         config: `TrainConfig` of the run, `None` if it is no run.
 
@@ -48,6 +50,11 @@ class Run:
     @functools.cached_property
     def model(self) -> keras.Model:
         return load_detector(self.folder, self.weights)
+
+    @property
+    def is_finished(self) -> bool:
+        # Without a folder it is a worker, whose `train` returns when the run has ended.
+        return self.folder is None or RunFolder(self.folder).is_finished
 
     @functools.cached_property
     def metrics(self) -> dict[str, float] | None:
@@ -72,14 +79,15 @@ def open_run(path: str | Path, weights: str = "last") -> Run:
 
     Args:
         path: a run folder, what `libra-keras convert` has written, or a `.keras` file.
-        weights: `"last"` or `"best"`, of a run folder.
+        weights: of a run folder, `"last"`, `"best"`, or a name such as `"kept-0.5"`, see `keep_at`
+            of `train`.
 
     Returns:
         `Run`; its model is loaded when it is first asked for.
 
     Raises:
-        ValueError: if there is no such run or file; or if the best weights are asked for where
-            there is one set of weights: of a `.keras` file or a converted checkpoint.
+        ValueError: if there are no such run, file or weights; or if others than the last weights
+            are asked for where there is one set: of a `.keras` file or a converted checkpoint.
 
     Example:
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from typing import Any
+from collections.abc import Iterable
 
 import keras
 
@@ -12,9 +12,11 @@ from libra_keras.devices.strategies import Devices
 from libra_keras.runs import inputs, machine, report, resuming
 from libra_keras.runs.advising import at_start
 from libra_keras.runs.building import build, build_optimizer
-from libra_keras.runs.config import RunConfig, TrainConfig, settings
-from libra_keras.runs.defaults import rate_scaled_from, resolve
+from libra_keras.runs.config import RunConfig, TrainConfig
+from libra_keras.runs.defaults import resolve
 from libra_keras.runs.fitting import Job, fit_and_report, follow
+from libra_keras.runs.moments import moments_of
+from libra_keras.runs.record import record_of
 from libra_keras.runs.resumable import Pace
 from libra_keras.runs.run import Run
 
@@ -24,6 +26,8 @@ def train(
     train: DetectionData | None = None,
     val: DetectionData | None = None,
     model: keras.Model | None = None,
+    stop_by: float | None = None,
+    keep_at: Iterable[float] = (),
 ) -> Run:
     """Trains a detector as `libra-keras train` does, and writes a run folder.
 
@@ -37,11 +41,16 @@ def train(
             `config.data` names.
         model: detector that is trained as it is, instead of one that `config.model` names, on the
             devices that it was built on.
+        stop_by: time, as `time.time()` gives it, after which the run is saved behind the step that
+            it is in, and returned unfinished; not in a cluster. The same call goes on.
+        keep_at: fractions of the run, such as `(0.5, 0.75)`. The weights after that share of its
+            steps, or their averages, stay in the folder: `runs.open(folder, "kept-0.5")`.
 
     Returns:
         `Run`. Its folder is `None` on a worker of a cluster that writes nothing.
 
     Raises:
+        TypeError: if `stop_by` or `keep_at` are no numbers.
         ValueError: if options contradict each other, or do not fit the data or the detector.
         RuntimeError: if it is too late for the devices, or for determinism.
         NonFiniteLoss: if a gradient or loss was not finite; the weights from before are saved.
@@ -62,6 +71,7 @@ def train(
     print(run.metrics["AP"])
     ```
     """
+    moments = moments_of(config.devices, stop_by, keep_at)
     config = inputs.named_after(resolve(config, model), train)
     if config.run.deterministic:
         make_deterministic(config.run.seed)  # JAX reads its flags when it looks for devices
@@ -72,12 +82,12 @@ def train(
             config = config.replace(data={"corners": "pixels"})
         train, val = inputs.load_both(config.data, train, val)
         _seed(config.run)
-        job = _prepare(config, train, val, devices, folder, model)
+        job = _prepare(config, train, val, devices, folder, model, moments)
         if folder is None:
             follow(job)
             return Run(None, job.model)
-        fit_and_report(job)
-        return Run(folder.path, job.model)
+        is_finished = fit_and_report(job)
+        return Run(folder.path, job.model if is_finished else None)
 
 
 def _folder(config, devices):
@@ -90,7 +100,7 @@ def _seed(own: RunConfig):
     (make_deterministic if own.deterministic else keras.utils.set_random_seed)(own.seed)
 
 
-def _prepare(config, train, val, devices: Devices, folder, given) -> Job:
+def _prepare(config, train, val, devices: Devices, folder, given, moments) -> Job:
     """Builds and checks everything; then only the run folder is made."""
     with devices.scope():
         model, started_from = build(config, train, devices.batch_norm, given)
@@ -104,14 +114,14 @@ def _prepare(config, train, val, devices: Devices, folder, given) -> Job:
     with devices.scope():
         model.compile(build_optimizer(config, steps))
     if folder:
-        record = _record(config, train, val, model, steps) | {"started_from": started_from}
+        record = record_of(config, train, val, model, steps) | {"started_from": started_from}
         _begin(folder, record, model, config)
     return Job(
         model=model,
         batches=devices.share(batches, done),
         source=batches.source,
         val=val,
-        pace=Pace(steps, config.schedule.epochs, config.run.save_every),
+        pace=Pace(steps, config.schedule.epochs, config.run.save_every, moments),
         devices=devices,
         done=done,
         eval_every=config.schedule.eval_every,
@@ -130,19 +140,3 @@ def _begin(folder, record, model, config):
     print(
         f"{what}: {report.describe(config, record['steps_per_epoch'])} -> {folder.path}", flush=True
     )
-
-
-def _record(config, train, val, model, steps) -> dict[str, Any]:
-    """Everything that is needed to understand and repeat the run."""
-    return {
-        "config": config.to_dict(),
-        "settings": {**settings(config), "rate_scaled_from": rate_scaled_from(config)},
-        "device": machine.describe(),
-        "steps_per_epoch": steps,
-        "train": train.summary(),
-        "val": val.summary(),
-        "class_names": list(train.class_names),
-        "input_policy": model.input_policy.get_config(),
-        "parameters": model.count_params(),
-        "dtype_policy": model.dtype_policy.name,
-    }

@@ -21,11 +21,11 @@ class AdamW(SkipNonFinite, RateMultipliers, keras.optimizers.AdamW):
         learning_rate: float, schedule or callable. Defaults to 0.001.
         weight_decay: float >= 0, decoupled: multiplied by the learning rate. Defaults to 0.004.
         **kwargs: of `keras.optimizers.AdamW`: `beta_1`, `beta_2`, `epsilon`, `global_clipnorm`,
-            ...; and `rate_multipliers`, as in `SGD`.
+            ...; `average_from` and `rate_multipliers`, as in `SGD`.
 
     Raises:
-        ValueError: if `weight_decay` is negative, `beta_1` or `beta_2` not in [0, 1), or `amsgrad`
-            is asked for.
+        ValueError: if `weight_decay` or `average_from` is negative, `beta_1` or `beta_2` not in
+            [0, 1), or `amsgrad` is asked for.
 
     Example:
 

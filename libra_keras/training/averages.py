@@ -6,7 +6,7 @@ from keras import ops
 
 
 def has_averages(model):
-    """Whether the optimizer of a model keeps moving averages of its weights (`use_ema`).
+    """Whether the optimizer of a model averages its weights (`use_ema`, or `average_from`).
 
     Args:
         model: `keras.Model`.

@@ -40,13 +40,14 @@ class SGD(SkipNonFinite, RateMultipliers, keras.optimizers.Optimizer):
         momentum: float in [0, 1). Defaults to 0.9.
         weight_decay: float >= 0 or `None`, coupled. Defaults to 1e-4.
         **kwargs: of `keras.optimizers.Optimizer`: `global_clipnorm`, `clipnorm`, `clipvalue`,
-            `use_ema`, `ema_momentum`, `gradient_accumulation_steps`, `name`, ...; and
-            `rate_multipliers`, a dict from parts of the model to what their learning rate is
+            `use_ema`, `ema_momentum`, `gradient_accumulation_steps`, `name`, ...; `average_from`,
+            a number of updates: then `use_ema` keeps the mean of the weights after all later ones;
+            and `rate_multipliers`, a dict from parts of the model to what their learning rate is
             multiplied by, such as `{"backbone": 0.1}`. Detectors know their parts by the names of
             the constructor's arguments; in other models these are names of layers.
 
     Raises:
-        ValueError: if `momentum` or `weight_decay` is out of its range.
+        ValueError: if `momentum`, `weight_decay` or `average_from` is out of its range.
 
     Example:
 

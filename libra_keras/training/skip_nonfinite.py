@@ -20,7 +20,25 @@ class SkipNonFinite:
 
     Moving averages of the weights (`use_ema`) follow updates, not micro-batches, and so do
     schedules of the learning rate.
+
+    Args:
+        average_from: int >= 0 or `None`. The averages are the mean of the weights after all
+            updates but the first `average_from`, in the place of `ema_momentum`; until then they
+            are the weights. It implies `use_ema`.
+        *args, **kwargs: of the optimizer.
+
+    Raises:
+        ValueError: if `average_from` is not as described.
     """
+
+    def __init__(self, *args, average_from=None, **kwargs):
+        is_number = isinstance(average_from, int) and not isinstance(average_from, bool)
+        if average_from is not None and not (is_number and average_from >= 0):
+            raise ValueError(f"`average_from` must be an int >= 0. Received: {average_from!r}")
+        if average_from is not None:
+            kwargs["use_ema"] = True
+        super().__init__(*args, **kwargs)
+        self.average_from = average_from
 
     def build(self, variables):
         if self.built:
@@ -93,7 +111,7 @@ class SkipNonFinite:
 
     def _average(self, due):
         """Moves the averages after an update; they begin as the weights that it has made."""
-        first = ops.equal(self.iterations, 0)
+        first = ops.less_equal(self.iterations, self.average_from or 0)
         overwrite = False
         if self.ema_overwrite_frequency:
             turn = ops.equal((self.iterations + 1) % self.ema_overwrite_frequency, 0)
@@ -101,8 +119,18 @@ class SkipNonFinite:
         pairs = zip(self._trainable_variables, self._model_variables_moving_average, strict=True)
         for variable, slot in pairs:
             value, old = ops.convert_to_tensor(variable), ops.convert_to_tensor(slot)
-            moved = self.ema_momentum * old + (1 - self.ema_momentum) * value
-            average = ops.where(first, value, ops.where(due, moved, old))
+            average = ops.where(first, value, ops.where(due, self._moved(old, value), old))
             slot.assign(average)
             if overwrite is not False:
                 variable.assign(ops.where(overwrite, average, value))
+
+    def _moved(self, average, value):
+        """An average after one more value."""
+        if self.average_from is None:
+            return self.ema_momentum * average + (1 - self.ema_momentum) * value
+        count = ops.maximum(self.iterations - self.average_from + 1, 1)  # of values, this one too
+        # Not as above: a momentum near 1 would be rounded, and the mean would drift.
+        return average + (value - average) / ops.cast(count, value.dtype)
+
+    def get_config(self):
+        return {**super().get_config(), "average_from": self.average_from}

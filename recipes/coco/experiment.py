@@ -5,9 +5,9 @@ import argparse
 import keras
 
 from libra_keras import runs
-from libra_keras.runs.config import SCHEDULES
 from libra_keras.runs.defaults import drop_fractions
 from libra_keras.runs.fields import reader
+from libra_keras.runs.groups import SCHEDULES
 
 # The reference learns from no image without a box.
 TRAIN2017 = runs.DataConfig(train_split="train2017", val_split="val2017", drop_empty=True)

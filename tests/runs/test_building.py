@@ -73,10 +73,17 @@ def test_options_reach_the_optimizer():
     assert found["rate_multipliers"] == {"backbone": 0.1}
 
 
+def test_averages_of_a_last_share_of_the_updates():
+    config = resolved("--accumulate", "2", "--average-last", "0.25", "--epochs", "2")
+    found = build_optimizer(config, steps_per_epoch=20).get_config()  # 20 updates
+    assert (found["use_ema"], found["average_from"]) == (True, 15)
+
+
 def test_no_option_changes_nothing():
     found = build_optimizer(resolved(*RESNET), 10).get_config()
     plain = SGD(0.1).get_config()
-    names = ("gradient_accumulation_steps", "use_ema", "ema_momentum", "rate_multipliers")
+    names = ("gradient_accumulation_steps", "use_ema", "ema_momentum", "average_from")
+    names += ("rate_multipliers",)
     assert {name: found[name] for name in names} == {name: plain[name] for name in names}
 
 

@@ -61,6 +61,8 @@ def test_a_schedule_leaves_no_choice():
         (("--clip-norm", "-1"), "--clip-norm must not be negative. Received: -1"),
         (("--clip-norm", "nan"), "--clip-norm must not be negative. Received: nan"),
         (("--ema", "1"), r"--ema must lie in \[0, 1\). Received: 1"),
+        (("--average-last", "1"), r"--average-last must lie in \[0, 1\). Received: 1"),
+        (("--average-last", "0.5", "--ema", "0.9"), "leave one of them away"),
         (("--backbone-rate", "-1"), "--backbone-rate must not be negative"),
         (("--freeze", "neck,backbone", "--backbone-rate", "0.1"), "--freeze names it"),
         (("--devices", "2", "--cluster"), "--cluster takes all devices of every machine"),

@@ -10,7 +10,8 @@ def earlier_run(tmp_path):
     """The path of one that is complete."""
     folder = RunFolder.create(tmp_path / "run")
     folder.write_config({})
-    (folder.path / "log.csv").write_text("")
+    for name in ("log.csv", "kept-0.5.weights.h5"):
+        (folder.path / name).write_text("")
     return folder.path
 
 

@@ -30,6 +30,8 @@ def test_averages_longer_than_the_run_are_said():
         "averages that are 37% the first update's weights at the end"
     )
     assert "averages" not in describe(config, steps=2002)
+    config = resolved("--average-last", "0.125", "--epochs", "1")
+    assert describe(config, 10).endswith("averages over the last 12.5% of the updates")
 
 
 def test_lines_of_voc():

@@ -3,14 +3,17 @@
 import itertools
 import math
 import signal
+from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
 
 from libra_keras.files import atomic
+from libra_keras.runs import moments
 from libra_keras.runs.checkpoints import Checkpoints
 from libra_keras.runs.folder import RunFolder
+from libra_keras.runs.moments import Moments, TimeIsUp
 from libra_keras.runs.resumable import Pace, ResumableFit
 from libra_keras.runs.signals import Stopped
 from libra_keras.training import (
@@ -91,7 +94,7 @@ def batches_from(number):
         yield x, x[:, :1]
 
 
-def make_run(path, callbacks=(), save_every=2, **options):
+def make_run(path, callbacks=(), save_every=2, moments=None, **options):
     folder, evaluation = RunFolder(path), Evaluation()
     log, steps = folder.tables
     loggers = [
@@ -99,7 +102,7 @@ def make_run(path, callbacks=(), save_every=2, **options):
         keras.callbacks.CSVLogger(log, append=True),
         StepLogger(steps, every=3, append=True),
     ]
-    pace = Pace(STEPS, EPOCHS, save_every)
+    pace = Pace(STEPS, EPOCHS, save_every, moments or Moments())
     run = MortalFit(folder, [*callbacks, evaluation, *loggers], pace, **options)
     evaluation.candidate = run.candidate
     return run
@@ -203,18 +206,24 @@ def test_a_kill_before_any_act(tmp_path, expected):
     assert result(folder) == expected
 
 
-class Interrupt(keras.callbacks.Callback):
-    def __init__(self, epoch, batch, signum):
+class At(keras.callbacks.Callback):
+    """Does something in a batch of an epoch, or without a batch in the epoch's evaluation."""
+
+    def __init__(self, epoch, batch, act, *arguments):
         super().__init__()
         self.moment = epoch, batch
-        self.signum = signum
+        self.act = lambda: act(*arguments)
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch
 
     def on_train_batch_begin(self, batch, logs=None):
         if (self._epoch, batch) == self.moment:
-            signal.raise_signal(self.signum)
+            self.act()
+
+    def on_epoch_end(self, epoch, logs=None):
+        if (epoch, None) == self.moment:
+            self.act()
 
 
 @pytest.mark.parametrize(
@@ -223,7 +232,7 @@ class Interrupt(keras.callbacks.Callback):
 def test_signals_wait_for_the_step_and_save(tmp_path, expected, capsys, signum):
     handlers = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
     with pytest.raises(Stopped) as stopped:
-        train(tmp_path, [Interrupt(1, 2, signum)], save_every=0)
+        train(tmp_path, [At(1, 2, signal.raise_signal, signum)], save_every=0)
     assert stopped.value.status == 128 + signum
     assert "Stops after this step" in capsys.readouterr().err
     assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == handlers
@@ -258,7 +267,7 @@ def test_a_signal_behind_the_last_step_of_an_epoch_waits_for_no_evaluation(
 def test_a_stopped_run_gives_its_averages_the_name_of_the_last_weights(tmp_path):
     options = {"use_ema": True}
     with pytest.raises(Stopped):
-        train(tmp_path, [Interrupt(1, 2, signal.SIGINT)], options)
+        train(tmp_path, [At(1, 2, signal.raise_signal, signal.SIGINT)], options)
     model, own = make_model(**options), make_model(**options)
     model.load_weights(tmp_path / "last.weights.h5")
     averages = model.optimizer._model_variables_moving_average
@@ -266,6 +275,55 @@ def test_a_stopped_run_gives_its_averages_the_name_of_the_last_weights(tmp_path)
         np.testing.assert_array_equal(*map(keras.ops.convert_to_numpy, (variable, average)))
     own.load_weights(Checkpoints(tmp_path / "checkpoints").weights)
     assert not np.array_equal(model.layers[1].get_weights()[0], own.layers[1].get_weights()[0])
+
+
+def test_a_run_whose_time_is_up_goes_on(tmp_path, expected, monkeypatch):
+    """In the middle of an epoch, behind its last step, in its evaluation, and before it starts."""
+    times, options = [], {"moments": Moments(stop_by=1.0), "save_every": 0}
+    monkeypatch.setattr(moments, "time", SimpleNamespace(time=lambda: times[-1]))
+    ends = [(0.0, (0, 1), (0, 2)), (0.0, (0, None), (1, 0)), (2.0, (0, 0), (1, 1))]
+    for start, end, place in [*ends, (0.0, (1, 4), (1, 5))]:
+        times.append(start)
+        with pytest.raises(TimeIsUp):
+            train(tmp_path, [At(*end, times.append, 1.0)], **options)
+        state = Checkpoints(tmp_path / "checkpoints").read()
+        assert (state["epoch"], state["step"]) == place
+        assert (tmp_path / "last.weights.h5").exists()
+    times.append(0.0)
+    train(tmp_path, [At(2, None, times.append, 1.0)], **options)  # the last evaluation goes on
+    assert result(tmp_path) == expected
+
+
+def die():
+    raise Killed
+
+
+def test_weights_are_kept_at_their_steps(tmp_path):
+    """As they were, or their averages; a kill loses none, and none is written twice."""
+    seen, optimizer = {}, {"average_from": 5}
+
+    class Watch(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            with averaged_weights(self.model):
+                seen[int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))] = (
+                    self.model.get_weights()
+                )
+
+    steps = {"kept-0.1": 2, "kept-0.5": 8, "kept-1": 15}  # of 15
+    options = {"moments": Moments(keep_at=(0.1, 0.5, 1)), "save_every": 0}
+    train(tmp_path / "whole", [Watch()], optimizer, **options)
+    with pytest.raises(Killed):
+        train(tmp_path / "killed", [At(1, 3, die)], optimizer, **options)
+    written = (tmp_path / "killed" / "kept-0.5.weights.h5").stat()
+    train(tmp_path / "killed", (), optimizer, **options)
+    assert (tmp_path / "killed" / "kept-0.5.weights.h5").stat() == written
+    for folder in ("whole", "killed"):
+        for name, step in steps.items():
+            model = make_model(**optimizer)
+            model.load_weights(tmp_path / folder / f"{name}.weights.h5")
+            for ours, theirs in zip(model.get_weights(), seen[step], strict=True):
+                np.testing.assert_array_equal(ours, theirs)
+    assert result(tmp_path / "killed", **optimizer) == result(tmp_path / "whole", **optimizer)
 
 
 def test_a_run_that_was_stopped_over_a_number_is_not_saved(tmp_path, capsys):

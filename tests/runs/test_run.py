@@ -25,8 +25,19 @@ def test_a_run_tells_its_numbers_and_its_config(run_folder):
     assert run.metrics == json.loads((run_folder / "metrics.json").read_text())["metrics"]
     assert (run.config.schedule.batch, run.config.run.folder) == (2, str(run_folder))
     assert runs.resolve(run.config) == run.config
+    assert run.is_finished
     alone = runs.open(run_folder / "model.keras")
-    assert (alone.metrics, alone.config) == (None, None)
+    assert (alone.metrics, alone.config, alone.is_finished) == (None, None, False)
+
+
+def test_weights_that_were_kept_have_names(run_folder, tmp_path):
+    for name, own in [("model.json", "model.json"), ("last.weights.h5", "kept-0.5.weights.h5")]:
+        (tmp_path / own).symlink_to(run_folder / name)
+    kept = runs.open(tmp_path, "kept-0.5").model
+    for mine, last in zip(kept.weights, runs.open(run_folder).model.weights, strict=True):
+        np.testing.assert_array_equal(mine, last)
+    with pytest.raises(ValueError, match="there is no .*kept-0.75.weights.h5"):
+        runs.open(tmp_path, "kept-0.75")
 
 
 def test_what_is_no_run_is_named(tmp_path):

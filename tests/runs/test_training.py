@@ -102,6 +102,21 @@ def test_a_run_that_was_stopped_is_saved_and_raises(tmp_path, monkeypatch, capsy
 
 
 @pytest.mark.slow
+def test_a_run_whose_time_is_up_returns_and_goes_on(tmp_path, capsys):
+    config = config_of(tmp_path / "run").replace(optimizer={"average_last": 0.5})
+    detector = {"train": data.shapes(4), "val": data.shapes("val", 2), "model": small_detector()}
+    config = config.replace(model={"name": None, "short_side": None, "long_side": None})
+    run = runs.train(config, **detector, stop_by=0.0, keep_at=(0.5,))
+    assert not run.is_finished and run.metrics is None and run.model.trained_steps == 1
+    assert "The time is up. The run is saved at epoch 1, step 1" in capsys.readouterr().err
+    run = runs.train(config, **detector)  # the same call goes on
+    assert "Goes on with" in capsys.readouterr().out
+    assert run.is_finished and run.metrics["AP"] >= 0
+    assert int(runs.open(run.folder).model.trained_steps) == 2
+    assert int(runs.open(run.folder, "kept-0.5").model.trained_steps) == 1
+
+
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_raises_an_error_of_its_own(tmp_path):
     schedule = ScheduleConfig(
         batch=2, steps=3, epochs=1, learning_rate=1e30, warmup_steps=0, drops="none"

@@ -3,8 +3,8 @@
 from libra_keras.cli import parser
 from libra_keras.cli.options import config_of
 from libra_keras.runs import resolve
-from libra_keras.runs.config import names, number_or_all
 from libra_keras.runs.fields import reader
+from libra_keras.runs.groups import names, number_or_all, text_or_number
 
 
 def given(*arguments):
@@ -24,5 +24,5 @@ def another(field):
     kind = reader(field)
     if kind is bool:
         return not field.default
-    others = {str: "other", int: 7, float: 0.25, names: ("backbone", "neck"), number_or_all: "all"}
-    return others[kind]
+    others = {str: "other", int: 7, float: 0.25, text_or_number: 0.5}
+    return (others | {names: ("backbone", "neck"), number_or_all: "all"})[kind]

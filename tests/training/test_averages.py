@@ -53,6 +53,20 @@ def test_evaluation_measures_and_keeps_the_averages(tmp_path, scaled):
     np.testing.assert_allclose(weight(model), expected[0])
 
 
+def test_the_mean_of_the_last_weights_is_measured():
+    model = line(average_from=1)
+    assert has_averages(model)
+    measured = []
+
+    def measure(*_):
+        with averaged_weights(model):
+            measured.append(weight(model))
+
+    fit(model, 3, [keras.callbacks.LambdaCallback(on_epoch_end=measure)])
+    assert measured == [0.5, 0.25, (0.25 + 0.125) / 2]
+    assert weight(model) == measured[-1]  # `fit` ends with the averages
+
+
 def test_weights_come_back_after_an_error():
     model = line(use_ema=True)
     model.train_on_batch(np.ones((1, 1)), np.zeros((1, 1)))

@@ -39,8 +39,8 @@ def check_equal(ours, expected):
         np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-5, atol=1e-7)
 """
 ALL_OPTIONS = """
-for kind in (SGD, AdamW):
-    options = dict(gradient_accumulation_steps=3, use_ema=True, ema_momentum=0.7)
+for kind, average in ((SGD, dict(use_ema=True, ema_momentum=0.7)), (AdamW, dict(average_from=2))):
+    options = dict(gradient_accumulation_steps=3, **average)
     options |= dict(global_clipnorm=0.3, rate_multipliers={"2_units": 0.1})
     (single, _), (double, guard) = (
         trained(s, lambda: kind(WarmupMultiStep(0.1, 2, 0.5, drops=(3,)), **options), y)

@@ -43,6 +43,41 @@ def test_averages_follow_updates_not_batches():
     np.testing.assert_allclose(averages(optimizer), [6.5])  # of 7 and 5; the 5.0 waits
 
 
+@pytest.mark.parametrize("accumulated", [None, 2])
+def test_the_mean_of_the_last_weights_by_hand(accumulated):
+    options = {"average_from": 1, "gradient_accumulation_steps": accumulated}
+    optimizer, parameter = SGD(1.0, **PLAIN, **options), keras.Variable([8.0])
+    found = []
+    # Weights: 7 | 5, 4, 0. Means: 7 until then, 5, 4.5, 3; what is left out moves nothing.
+    for gradient in (1.0, np.nan, 2.0, 1.0, np.inf, 4.0):
+        for _ in range(1 if np.isnan(gradient) else accumulated or 1):
+            apply(optimizer, [parameter], [np.float32([gradient])])
+        found += averages(optimizer)
+    assert found == [7.0, 7.0, 5.0, 4.5, 4.5, 3.0]
+    assert numbers([parameter]) == [0.0] and int(optimizer.iterations) == 4
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+@pytest.mark.parametrize("start", [0, 3])
+def test_the_mean_of_the_last_weights(kind, start, rng):
+    optimizer, parameter = kind(0.1, average_from=start), keras.Variable(rng.normal(size=3))
+    weights = []
+    for update in range(9):
+        apply(optimizer, [parameter], [rng.normal(size=3).astype("float32")])
+        weights.append(ops.convert_to_numpy(parameter))
+        (mean,) = map(ops.convert_to_numpy, optimizer._model_variables_moving_average)
+        if update <= start:
+            np.testing.assert_array_equal(mean, weights[-1])
+        else:
+            np.testing.assert_allclose(mean, np.mean(weights[start:], axis=0), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("value", [-1, 1.0, True])
+def test_averages_begin_after_a_number_of_updates(value):
+    with pytest.raises(ValueError, match=f"`average_from` must be an int >= 0. .*: {value}"):
+        AdamW(average_from=value)
+
+
 def test_averages_before_the_first_update_are_the_weights():
     optimizer = SGD(1.0, use_ema=True)
     run(optimizer, [np.float32([8.0])], scalars(np.nan))
@@ -187,9 +222,10 @@ def test_config_round_trip_with_all_options(kind):
         use_ema=True,
         ema_momentum=0.9,
         ema_overwrite_frequency=3,
+        average_from=7,
         gradient_accumulation_steps=4,
         rate_multipliers={"backbone": 0.1},
     )
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(optimizer))
     assert again.get_config() == optimizer.get_config()
-    assert again.rate_multipliers == {"backbone": 0.1}
+    assert (again.average_from, again.rate_multipliers) == (7, {"backbone": 0.1})

@@ -1,0 +1,371 @@
+"""The groups of a run's config: data, detector, schedule, optimizer, devices, and the run itself.
+
+Each field is an option of `libra-keras train` as well. `None` is what nobody has said.
+"""
+
+import dataclasses
+
+from libra_keras.runs.fields import Checked, option
+
+SCHEDULES = {"1x": (12, "8/12,11/12"), "2x": (24, "16/24,22/24")}  # epochs, and drops in them
+POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
+PROPOSALS = "which fast_rcnn models need; libra-keras propose writes them"
+
+
+def number_or_all(text: str) -> int | str:
+    """Parses the number of devices.
+
+    Example:
+
+    >>> from libra_keras.runs.groups import number_or_all
+    >>> number_or_all("all"), number_or_all("2")
+    ('all', 2)
+    """
+    return text if text == "all" else int(text)
+
+
+def text_or_number(text: str) -> str | float:
+    """Parses a number, or leaves a word as it is."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Parses names with commas between them.
+
+    Example:
+
+    >>> from libra_keras.runs.groups import names
+    >>> names("backbone, neck"), names("")
+    (('backbone', 'neck'), ())
+    """
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig(Checked):
+    """What a run learns from and is measured on.
+
+    Example:
+
+    >>> from libra_keras.runs import DataConfig
+    >>> DataConfig("my_photos", val_split="test").format
+    'auto'
+    """
+
+    source: str = option(
+        "shapes",
+        "'shapes' (drawn scenes), a folder in COCO's or Pascal VOC's form, or data that "
+        "TensorFlow Datasets has prepared: tfds:coco/2017, tfds:voc/2007, tfds:voc/2012",
+        name="data",
+        metavar="DATA",
+    )
+    format: str = option("auto", "of a folder", choices=("auto", "coco", "voc"))
+    corners: str = option(
+        "auto",
+        "what corners in VOC's form are: a box's outermost pixels, counted from 1, as in VOC's own "
+        "files, or its edges, as most tools write; by default the marks of these in the files "
+        "tell, and the summary of the data says which",
+        choices=("auto", "pixels", "edges"),
+    )
+    train_split: str | None = option(
+        None,
+        "what to learn from (default: train, or trainval); of shapes, also a number of scenes",
+    )
+    val_split: str | None = option(
+        None,
+        "what to measure on (default: val, or test); of shapes, also a number (held out)",
+    )
+    skip_bad: bool = option(False, "drop and count bad boxes, files")
+    drop_empty: bool = option(False, "learn from no image without a box, as the reference does")
+    cache: str | None = option(
+        None,
+        "keep decoded, resized images to learn from here, 3 bytes a pixel; later epochs and runs "
+        "read them instead of the files; several runs may share the folder",
+        metavar="FOLDER",
+    )
+    voc: bool = option(False, "also Pascal VOC's AP; data in its form have it anyway")
+    proposals_file: str | None = option(
+        None, f"proposals for the images, {PROPOSALS}", metavar="FILE"
+    )
+    val_proposals_file: str | None = option(
+        None, f"those for the images to measure on, {PROPOSALS}", metavar="FILE"
+    )
+    flip: float = option(0.5, "probability; default: 0.5", metavar="N", group="schedule")
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig(Checked):
+    """Which detector a run trains, and what it starts from.
+
+    Example:
+
+    >>> from libra_keras.runs import ModelConfig
+    >>> ModelConfig("libra_faster_rcnn_resnet50", freeze=("backbone",)).init is None
+    True
+    """
+
+    name: str | None = option(
+        None,
+        "one of libra-keras models; default: libra_faster_rcnn_small",
+        name="model",
+        metavar="NAME",
+    )
+    init: str | None = option(
+        None,
+        "start from this detector instead: a run folder, a converted folder or a .keras file; what "
+        "counts classes starts anew if they are other ones",
+        metavar="RUN",
+    )
+    backbone_weights: str | None = option(
+        None,
+        "weights of keras.applications' ResNet, or a backbone that libra-keras convert has "
+        "written; default: none | imagenet",
+        metavar="PATH|imagenet|none",
+    )
+    backbone_style: str | None = option(
+        None,
+        "where a block has its stride; default: caffe with weights, pytorch without",
+        choices=("pytorch", "caffe"),
+    )
+    train_affine: bool | None = option(
+        None, "train the scales and offsets of batch normalisation (default: yes)"
+    )
+    frozen_stages: int | None = option(
+        None,
+        "-1 none, 0 the stem, N also N stages; default: 1 with weights, -1 without",
+        metavar="N",
+    )
+    sampling_ratio: int | None = option(
+        None,
+        "RoIAlign's samples per bin and axis; 0: one a cell, as mmdetection; for rcnn models of "
+        "the resnet family; default: 2",
+        metavar="N",
+    )
+    short_side: int | None = option(None, "default: {}", metavar="PIXELS")
+    long_side: int | None = option(None, "default: {}", metavar="PIXELS")
+    precision: str | None = option(
+        None,
+        "what layers compute with; weights, boxes, the attention's softmax and losses are float32 "
+        "always. For GPUs and TPUs: CPUs gain little or nothing with mixed_bfloat16, and lose much "
+        "with mixed_float16. Default: float32, or that of --init",
+        choices=POLICIES,
+    )
+    positives: str | None = option(
+        None,
+        "how the second stage draws its positives: at random, or evenly over the objects",
+        choices=("random", "balanced"),
+        group="parts",
+    )
+    negatives: str | None = option(
+        None,
+        "how it draws its negatives: at random, or evenly over bins of IoU, as mmdetection, the "
+        "code of the paper, or its text does",
+        choices=("random", "mmdet", "paper_code", "paper_text"),
+        group="parts",
+    )
+    bins: int | None = option(
+        None, "bins of IoU; default: 3", metavar="K", group="parts", name="negative_bins"
+    )
+    upper: str | float | None = option(
+        None,
+        "where the last bin ends: all, negatives (the largest IoU of these), or a number",
+        metavar="IOU",
+        parse=text_or_number,
+        group="parts",
+        name="negative_upper",
+    )
+    rpn_limit: float | None = option(
+        None,
+        "most negatives a positive that the first stage draws; 0: no limit",
+        metavar="N",
+        group="parts",
+    )
+    neck: str | None = option(
+        None,
+        "feature pyramid, path aggregation, or these with a balanced pyramid behind",
+        choices=("fpn", "bfp", "pafpn", "balanced_pafpn"),
+        group="parts",
+    )
+    refiner: str | None = option(
+        None,
+        "what the balanced pyramid does to the average of its levels; default: embedded_gaussian",
+        choices=("none", "conv", "gaussian", "embedded_gaussian"),
+        group="parts",
+    )
+    box_loss: str | None = option(
+        None,
+        "of the stage that has the last word",
+        choices=("l1", "smooth_l1", "balanced_l1"),
+        group="parts",
+    )
+    box_alpha: float | None = option(
+        None, "of balanced_l1; default: 0.5", metavar="N", group="parts"
+    )
+    box_gamma: float | None = option(
+        None, "of balanced_l1; default: 1.5", metavar="N", group="parts"
+    )
+    box_beta: float | None = option(
+        None,
+        "error from which smooth_l1 and balanced_l1 are linear; default: 1",
+        metavar="N",
+        group="parts",
+    )
+    box_loss_weight: float | None = option(
+        None, "what that loss is multiplied by; default: 1", metavar="N", group="parts"
+    )
+    max_detections: int | None = option(
+        None,
+        "most detections of an image; above 100 AP is also measured with all of them, as AP@N; "
+        "default: the detector's",
+        metavar="N",
+    )
+    freeze: tuple[str, ...] = option(
+        (),
+        "parts that do not learn, with commas: backbone, neck, and the heads, which are called rpn "
+        "and box_head, or head",
+        metavar="PARTS",
+        parse=names,
+        group="fine-tuning",
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class ScheduleConfig(Checked):
+    """How many updates a run makes, how large they are, and when it is measured.
+
+    Example:
+
+    >>> from libra_keras.runs import ScheduleConfig
+    >>> ScheduleConfig(batch=16, epochs=12).steps is None
+    True
+    """
+
+    schedule: str | None = option(
+        None,
+        "12 epochs with drops after 8 and 11, or twice that; instead of --epochs and --drops",
+        choices=tuple(SCHEDULES),
+    )
+    batch: int | None = option(None, "images of a step, over all devices; default: {}", metavar="N")
+    epochs: int | None = option(None, "default: {}", metavar="N")
+    learning_rate: float | None = option(
+        None,
+        "for the default batch; scaled in proportion to another number of images an update; "
+        "default: {}",
+        metavar="N",
+    )
+    warmup_steps: int | None = option(None, "default: {}", metavar="N")
+    warmup_factor: float | None = option(None, "default: {}", metavar="N")
+    drops: str | None = option(
+        None,
+        "divide the rate by 10 after these fractions of the run, or 'none'; default: {}",
+        metavar="N",
+    )
+    eval_every: int = option(1, "epochs; 0 evaluates at the end only; default: 1", metavar="N")
+    steps: int | None = option(None, "at most so many steps per epoch", metavar="N")
+    accumulate: int = option(
+        1,
+        "steps to an update, which takes the mean of their losses; each loss is divided by the "
+        "boxes sampled in its own step, as that of one large batch is not. Rate, warm-up and drops "
+        "go by updates; steps at the end that fill none are lost. Default 1",
+        metavar="K",
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig(Checked):
+    """What turns gradients into updates.
+
+    Example:
+
+    >>> from libra_keras.runs import OptimizerConfig
+    >>> OptimizerConfig("adamw", weight_decay=0.05).momentum
+    0.9
+    """
+
+    name: str | None = option(None, "default: {}", name="optimizer", choices=("sgd", "adamw"))
+    momentum: float = option(0.9, "of SGD, or the first beta of AdamW; default: 0.9", metavar="N")
+    weight_decay: float | None = option(None, "default: {}", metavar="N")
+    clip_norm: float | None = option(
+        None, "of the whole gradient, 0 does not clip; default: {}", metavar="N"
+    )
+    ema: float = option(
+        0.0,
+        "average the weights over updates, such as 0.999; the averages are measured and saved. "
+        "Default 0: do not",
+        metavar="MOMENTUM",
+    )
+    average_last: float = option(
+        0.0,
+        "average the weights evenly over this last share of the updates, such as 0.25, instead of "
+        "--ema; measured and saved as those are. Default 0: do not",
+        metavar="SHARE",
+    )
+    backbone_rate: float | None = option(
+        None,
+        "of the learning rate, for the backbone, such as 0.1; default: 1",
+        metavar="FACTOR",
+        group="fine-tuning",
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class DeviceConfig(Checked):
+    """What a run computes on.
+
+    Example:
+
+    >>> from libra_keras.runs import DeviceConfig
+    >>> DeviceConfig("all").cluster
+    False
+    """
+
+    count: int | str | None = option(
+        None,
+        "train on so many GPUs of this machine, or where there is none on logical CPUs, which "
+        "share every batch; the result is that of one. TensorFlow and JAX. Default: 1",
+        name="devices",
+        metavar="N|all",
+        parse=number_or_all,
+    )
+    cluster: bool = option(
+        False,
+        "train on all machines that the environment variable TF_CONFIG names; give the same "
+        "command on each. The first one measures and writes. TensorFlow",
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig(Checked):
+    """Where a run is written, how it is saved, and what it draws at random.
+
+    Example:
+
+    >>> from libra_keras.runs import RunConfig
+    >>> RunConfig("runs/mine", seed=3).save_every
+    500
+    """
+
+    folder: str | None = option(
+        None, "default: runs/<model>-<data>-<number>", name="to", metavar="FOLDER"
+    )
+    overwrite: bool = option(
+        False,
+        "replace a run in --to; one that this very command began, and that was interrupted, goes "
+        "on",
+    )
+    seed: int = option(0, "of everything; default 0", metavar="N", group="schedule")
+    save_every: int = option(
+        500,
+        "steps after which the run is saved, to go on if it is killed; 0 saves when epochs end; "
+        "default 500",
+        metavar="N",
+        group="interruptions",
+    )
+    deterministic: bool = option(
+        False,
+        "the same command gives the same weights bit for bit; may be slower",
+        group="interruptions",
+    )
