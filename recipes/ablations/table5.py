@@ -1,6 +1,6 @@
 """Table 5 of the paper: what balances the levels of the pyramid.
 
-    python recipes/ablations/table5.py --data shapes --seeds 5 --budget 90m
+python recipes/ablations/table5.py --data shapes --seeds 5 --budget 90m
 """
 
 import sys

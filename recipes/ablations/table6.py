@@ -1,6 +1,6 @@
 """Table 6 of the paper: box losses and their weights.
 
-    python recipes/ablations/table6.py --data shapes --seeds 5 --budget 90m
+python recipes/ablations/table6.py --data shapes --seeds 5 --budget 90m
 """
 
 import sys

@@ -146,7 +146,8 @@ def _difference(own, other, metric):
     if found is None:
         return ""
     if found["t"] is None:
-        return f"{found['mean']:+.2f} ({found['seeds']} seeds: no interval)"
+        number = {1: "one seed", 2: "two seeds"}[found["seeds"]]
+        return f"{found['mean']:+.2f} ({number}: no interval)"
     intervals = [found["t"], found["bootstrap"]]
     texts = [f"{low:+.2f} … {high:+.2f}" for low, high in filter(None, intervals)]
     none = any(low <= 0 <= high for low, high in filter(None, intervals))

@@ -158,8 +158,7 @@ def _with_proposals(trial):
     if trial.proposals is None:
         return parts
     return [
-        data.with_proposals(part, path)
-        for part, path in zip(parts, trial.proposals, strict=True)
+        data.with_proposals(part, path) for part, path in zip(parts, trial.proposals, strict=True)
     ]
 
 
@@ -171,9 +170,7 @@ def _measured(trial, run):
     for weights in (*(f"kept-{share:g}" for share in KEPT_AT), "last"):
         run.model.load_weights(run.folder / f"{weights}.weights.h5")
         found.append(_measure(run.model, test, counts))
-    metrics = {
-        name: float(np.mean([each[name] for each, _ in found])) for name in found[0][0]
-    }
+    metrics = {name: float(np.mean([each[name] for each, _ in found])) for name in found[0][0]}
     resampled = {
         name: np.mean([own[name] for _, own in found], axis=0).round(5).tolist()
         for name in found[0][1]
