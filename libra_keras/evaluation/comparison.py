@@ -48,11 +48,12 @@ class Comparison(COCOeval):
         return overlaps
 
 
-def matched(data, rows, category_ids, max_detections=(1, 10, 100), by_class=True):
+def matched(data, rows, category_ids, max_detections=(1, 10, 100), by_class=True, by_size=True):
     """Returns pycocotools' `COCOeval` of detections that are matched, and not yet counted.
 
     Args:
         data, rows, category_ids, max_detections, by_class: as of `compare`.
+        by_size: bool, whether small, medium and large objects are matched by themselves, too.
     """
     with contextlib.redirect_stdout(io.StringIO()):
         truth = _index(data.annotations, _truth_rows(data.annotations["annotations"]))
@@ -60,6 +61,8 @@ def matched(data, rows, category_ids, max_detections=(1, 10, 100), by_class=True
         run.params.catIds = category_ids
         run.params.maxDets = list(max_detections)
         run.params.useCats = int(by_class)
+        if not by_size:
+            run.params.areaRng = run.params.areaRng[:1]
         run.evaluate()
     return run
 

@@ -21,7 +21,7 @@ def resampled_images(number: int, resamples: int = RESAMPLES) -> NDArray:
 def resampled_ap(data: DetectionData, detections: list[dict], counts: NDArray) -> NDArray:
     """AP, AP50 and AP75 with images as often as `counts` `(R, images)` says: `(R, 3)`."""
     rows = detections_to_coco(detections, data.category_ids)
-    comparison = matched(data, rows, list(data.category_ids))
+    comparison = matched(data, rows, list(data.category_ids), by_size=False)
     classes = _by_class(comparison, comparison.params.maxDets[-1])
     values = np.array([[_average_precision(each, own) for each in classes] for own in counts])
     ap = np.nanmean(values, axis=1)  # (R, T): over classes
@@ -34,7 +34,7 @@ def resampled_recall(
     """AR at each number of proposals, `(R, len(most))`, with images as often as in `counts`."""
     one_class = [{**image, "labels": np.zeros(len(image["scores"]), int)} for image in proposals]
     rows = detections_to_coco(one_class, data.category_ids[:1])
-    comparison = matched(data, rows, list(data.category_ids), most, by_class=False)
+    comparison = matched(data, rows, list(data.category_ids), most, False, by_size=False)
     recalls = []
     for number in most:
         (own,) = _by_class(comparison, number)
@@ -48,10 +48,9 @@ def resampled_recall(
 def _by_class(comparison, most):
     """Of each class: its detections by score, their images, and which thresholds they pass."""
     images = {image: i for i, image in enumerate(comparison.params.imgIds)}
-    of_all_sizes = comparison.params.areaRng[0]
     classes = {}
     for found in comparison.evalImgs:
-        if found is not None and found["aRng"] == of_all_sizes:
+        if found is not None:
             classes.setdefault(found["category_id"], []).append(found)
     return [_joined(found, images, most) for found in classes.values()]
 
