@@ -2,8 +2,7 @@
 
 import dataclasses
 
-from libra_keras.models.dtype_policies import config_with_policy
-from libra_keras.models.reheading import rebuilt
+from libra_keras.models.rebuilding import config_with_policy, rebuilt
 
 PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 MAX_PIXELS = 89_478_485  # from which on Pillow warns of decompression bombs

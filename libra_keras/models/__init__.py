@@ -7,8 +7,8 @@ from libra_keras.models.constructors import *
 from libra_keras.models.fast_rcnn import FastRCNN
 from libra_keras.models.faster_rcnn import FasterRCNN
 from libra_keras.models.ground_truth import GroundTruth
+from libra_keras.models.rebuilding import with_classes
 from libra_keras.models.region_proposal_network import RegionProposalNetwork
-from libra_keras.models.reheading import with_classes
 from libra_keras.models.retina_head import RetinaHead
 from libra_keras.models.retinanet import RetinaNet
 from libra_keras.models.rpn_head import RPNHead

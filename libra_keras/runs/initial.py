@@ -68,13 +68,18 @@ def build_initial(
     Raises:
         ValueError: if there is no detector, or it has not what an option is about.
     """
-    from libra_keras.models.reheading import config_with_classes, rebuilt, reheaded_layers
+    from libra_keras.models.rebuilding import (
+        config_with_batch_norm,
+        config_with_classes,
+        rebuilt,
+        reheaded_layers,
+    )
     from libra_keras.runs.run import load_detector
 
     init = config.model.init
     found = load_detector(init)
     saved = config_with_classes(found, data.class_names)
-    saved = _with_options(found, _with_batch_norm(saved, batch_norm), config)
+    saved = _with_options(found, config_with_batch_norm(saved, batch_norm), config)
     fresh = reheaded_layers(found, data.class_names)
     model = rebuilt(found, saved, fresh)
     model.trained_steps.assign(0)  # of this training, which decide what is sampled
@@ -84,7 +89,7 @@ def build_initial(
 
 def _with_options(detector, saved, config):
     """The saved config of a detector with the options that may change it."""
-    from libra_keras.models.dtype_policies import config_with_policy
+    from libra_keras.models.rebuilding import changed, config_with_policy
 
     own = config.model
     changes = {
@@ -102,30 +107,18 @@ def _with_options(detector, saved, config):
                 f"{flag(unknown[0])} needs a ResNet; the backbone of {own.init} "
                 f"is a {type(detector.backbone).__name__}"
             )
-        saved[part] = _changed(saved[part], given)
+        saved[part] = changed(saved[part], **given)
     return saved if own.sampling_ratio is None else _with_ratio(detector, saved, own.sampling_ratio)
 
 
 def _with_ratio(detector, saved, ratio):
+    from libra_keras.models.rebuilding import config_with_sampling_ratio
+
     if "box_head" not in saved:
         raise ValueError(
             f"--sampling-ratio is of the second stage, which a {type(detector).__name__} has not"
         )
-    head = saved["box_head"]
-    align = _changed(head["config"]["roi_align"], {"sampling_ratio": ratio})
-    return {**saved, "box_head": _changed(head, {"roi_align": align})}
-
-
-def _with_batch_norm(saved, batch_norm):
-    backbone = saved["backbone"]
-    if backbone["config"].get("batch_norm") not in ("trainable", "synchronized"):
-        return saved
-    return {**saved, "backbone": _changed(backbone, {"batch_norm": batch_norm})}
-
-
-def _changed(part, values):
-    """A saved object with other arguments."""
-    return {**part, "config": {**part["config"], **values}}
+    return config_with_sampling_ratio(saved, ratio)
 
 
 def _line(path, found, data, fresh):

@@ -8,6 +8,7 @@ from libra_keras.layers import (
     PathAggregationPyramid,
 )
 from libra_keras.losses import BalancedL1Loss, SmoothL1Loss
+from libra_keras.models.rebuilding import with_neck
 from libra_keras.models.settings import checked_weight
 from libra_keras.runs.config import ModelConfig
 from libra_keras.samplers import (
@@ -123,17 +124,15 @@ def _replace_box_loss(head, own):
 
 
 def _with_neck(model, own):
-    """The detector with another neck: its other layers are used, not copied."""
     if own.neck is None:
         return model
-    live = {name: getattr(model, name) for name in ("backbone", "normalization", *model.PARTS)}
     pyramid = model.neck[0].get_config()
     pyramid.pop("name", None)
     kind = PathAggregationPyramid if "pafpn" in own.neck else type(model.neck[0])
     neck = [kind.from_config(pyramid)]
     if own.neck in ("bfp", "balanced_pafpn"):
         neck.append(BalancedFeaturePyramid(_p4(pyramid), refiner=_refiner(own.refiner)))
-    return type(model).from_config({**model.get_config(), **live, "neck": neck})
+    return with_neck(model, neck)
 
 
 def _p4(pyramid):

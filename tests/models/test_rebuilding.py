@@ -1,4 +1,4 @@
-"""A trained detector for other classes: what is kept, what starts anew, and what is refused."""
+"""A detector rebuilt, mostly for other classes: what is kept, what starts anew, what is refused."""
 
 import numpy as np
 import pytest
@@ -7,9 +7,16 @@ from keras import ops
 from libra_keras import models
 from libra_keras.backbones import ResNet
 from libra_keras.data import InputPolicy
-from libra_keras.layers import ImageNormalization
+from libra_keras.layers import FeaturePyramid, ImageNormalization
 from libra_keras.models import with_classes
-from libra_keras.models.reheading import config_with_classes, rebuilt, reheaded_layers
+from libra_keras.models.rebuilding import (
+    config_with_batch_norm,
+    config_with_classes,
+    config_with_policy,
+    rebuilt,
+    reheaded_layers,
+    with_neck,
+)
 
 NAMES = ["cat", "dog", "cow"]
 KINDS = {
@@ -124,3 +131,26 @@ def test_a_change_of_shapes_is_refused(dense):
 def test_wrong_names_are_refused(dense, names, error, message):
     with pytest.raises(error, match=message):
         config_with_classes(dense, names)
+
+
+def test_another_policy_takes_the_place_of_one_or_of_all(dense):
+    config = dense.get_config()
+    assert config_with_policy(config, "mixed_bfloat16", old="float64") == config
+    found = config_with_policy(config, "mixed_bfloat16", old="float32")
+    assert found == config_with_policy(config, "mixed_bfloat16") != config
+    assert rebuilt(dense, found).head.compute_dtype == "bfloat16"
+
+
+def test_frozen_batch_normalisation_stays_frozen(dense):
+    config = dense.get_config()
+    assert config_with_batch_norm(config, "synchronized") == config
+    config["backbone"]["config"]["batch_norm"] = "trainable"
+    found = config_with_batch_norm(config, "synchronized")
+    assert found["backbone"]["config"]["batch_norm"] == "synchronized"
+
+
+def test_another_neck_is_built_around_the_same_layers(dense):
+    neck = [FeaturePyramid(48, extra_levels="on_input")]
+    found = with_neck(dense, neck)
+    assert found.neck == neck and found.class_names == NAMES
+    assert (found.backbone, found.head) == (dense.backbone, dense.head)

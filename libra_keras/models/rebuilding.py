@@ -1,0 +1,146 @@
+"""A detector rebuilt with other arguments: what its config becomes, and which values it keeps."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
+
+import keras
+
+from libra_keras.models.box_head import BoxHead
+from libra_keras.models.detector import Detector
+from libra_keras.models.retina_head import RetinaHead
+
+AnyDetector = TypeVar("AnyDetector", bound=Detector)
+Config = dict[str, Any]
+
+# The last layers of each kind of head whose outputs count classes. The deltas of a `RetinaHead`
+# are one box an anchor, whatever is in it.
+CLASS_LAYERS = ((BoxHead, ("class_logits", "box_deltas")), (RetinaHead, ("class_logits",)))
+
+
+def with_classes(detector: AnyDetector, class_names: Sequence[str]) -> AnyDetector:
+    """Returns a copy of a detector that finds other classes; the given one stays as it is.
+
+    All values are copied but those of the last layers whose outputs belong to classes: they start
+    anew, also for names that both have, as in mmdetection. If the names are the detector's own in
+    their order, nothing starts anew. A `RegionProposalNetwork` knows no classes: its copy is
+    whole. `models.rebuilding.reheaded_layers` names the layers that start anew.
+
+    Args:
+        detector: `FasterRCNN`, `FastRCNN`, `RetinaNet` or `RegionProposalNetwork`.
+        class_names: list of K strings.
+
+    Returns:
+        A detector of the same kind, architecture and settings; it is not compiled.
+
+    Raises:
+        TypeError: if `class_names` is a string.
+        ValueError: if `class_names` is empty, or holds a name twice.
+
+    Example:
+
+    >>> from libra_keras.models import retinanet_small, with_classes
+    >>> shapes = retinanet_small(num_classes=6)
+    >>> pets = with_classes(shapes, ["cat", "dog"])
+    >>> pets.num_classes, pets.class_names, shapes.num_classes
+    (2, ['cat', 'dog'], 6)
+    """
+    config = config_with_classes(detector, class_names)
+    return rebuilt(detector, config, fresh=reheaded_layers(detector, class_names))
+
+
+def reheaded_layers(detector: Detector, class_names: Sequence[str]) -> list[str]:
+    """Returns the attributes of the heads that `with_classes` lets start anew.
+
+    A detector without names cannot be known to find these classes, even if it finds as many.
+    """
+    if detector.class_names is not None and detector.class_names == list(class_names):
+        return []
+    return [
+        name
+        for head in detector.heads()
+        for kind, names in CLASS_LAYERS
+        if isinstance(head, kind)
+        for name in names
+    ]
+
+
+def config_with_classes(detector: Detector, class_names: Sequence[str]) -> Config:
+    """Returns the config of a detector, changed to these classes."""
+    names = _checked(class_names)
+    config = detector.get_config()
+    if "class_names" not in config:  # of a region proposal network
+        return config
+    config["class_names"] = names
+    for part in detector.PARTS:
+        if "num_classes" in config[part]["config"]:
+            config[part] = changed(config[part], num_classes=len(names))
+    return config
+
+
+def config_with_policy(config: Any, new: str, old: str | None = None) -> Any:
+    """Returns a config with the dtype policy `new`, in place of `old` alone or of any."""
+    if isinstance(config, (list, tuple)):
+        return type(config)(config_with_policy(item, new, old) for item in config)
+    if not isinstance(config, dict):
+        return config
+    if config.get("class_name") == "DTypePolicy" and old in (None, config["config"].get("name")):
+        return changed(config, name=new)
+    return {key: config_with_policy(value, new, old) for key, value in config.items()}
+
+
+def config_with_batch_norm(config: Config, batch_norm: str) -> Config:
+    """Returns a detector's config whose backbone normalises so, if it trains its normalisation."""
+    backbone = config["backbone"]
+    if backbone["config"].get("batch_norm") not in ("trainable", "synchronized"):
+        return config
+    return {**config, "backbone": changed(backbone, batch_norm=batch_norm)}
+
+
+def config_with_sampling_ratio(config: Config, ratio: int) -> Config:
+    """Returns the config of a detector with a second stage with that ratio of its RoIAlign."""
+    head = config["box_head"]
+    align = changed(head["config"]["roi_align"], sampling_ratio=ratio)
+    return {**config, "box_head": changed(head, roi_align=align)}
+
+
+def changed(saved: Config, **values: Any) -> Config:
+    """Returns a serialised object with other arguments."""
+    return {**saved, "config": {**saved["config"], **values}}
+
+
+def rebuilt(detector: AnyDetector, config: Config, fresh: Iterable[str] = ()) -> AnyDetector:
+    """Returns a detector of a changed config with the values of another one, variable by variable.
+
+    The layers of heads that `fresh` names keep the values that they are initialised with.
+    """
+    made = type(detector).from_config(config)
+    layers = [getattr(head, name) for head in made.heads() for name in fresh if hasattr(head, name)]
+    kept = {id(variable) for layer in layers for variable in layer.weights}
+    for old, new in zip(detector.weights, made.weights, strict=True):
+        if id(new) in kept:
+            continue
+        if tuple(old.shape) != tuple(new.shape):
+            raise ValueError(
+                f"The values of {old.path} have the shape {tuple(old.shape)}; those of the new "
+                f"detector must have {tuple(new.shape)}"
+            )
+        new.assign(old.value)
+    return made
+
+
+def with_neck(detector: AnyDetector, neck: list[keras.layers.Layer]) -> AnyDetector:
+    """Returns a detector with another neck; its other layers are used, not copied."""
+    own = ("backbone", "normalization", *detector.PARTS)
+    live = {name: getattr(detector, name) for name in own}
+    return type(detector).from_config({**detector.get_config(), **live, "neck": neck})
+
+
+def _checked(class_names):
+    if isinstance(class_names, str):
+        raise TypeError(f"`class_names` must be a list of strings. Received: {class_names!r}")
+    names = list(class_names)
+    if not names or len(set(names)) < len(names):
+        raise ValueError(
+            f"`class_names` must hold at least one name, and each once. Received: {names}"
+        )
+    return names
