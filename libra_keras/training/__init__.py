@@ -1,11 +1,10 @@
-"""Schedules, the optimizer and callbacks for training."""
+"""Schedules, optimizers and callbacks for training."""
 
 from libra_keras.registration import register_classes
-from libra_keras.training.adamw import AdamW
 from libra_keras.training.callbacks import LearningRateLogger, StepLogger, learning_rate_at
-from libra_keras.training.optimizer import SGD
+from libra_keras.training.optimizers import SGD, AdamW
 from libra_keras.training.schedules import WarmupMultiStep
-from libra_keras.training.stop_non_finite import StopOnNonFinite
+from libra_keras.training.stop_nonfinite import StopOnNonFinite
 
 __all__ = [
     "SGD",

@@ -1,56 +1,24 @@
 """Weights averaged over the updates of a training, in the place of the last ones."""
 
 import contextlib
+from collections.abc import Iterator
 
+import keras
 from keras import ops
 
 
-def has_averages(model):
-    """Whether the optimizer of a model averages its weights (`use_ema`, or `average_from`).
-
-    Args:
-        model: `keras.Model`.
-
-    Example:
-
-    >>> import keras
-    >>> from libra_keras.training.averages import has_averages
-    >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-    >>> model.compile(keras.optimizers.SGD(0.1, use_ema=True))
-    >>> has_averages(model)
-    True
-    """
+def has_averages(model: keras.Model) -> bool:
+    """Whether the optimizer of a model averages its weights (`use_ema`, or `average_from`)."""
     return bool(getattr(_optimizer(model), "use_ema", False))
 
 
 @contextlib.contextmanager
-def averaged_weights(model):
-    """Within this context the model has the moving averages that its optimizer keeps.
-
-    Afterwards it has its own weights again, bit for bit. Nothing happens where there are no
-    averages: without `use_ema`, or before the first update. Weights that do not train, among them
-    the statistics of batch normalisation, are the same in both. (Keras' own callback
-    `SwapEMAWeights` works with `evaluate` alone, which detectors are not measured by.)
-
-    Args:
-        model: `keras.Model`.
-
-    Example:
-
-    >>> import keras
-    >>> from libra_keras.training.averages import averaged_weights
-    >>> from libra_keras.training import SGD
-    >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
-    >>> _ = model.layers[0].kernel.assign([[3.0]])
-    >>> model.compile(SGD(1.0, 0.0, weight_decay=0.0, use_ema=True, ema_momentum=0.5))
-    >>> for _ in range(2):  # 3 - 1 = 2, and then 1; their average is 1.5
-    ...     model.optimizer.apply([keras.ops.ones((1, 1))], model.trainable_variables)
-    >>> with averaged_weights(model):
-    ...     float(model.get_weights()[0][0, 0])
-    1.5
-    >>> float(model.get_weights()[0][0, 0])
-    1.0
+def averaged_weights(model: keras.Model) -> Iterator[None]:
+    """Within this context the model has its optimizer's moving averages, if there are any; then its
+    own weights again, bit for bit.
     """
+    # Keras' own callback `SwapEMAWeights` works with `evaluate` alone, which detectors are not
+    # measured by.
     optimizer = _optimizer(model)
     # The variable is that of batches; under a strategy, `int` would not take it as it is.
     if not (

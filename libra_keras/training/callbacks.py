@@ -1,5 +1,6 @@
 """Callbacks that record a training run."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -8,7 +9,7 @@ from keras import ops
 from libra_keras.training.skip_nonfinite import SkipNonFinite
 
 
-def learning_rate_at(optimizer, step):
+def learning_rate_at(optimizer: keras.optimizers.Optimizer, step: int) -> float:
     """The learning rate of the update that batch `step` (counted from 0) is part of.
 
     Args:
@@ -37,8 +38,8 @@ def learning_rate_at(optimizer, step):
     return float(ops.convert_to_numpy(optimizer.learning_rate))
 
 
-def batches_done(optimizer):
-    """How many training batches `optimizer` has seen and not skipped, as an int."""
+def batches_done(optimizer: keras.optimizers.Optimizer) -> int:
+    """How many training batches an optimizer has seen and not skipped."""
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     # `iterations` would count whole updates where gradients are accumulated.
     return int(ops.convert_to_numpy(optimizer._iterations))
@@ -63,7 +64,7 @@ class LearningRateLogger(keras.callbacks.Callback):
     [0.5]
     """
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         optimizer = self.model.optimizer
         if logs is not None:
             last = max(batches_done(optimizer) - 1, 0)
@@ -115,7 +116,13 @@ class StepLogger(keras.callbacks.Callback):
 
     _STATE = ("_names", "_row_start", "_steps", "_sums", "_epoch", "_epoch_steps", "_epoch_sums")
 
-    def __init__(self, path, every=20, append=False, on_row=None):
+    def __init__(
+        self,
+        path: str | Path,
+        every: int = 20,
+        append: bool = False,
+        on_row: Callable[[int, dict[str, float]], None] | None = None,
+    ):
         super().__init__()
         if int(every) != every or every < 1:
             raise ValueError(f"`every` must be a positive integer. Received: every={every}")
@@ -124,7 +131,7 @@ class StepLogger(keras.callbacks.Callback):
         self.append = append
         self.on_row = on_row
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict | None = None) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if not self.append:
             self.path.unlink(missing_ok=True)
@@ -132,27 +139,27 @@ class StepLogger(keras.callbacks.Callback):
         self._row_start = None
         self._clear()
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         if self._row_start is None:  # only now have callbacks that restore a run done so
             self._row_start = batches_done(self.model.optimizer)
         self._epoch = epoch
         self._epoch_steps = 0
         self._epoch_sums = {}
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         self._add(batch + 1, logs or {})
         if self._steps >= self.every:
             self._write()
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict | None = None) -> None:
         if self._steps:
             self._write()
 
-    def get_state(self):
+    def get_state(self) -> dict:
         """Returns what `set_state` needs to go on in the middle of a row: a dict for JSON."""
         return {name: getattr(self, name) for name in self._STATE}
 
-    def set_state(self, state):
+    def set_state(self, state: dict) -> None:
         """Goes on where `get_state` was called; in an epoch, belongs behind `on_epoch_begin`."""
         for name in self._STATE:
             setattr(self, name, state[name])

@@ -1,7 +1,11 @@
 """The learning-rate schedule of the R-CNN recipes: a linear warm-up, then drops."""
 
+from collections.abc import Iterable
+
 import keras
 from keras import ops
+
+from libra_keras.typing import Tensor
 
 
 @keras.saving.register_keras_serializable(package="libra_keras")
@@ -50,12 +54,12 @@ class WarmupMultiStep(keras.optimizers.schedules.LearningRateSchedule):
 
     def __init__(
         self,
-        learning_rate,
-        warmup_steps=500,
-        warmup_factor=0.001,
-        drops=(),
-        drop_factor=0.1,
-        name=None,
+        learning_rate: float,
+        warmup_steps: int = 500,
+        warmup_factor: float = 0.001,
+        drops: Iterable[int] = (),
+        drop_factor: float = 0.1,
+        name: str | None = None,
     ):
         super().__init__()
         if not learning_rate > 0:
@@ -75,7 +79,7 @@ class WarmupMultiStep(keras.optimizers.schedules.LearningRateSchedule):
         self.drop_factor = float(drop_factor)
         self.name = name
 
-    def __call__(self, step):
+    def __call__(self, step: Tensor) -> Tensor:
         step = ops.cast(step, keras.config.floatx())
         rate = self.learning_rate * self._warm(step)
         for drop in self.drops:
@@ -88,7 +92,7 @@ class WarmupMultiStep(keras.optimizers.schedules.LearningRateSchedule):
             return ops.ones_like(step)
         return self.warmup_factor + (1 - self.warmup_factor) * ops.minimum(step / intervals, 1.0)
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return {
             "learning_rate": self.learning_rate,
             "warmup_steps": self.warmup_steps,

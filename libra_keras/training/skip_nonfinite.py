@@ -1,37 +1,29 @@
 """What our optimizers do with gradients before and after the arithmetic of an update."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 
+# In the order of events, the same on one device and on the replicas of a TensorFlow strategy:
+# gradients are added up over the replicas, averaged with those of the micro-batches before
+# (`gradient_accumulation_steps`), clipped, and looked at. A batch that makes them infinite or NaN
+# is left out as if it had never been: parameters, slots, sums and `iterations` stay, and
+# `nonfinite_updates` counts one more.
+#
+# `update_step` gets either gradients without any NaN, or gradients that are NaN in every element:
+# then it must keep what it has. The verdict travels inside the gradients, since a conditional
+# around the update would forbid the merge of replicas that happens in it. Keras' own accumulation,
+# which has such a conditional, fails under a strategy.
+#
+# Moving averages (`use_ema`) and schedules of the learning rate follow updates, not micro-batches.
+# With `average_from` the averages are the mean of the weights after all updates but the first
+# `average_from`, in the place of `ema_momentum`; until then they are the weights.
 class SkipNonFinite:
-    """Mixin, before a Keras optimizer, that never applies a gradient that is not finite.
+    """Mixin, before a Keras optimizer, that never applies a gradient that is not finite."""
 
-    In the order of events, the same on one device and on the replicas of a TensorFlow strategy:
-    gradients are added up over the replicas, averaged with those of the micro-batches before
-    (`gradient_accumulation_steps`), clipped, and looked at. A batch that makes them infinite or
-    NaN is left out as if it had never been: parameters, slots, sums and `iterations` stay, and
-    `nonfinite_updates` counts one more.
-
-    `update_step` gets either gradients without any NaN, or gradients that are NaN in every
-    element: then it must keep what it has. The verdict travels inside the gradients, since a
-    conditional around the update would forbid the merge of replicas that happens in it. Keras' own
-    accumulation, which has such a conditional, fails under a strategy.
-
-    Moving averages of the weights (`use_ema`) follow updates, not micro-batches, and so do
-    schedules of the learning rate.
-
-    Args:
-        average_from: int >= 0 or `None`. The averages are the mean of the weights after all
-            updates but the first `average_from`, in the place of `ema_momentum`; until then they
-            are the weights. It implies `use_ema`.
-        *args, **kwargs: of the optimizer.
-
-    Raises:
-        ValueError: if `average_from` is not as described.
-    """
-
-    def __init__(self, *args, average_from=None, **kwargs):
+    def __init__(self, *args: Any, average_from: int | None = None, **kwargs: Any):
         is_number = isinstance(average_from, int) and not isinstance(average_from, bool)
         if average_from is not None and not (is_number and average_from >= 0):
             raise ValueError(f"`average_from` must be an int >= 0. Received: {average_from!r}")
@@ -40,7 +32,7 @@ class SkipNonFinite:
         super().__init__(*args, **kwargs)
         self.average_from = average_from
 
-    def build(self, variables):
+    def build(self, variables: list) -> None:
         if self.built:
             return
         super().build(variables)
@@ -79,7 +71,7 @@ class SkipNonFinite:
         self.nonfinite_updates.assign_add(skipped)
         self._iterations.assign_sub(skipped)  # `apply` is about to count this batch
 
-    def finalize_variable_values(self, var_list):
+    def finalize_variable_values(self, var_list: list) -> None:
         # Before the first batch that counts, averages may still be zeros.
         if int(ops.convert_to_numpy(self._iterations)):
             super().finalize_variable_values(var_list)
@@ -132,5 +124,5 @@ class SkipNonFinite:
         # Not as above: a momentum near 1 would be rounded, and the mean would drift.
         return average + (value - average) / ops.cast(count, value.dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return {**super().get_config(), "average_from": self.average_from}

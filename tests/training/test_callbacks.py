@@ -12,7 +12,7 @@ from libra_keras.training import (
     StopOnNonFinite,
     WarmupMultiStep,
 )
-from libra_keras.training.stop_non_finite import moving_variables
+from libra_keras.training.stop_nonfinite import moving_variables
 
 
 def constant_model(optimizer=None):

@@ -2,6 +2,7 @@
 
 import math
 import sys
+from collections.abc import Callable, Iterable
 
 import keras
 from keras import ops
@@ -53,31 +54,35 @@ class StopOnNonFinite(keras.callbacks.Callback):
     Training stopped at epoch 1, step 2
     """
 
-    def __init__(self, batch_names=None, first_step=0):
+    def __init__(
+        self,
+        batch_names: Callable[[int, int], Iterable[str]] | None = None,
+        first_step: int = 0,
+    ):
         super().__init__()
         self.batch_names = batch_names
         self.first_step = first_step
-        self.failure = None
+        self.failure: str | None = None
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict | None = None) -> None:
         self.failure = None
         self._skipped_before = self._skipped()
         self._offset = self.first_step
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self._epoch = epoch
         self._moving = moving_variables(self.model)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         self._offset = 0
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
         self._first = batch + self._offset
         model = self.model  # on JAX, asking for it brings its variables up to date
         self._averages = [(v, ops.convert_to_numpy(v).copy()) for v in self._moving]
         self._done_before = batches_done(model.optimizer)
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         is_bad = self._skipped() > self._skipped_before or self._has_no_scale()
         if is_bad or not math.isfinite((logs or {}).get("loss", 0.0)):
             steps = range(self._first, batch + self._offset + 1)
@@ -115,28 +120,11 @@ class StopOnNonFinite(keras.callbacks.Callback):
         print(f"\n{self.failure}", file=sys.stderr)
 
 
-def moving_variables(model):
-    """Returns the variables that a forward pass of training may change, such as moving averages.
-
-    They are vectors and scalars: kernels that do not train never change. Nor do the statistics of
-    layers that are frozen, by `trainable` or by `batch_norm`, as in our `ResNet`.
-
-    Args:
-        model: `keras.Model`.
-
-    Example:
-
-    >>> import keras
-    >>> from libra_keras.training.stop_non_finite import moving_variables
-    >>> norm = keras.layers.BatchNormalization()
-    >>> model = keras.Sequential([keras.Input((1,)), norm])
-    >>> [variable.name for variable in moving_variables(model)]
-    ['moving_mean', 'moving_variance']
-    >>> norm.trainable = False
-    >>> moving_variables(model)
-    []
-    """
-    still = set()
+def moving_variables(model: keras.Model) -> list[keras.Variable]:
+    """Returns the variables that a forward pass of training may change, such as moving averages."""
+    # Vectors and scalars: kernels that do not train never change. Nor do the statistics of layers
+    # that are frozen, by `trainable` or by `batch_norm`, as in our `ResNet`.
+    still: set[int] = set()
     for layer in model._flatten_layers():
         if not layer.trainable or getattr(layer, "batch_norm", None) == "frozen":
             still.update(map(id, [*layer._trainable_variables, *layer._non_trainable_variables]))
