@@ -5,9 +5,8 @@ Importing this starts no backend, so that all of it can still be chosen.
 
 from libra_keras.devices.cluster import Cluster
 from libra_keras.devices.determinism import make_deterministic
-from libra_keras.devices.hardware import device_name, leave_gpus, missing_gpu_advice
+from libra_keras.devices.hardware import TooLate, device_name, leave_gpus, missing_gpu_advice
 from libra_keras.devices.peers import WorkerLost
-from libra_keras.devices.started import TooLate
 from libra_keras.devices.strategies import (
     Devices,
     Replicas,

@@ -3,13 +3,13 @@
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
+from types import SimpleNamespace
 from typing import Any, Self
 
 import keras
 import numpy as np
 
 from libra_keras.devices.peers import Peers, WorkerLost
-from libra_keras.devices.share import Share
 from libra_keras.devices.strategies import Devices
 
 Logs = dict[str, float]
@@ -23,7 +23,7 @@ class Cluster(Devices):
     done anything else, and waits until all machines have come.
 
     Args:
-        config: str, JSON as in the environment variable `TF_CONFIG`:
+        config: JSON as in the environment variable `TF_CONFIG`:
             `{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}`.
             Defaults to that variable.
 
@@ -84,7 +84,7 @@ class Cluster(Devices):
 
         Args:
             batches: what `data.training_batches` returned.
-            start_step: int, the batch of the run that it begins with.
+            start_step: the batch of the run that it begins with.
         """
         share = Share(batches.source, self._peers.index, len(self._peers.workers), self.num)
         own = self._strategy.distribute_datasets_from_function(lambda _: share.batches(start_step))
@@ -177,6 +177,34 @@ class Cluster(Devices):
             raise WorkerLost(
                 self._peers.message(lost or self._peers.named_in(str(error)))
             ) from error
+
+
+class Share:
+    """One worker's part of every batch, in parts for its devices: all workers' parts, joined in
+    their order, are the batches of one machine."""
+
+    def __init__(self, source: Any, index: int, num_workers: int, num_replicas: int):
+        batch_size = source.plan.batch_size
+        if batch_size % num_replicas or num_replicas % num_workers:
+            raise ValueError(
+                f"{num_replicas} devices of {num_workers} workers cannot share {batch_size} images"
+            )
+        self.data, self.inputs, self.max_boxes = source.data, source.inputs, source.max_boxes
+        self.parts = num_replicas // num_workers
+        self.plan = SimpleNamespace(batch_size=batch_size // num_replicas)
+        self._source = source
+        self._first = index * (batch_size // num_workers)
+
+    def sample(self, number: int) -> Any:
+        """Returns a sample by its position in this share, as `TrainingSource.sample` does."""
+        batch, place = divmod(int(number), self.parts * self.plan.batch_size)
+        return self._source.sample(batch * self._source.plan.batch_size + self._first + place)
+
+    def batches(self, start_step: int = 0) -> Any:
+        """Returns an endless `tf.data.Dataset` of the parts, one for each device in turn."""
+        from libra_keras.data import pipeline
+
+        return pipeline.training(self, start_step * self.parts, None)
 
 
 def _epoch(

@@ -4,7 +4,7 @@ import os
 
 import keras
 
-from libra_keras.devices.started import TooLate, jax_has_started
+from libra_keras.devices.hardware import TooLate, jax_has_started
 
 JAX_FLAG = "--xla_gpu_deterministic_ops=true"
 
@@ -16,9 +16,6 @@ def make_deterministic(seed: int) -> None:
     program on the same machine, with the same versions and devices, then gives the same weights;
     it may be slower. On a GPU an operation that has no such form is an error of the backend when
     it is used.
-
-    Args:
-        seed: int.
 
     Raises:
         TooLate: if JAX has started without; nothing is changed then.

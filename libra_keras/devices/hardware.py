@@ -1,11 +1,9 @@
-"""What this machine computes on."""
+"""What this machine computes on, and whether its backend still listens to settings about it."""
 
 import os
 from pathlib import Path
 
 import keras
-
-from libra_keras.devices.started import TooLate
 
 NVIDIA_GPU = Path("/dev/nvidia0")  # there, however little of CUDA is installed
 CUDA_INSTALLS = {
@@ -15,11 +13,43 @@ CUDA_INSTALLS = {
 }
 
 
-def device_name() -> str:
-    """Returns what the backend computes on unless told otherwise.
+class TooLate(RuntimeError, ValueError):
+    """Raised over a setting that a backend reads when it starts, and it has started.
 
-    Returns:
-        str, `"CPU"` or the name of a GPU.
+    It is a `RuntimeError`, as what backends raise over it, and a `ValueError`, as what is raised
+    over devices that a machine does not have: the command prints both in the same way.
+
+    Example:
+
+    >>> from libra_keras.devices import TooLate
+    >>> issubclass(TooLate, RuntimeError)
+    True
+    """
+
+
+def tensorflow_has_started() -> bool:
+    """Returns whether TensorFlow has taken its devices, and does not make it do so."""
+    import tensorflow as tf
+
+    # Nothing public tells, except that this can be changed before and not after.
+    count = tf.config.threading.get_inter_op_parallelism_threads()
+    try:
+        tf.config.threading.set_inter_op_parallelism_threads(count + 1)
+    except RuntimeError:
+        return True
+    tf.config.threading.set_inter_op_parallelism_threads(count)
+    return False
+
+
+def jax_has_started() -> bool:
+    """Returns whether JAX has taken its devices, and does not make it do so."""
+    from jax._src import xla_bridge  # whatever is public and tells would start it
+
+    return xla_bridge.backends_are_initialized()
+
+
+def device_name() -> str:
+    """Returns what the backend computes on unless told otherwise: `"CPU"` or the name of a GPU.
 
     Example:
 
@@ -56,7 +86,7 @@ def missing_gpu_advice(device: str) -> str | None:
     TensorFlow and JAX say little or nothing then, and the run would go on, but slowly.
 
     Args:
-        device: str, what `device_name` returned.
+        device: what `device_name` returned.
 
     Example:
 
@@ -79,9 +109,6 @@ def leave_gpus(count: int) -> None:
 
     TensorFlow would fill the memory of every one at its start, also of those that it does not use.
     Other backends take what they use. Call it before anything is computed.
-
-    Args:
-        count: int.
 
     Raises:
         TooLate: if TensorFlow has started, and holds more than these.

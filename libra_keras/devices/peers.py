@@ -25,26 +25,7 @@ class WorkerLost(ConnectionError):
 
 
 class Peers:
-    """The workers of a cluster.
-
-    Args:
-        config: str, JSON as in the environment variable `TF_CONFIG`.
-
-    Attributes:
-        workers: list of str, addresses of all workers, the chief first.
-        index: int, which of them this is.
-
-    Raises:
-        ValueError: if the configuration is another.
-
-    Example:
-
-    >>> from libra_keras.devices.peers import Peers
-    >>> config = '{"cluster": {"worker": ["a:2222", "b:2222"]}, "task": {"type": "worker", '
-    >>> peers = Peers(config + '"index": 1}}')
-    >>> peers.workers, peers.index
-    (['a:2222', 'b:2222'], 1)
-    """
+    """The addresses of all workers of a `TF_CONFIG`, the chief first, and the index of this one."""
 
     def __init__(self, config: str | None):
         try:
@@ -86,11 +67,7 @@ class Peers:
         return named - {self.index}
 
     def message(self, lost: Iterable[int]) -> str:
-        """Says what the loss of some workers means.
-
-        Args:
-            lost: iterable of their indices; none if it is not known which.
-        """
+        """Says what the loss of some workers means; of none, if it is not known which."""
         names = [f"worker {index} ({self.workers[index]})" for index in sorted(lost)]
         return (
             f"Lost {' and '.join(names) or 'a worker'}: it has ended or cannot be reached, and a "
@@ -99,10 +76,8 @@ class Peers:
         )
 
     def watch(self) -> None:
-        """Ends this process if another one is lost while it does something else than train.
-
-        TensorFlow notices in the next step. The chief may evaluate for an hour before that.
-        """
+        """Ends this process if another one is lost outside of training steps, in which TensorFlow
+        notices by itself."""
         self._leaving.clear()
         threading.Thread(target=self._watch, daemon=True).start()
 

@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 import keras
 
-from libra_keras.devices.started import TooLate, tensorflow_has_started
+from libra_keras.devices.hardware import TooLate, tensorflow_has_started
 
 
 class Devices:
@@ -16,8 +16,8 @@ class Devices:
     device on the whole batch.
 
     Attributes:
-        names: tuple of str, the devices; empty where the backend chooses.
-        is_chief: bool, whether this process measures, prints and writes files.
+        names: the devices; empty where the backend chooses.
+        is_chief: whether this process measures, prints and writes files.
         batch_norm: what a `ResNet` that trains its batch normalisation is built with.
 
     Example:
@@ -64,7 +64,7 @@ class Replicas(Devices):
     """Devices of one machine as a `tf.distribute.MirroredStrategy`.
 
     Args:
-        names: sequence of str such as `"GPU:0"`.
+        names: such as `"GPU:0"`.
         strategy: `tf.distribute.Strategy` of these devices. By default one is made when its scope
             is asked for first.
 
@@ -97,7 +97,7 @@ class Shards(Devices):
     the context of this object lasts.
 
     Args:
-        names: sequence of str as `keras.distribution.list_devices` returns them.
+        names: as `keras.distribution.list_devices` returns them.
         distribution: `keras.distribution.Distribution` of these devices. By default a
             `DataParallel` is made when the context is entered.
 
@@ -171,9 +171,6 @@ def devices_of_machine(wanted: int | Literal["all"] | None = None) -> Devices:
 
 def devices_of(model: keras.Model) -> Devices:
     """Returns the devices that a model was built under, to train it there.
-
-    Args:
-        model: `keras.Model`.
 
     Returns:
         On TensorFlow `Replicas` of the model's own strategy, if that has several; on JAX `Shards`

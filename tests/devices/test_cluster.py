@@ -14,7 +14,10 @@ import numpy as np
 import pytest
 from processes import cluster_config, environment, free_ports
 
+from libra_keras import data
+from libra_keras.data.loading import TrainingSource
 from libra_keras.devices import peers
+from libra_keras.devices.cluster import Share
 from libra_keras.devices.peers import Peers
 
 PROGRAM = Path(__file__).parent / "cluster_program.py"
@@ -84,6 +87,17 @@ def test_a_chief_comes_first():
     # TensorFlow numbers the workers without the chief.
     assert found.named_in("remote target /job:worker/replica:0/task:0 while calling") == {1}
     assert found.named_in("/job:chief/replica:0/task:0, /job:worker/replica:0/task:1") == {0}
+
+
+def test_the_shares_of_all_workers_are_the_batches_of_one_machine():
+    source = TrainingSource(data.shapes(8), data.InputPolicy(160, 160), batch_size=4)
+    shares = [Share(source, index, num_workers=2, num_replicas=2) for index in (0, 1)]
+    joined = [share.sample(start + place) for start in (0, 2) for share in shares
+              for place in (0, 1)]  # fmt: skip
+    found = [int(sample[3]) for sample in joined]
+    assert found == [int(source.sample(number)[3]) for number in range(8)]
+    with pytest.raises(ValueError, match="3 devices of 2 workers cannot share 4 images"):
+        Share(source, 0, num_workers=2, num_replicas=3)
 
 
 def test_who_accepts_no_connection_is_silent():

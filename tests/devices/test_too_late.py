@@ -48,7 +48,7 @@ except TooLate as error:
 DEVICES = """
 import keras, tensorflow as tf
 from libra_keras.devices import TooLate, devices_of_machine, leave_gpus
-from libra_keras.devices.started import tensorflow_has_started
+from libra_keras.devices.hardware import tensorflow_has_started
 assert not tensorflow_has_started() and not tensorflow_has_started()
 leave_gpus(1)
 keras.utils.set_random_seed(1)
