@@ -1,6 +1,6 @@
-"""COCO metrics, Pascal VOC's and proposal recall, as functions and as a Keras callback."""
+"""COCO metrics, Pascal VOC's and proposal recall, as functions and as Keras callbacks."""
 
-from libra_keras.evaluation.callback import COCOEvaluation
+from libra_keras.evaluation.callbacks import COCOEvaluation, ProposalEvaluation
 from libra_keras.evaluation.coco_metrics import (
     METRICS,
     collect_detections,
@@ -9,7 +9,6 @@ from libra_keras.evaluation.coco_metrics import (
     evaluate_detections,
     rescale_detections,
 )
-from libra_keras.evaluation.proposal_callback import ProposalEvaluation
 from libra_keras.evaluation.proposal_recall import collect_proposals, proposal_recall
 from libra_keras.evaluation.voc_metrics import VOC_METRICS, voc_ap
 from libra_keras.registration import register_classes

@@ -1,29 +1,14 @@
 """Classes of a detector and of a data set that have the same names, but other numbers."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from libra_keras.data import DetectionData
 
-def check_classes(class_names, num_classes, data):
-    """Raises where a detector cannot find all classes of a data set.
 
-    Args:
-        class_names: the detector's K names, or `None`, in which case its classes are taken to be
-            those of the data in their order.
-        num_classes: int K.
-        data: `DetectionData`.
-
-    Raises:
-        ValueError: if the data have a class whose name the detector does not know, or, without
-            names, another number of classes.
-
-    Example:
-
-    >>> from libra_keras.data import shapes
-    >>> from libra_keras.evaluation.class_matching import check_classes
-    >>> check_classes(None, 80, shapes(1))
-    Traceback (most recent call last):
-    ValueError: The detector finds 80 classes without names, but shapes/train has 6
-    """
+def check_classes(class_names: Sequence[str] | None, num_classes: int, data: DetectionData) -> None:
+    """Raises a `ValueError` where a detector cannot find all classes of a data set."""
     if class_names is None:
         if num_classes != data.num_classes:
             raise ValueError(
@@ -39,33 +24,11 @@ def check_classes(class_names, num_classes, data):
         )
 
 
-def relabelled(detections, class_names, data):
-    """Gives detections the labels that their classes have in a data set, matched by name.
-
-    Detections of classes that the data set has not are left out, so that metrics are those of the
-    others. They have taken part in the detector's limit of detections an image.
-
-    Args:
-        detections: list of dicts as `collect_detections` returns it.
-        class_names: the detector's names in the order of its labels, or `None`, in which case
-            nothing is changed.
-        data: `DetectionData` that `check_classes` has accepted.
-
-    Returns:
-        List of dicts like `detections`.
-
-    Example:
-
-    >>> import numpy as np
-    >>> from libra_keras.data import DetectionData
-    >>> from libra_keras.evaluation.class_matching import relabelled
-    >>> data = DetectionData("dogs", ("dog",), (3,), [], {})
-    >>> labels, scores = np.array([0, 1]), np.array([0.5, 0.75])
-    >>> found = [{"image_id": 7, "boxes": np.zeros((2, 4)), "scores": scores, "labels": labels}]
-    >>> image = relabelled(found, ["cat", "dog"], data)[0]
-    >>> image["labels"].tolist(), image["scores"].tolist()
-    ([0], [0.75])
-    """
+def relabelled(
+    detections: list[dict], class_names: Sequence[str] | None, data: DetectionData
+) -> list[dict]:
+    """Gives detections the labels of a data set by the names of classes, and drops other classes."""
+    # Those left out have taken part in the detector's limit of detections an image.
     if class_names is None or tuple(class_names) == tuple(data.class_names):
         return detections
     places = {name: label for label, name in enumerate(data.class_names)}

@@ -1,11 +1,16 @@
 """COCO's box metrics of a model: its detections in original pixels, and their scores."""
 
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
 import keras
 import numpy as np
+from numpy.typing import ArrayLike
 
-from libra_keras.data import evaluation_batches, scale_boxes
+from libra_keras.data import DetectionData, InputPolicy, evaluation_batches, scale_boxes
 from libra_keras.evaluation.class_matching import check_classes, relabelled
 from libra_keras.evaluation.comparison import check_images, compare, mean_present
+from libra_keras.typing import Tensor
 
 METRICS = (
     "AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large",
@@ -14,24 +19,16 @@ METRICS = (
 MOST = (1, 10, 100)  # detections of a class in an image that COCO's numbers count
 
 
-def names_beyond(max_detections):
-    """Returns the names of what is measured with more detections than COCO's numbers count.
-
-    Args:
-        max_detections: int, or `None`.
-
-    Example:
-
-    >>> from libra_keras.evaluation.coco_metrics import names_beyond
-    >>> names_beyond(300), names_beyond(50)  # up to 100 it would be COCO's
-    (('AP@300', 'AP50@300', 'AP75@300', 'AR@300'), ())
-    """
+def names_beyond(max_detections: int | None) -> tuple[str, ...]:
+    """Returns the names of what is measured with more detections than COCO's numbers count."""
     if max_detections is None or max_detections <= MOST[-1]:
         return ()
     return tuple(f"{name}@{max_detections}" for name in ("AP", "AP50", "AP75", "AR"))
 
 
-def rescale_detections(detections, image_sizes, original_sizes):
+def rescale_detections(
+    detections: dict[str, Tensor], image_sizes: ArrayLike, original_sizes: ArrayLike
+) -> list[dict[str, np.ndarray]]:
     """Brings a batch of detections from the pixels of the padded images to those of the files.
 
     Args:
@@ -75,7 +72,7 @@ def rescale_detections(detections, image_sizes, original_sizes):
     return images
 
 
-def collect_detections(model, batches, verbose=1):
+def collect_detections(model: Any, batches: Iterable[dict], verbose: int = 1) -> list[dict]:
     """Runs a model over batches of images.
 
     Args:
@@ -110,12 +107,12 @@ def collect_detections(model, batches, verbose=1):
     return collect(model.predict_on_batch, batches, verbose)
 
 
-def collect(predict, batches, verbose=1):
-    """`collect_detections` for any function from a batch of inputs to a batch of detections.
-
-    A batch that is smaller than the first one of its shape is filled up: what is compiled for one
-    shape is not compiled again for the rest of a data set.
-    """
+def collect(
+    predict: Callable[[dict], dict], batches: Iterable[dict], verbose: int = 1
+) -> list[dict]:
+    """`collect_detections` for any function from a batch of inputs to a batch of detections."""
+    # A batch that is smaller than the first one of its shape is filled up: what is compiled for
+    # one shape is not compiled again for the rest of a data set.
     bar = keras.utils.Progbar(_length(batches), verbose=verbose, unit_name="batch")
     found, full = [], {}
     for step, x in enumerate(batches, 1):
@@ -148,7 +145,7 @@ def _length(batches):
         return None
 
 
-def detections_to_coco(detections, category_ids):
+def detections_to_coco(detections: list[dict], category_ids: Sequence[int]) -> list[dict]:
     """Writes detections as the rows of a COCO result file.
 
     Args:
@@ -192,7 +189,9 @@ def detections_to_coco(detections, category_ids):
     return rows
 
 
-def evaluate_detections(data, detections, max_detections=None):
+def evaluate_detections(
+    data: DetectionData, detections: list[dict], max_detections: int | None = None
+) -> dict[str, float]:
     """Computes COCO's twelve numbers, and the AP of each class.
 
     The comparison is pycocotools', on the original annotations: boxes of crowds are neither to be
@@ -255,7 +254,13 @@ def evaluate_detections(data, detections, max_detections=None):
     return metrics
 
 
-def evaluate(model, data, policy=None, batch_size=8, verbose=1):
+def evaluate(
+    model: Any,
+    data: DetectionData,
+    policy: InputPolicy | None = None,
+    batch_size: int = 8,
+    verbose: int = 1,
+) -> dict[str, float]:
     """Computes COCO's metrics of a model on a data set.
 
     Classes are matched by their names, if the model has some. It may know more of them than the
@@ -299,6 +304,6 @@ def evaluate(model, data, policy=None, batch_size=8, verbose=1):
     return evaluate_detections(data, relabelled(detections, names, data), limit_of(model))
 
 
-def limit_of(model):
+def limit_of(model: Any) -> int | None:
     """Returns how many detections a model gives out for an image; `None` if it does not say."""
     return getattr(model, "max_detections", None)

@@ -7,8 +7,10 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from libra_keras.data import DetectionData
 
-def check_images(data, detections):
+
+def check_images(data: DetectionData, detections: list[dict]) -> None:
     """Raises a `ValueError` where detections do not belong to the images of `data`."""
     known = {image["id"] for image in data.annotations["images"]}
     seen = set()
@@ -21,22 +23,19 @@ def check_images(data, detections):
         seen.add(image_id)
 
 
-def mean_present(values):
+def mean_present(values: np.ndarray) -> float:
     """Mean of an array in which pycocotools marks what does not exist by -1; NaN if all is."""
     values = values[values > -1]
     return float(values.mean()) if values.size else float("nan")
 
 
 class Comparison(COCOeval):
-    """COCO's comparison, which also knows objects that are `"ignore"`d without being crowds.
-
-    VOC's difficult objects are such: a detection whose IoU with one is high enough is neither
-    right nor wrong, and nor is a second one. A crowd differs in the overlap, the share of the
-    *detection* that it covers: by that measure every small error inside of it would be forgiven.
-    """
+    """COCO's comparison, which also knows objects that are `"ignore"`d and no crowds: VOC's."""
 
     def computeIoU(self, imgId, catId):
         """The overlaps of an image; everything after them treats ignored objects as crowds."""
+        # A crowd's overlap is the share of the *detection* that it covers: by that measure every
+        # small error inside of VOC's difficult objects would be forgiven.
         categories = [catId] if self.params.useCats else self.params.catIds
         rows = [row for category in categories for row in self._gts[imgId, category]]
         ignored = [row for row in rows if row["ignored"]]
@@ -49,12 +48,7 @@ class Comparison(COCOeval):
 
 
 def matched(data, rows, category_ids, max_detections=(1, 10, 100), by_class=True, by_size=True):
-    """Returns pycocotools' `COCOeval` of detections that are matched, and not yet counted.
-
-    Args:
-        data, rows, category_ids, max_detections, by_class: as of `compare`.
-        by_size: bool, whether small, medium and large objects are matched by themselves, too.
-    """
+    """pycocotools' `COCOeval` of rows of `detections_to_coco`, matched and not yet counted."""
     with contextlib.redirect_stdout(io.StringIO()):
         truth = _index(data.annotations, _truth_rows(data.annotations["annotations"]))
         run = Comparison(truth, _index(data.annotations, _result_rows(rows)), "bbox")
@@ -68,20 +62,7 @@ def matched(data, rows, category_ids, max_detections=(1, 10, 100), by_class=True
 
 
 def compare(data, rows, category_ids, max_detections=(1, 10, 100), by_class=True):
-    """Runs pycocotools, silently.
-
-    Args:
-        data: `DetectionData`.
-        rows: list of dicts as `detections_to_coco` returns it.
-        category_ids: list of K ints, the order of the classes in the result.
-        max_detections: increasing ints, detections per image that count.
-        by_class: bool, whether a detection must have the class of the object.
-
-    Returns:
-        Dict with `"precision"` `(10, 101, K, 4, M)` over IoU thresholds, recall points, classes,
-        sizes (all, small, medium, large) and `max_detections`, and `"recall"` `(10, K, 4, M)`; -1
-        where there is nothing to find. K is 1 if not `by_class`.
-    """
+    """pycocotools' `"precision"` (T, R, K, 4, M) and `"recall"` (T, K, 4, M); -1: nothing to find."""
     run = matched(data, rows, category_ids, max_detections, by_class)
     with contextlib.redirect_stdout(io.StringIO()):
         run.accumulate()

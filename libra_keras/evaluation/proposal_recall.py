@@ -1,13 +1,18 @@
-"""How many of the objects the first stage finds: recall of class-agnostic proposals."""
+"""How many objects the first stage finds: recall and coverage of class-agnostic proposals."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 
+from libra_keras.data import DetectionData
 from libra_keras.evaluation.coco_metrics import collect, detections_to_coco
 from libra_keras.evaluation.comparison import check_images, compare, mean_present
 
 
-def collect_proposals(model, batches, verbose=1):
+def collect_proposals(model: Any, batches: Iterable[dict], verbose: int = 1) -> list[dict]:
     """Runs the first stage of a model over batches of images.
 
     Args:
@@ -41,7 +46,9 @@ def collect_proposals(model, batches, verbose=1):
     return collect(propose, batches, verbose)
 
 
-def proposal_recall(data, proposals, counts=(100, 300, 1000)):
+def proposal_recall(
+    data: DetectionData, proposals: list[dict], counts: Sequence[int] = (100, 300, 1000)
+) -> dict[str, float]:
     """Computes the average recall of proposals, whatever the class of the objects.
 
     Recall is averaged over the IoU thresholds 0.50, 0.55 .. 0.95, on the original annotations, by
@@ -91,7 +98,35 @@ def proposal_recall(data, proposals, counts=(100, 300, 1000)):
     return metrics
 
 
-def check_counts(counts):
+def check_counts(counts: Sequence[int]) -> None:
     """Raises a `ValueError` unless `counts` are increasing and positive, at least one."""
     if not len(counts) or list(counts) != sorted(set(counts)) or counts[0] < 1:
         raise ValueError(f"`counts` must be increasing and positive. Received: {counts}")
+
+
+def proposal_coverage(data: DetectionData, proposals: list[dict], min_iou: float = 0.5) -> float:
+    """The share of the objects that some proposal overlaps by at least `min_iou`; NaN without
+    objects.
+    """
+    by_id = {image["image_id"]: image["boxes"] for image in proposals}
+    found = [
+        _best_iou(example.boxes[~example.ignore], by_id[example.image_id]) >= min_iou
+        for example in data.examples
+        if example.image_id in by_id
+    ]
+    found = np.concatenate([*found, np.zeros(0, bool)])
+    return float(found.mean()) if len(found) else math.nan
+
+
+def _best_iou(boxes, proposals):
+    """The largest IoU `(n,)` of every box with a proposal."""
+    boxes = np.asarray(boxes, "float64").reshape(-1, 1, 4)
+    others = np.asarray(proposals, "float64").reshape(1, -1, 4)
+    corners = (
+        np.minimum(boxes[..., 2:], others[..., 2:]),
+        np.maximum(boxes[..., :2], others[..., :2]),
+    )
+    shared = np.prod(np.maximum(corners[0] - corners[1], 0), -1)
+    areas = [np.prod(each[..., 2:] - each[..., :2], -1) for each in (boxes, others)]
+    iou = shared / np.maximum(areas[0] + areas[1] - shared, 1e-12)
+    return iou.max(-1, initial=0.0)

@@ -1,7 +1,9 @@
 """Pascal VOC's average precision at IoU 0.5, in both of its forms."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from libra_keras.data import DetectionData
 from libra_keras.evaluation.coco_metrics import detections_to_coco
 from libra_keras.evaluation.comparison import check_images
 
@@ -10,7 +12,7 @@ RECALL_POINTS = np.arange(11) / 10  # quotients: a recall of 3 / 10 is not below
 VOC_METRICS = ("VOC_AP50_07", "VOC_AP50_area")
 
 
-def voc_ap(data, detections):
+def voc_ap(data: DetectionData, detections: list[dict]) -> dict[str, float]:
     """Computes Pascal VOC's AP at IoU 0.5, as its development kits do.
 
     `"VOC_AP50_07"` is the measure of VOC 2007, the mean of the precision at recall 0, 0.1 .. 1;
@@ -81,22 +83,9 @@ def voc_ap(data, detections):
     return metrics
 
 
-def average_precision(is_right, num_objects, form):
-    """Computes the AP of one class.
-
-    Args:
-        is_right: bool `(n,)`, whether each detection is right, best score first.
-        num_objects: int, the objects to find.
-        form: `"VOC_AP50_07"` or `"VOC_AP50_area"`.
-
-    Returns:
-        Float in [0, 1]; NaN if there is nothing to find.
-
-    Example:
-
-    >>> from libra_keras.evaluation.voc_metrics import average_precision
-    >>> average_precision([True, False, True], 2, "VOC_AP50_area")
-    0.8333333333333333
+def average_precision(is_right: ArrayLike, num_objects: int, form: str) -> float:
+    """The AP of one class, of whose detections `is_right` tells, best score first; NaN without
+    objects.
     """
     if not num_objects:
         return float("nan")

@@ -5,7 +5,7 @@ import numpy as np
 
 from libra_keras.data import evaluation_batches
 from libra_keras.evaluation import ProposalEvaluation, collect_proposals
-from libra_keras.evaluation.proposal_coverage import proposal_coverage
+from libra_keras.evaluation.proposal_recall import proposal_coverage
 from libra_keras.runs import advice
 from libra_keras.runs.config import TrainConfig
 from libra_keras.runs.defaults import usual_rate

@@ -14,9 +14,7 @@ def has_averages(model: keras.Model) -> bool:
 
 @contextlib.contextmanager
 def averaged_weights(model: keras.Model) -> Iterator[None]:
-    """Within this context the model has its optimizer's moving averages, if there are any; then its
-    own weights again, bit for bit.
-    """
+    """Gives a model the moving averages of its optimizer, if there are any, while the block runs."""
     # Keras' own callback `SwapEMAWeights` works with `evaluate` alone, which detectors are not
     # measured by.
     optimizer = _optimizer(model)

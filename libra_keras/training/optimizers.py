@@ -15,7 +15,7 @@ LearningRate: TypeAlias = (
 
 
 class RateMultipliers:
-    """Mixin, before a Keras optimizer, for `update_step` to ask for its parts' own learning rates."""
+    """Mixin, before a Keras optimizer, that multiplies the learning rates of parts of the model."""
 
     def __init__(
         self, *args: Any, rate_multipliers: Mapping[str, float] | None = None, **kwargs: Any

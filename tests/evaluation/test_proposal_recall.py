@@ -7,7 +7,9 @@ from evaluation.cases import found, make_data, random_case
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from libra_keras.data import shapes as drawn
 from libra_keras.evaluation import collect_proposals, detections_to_coco, proposal_recall
+from libra_keras.evaluation.proposal_recall import proposal_coverage
 
 
 def test_recall_by_hand():
@@ -70,3 +72,19 @@ def test_proposals_without_padding_in_original_pixels():
     np.testing.assert_allclose(first["boxes"], [[0, 0, 20, 20], [10, 10, 18, 18]])
     np.testing.assert_allclose(second["boxes"], [[1, 2, 2, 4]])
     assert second["image_id"] == 5 and second["labels"].tolist() == [0]
+
+
+def test_coverage_counts_objects_of_the_images_that_were_looked_at():
+    shapes = drawn(2)
+    example, other = shapes.examples
+    whole = {"image_id": example.image_id, "boxes": example.boxes}
+    assert proposal_coverage(shapes, [whole]) == 1.0
+    none = {"image_id": other.image_id, "boxes": np.zeros((0, 4))}
+    share = len(example.boxes) / (len(example.boxes) + len(other.boxes))
+    assert proposal_coverage(shapes, [whole, none]) == pytest.approx(share)
+    example.ignore[1:] = True  # only the first counts; half of it is just enough
+    left, top, right, bottom = example.boxes[0]
+    half = {**whole, "boxes": [[left, top, right, (top + bottom) / 2]]}
+    assert proposal_coverage(shapes, [half]) == 1.0
+    assert proposal_coverage(shapes, [half], min_iou=0.51) == 0.0
+    assert np.isnan(proposal_coverage(shapes, []))

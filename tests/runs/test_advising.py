@@ -10,7 +10,6 @@ from libra_keras import data
 from libra_keras.cli import main
 from libra_keras.data import InputPolicy
 from libra_keras.evaluation import COCOEvaluation, ProposalEvaluation
-from libra_keras.evaluation.proposal_coverage import proposal_coverage
 from libra_keras.functional.anchors import base_anchors
 from libra_keras.models import RPNSettings, libra_faster_rcnn_small
 from libra_keras.runs import ModelConfig, TrainConfig, advising, resolve
@@ -63,22 +62,6 @@ def test_small_objects_are_found_at_the_size_of_the_input():
     config = resolved(*RESNET)
     assert advising.at_start(config, train, fine)["anchors"] is None
     assert "anchors measure 32 to 512" in advising.at_start(config, train, tiny)["anchors"]
-
-
-def test_coverage_counts_objects_of_the_images_that_were_looked_at():
-    shapes = data.shapes(2)
-    example, other = shapes.examples
-    whole = {"image_id": example.image_id, "boxes": example.boxes}
-    assert proposal_coverage(shapes, [whole]) == 1.0
-    none = {"image_id": other.image_id, "boxes": np.zeros((0, 4))}
-    share = len(example.boxes) / (len(example.boxes) + len(other.boxes))
-    assert proposal_coverage(shapes, [whole, none]) == pytest.approx(share)
-    example.ignore[1:] = True  # only the first counts; half of it is just enough
-    left, top, right, bottom = example.boxes[0]
-    half = {**whole, "boxes": [[left, top, right, (top + bottom) / 2]]}
-    assert proposal_coverage(shapes, [half]) == 1.0
-    assert proposal_coverage(shapes, [half], min_iou=0.51) == 0.0
-    assert np.isnan(proposal_coverage(shapes, []))
 
 
 def test_recall_of_proposals_that_were_evaluated_is_not_measured_again():

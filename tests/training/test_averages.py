@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from libra_keras.evaluation.epoch_evaluation import EpochEvaluation
+from libra_keras.evaluation.callbacks import EpochEvaluation
 from libra_keras.training import SGD
 from libra_keras.training.averages import averaged_weights, has_averages
 
