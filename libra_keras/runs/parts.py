@@ -79,26 +79,26 @@ def _replace_roi_sampler(model, own):
         return
     head = model.box_head
     size = head.sampler.num, head.sampler.positive_fraction
-    positives = _positives(head.sampler, own.positives, size)
-    negatives = _negatives(head.sampler, own, size)
+    positives = _positives(head.sampler, own.positives)
+    negatives = _negatives(head.sampler, own)
     is_random = {type(positives), type(negatives)} == {RandomSampler}
     head.sampler = (
         RandomSampler(*size) if is_random else CombinedSampler(positives, negatives, *size)
     )
 
 
-def _positives(sampler, kind, size):
+def _positives(sampler, kind):
     if kind is None:
         return getattr(sampler, "positives", sampler)
-    return (InstanceBalancedSampler if kind == "balanced" else RandomSampler)(*size)
+    return InstanceBalancedSampler() if kind == "balanced" else RandomSampler()
 
 
-def _negatives(sampler, own, size):
+def _negatives(sampler, own):
     if own.negatives is None:
         return getattr(sampler, "negatives", sampler)
     if own.negatives == "random":
-        return RandomSampler(*size)
-    chosen = IoUBalancedSampler.preset(own.negatives, *size).get_config()
+        return RandomSampler()
+    chosen = IoUBalancedSampler.preset(own.negatives).get_config()
     given = {"num_bins": own.bins, "upper": own.upper}
     given = {name: value for name, value in given.items() if value is not None}
     return IoUBalancedSampler.from_config(chosen | given)

@@ -1,12 +1,14 @@
 """Samplers: which anchors or regions of interest a loss is computed on."""
 
 from libra_keras.registration import register_classes
+from libra_keras.samplers.balanced_samplers import (
+    CombinedSampler,
+    InstanceBalancedSampler,
+    IoUBalancedSampler,
+)
 from libra_keras.samplers.box_matcher import SampledBoxMatcher, from_box_matcher
-from libra_keras.samplers.combined_sampler import CombinedSampler
-from libra_keras.samplers.instance_balanced_sampler import InstanceBalancedSampler
-from libra_keras.samplers.iou_balanced_sampler import IoUBalancedSampler
 from libra_keras.samplers.ohem_sampler import OHEMSampler
-from libra_keras.samplers.random_sampler import RandomSampler
+from libra_keras.samplers.sampler import RandomSampler, Sampler
 
 __all__ = [
     "CombinedSampler",
@@ -15,6 +17,7 @@ __all__ = [
     "OHEMSampler",
     "RandomSampler",
     "SampledBoxMatcher",
+    "Sampler",
     "from_box_matcher",
 ]
 

@@ -1,9 +1,12 @@
 """The positives and the negatives that the detector gets most wrong."""
 
+from typing import Any
+
 import keras
 
 from libra_keras.functional.hard_examples import hardest_first
-from libra_keras.samplers.random_sampler import RandomSampler, match_keys_losses
+from libra_keras.samplers.sampler import RandomSampler, match_keys_losses
+from libra_keras.typing import Tensor
 
 
 @keras.saving.register_keras_serializable(package="libra_keras")
@@ -17,16 +20,16 @@ class OHEMSampler(RandomSampler):
     Args:
         num: int, the number of rows per image.
         positive_fraction: float in [0, 1], the largest share of positives.
-        max_negatives_per_positive: `None` (no limit) or float >= 0, see `RandomSampler`.
+        max_negatives_per_positive: `None` (no limit) or float >= 0, see `Sampler`.
 
     Call arguments:
-        match, keys: as of `RandomSampler`, or tensors in the place of the `Match`, as there. The
+        match, keys: as of `Sampler`, or tensors in the place of the `Match`, as there. The
             keys decide between equal losses.
         losses: float tensor `(B, N)`, the classification loss of each box, as background where it
             is negative. NaN counts as infinite.
 
     Returns:
-        As `RandomSampler`; positives and negatives each come hardest first.
+        As `Sampler`; positives and negatives each come hardest first.
 
     Raises:
         ValueError: if an argument is out of range, or one of the call has another shape or kind.
@@ -52,7 +55,7 @@ class OHEMSampler(RandomSampler):
 
     needs_losses = True
 
-    def __call__(self, *arguments, **named):
+    def __call__(self, *arguments: Any, **named: Any) -> tuple[Tensor, Tensor, Tensor]:
         match, keys, losses = match_keys_losses(*arguments, **named)
         if losses is None:
             raise TypeError(

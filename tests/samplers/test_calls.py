@@ -41,7 +41,7 @@ def same(one, other):
 
 
 def test_all_samplers_are_here():
-    others = (samplers.SampledBoxMatcher, samplers.from_box_matcher)  # tests/samplers
+    others = (samplers.Sampler, samplers.SampledBoxMatcher, samplers.from_box_matcher)
     exported = {getattr(samplers, name) for name in samplers.__all__} - set(others)
     assert exported == set(map(type, ALL)) and all(map(inspect.isclass, exported))
 
@@ -84,6 +84,22 @@ def test_the_order_of_a_match_is_not_that_of_the_tensors(rng):
     found, others = call(ALL[0], rng)
     with pytest.raises(ValueError, match="`matched_gt` must hold integers"):
         ALL[0](*Match(**found), *others.values())
+
+
+@every
+def test_without_numbers_it_is_a_part(sampler, rng):
+    found, others = call(sampler, rng)
+    config = sampler.get_config()
+    for missing in (["num"], ["positive_fraction"], ["num", "positive_fraction"]):
+        part = type(sampler).from_config(config | dict.fromkeys(missing))
+        with pytest.raises(ValueError, match=f"{missing[0]}=None") as error:
+            part(Match(**found), **others)
+        assert f"`{type(sampler).__name__}` needs `num`" in str(error.value)
+
+
+def test_the_frame_chooses_nothing():
+    with pytest.raises(TypeError, match="choose_negatives"):
+        samplers.Sampler(8, 0.25)
 
 
 def test_losses_are_for_hard_examples(rng):

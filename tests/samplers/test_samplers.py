@@ -177,12 +177,17 @@ def test_a_combination_takes_each_part_from_its_sampler():
     # One object owns 40 positives, one owns 1; negatives: 100 zeros, 12 harder ones.
     max_iou = np.repeat([0.8, 0.9, 0.0, 0.2], [40, 1, 100, 12])[None]
     owners = (np.arange(153) == 40).astype("int32")[None]
-    sampler = CombinedSampler(
-        InstanceBalancedSampler(40, 1.0), IoUBalancedSampler(40, 0.0), 40, 0.5
-    )
+    sampler = CombinedSampler(InstanceBalancedSampler(), IoUBalancedSampler(), 40, 0.5)
     indices, is_positive, _ = sample(sampler, max_iou, owners)
     assert is_positive.sum() == 20 and 40 in indices[0, :20]
     assert set(range(141, 153)) <= set(indices[0].tolist())
+    # Shares of parts do not count, nor does it matter who has the number, or how deep it lies.
+    parts = InstanceBalancedSampler(40, 1.0), IoUBalancedSampler(40, 0.0)
+    for same in (
+        CombinedSampler(*parts, 40, 0.5),
+        CombinedSampler(CombinedSampler(*parts, 40, 0.1), parts[1], 40, 0.5),
+    ):
+        np.testing.assert_array_equal(sample(same, max_iou, owners)[0], indices)
 
 
 def test_libra_preset():
@@ -190,6 +195,7 @@ def test_libra_preset():
     assert (sampler.num, sampler.positive_fraction) == (512, 0.25)
     assert isinstance(sampler.positives, InstanceBalancedSampler)
     assert isinstance(sampler.negatives, IoUBalancedSampler)
+    assert sampler.positives.num is sampler.negatives.num is None
 
 
 def test_presets():
@@ -239,6 +245,7 @@ CHANGED = [
     CombinedSampler(
         InstanceBalancedSampler(6, 0.1, 4), IoUBalancedSampler(6, 0.2, num_bins=4), 6, 0.7, 5
     ),
+    CombinedSampler(RandomSampler(), IoUBalancedSampler.preset("paper_text"), 6, 0.7),
 ]
 
 
@@ -250,6 +257,30 @@ def test_config_round_trip(sampler):
     assert keras.saving.deserialize_keras_object(saved).get_config() == config
     live = {name: getattr(sampler, name) for name in config}
     assert type(sampler).from_config(live).get_config() == config
+
+
+def test_a_file_from_when_parts_had_numbers(rng):
+    def saved(module, class_name, **config):
+        numbers = {"num": 32, "positive_fraction": 0.25, "max_negatives_per_positive": None}
+        return {
+            "module": f"libra_keras.samplers.{module}",
+            "class_name": class_name,
+            "config": config | numbers,
+            "registered_name": f"libra_keras>{class_name}",
+        }
+
+    bins = {"num_bins": 3, "upper": "all", "include_zero": False}
+    floor = {"floor_thr": 0.0, "floor_fraction": 0.0}
+    negatives = saved("iou_balanced_sampler", "IoUBalancedSampler", **bins, **floor)
+    positives = saved("instance_balanced_sampler", "InstanceBalancedSampler")
+    parts = {"positives": positives, "negatives": negatives}
+    loaded = keras.saving.deserialize_keras_object(
+        saved("combined_sampler", "CombinedSampler", **parts)
+    )
+    assert (loaded.num, loaded.positives.num, loaded.negatives.positive_fraction) == (32, 32, 0.25)
+    max_iou = overlaps(rng, 2, 20, 60)
+    for old, new in zip(sample(loaded, max_iou), sample(ALL[3], max_iou), strict=True):
+        np.testing.assert_array_equal(old, new)
 
 
 def test_libra_draws_as_mmdetection(reference, record_error):
