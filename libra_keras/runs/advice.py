@@ -1,31 +1,150 @@
-"""What numbers of a run say about its health: sentences with a number and what to do.
+"""What looks wrong with a run: sentences with a number and what to do, each said once."""
 
-Every function returns `None` where there is nothing to say.
-"""
+import math
+import sys
 
+import keras
 import numpy as np
+
+from libra_keras.data import evaluation_batches
+from libra_keras.evaluation import ProposalEvaluation, collect_proposals
+from libra_keras.evaluation.proposal_recall import proposal_coverage
+from libra_keras.runs.config import TrainConfig
+from libra_keras.runs.defaults import usual_rate
+from libra_keras.training.averages import averaged_weights
 
 DROWNING = 0.9  # of the loss, in one of several terms
 FALLEN = 0.98  # of the first steps' loss: above it, nothing has been learnt
 LOW_RECALL = 0.5
 UNUSUAL = 4.0  # times the rate that is known to work
 POOR_FIT = 0.5  # overlap of an object with its best anchor; and the share of such objects
+FEWEST = 20  # steps of an epoch whose quarters are long enough to be compared
+PROPOSED_FOR = 8  # images, whose proposals tell enough
+
+
+class Advisor(keras.callbacks.Callback):
+    """Prints warnings that a person can act on, each once; it belongs behind the evaluation, whose
+    metrics it reads in the logs."""
+
+    def __init__(self, losses=(), recall=None, at_start=None):
+        super().__init__()
+        self.losses = list(losses)
+        self.recall = recall
+        self.warnings = {}
+        self._first = None  # mean of the loss over the first quarter of the run's first epoch
+        self._late = None  # steps and mean of the loss at the last quarter's begin
+        self._say(-1, at_start or {})
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch
+        self._late = None
+
+    def on_train_batch_end(self, batch, logs=None):
+        steps = (self.params or {}).get("steps") or 0
+        if steps < FEWEST:
+            return
+        if self._epoch == 0 and batch + 1 == steps // 4:
+            self._first = float(logs["loss"])
+        if batch + 1 == steps - steps // 4:
+            self._late = batch + 1, float(logs["loss"])
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs = logs or {}
+        found = {"losses": drowning_term({name: logs[name] for name in self.losses})}
+        if self._first is not None and self._late is not None:
+            found["stalled"] = stalled_loss(self._first, self._last_quarter(logs))
+        for name in ("rpn_positives", "positives"):
+            found[name] = few_positives(name, logs.get(name, math.nan))
+        is_measured = any(name.startswith("val_") and math.isfinite(logs[name]) for name in logs)
+        if is_measured and self.recall is not None and "recall" not in self.warnings:
+            found["recall"] = low_recall(*self.recall())
+        self._say(epoch, found)
+
+    def get_state(self):
+        """Returns what `set_state` needs to go on: a dict for JSON."""
+        return {"warnings": self.warnings, "first": self._first, "late": self._late}
+
+    def set_state(self, state):
+        """Goes on where `get_state` was called."""
+        self.warnings = {**self.warnings, **state["warnings"]}
+        self._first, self._late = state["first"], state["late"]
+
+    def _last_quarter(self, logs):
+        """The mean of the loss over the last quarter, from the means since the epoch's begin."""
+        steps, mean = self._late
+        total = self.params["steps"]
+        return (logs["loss"] * total - mean * steps) / (total - steps)
+
+    def _say(self, epoch, found):
+        for subject, message in found.items():
+            if message is not None and subject not in self.warnings:
+                self.warnings[subject] = {"epoch": epoch + 1, "message": message}
+                print(f"\nWarning: {message}.", file=sys.stderr, flush=True)
+
+
+def at_start(config: TrainConfig, train, model) -> dict[str, str | None]:
+    """Returns what there is to say before training, by subjects; `None` where there is nothing."""
+    said = {"learning_rate": high_rate(config.schedule.learning_rate, usual_rate(config))}
+    counts = [example.num_boxes for example in train.examples]
+    said["max_detections"] = too_many_objects(counts, model.max_detections)
+    anchors, sizes = anchor_sizes(model), object_sizes(train, model.input_policy)
+    if len(anchors) and len(sizes):
+        said["anchors"] = unfitting_anchors(sizes, anchors)
+    return said
+
+
+def object_sizes(data, policy):
+    """Returns widths and heights `(M, 2)` of all objects in pixels of the resized images."""
+    sizes = [np.zeros((0, 2))]
+    for example in data.examples:
+        boxes = example.boxes[~example.ignore]
+        height, _ = policy.fitted_size(example.height, example.width)
+        sizes.append((boxes[:, 2:] - boxes[:, :2]) * (height / example.height))
+    return np.concatenate(sizes)
+
+
+def anchor_sizes(model):
+    """Returns widths and heights `(A, 2)` of a model's anchors; none if it has no anchors."""
+    settings = model.heads()[0].settings
+    if not hasattr(settings, "ratios"):
+        return np.zeros((0, 2))
+    sides = np.outer(settings.strides, settings.scales).reshape(-1, 1)
+    roots = np.sqrt(settings.ratios)[None]
+    return np.stack([sides / roots, sides * roots], -1).reshape(-1, 2)
+
+
+def recall_of(model, evaluation):
+    """Returns a function that returns which share of the objects proposals cover, and on how many
+    images; `None` if the model proposes nothing, or several devices share it."""
+    if isinstance(evaluation, ProposalEvaluation):
+        data = evaluation.data
+        return lambda: (proposal_coverage(data, evaluation.detections), len(data))
+    if not hasattr(model, "propose") or _has_several_devices(model):
+        return None
+    return lambda: _recall(model, evaluation)
+
+
+def _has_several_devices(model):
+    if keras.backend.backend() == "tensorflow":
+        return model.distribute_strategy.num_replicas_in_sync > 1
+    return keras.distribution.distribution() is not None
+
+
+def _recall(model, evaluation):
+    data = evaluation.data
+    places = np.linspace(0, len(data) - 1, min(PROPOSED_FOR, len(data))).astype(int)
+    data = data.subset(sorted(set(places.tolist())))
+    batches = evaluation_batches(data, model.input_policy, evaluation.batch_size)
+    with averaged_weights(model):  # what the evaluation has just measured
+        found = collect_proposals(model, batches, verbose=0)
+    return proposal_coverage(data, found), len(data)
+
+
+# Each of these returns `None` where there is nothing to say.
 
 
 def drowning_term(losses):
-    """Says which of several losses leaves nothing to the others.
-
-    Args:
-        losses: dict from names to means over an epoch.
-
-    Example:
-
-    >>> from libra_keras.runs.advice import drowning_term
-    >>> print(drowning_term({"class_loss": 19.0, "box_loss": 1.0}))
-    class_loss is 95% of the loss (19 of 20): the other terms hardly steer the training. Look at \
-the annotations with libra-keras check-data, and if it has grown, lower --learning-rate
-    >>> drowning_term({"class_loss": 0.6, "box_loss": 0.4})
-    """
+    """Says which of several losses, means over an epoch by name, leaves nothing to the others."""
     total = sum(losses.values())
     if len(losses) < 2 or not total > 0:
         return None
@@ -40,21 +159,7 @@ the annotations with libra-keras check-data, and if it has grown, lower --learni
 
 
 def stalled_loss(first, last):
-    """Says that the loss does not fall.
-
-    Args:
-        first: float, its mean over the first steps of the run.
-        last: float, its mean over the last steps.
-
-    Example:
-
-    >>> from libra_keras.runs.advice import stalled_loss
-    >>> print(stalled_loss(first=2.0, last=2.1))
-    The loss does not fall: 2 in the first steps of the run, 2.1 in the last of this epoch. Try a \
-third of --learning-rate, and look at the annotations with libra-keras check-data; if the rate \
-is small already, a larger one
-    >>> stalled_loss(first=2.0, last=1.5)
-    """
+    """Says that the loss does not fall from the run's first steps to its last ones."""
     if not last > FALLEN * first:
         return None
     return (
@@ -65,20 +170,7 @@ is small already, a larger one
 
 
 def few_positives(name, per_image):
-    """Says that hardly any box is learnt from.
-
-    Args:
-        name: str, of the count: `"positives"`, or `"rpn_positives"` of the first stage.
-        per_image: float, the count's mean over an epoch.
-
-    Example:
-
-    >>> from libra_keras.runs.advice import few_positives
-    >>> print(few_positives("rpn_positives", 0.25))
-    rpn_positives: 0.25 an image, so hardly any object is learnt from. Are there boxes, in pixels, \
-in most images? libra-keras check-data counts them; images without objects can be left out
-    >>> few_positives("rpn_positives", 12.0)
-    """
+    """Says that hardly any box is learnt from: the mean of a count over an epoch is too low."""
     if not per_image < 1:
         return None
     return (
@@ -89,21 +181,7 @@ in most images? libra-keras check-data counts them; images without objects can b
 
 
 def low_recall(recall, images):
-    """Says that the first stage misses most objects.
-
-    Args:
-        recall: float, the share of objects that a proposal overlaps by half; NaN if unknown.
-        images: int, on how many it was measured.
-
-    Example:
-
-    >>> from libra_keras.runs.advice import low_recall
-    >>> print(low_recall(0.3, images=8))
-    Proposals cover 30% of the objects of 8 validation images: the second stage never sees the \
-others. Train longer; if it stays so, give small objects more pixels (--short-side), or anchors \
-of their size
-    >>> low_recall(0.9, images=8)
-    """
+    """Says that the first stage misses most objects."""
     if not recall < LOW_RECALL:
         return None
     return (
@@ -114,20 +192,7 @@ of their size
 
 
 def high_rate(rate, usual):
-    """Says that a learning rate is far above the usual one.
-
-    Args:
-        rate: float.
-        usual: float, the default for the same images an update, or `None` if there is none.
-
-    Example:
-
-    >>> from libra_keras.runs.advice import high_rate
-    >>> print(high_rate(rate=0.1, usual=0.0025))
-    --learning-rate 0.1 is 40 times the default for so many images (0.0025): if the loss grows or \
-is not finite, this is why
-    >>> high_rate(rate=0.005, usual=0.0025)
-    """
+    """Says that a learning rate is far above the usual one, if there is one."""
     if usual is None or not rate > UNUSUAL * usual:
         return None
     return (
@@ -137,21 +202,7 @@ is not finite, this is why
 
 
 def unfitting_anchors(sizes, anchors):
-    """Says that anchors have not the sizes of the objects.
-
-    Args:
-        sizes: float `(M, 2)`, widths and heights of objects in pixels of the resized images.
-        anchors: float `(A, 2)`, widths and heights of the anchors.
-
-    Example:
-
-    >>> from libra_keras.runs.advice import unfitting_anchors
-    >>> print(unfitting_anchors([[10, 10], [12, 8], [40, 40]], [[32, 32], [64, 64]]))
-    67% of the objects overlap no anchor by half, wherever it lies: their median side is 9.9 \
-pixels in the resized image, and anchors measure 32 to 64. Change --short-side and --long-side, \
-or the anchors' scales
-    >>> unfitting_anchors([[30, 30]], [[32, 32]])
-    """
+    """Says that anchors `(A, 2)` have not the sizes `(M, 2)` of the objects, both in pixels."""
     sizes, anchors = np.asarray(sizes, "float64"), np.asarray(anchors, "float64")
     misfits = sizes[best_overlaps(sizes, anchors) < POOR_FIT]
     if not len(misfits) > POOR_FIT * len(sizes):
@@ -166,19 +217,7 @@ or the anchors' scales
 
 
 def best_overlaps(sizes, anchors):
-    """Returns the IoU `(M,)` of every object with the anchor that fits it best, if centred on it.
-
-    Args:
-        sizes: float array `(M, 2)`, widths and heights.
-        anchors: float array `(A, 2)`.
-
-    Example:
-
-    >>> import numpy as np
-    >>> from libra_keras.runs.advice import best_overlaps
-    >>> best_overlaps(np.array([[16.0, 32.0]]), np.array([[32.0, 32.0], [8.0, 8.0]])).tolist()
-    [0.5]
-    """
+    """Returns the IoU `(M,)` of every object with the anchor that fits it best, centred on it."""
     best = np.zeros(len(sizes))
     for anchor in anchors:  # as few as levels times shapes; objects may be a million
         shared = np.prod(np.minimum(sizes, anchor), -1)
@@ -188,20 +227,7 @@ def best_overlaps(sizes, anchors):
 
 
 def too_many_objects(counts, limit):
-    """Says that images have more objects than a detector can give out.
-
-    Args:
-        counts: list of ints, objects of each image.
-        limit: int, most detections of an image.
-
-    Example:
-
-    >>> from libra_keras.runs.advice import too_many_objects
-    >>> print(too_many_objects([3, 120, 300], limit=100))
-    2 of 3 images have more than the 100 objects that the detector gives out for one (most: 300): \
-give it --max-detections 300
-    >>> too_many_objects([3, 100], limit=100)
-    """
+    """Says that images have more objects than a detector can give out."""
     over = sum(count > limit for count in counts)
     if not over:
         return None

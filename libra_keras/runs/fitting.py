@@ -15,8 +15,8 @@ from libra_keras.evaluation import COCOEvaluation, ProposalEvaluation, voc_ap
 from libra_keras.evaluation.class_matching import relabelled
 from libra_keras.files import atomic
 from libra_keras.models import RegionProposalNetwork
-from libra_keras.runs import advising, damage, report
-from libra_keras.runs.advisor import Advisor
+from libra_keras.runs import damage, report
+from libra_keras.runs.advice import Advisor, recall_of
 from libra_keras.runs.folder import RunFolder
 from libra_keras.runs.moments import TimeIsUp
 from libra_keras.runs.resumable import Pace, ResumableFit
@@ -149,8 +149,7 @@ def _watch(job):
         verbose=int(_verbosity() == 1),
         fills_logs=True,  # log.csv has the columns of its first row
     )
-    recall = advising.recall_of(job.model, evaluation)
-    advisor = Advisor(job.model.LOSSES, recall, job.known)
+    advisor = Advisor(job.model.LOSSES, recall_of(job.model, evaluation), job.known)
     return Watch(guard, Speedometer(evaluation.batch_size), evaluation, advisor)
 
 

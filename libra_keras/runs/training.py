@@ -10,7 +10,7 @@ from libra_keras.data import DetectionData, training_batches
 from libra_keras.devices.determinism import make_deterministic
 from libra_keras.devices.strategies import Devices
 from libra_keras.runs import inputs, machine, report, resuming
-from libra_keras.runs.advising import at_start
+from libra_keras.runs.advice import at_start
 from libra_keras.runs.building import build, build_optimizer
 from libra_keras.runs.config import RunConfig, TrainConfig
 from libra_keras.runs.defaults import resolve

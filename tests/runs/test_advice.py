@@ -1,14 +1,25 @@
-"""Sentences about numbers, and the callback that finds them in logs."""
+"""Sentences about numbers, the callback that finds them in logs, and what it measures."""
 
+import json
 import math
 
 import numpy as np
 import pytest
+from configs import resolved
 
-from libra_keras.runs import advice
-from libra_keras.runs.advisor import Advisor
+from libra_keras import data
+from libra_keras.cli import main
+from libra_keras.data import InputPolicy
+from libra_keras.evaluation import COCOEvaluation, ProposalEvaluation
+from libra_keras.functional.anchors import base_anchors
+from libra_keras.models import RPNSettings, libra_faster_rcnn_small, retinanet_small
+from libra_keras.runs import ModelConfig, TrainConfig, advice, resolve
+from libra_keras.runs.advice import Advisor
+from libra_keras.runs.defaults import usual_rate
+from libra_keras.training import SGD
 
 FINE = {"loss": 1.0, "class_loss": 0.6, "box_loss": 0.4, "positives": 20.0, "rpn_positives": 9.0}
+RESNET = ("--model", "faster_rcnn_resnet50")
 
 
 def test_a_term_drowns_others_above_nine_tenths():
@@ -120,3 +131,93 @@ def test_a_resumed_run_goes_on(capsys):
     second.on_epoch_end(0, FINE | {"loss": 2.0})
     assert second.warnings == expected
     assert list(expected) == ["rate", "stalled"]
+
+
+class Settings:
+    """Looks like a detector with these settings of its first head."""
+
+    def __init__(self, settings, side):
+        self.settings, self.input_policy = settings, InputPolicy(side, side)
+        self.max_detections = 100
+
+    def heads(self):
+        return [self]
+
+
+def test_rates_are_compared_with_the_default_for_as_many_images(tmp_path):
+    model, train = Settings(RPNSettings(scales=(8.0,)), 320), data.shapes(4)
+    for given in ("", "--batch 16", "--batch 16 --learning-rate 0.02", "--accumulate 8"):
+        config = resolved(*RESNET, *given.split())
+        assert advice.at_start(config, train, model)["learning_rate"] is None
+    config = resolved(*RESNET, "--learning-rate", "0.02")
+    said = advice.at_start(config, train, model)["learning_rate"]
+    assert "0.02 is 8 times the default for so many images (0.0025)" in said
+    other = resolved(*RESNET, *"--optimizer adamw --learning-rate 1e-4 --weight-decay 0.05".split())
+    assert usual_rate(other) is None  # there is no default of it
+    unnamed = TrainConfig(model=ModelConfig(init=str(tmp_path / "mine.keras")))
+    assert usual_rate(resolve(unnamed)) is None
+
+
+def test_anchors_are_those_of_the_model():
+    settings = RPNSettings(strides=(4, 8), scales=(2.0, 3.0), ratios=(0.5, 1.0))
+    boxes = [np.asarray(base_anchors(s, (2.0, 3.0), (0.5, 1.0))) for s in (4, 8)]
+    expected = np.concatenate([box[:, 2:] - box[:, :2] for box in boxes])
+    found = advice.anchor_sizes(Settings(settings, 64))
+    for one, other in zip(
+        *(np.array(sorted(map(tuple, x))) for x in (found, expected)), strict=True
+    ):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+    assert len(advice.anchor_sizes(Settings(object(), 64))) == 0
+
+
+def test_small_objects_are_found_at_the_size_of_the_input():
+    train = data.shapes(20)
+    fine, tiny = (Settings(RPNSettings(), side) for side in (800, 32))
+    config = resolved(*RESNET)
+    assert advice.at_start(config, train, fine)["anchors"] is None
+    assert "anchors measure 32 to 512" in advice.at_start(config, train, tiny)["anchors"]
+
+
+def test_recall_of_proposals_that_were_evaluated_is_not_measured_again():
+    shapes = data.shapes(2)
+    evaluation = ProposalEvaluation(shapes)
+    recall = advice.recall_of(None, evaluation)
+    evaluation.detections = [{"image_id": e.image_id, "boxes": e.boxes} for e in shapes.examples]
+    assert recall() == (1.0, 2)
+    assert advice.recall_of(retinanet_small(6), COCOEvaluation(shapes)) is None  # it has none
+
+
+@pytest.mark.slow
+def test_recall_is_that_of_the_averages_where_they_are_measured(monkeypatch):
+    model = libra_faster_rcnn_small(num_classes=6)
+    model.compile(SGD(0.0, use_ema=True))
+    model.optimizer.build(model.trainable_variables)
+    variable = model.trainable_variables[0]
+    model.optimizer._model_variables_moving_average[0].assign(np.full(variable.shape, 7.0))
+    model.optimizer._iterations.assign(1)
+    seen = []
+
+    def collect(model, batches, verbose):
+        seen.append(model.trainable_variables[0].numpy().max())
+        return []
+
+    monkeypatch.setattr(advice, "collect_proposals", collect)
+    monkeypatch.setattr(advice, "proposal_coverage", lambda data, found: 0.5)
+    evaluation = COCOEvaluation(data.shapes(2), batch_size=2)
+    assert advice.recall_of(model, evaluation)() == (0.5, 2)
+    assert seen == [7.0] and variable.numpy().max() < 7
+
+
+@pytest.mark.slow
+def test_a_run_tells_and_keeps_its_warnings(tmp_path, capsys):
+    folder = tmp_path / "run"
+    command = "train shapes --train-split 4 --val-split 2 --short-side 64 --long-side 64 --batch 2"
+    given = [*command.split(), "--epochs", "1", "--learning-rate", "0.01", "--to", str(folder)]
+    assert main(given) == 0
+    told = capsys.readouterr()
+    assert "Warning: --learning-rate 0.01 is 10 times" in told.err
+    warnings = json.loads((folder / "metrics.json").read_text())["warnings"]
+    assert warnings["learning_rate"]["epoch"] == 0
+    for warning in warnings.values():
+        assert warning["message"] in told.err
+    assert "images_per_second" not in (folder / "log.csv").read_text()
