@@ -27,7 +27,7 @@ def check_classes(class_names: Sequence[str] | None, num_classes: int, data: Det
 def relabelled(
     detections: list[dict], class_names: Sequence[str] | None, data: DetectionData
 ) -> list[dict]:
-    """Gives detections the labels of a data set by the names of classes, and drops other classes."""
+    """Gives detections a data set's labels, by the names of classes, and drops other classes."""
     # Those left out have taken part in the detector's limit of detections an image.
     if class_names is None or tuple(class_names) == tuple(data.class_names):
         return detections

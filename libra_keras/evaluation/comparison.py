@@ -62,7 +62,9 @@ def matched(data, rows, category_ids, max_detections=(1, 10, 100), by_class=True
 
 
 def compare(data, rows, category_ids, max_detections=(1, 10, 100), by_class=True):
-    """pycocotools' `"precision"` (T, R, K, 4, M) and `"recall"` (T, K, 4, M); -1: nothing to find."""
+    """Counts by pycocotools: `precision` (T, R, K, 4, M), `recall` (T, K, 4, M); -1: nothing to
+    find.
+    """
     run = matched(data, rows, category_ids, max_detections, by_class)
     with contextlib.redirect_stdout(io.StringIO()):
         run.accumulate()

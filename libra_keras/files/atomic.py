@@ -6,38 +6,23 @@ import json
 import math
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import keras
 
 # What only writing can run into; libraries hide these numbers, but quote the words.
 DISK_ERRORS = ("ENOSPC", "EDQUOT", "EROFS", "EFBIG")
 
 
 @contextlib.contextmanager
-def replacing(path):
-    """Gives a path to write to, which takes the place of `path` if the block ends without error.
-
-    The new file or folder is made beside the old one under the same suffix, and renamed at the
-    end: a crash, an error or Ctrl-C leaves the old one as it was. A file has reached the disk
-    before it is renamed, so that a power failure cannot leave half of it either. Parents are made.
-    A folder takes the place of any other folder: whether that may go is for the caller to find out.
-
-    Args:
-        path: str or path of a file or a folder.
-
-    Yields:
-        `Path` at which nothing exists yet, to be made by the block.
-
-    Example:
-
-    >>> import tempfile
-    >>> from pathlib import Path
-    >>> from libra_keras.files.atomic import replacing
-    >>> path = Path(tempfile.mkdtemp()) / "note.txt"
-    >>> with replacing(path) as unfinished:
-    ...     _ = unfinished.write_text("whole")
-    >>> [file.name for file in path.parent.iterdir()]
-    ['note.txt']
-    """
+def replacing(path: str | os.PathLike) -> Iterator[Path]:
+    """Gives a path at which to make what takes the place of a file or folder if all goes well."""
+    # The new one is made beside the old one under the same suffix, and renamed at the end: a crash,
+    # an error or Ctrl-C leaves the old one as it was. A file has reached the disk before, so that a
+    # power failure cannot leave half of it either.
     path = Path(path).resolve()  # a link stays, and what it points to is replaced
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".unfinished.{path.name}")
@@ -49,91 +34,31 @@ def replacing(path):
         _remove(unfinished)
 
 
-def write_json(path, values):
-    """Writes a JSON file that any program reads; an error leaves the old one.
-
-    Args:
-        path: str or path.
-        values: what `json` can write; what it cannot becomes a string.
-
-    Raises:
-        ValueError: if a number is not finite, which JSON does not know.
-
-    Example:
-
-    >>> import tempfile
-    >>> from pathlib import Path
-    >>> from libra_keras.files.atomic import write_json
-    >>> path = Path(tempfile.mkdtemp()) / "numbers.json"
-    >>> write_json(path, {"AP": 0.5})
-    >>> path.read_text()
-    '{\\n  "AP": 0.5\\n}\\n'
-    """
+def write_json(path: str | os.PathLike, values: Any) -> None:
+    """Writes a JSON file that any program reads: a number that is not finite is a `ValueError`."""
     text = json.dumps(values, indent=2, allow_nan=False, default=str) + "\n"
     with replacing(path) as unfinished:
         unfinished.write_text(text)
 
 
-def save_weights(model, path):
-    """Saves weights, and the optimizer if there is one; an error leaves the old file.
-
-    Args:
-        model: `keras.Model`.
-        path: str or path of a file whose name ends in `.weights.h5`.
-
-    Raises:
-        OSError: if there is no room for it.
-
-    Example:
-
-    >>> import tempfile
-    >>> from pathlib import Path
-    >>> import keras
-    >>> from libra_keras.files.atomic import save_weights
-    >>> path = Path(tempfile.mkdtemp()) / "last.weights.h5"
-    >>> save_weights(keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)]), path)
-    >>> [file.name for file in path.parent.iterdir()]
-    ['last.weights.h5']
-    """
+def save_weights(model: "keras.Model", path: str | os.PathLike) -> None:
+    """Saves weights, and the optimizer if there is one; an error leaves the old file."""
     with replacing(path) as unfinished:
         _reserve(unfinished, weights_size(model))
         model.save_weights(unfinished)
 
 
-def weights_size(model):
-    """Returns about how many bytes `save_weights` writes, rather too many than too few.
-
-    Example:
-
-    >>> import keras
-    >>> from libra_keras.files.atomic import weights_size
-    >>> weights_size(keras.Sequential([keras.Input((100,)), keras.layers.Dense(1000)])) > 400_000
-    True
-    """
+def weights_size(model: "keras.Model") -> int:
+    """Returns about how many bytes `save_weights` writes, rather too many than too few."""
     optimizer = getattr(model, "optimizer", None)
     variables = [*model.variables, *(optimizer.variables if optimizer else [])]
     # Variables stay float32 in mixed precision; HDF5 adds names and tables to each.
     return 2**16 + sum(4 * math.prod(variable.shape) + 2**12 for variable in variables)
 
 
-def link(source, path):
-    """Makes `path` a second name of a file that is never written to; an error leaves the old one.
-
-    Where the file system knows no such names, `path` becomes a copy.
-
-    Args:
-        source, path: str or path; the file itself, and its second name.
-
-    Example:
-
-    >>> import tempfile
-    >>> from pathlib import Path
-    >>> from libra_keras.files.atomic import link
-    >>> source = Path(tempfile.mkdtemp()) / "step-20.weights.h5"
-    >>> _ = source.write_text("weights")
-    >>> link(source, source.parent / "last.weights.h5")
-    >>> (source.parent / "last.weights.h5").read_text()
-    'weights'
+def link(source: str | os.PathLike, path: str | os.PathLike) -> None:
+    """Makes `path` a second name of a file that is never written to, or a copy where there are
+    none.
     """
     with replacing(path) as unfinished:
         try:
@@ -142,41 +67,21 @@ def link(source, path):
             shutil.copyfile(source, unfinished)
 
 
-def disk_error(error):
-    """Returns why a disk takes no more files if an error is about that, else `None`.
-
-    Args:
-        error: exception of any library.
-
-    Example:
-
-    >>> from libra_keras.files.atomic import disk_error
-    >>> disk_error(RuntimeError("write failed: errno = 28, 'No space left on device', buf = 0x1"))
-    'No space left on device'
-    """
+def disk_error(error: BaseException) -> str | None:
+    """Returns why a disk takes no more files if an error is about that, else `None`."""
     words = [os.strerror(getattr(errno, name)) for name in DISK_ERRORS if hasattr(errno, name)]
     return next((found for found in words if found in str(error)), None)
 
 
-def flush_to_disk(path):
-    """Waits until a file has reached the disk.
-
-    Example:
-
-    >>> import tempfile
-    >>> from libra_keras.files.atomic import flush_to_disk
-    >>> with tempfile.NamedTemporaryFile() as file:
-    ...     flush_to_disk(file.name)
-    """
+def flush_to_disk(path: str | os.PathLike) -> None:
+    """Waits until a file has reached the disk."""
     with open(path, "rb+") as file:
         os.fsync(file.fileno())
 
 
 def _reserve(path, size):
-    """Raises an OSError if a file of so many bytes cannot be written; leaves none behind.
-
-    The library of HDF5 does not survive a write that fails: it ends the whole process.
-    """
+    """Raises an OSError if a file of so many bytes cannot be written; leaves none behind."""
+    # The library of HDF5 does not survive a write that fails: it ends the whole process.
     if shutil.disk_usage(path.parent).free < size:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
     with open(path, "wb") as file:

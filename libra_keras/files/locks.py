@@ -11,30 +11,7 @@ from filelock import FileLock, Timeout
 
 @contextlib.contextmanager
 def exclusive(path: str | os.PathLike) -> Iterator[None]:
-    """Holds a lock while the block runs; the system releases it when a process dies.
-
-    Everybody else is kept out: other processes, other threads, and a second call in the block. The
-    file may be deleted meanwhile, with the folder that it is in. Where the file system has no
-    locks, nothing is locked.
-
-    Args:
-        path: str or path of a file that serves for nothing else; its folder is made.
-
-    Raises:
-        BlockingIOError: if somebody else holds it.
-        OSError: if the file cannot be made.
-
-    Example:
-
-    >>> import tempfile
-    >>> from pathlib import Path
-    >>> from libra_keras.files.locks import exclusive
-    >>> path = Path(tempfile.mkdtemp()) / "lock"
-    >>> with exclusive(path), exclusive(path):
-    ...     pass
-    Traceback (most recent call last):
-    BlockingIOError: [Errno 11] Resource temporarily unavailable
-    """
+    """Locks a file during the block, against threads too; a dead process's lock is released."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.open("a").close()  # so that what goes wrong from here on is about locking
@@ -56,30 +33,7 @@ def exclusive(path: str | os.PathLike) -> Iterator[None]:
 
 @contextlib.contextmanager
 def alone(lock: str | os.PathLike, path: str | os.PathLike) -> Iterator[None]:
-    """Holds a lock while something is written; the lock's file is gone afterwards.
-
-    Where the file system has no locks, nothing is locked.
-
-    Args:
-        lock: str or path of the file that is locked.
-        path: what is written, for the message.
-
-    Raises:
-        ValueError: if another process, or another thread, holds it.
-
-    Example:
-
-    >>> import tempfile
-    >>> from pathlib import Path
-    >>> from libra_keras.files.locks import alone
-    >>> lock = Path(tempfile.mkdtemp()) / ".lock"
-    >>> with alone(lock, "exported/cats"), alone(lock, "exported/cats"):
-    ...     pass
-    Traceback (most recent call last):
-    ValueError: Another process is writing to exported/cats. Wait until it has ended
-    >>> lock.exists()
-    False
-    """
+    """Holds a lock while `path` is written; refuses a second one, and leaves no file behind."""
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(exclusive(lock))
@@ -95,20 +49,6 @@ def alone(lock: str | os.PathLike, path: str | os.PathLike) -> Iterator[None]:
 
 
 def alone_beside(path: str | os.PathLike) -> contextlib.AbstractContextManager[None]:
-    """`alone`, with a lock beside a file or a folder that is replaced as a whole.
-
-    Args:
-        path: str or path; what is written.
-
-    Example:
-
-    >>> from pathlib import Path
-    >>> import tempfile
-    >>> from libra_keras.files.locks import alone_beside
-    >>> folder = Path(tempfile.mkdtemp())
-    >>> with alone_beside(folder / "cats"):
-    ...     [file.name for file in folder.iterdir()]
-    ['.lock.cats']
-    """
+    """`alone`, with a lock beside a file or a folder that is replaced as a whole."""
     whole = Path(path).resolve()
     return alone(whole.with_name(f".lock.{whole.name}"), path)

@@ -1,8 +1,4 @@
-"""What may be replaced, and where can be written: checked before any work is done.
-
-A mistyped path must not cost somebody a folder of photographs. So nothing is replaced unless the
-caller asks for it, and then only what the same writer has written, all of it.
-"""
+"""What may be replaced, and where can be written: checked before any work is done."""
 
 import dataclasses
 import os
@@ -10,67 +6,26 @@ from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+# A mistyped path must not cost somebody a folder of photographs. So nothing is replaced unless the
+# caller asks for it, and then only what the same writer has written, all of it.
+
 UNFINISHED = ".unfinished."  # what `atomic.replacing` names begin with, left by a killed process
 SHOWN = 3  # of the names of others in a message
 
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """What one writer writes into a folder of its own.
+    """What one writer writes into a folder of its own."""
 
-    Attributes:
-        name: str, what messages call it, such as `"run"`.
-        marker: str, the file in the folder that makes it one. It should be written first, or with
-            all the others at once.
-        entries: tuple of str, patterns of all that is written, the marker too. They are paths in
-            the folder; names of files may have `*` and `?` as in a shell. One that ends in `/` is
-            a folder with all that is in it. Any other is a file, and nothing else in the folders
-            that it lies in is the writer's. `.unfinished.<file>`, which a killed process has left
-            of a file, counts as that file.
-
-    Example:
-
-    >>> from libra_keras.files.replacing import Kind
-    >>> Kind("run", "config.json", ("config.json", "tensorboard/", "checkpoints/step-*.h5")).name
-    'run'
-    """
-
-    name: str
-    marker: str
+    name: str  # what messages call it, such as "run"
+    marker: str  # the file that makes a folder one; it is written first, or with all others at once
+    # Patterns of all that is written, the marker too: paths in the folder, whose last part may have
+    # `*` and `?` as in a shell. One that ends in `/` is a folder with all that is in it.
     entries: tuple[str, ...]
 
 
 def check_replaceable(path: str | os.PathLike, kind: Kind, overwrite: bool = False) -> None:
-    """Raises unless a folder may be written, in the place of what is there.
-
-    It may where there is nothing, or an empty folder. With `overwrite` it also may in the place of
-    a folder that has the marker of its kind, and nothing but the entries of its kind.
-
-    Args:
-        path: str or path of the folder.
-        kind: `Kind`, what would be written.
-        overwrite: bool, whether an earlier one may go.
-
-    Raises:
-        ValueError: if it may not. The message names what is in the way.
-
-    Example:
-
-    >>> import tempfile
-    >>> from pathlib import Path
-    >>> from libra_keras.files.replacing import Kind, check_replaceable
-    >>> kind = Kind("run", "config.json", ("config.json", "log.csv"))
-    >>> folder = Path(tempfile.mkdtemp())
-    >>> check_replaceable(folder, kind)
-    >>> for name in ("config.json", "cat.jpg"):
-    ...     _ = (folder / name).write_text("{}")
-    >>> try:
-    ...     check_replaceable(folder, kind, overwrite=True)
-    ... except ValueError as error:
-    ...     print(str(error).replace(str(folder), "FOLDER"))
-    FOLDER holds cat.jpg, which no run has written; it is not replaced. Move what you need, and \
-delete the rest
-    """
+    """Raises a `ValueError` unless a folder may be written, in the place of what is there."""
     path = Path(path)
     if path.exists() and not path.is_dir():
         raise ValueError(f"{path} is a file; a folder is needed for the {kind.name}")
@@ -93,28 +48,7 @@ delete the rest
 
 
 def foreign_entries(folder: str | os.PathLike, kind: Kind) -> list[str]:
-    """Returns what is in a folder and not among the entries of its kind.
-
-    Args:
-        folder: str or path of a folder.
-        kind: `Kind`; its marker plays no part here.
-
-    Returns:
-        Sorted list of str, paths in the folder. What is in a folder that is not the writer's is
-        not listed.
-
-    Example:
-
-    >>> import tempfile
-    >>> from pathlib import Path
-    >>> from libra_keras.files.replacing import Kind, foreign_entries
-    >>> folder = Path(tempfile.mkdtemp())
-    >>> (folder / "checkpoints").mkdir()
-    >>> for name in ("step-20.h5", ".unfinished.step-40.h5", "epoch=3.ckpt"):
-    ...     _ = (folder / "checkpoints" / name).write_text("weights")
-    >>> foreign_entries(folder, Kind("run", "config.json", ("checkpoints/step-*.h5",)))
-    ['checkpoints/epoch=3.ckpt']
-    """
+    """What is in a folder and not among the entries of its kind: sorted paths in the folder."""
     return sorted(_foreign(Path(folder), "", kind.entries))
 
 
@@ -124,32 +58,7 @@ def check_replaceable_files(
     is_own: Callable[[Path], bool],
     overwrite: bool = False,
 ) -> None:
-    """Raises unless files may be written, in the place of those that are there: the same rule.
-
-    Args:
-        paths: str or paths of the files.
-        what: str, what messages call one of them, such as `"record of a conversion"`.
-        is_own: function from the `Path` of a file that is there to whether this writer has written
-            it.
-        overwrite: bool, whether earlier ones may go.
-
-    Raises:
-        ValueError: if they may not. The message names those that are in the way.
-
-    Example:
-
-    >>> import tempfile
-    >>> from pathlib import Path
-    >>> from libra_keras.files.replacing import check_replaceable_files
-    >>> file = Path(tempfile.mkdtemp()) / "note.txt"
-    >>> check_replaceable_files([file], "note of ours", lambda path: False)
-    >>> _ = file.write_text("precious")
-    >>> try:
-    ...     check_replaceable_files([file], "note of ours", lambda path: False, overwrite=True)
-    ... except ValueError as error:
-    ...     print(str(error).replace(str(file.parent), "FOLDER"))
-    FOLDER/note.txt is no note of ours, and is not overwritten
-    """
+    """The same rule for files, of which `is_own` says whether this writer has written them."""
     there = [path for path in map(Path, paths) if path.exists()]
     if there and not overwrite:
         raise ValueError(
@@ -161,56 +70,14 @@ def check_replaceable_files(
 
 
 def check_writable(path: str | os.PathLike, what: str = "The folder") -> None:
-    """Raises unless files can be made in a folder, which may be still to be made.
-
-    Args:
-        path: str or path of the folder.
-        what: str, what the message calls it.
-
-    Raises:
-        ValueError: if it is a file or lies in one, or is read-only.
-
-    Example:
-
-    >>> import tempfile
-    >>> from pathlib import Path
-    >>> from libra_keras.files.replacing import check_writable
-    >>> folder = Path(tempfile.mkdtemp()).resolve()
-    >>> check_writable(folder / "runs" / "mine")
-    >>> (folder / "runs").touch()
-    >>> try:
-    ...     check_writable(folder / "runs" / "mine", "The run folder")
-    ... except ValueError as error:
-    ...     print(str(error).replace(str(folder), "FOLDER"))
-    The run folder FOLDER/runs/mine cannot be written to: FOLDER/runs is a file
-    """
+    """Raises a `ValueError` unless files can be made in a folder, which may be still to be made."""
     path = Path(path)
     if obstacle := _obstacle(path.resolve()):
         raise ValueError(f"{what} {path} cannot be written to: {obstacle}")
 
 
 def check_writable_file(path: str | os.PathLike, what: str = "--to") -> None:
-    """Raises unless a file can be made, or replaced; its folder may be still to be made.
-
-    Args:
-        path: str or path of the file.
-        what: str, what the message calls it, such as the option that names it.
-
-    Raises:
-        ValueError: if it is a folder, or its own folder cannot be written to.
-
-    Example:
-
-    >>> import tempfile
-    >>> from libra_keras.files.replacing import check_writable_file
-    >>> folder = tempfile.mkdtemp()
-    >>> check_writable_file(f"{folder}/new/numbers.json")
-    >>> try:
-    ...     check_writable_file(folder)
-    ... except ValueError as error:
-    ...     print(str(error).replace(folder, "FOLDER"))
-    --to must be a file. Received: the folder FOLDER
-    """
+    """Raises a `ValueError` unless a file can be made or replaced; its folder may be missing."""
     path = Path(path)
     if path.is_dir():
         raise ValueError(f"{what} must be a file. Received: the folder {path}")

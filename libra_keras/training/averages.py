@@ -14,7 +14,7 @@ def has_averages(model: keras.Model) -> bool:
 
 @contextlib.contextmanager
 def averaged_weights(model: keras.Model) -> Iterator[None]:
-    """Gives a model the moving averages of its optimizer, if there are any, while the block runs."""
+    """Gives a model the moving averages of its optimizer, if there are any, during the block."""
     # Keras' own callback `SwapEMAWeights` works with `evaluate` alone, which detectors are not
     # measured by.
     optimizer = _optimizer(model)

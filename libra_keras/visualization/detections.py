@@ -1,15 +1,17 @@
 """Pictures of detections: boxes with names and scores drawn on images."""
 
 import colorsys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 from PIL import Image, ImageDraw, ImageFont
 
 GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 
-def class_color(label):
+def class_color(label: int) -> tuple[int, int, int]:
     """The colour of a class, the same in every picture.
 
     Args:
@@ -31,15 +33,15 @@ def class_color(label):
 
 
 def draw_detections(
-    image,
-    boxes,
-    labels,
-    scores=None,
-    class_names=None,
-    min_score=0.0,
-    enlarge=1,
-    font_size=None,
-):
+    image: np.ndarray,
+    boxes: ArrayLike,
+    labels: ArrayLike,
+    scores: ArrayLike | None = None,
+    class_names: Sequence[str] | None = None,
+    min_score: float = 0.0,
+    enlarge: int = 1,
+    font_size: int | None = None,
+) -> np.ndarray:
     """Draws boxes with their names and scores on a copy of an image.
 
     The best boxes are drawn last, on top. Text has the colour of its class as background, and
@@ -118,7 +120,9 @@ def _draw_box(draw, box, text, color, font):
     draw.text((x + 2 - left, y + 2 - top), text, fill=ink, font=font)
 
 
-def gallery(images, columns=4, gap=8, background=255):
+def gallery(
+    images: Sequence[np.ndarray], columns: int = 4, gap: int = 8, background: int = 255
+) -> np.ndarray:
     """Arranges images of any sizes in rows on one picture.
 
     Args:
@@ -156,7 +160,7 @@ def gallery(images, columns=4, gap=8, background=255):
     return picture
 
 
-def save_image(image, path):
+def save_image(image: np.ndarray, path: str | Path) -> None:
     """Writes a picture to a file, whose folder is made; the suffix says the format.
 
     Args:

@@ -1,13 +1,16 @@
 """Annotations and detections of the same images side by side."""
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 from PIL import Image
 
+from libra_keras.data import DetectionData, Example
 from libra_keras.data.damage import DamagedImage, read_checked
 from libra_keras.visualization.detections import draw_detections, gallery
 
 
-def spread(data, count):
+def spread(data: DetectionData, count: int) -> Iterator[tuple[Example, np.ndarray]]:
     """Yields images spread over a whole data set, and their examples; damaged ones are left out.
 
     Args:
@@ -33,7 +36,14 @@ def spread(data, count):
         yield data.examples[i], np.asarray(image)
 
 
-def panel(data, detections, class_names=None, count=6, side=400, min_score=0.3):
+def panel(
+    data: DetectionData,
+    detections: list[dict],
+    class_names: Sequence[str] | None = None,
+    count: int = 6,
+    side: int = 400,
+    min_score: float = 0.3,
+) -> np.ndarray | None:
     """Draws annotations, at the left, and detections of a few images.
 
     Args:

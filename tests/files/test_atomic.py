@@ -1,8 +1,10 @@
 """What is replaced is replaced whole: errors and Ctrl-C leave what was there."""
 
+import os
+
 import pytest
 
-from libra_keras.files.atomic import replacing, write_json
+from libra_keras.files.atomic import disk_error, link, replacing, write_json
 
 
 def names(folder):
@@ -68,3 +70,24 @@ def test_json_that_cannot_be_written_leaves_the_old_file(tmp_path):
         write_json(tmp_path / "made" / "numbers.json", {"AP": float("-inf")})
     assert names(tmp_path / "made") == ["numbers.json"]
     assert "0.5" in (tmp_path / "made" / "numbers.json").read_text()
+
+
+@pytest.mark.parametrize("is_linked", [True, False])
+def test_a_second_name_or_a_copy(tmp_path, monkeypatch, is_linked):
+    def refuse(source, path):
+        raise OSError
+
+    if not is_linked:  # as a file system without such names does
+        monkeypatch.setattr(os, "link", refuse)
+    source, path = tmp_path / "step-20.weights.h5", tmp_path / "last.weights.h5"
+    source.write_text("weights")
+    path.write_text("old")
+    link(source, path)
+    assert path.read_text() == "weights"
+    assert path.samefile(source) == is_linked
+
+
+def test_why_a_disk_takes_no_more_is_told_from_what_libraries_quote():
+    error = RuntimeError("write failed: errno = 28, 'No space left on device', buf = 0x1")
+    assert disk_error(error) == "No space left on device"
+    assert disk_error(RuntimeError("write failed")) is None
