@@ -8,11 +8,10 @@ from libra_keras.functional.boxes import encode
 from libra_keras.layers import MultilevelROIAlign
 from libra_keras.layers.channels_last import ChannelsLast
 from libra_keras.losses import SmoothL1Loss
-from libra_keras.models.counting import mean_per_image
 from libra_keras.models.detections import select_detections
 from libra_keras.models.distributed import loss_mean
 from libra_keras.models.settings import BoxHeadSettings, checked_weight, live_parts
-from libra_keras.models.targets import match_proposals, sample_targets
+from libra_keras.models.targets import match_proposals, mean_per_image, sample_targets
 from libra_keras.samplers import RandomSampler
 
 

@@ -1,89 +1,32 @@
-"""From the second stage's raw outputs to detections: pure functions."""
+"""From the raw outputs of a head that knows classes to detections: pure functions."""
 
 from keras import ops
 
 from libra_keras.functional.boxes import clip, decode, has_sides
 from libra_keras.functional.nms import nms
 from libra_keras.functional.ranking import top_k
+from libra_keras.models.proposals import filled_up
 
 # Shortest sides of a detection in pixels; the other geometries ask for none.
 _SMALLEST_SIDES = {"torchvision": 1e-2}
 
 
 def select_detections(logits, deltas, proposals, image_sizes, settings):
-    """Scores, decodes and suppresses the boxes of every class.
+    """Scores, decodes and suppresses the boxes of every class of logits `(B, N, K + 1)`.
 
-    Args:
-        logits: float tensor `(B, N, K + 1)`, background last.
-        deltas: float tensor `(B, N, K, 4)`, encoded relative to the proposals.
-        proposals: `Proposals` of N rows.
-        image_sizes: int tensor `(B, 2)`, height and width before padding; boxes are clipped to it.
-        settings: `BoxHeadSettings`.
-
-    Returns:
-        Dict of `"boxes"` `(B, D, 4)` in pixels of the padded batch image, `"scores"` `(B, D)` in
-        0..1, `"labels"` `(B, D)`, best first, padded with boxes and scores of 0 and labels of -1,
-        and `"num_detections"` `(B,)`, where D is `settings.max_detections`.
-
-    Example:
-
-    >>> import numpy as np
-    >>> from libra_keras.models import BoxHeadSettings
-    >>> from libra_keras.models.detections import select_detections
-    >>> from libra_keras.models.proposals import Proposals
-    >>> boxes = np.array([[[0, 0, 9, 9]]], "float32")
-    >>> proposals = Proposals(boxes, scores=np.array([[0.9]]), mask=np.array([[True]]))
-    >>> logits = np.array([[[0.0, 4.0, 0.0]]], "float32")
-    >>> found = select_detections(logits, np.zeros((1, 1, 2, 4), "float32"), proposals,
-    ...                           np.array([[16, 16]]), BoxHeadSettings(max_detections=2))
-    >>> found["labels"].numpy().tolist(), found["num_detections"].numpy().tolist()
-    ([[1, -1]], [1])
-
-    Differs from mmdetection: at most `settings.max_candidates` pairs of box and class enter NMS.
+    Returns "boxes" `(B, D, 4)` in pixels of the padded image, "scores" and "labels" `(B, D)`, best
+    first, padded with boxes and scores of 0 and labels of -1, and "num_detections" `(B,)`.
     """
     num_classes = deltas.shape[2]
     scores = ops.softmax(ops.cast(logits, "float32"), axis=-1)[..., :num_classes]
     eligible = ops.logical_and(scores > settings.score_threshold, proposals.mask[..., None])
     scores = ops.where(eligible, scores, 0.0)
+    # Unlike in mmdetection, so many pairs at most enter NMS.
     scores, pairs = _best_pairs(scores, settings.max_candidates)
     boxes = _decode_pairs(deltas, proposals.boxes, pairs, image_sizes, settings)
     if settings.geometry in _SMALLEST_SIDES:
         scores = ops.where(has_sides(boxes, _SMALLEST_SIDES[settings.geometry]), scores, 0.0)
     return suppress(boxes, scores, pairs % num_classes, settings)
-
-
-def suppress(boxes, scores, labels, settings):
-    """Leaves the best of the boxes of one class that overlap.
-
-    Args:
-        boxes: float32 tensor `(B, N, 4)`; N must be known.
-        scores: float32 tensor `(B, N)`; rows that score 0 are padding.
-        labels: int tensor `(B, N)`.
-        settings: `BoxHeadSettings` or `RetinaHeadSettings`.
-
-    Returns:
-        Dict as of `select_detections`.
-
-    Example:
-
-    >>> import numpy as np
-    >>> from libra_keras.models import BoxHeadSettings
-    >>> from libra_keras.models.detections import suppress
-    >>> boxes = np.array([[[0, 0, 9, 9], [0, 0, 9, 8], [0, 0, 9, 8]]], "float32")
-    >>> scores, labels = np.array([[0.5, 0.9, 0.7]], "float32"), np.array([[2, 2, 1]])
-    >>> found = suppress(boxes, scores, labels, BoxHeadSettings(max_detections=4))
-    >>> found["labels"].numpy().tolist()
-    [[2, 1, -1, -1]]
-    """
-    most = settings.max_detections
-    indices, kept = nms(boxes, scores, settings.nms_iou, most, groups=labels, mask=scores > 0)
-    boxes = ops.take_along_axis(boxes, indices[..., None], axis=1)
-    return {
-        "boxes": ops.where(kept[..., None], boxes, 0.0),
-        "scores": ops.where(kept, ops.take_along_axis(scores, indices, axis=1), 0.0),
-        "labels": ops.where(kept, ops.take_along_axis(labels, indices, axis=1), -1),
-        "num_detections": ops.sum(ops.cast(kept, "int32"), axis=1),
-    }
 
 
 def _best_pairs(scores, most):
@@ -106,3 +49,53 @@ def _decode_pairs(deltas, proposal_boxes, pairs, image_sizes, settings):
     proposals = ops.take_along_axis(proposal_boxes, (pairs // num_classes)[..., None], axis=1)
     boxes = decode(own, proposals, settings.stds, settings.geometry)
     return clip(boxes, image_sizes, settings.geometry)
+
+
+def select_dense_detections(level_logits, level_deltas, level_anchors, image_sizes, settings):
+    """As `select_detections`, of the best (anchor, class) pairs of each level.
+
+    A level has logits `(B, N_l, K)`, deltas `(B, N_l, 4)` and anchors `(N_l, 4)`.
+    """
+    # Lin et al., 2017, section 4.1, "Inference".
+    best = [
+        _best_of_level(logits, deltas, anchors, image_sizes, settings)
+        for logits, deltas, anchors in zip(level_logits, level_deltas, level_anchors, strict=True)
+    ]
+    boxes, scores, labels = (ops.concatenate(parts, axis=1) for parts in zip(*best, strict=True))
+    return suppress(boxes, scores, labels, settings)
+
+
+def _best_of_level(logits, deltas, anchors, image_sizes, settings):
+    """Boxes, scores and labels of the `pre_nms` best pairs of a level; a score of 0 is padding."""
+    num_classes, count = logits.shape[-1], settings.pre_nms
+    # The best pairs lie among the anchors with the best classes: first come these, so that
+    # nothing as large as all the logits is sorted.
+    anchor_logits = filled_up(ops.max(logits, axis=-1), count)
+    best, rows = top_k(anchor_logits, count)
+    rows = ops.minimum(rows, ops.shape(anchors)[0] - 1)
+    logits = ops.take_along_axis(logits, rows[..., None], axis=1)
+    logits = ops.where(best[..., None] > float("-inf"), logits, float("-inf"))
+    logits, pairs = top_k(ops.reshape(logits, (-1, count * num_classes)), count)
+    rows = ops.take_along_axis(rows, pairs // num_classes, axis=1)
+    deltas = ops.take_along_axis(deltas, rows[..., None], axis=1)
+    anchors = ops.take(anchors, rows, axis=0)
+    boxes = decode(deltas, anchors, settings.stds, settings.geometry)
+    boxes = clip(boxes, image_sizes, settings.geometry)
+    scores = ops.sigmoid(ops.cast(logits, "float32"))
+    eligible = scores > settings.score_threshold
+    if settings.geometry == "continuous":  # the others leave boxes without a side
+        eligible = ops.logical_and(eligible, has_sides(boxes))
+    return boxes, ops.where(eligible, scores, 0.0), pairs % num_classes
+
+
+def suppress(boxes, scores, labels, settings):
+    """Leaves the best of the boxes of one class that overlap; rows that score 0 are padding."""
+    most = settings.max_detections
+    indices, kept = nms(boxes, scores, settings.nms_iou, most, groups=labels, mask=scores > 0)
+    boxes = ops.take_along_axis(boxes, indices[..., None], axis=1)
+    return {
+        "boxes": ops.where(kept[..., None], boxes, 0.0),
+        "scores": ops.where(kept, ops.take_along_axis(scores, indices, axis=1), 0.0),
+        "labels": ops.where(kept, ops.take_along_axis(labels, indices, axis=1), -1),
+        "num_detections": ops.sum(ops.cast(kept, "int32"), axis=1),
+    }

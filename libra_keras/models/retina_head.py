@@ -10,12 +10,11 @@ from libra_keras.functional.anchors import pyramid_anchors
 from libra_keras.functional.boxes import encode
 from libra_keras.layers.channels_last import ChannelsLast
 from libra_keras.losses import FocalLoss, SmoothL1Loss
-from libra_keras.models.counting import mean_per_image
-from libra_keras.models.dense_detections import select_dense_detections
+from libra_keras.models.detections import select_dense_detections
 from libra_keras.models.distributed import loss_mean
 from libra_keras.models.inputs import is_image
 from libra_keras.models.settings import RetinaHeadSettings, checked_weight, live_parts
-from libra_keras.models.targets import Targets, match_anchors
+from libra_keras.models.targets import Targets, match_anchors, mean_per_image
 
 
 @keras.saving.register_keras_serializable(package="libra_keras")

@@ -8,12 +8,11 @@ from libra_keras.functional.anchors import pyramid_anchors
 from libra_keras.functional.boxes import encode
 from libra_keras.layers.channels_last import ChannelsLast
 from libra_keras.losses import SmoothL1Loss
-from libra_keras.models.counting import mean_per_image
 from libra_keras.models.distributed import loss_mean
 from libra_keras.models.inputs import is_image
 from libra_keras.models.proposals import select_proposals
 from libra_keras.models.settings import RPNSettings, checked_weight, live_parts
-from libra_keras.models.targets import match_anchors, sample_targets
+from libra_keras.models.targets import match_anchors, mean_per_image, sample_targets
 from libra_keras.samplers import RandomSampler
 
 

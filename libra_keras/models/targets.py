@@ -1,4 +1,4 @@
-"""What the two stages should answer: pure functions from boxes to training targets."""
+"""What the heads should answer, and how many boxes that teaches: from boxes to training targets."""
 
 from typing import NamedTuple
 
@@ -6,58 +6,24 @@ from keras import ops
 
 from libra_keras.functional import boxes as box_ops
 from libra_keras.functional.matching import Match, match
+from libra_keras.functional.replicas import sum_over_replicas
+from libra_keras.typing import Tensor
 
 
 class Targets(NamedTuple):
-    """What N candidates should be classified as and regressed to.
+    """What N candidates should be classified as and regressed to."""
 
-    Attributes:
-        labels: int32 `(B, N)`; class of the matched object, meaningful where `is_positive`.
-        boxes: float32 `(B, N, 4)`, the matched object's box, meaningful where `is_positive`.
-        is_positive: bool `(B, N)`.
-        weights: float32 `(B, N)`; 1 for a candidate that is trained, 0 for others and padding.
-
-    Example:
-
-    >>> from libra_keras.models.targets import Targets
-    >>> Targets._fields
-    ('labels', 'boxes', 'is_positive', 'weights')
-    """
-
-    labels: object
-    boxes: object
-    is_positive: object
-    weights: object
+    labels: Tensor  # int32 (B, N), class of the matched object, meaningful where `is_positive`
+    boxes: Tensor  # float32 (B, N, 4), the matched object's, meaningful where `is_positive`
+    is_positive: Tensor  # bool (B, N)
+    weights: Tensor  # float32 (B, N); 1 for a candidate that is trained, 0 for others and padding
 
 
 def match_anchors(anchors, gt_boxes, gt_mask, image_sizes, settings):
-    """Matches the anchors of a pyramid with a batch's objects.
-
-    Args:
-        anchors: float tensor `(N, 4)` in pixels.
-        gt_boxes: float tensor `(B, M, 4)`.
-        gt_mask: bool tensor `(B, M)`, false for padding.
-        image_sizes: int tensor `(B, 2)`, height and width before padding.
-        settings: `RPNSettings` or `RetinaHeadSettings`.
-
-    Returns:
-        `Match` of shape `(B, N)`. Anchors centred in the padding of an image are ignored.
-
-    Example:
-
-    >>> import numpy as np
-    >>> from libra_keras.models import RPNSettings
-    >>> from libra_keras.models.targets import match_anchors
-    >>> anchors = np.array([[0, 0, 32, 32], [40, 40, 72, 72], [90, 0, 122, 32]], "float32")
-    >>> gt_boxes, gt_mask = np.array([[[0, 0, 32, 32]]], "float32"), np.array([[True]])
-    >>> result = match_anchors(anchors, gt_boxes, gt_mask, np.array([[64, 64]]), RPNSettings())
-    >>> result.is_positive.numpy().tolist(), result.is_negative.numpy().tolist()
-    ([[True, False, False]], [[False, True, False]])
-
-    Differs from mmdetection: an image's own size counts, not that of the batch's padding.
-    """
+    """Matches anchors `(N, 4)` with a batch's objects, but for those in the padding of an image."""
     anchors = ops.cast(anchors, "float32")
     iou = box_ops.iou(anchors[None], gt_boxes)
+    # Unlike in mmdetection, an image's own size counts, not that of the batch's padding.
     multiple = settings.pad_multiple
     limits = -(-ops.cast(image_sizes, "int32") // multiple) * multiple  # (B, 2), rounded up
     limits = ops.cast(limits, "float32")[:, None]
@@ -74,30 +40,11 @@ def match_anchors(anchors, gt_boxes, gt_mask, image_sizes, settings):
 
 
 def match_proposals(proposals, truth, positive_iou):
-    """Matches proposals with objects, and puts the objects themselves before the proposals.
+    """Returns candidates `(B, M + P, 4)`, the objects before the proposals, and their `Match`.
 
-    Args:
-        proposals: `Proposals` of B images and P boxes.
-        truth: `GroundTruth` of B images and M objects.
-        positive_iou: float, overlap from which a proposal is positive; below it is negative.
-
-    Returns:
-        Tuple of the candidates' boxes `(B, M + P, 4)` and their `Match`: every object is its own
-        match with overlap 1. Padding is neither positive nor negative.
-
-    Example:
-
-    >>> from libra_keras.models import GroundTruth
-    >>> from libra_keras.models.proposals import Proposals
-    >>> from libra_keras.models.targets import match_proposals
-    >>> truth = GroundTruth.of({"boxes": [[[0.0, 0.0, 8.0, 8.0]]], "labels": [[2]]})
-    >>> proposals = Proposals([[[20.0, 0.0, 30.0, 9.0]]], [[0.5]], [[True]])
-    >>> boxes, result = match_proposals(proposals, truth, positive_iou=0.5)
-    >>> boxes.shape[1], result.is_positive.numpy().tolist()
-    (2, [[True, False]])
-
-    Reference: Faster R-CNN section 3.2; the objects are added as in mmdetection.
+    Every object is its own match; proposals below `positive_iou` are negative, padding neither.
     """
+    # Faster R-CNN section 3.2; the objects are added as in mmdetection.
     found = match(
         box_ops.iou(proposals.boxes, truth.boxes),
         truth.mask,
@@ -120,32 +67,9 @@ def match_proposals(proposals, truth, positive_iou):
 
 
 def sample_targets(found, truth, sampler, keys, losses=None):
-    """Draws the candidates that are trained and looks up their objects.
+    """Draws the candidates that are trained: indices int32 `(B, num)` and their `Targets`.
 
-    Args:
-        found: `Match` of B images and N candidates.
-        truth: `GroundTruth` of B images.
-        sampler: a sampler of `libra_keras.samplers`.
-        keys: float tensor `(B, N)`, uniform in [0, 1).
-        losses: float tensor `(B, N)` for a sampler that needs losses, else `None`.
-
-    Returns:
-        Tuple of indices int32 `(B, num)` into the candidates and their `Targets`.
-
-    Example:
-
-    >>> import numpy as np
-    >>> from libra_keras.functional.matching import Match
-    >>> from libra_keras.models import GroundTruth
-    >>> from libra_keras.models.targets import sample_targets
-    >>> from libra_keras.samplers import RandomSampler
-    >>> truth = GroundTruth.of({"boxes": [[[0.0, 0.0, 8.0, 8.0]]], "labels": [[2]]})
-    >>> found = Match(np.array([[0, 0]], "int32"), np.array([[0.9, 0.0]], "float32"),
-    ...               np.array([[True, False]]), np.array([[False, True]]))
-    >>> sampler = RandomSampler(num=4, positive_fraction=0.5)
-    >>> indices, targets = sample_targets(found, truth, sampler, np.array([[0.1, 0.2]], "float32"))
-    >>> targets.weights.numpy().tolist()
-    [[1.0, 1.0, 0.0, 0.0]]
+    `keys` and, for a sampler that needs them, `losses` are `(B, N)`; keys are uniform in [0, 1).
     """
     losses = [] if losses is None else [losses]
     indices, is_positive, weights = sampler(found, keys, *losses)
@@ -153,3 +77,15 @@ def sample_targets(found, truth, sampler, keys, losses=None):
     labels = ops.take_along_axis(truth.labels, matched, axis=1)
     boxes = ops.take_along_axis(truth.boxes, matched[..., None], axis=1)
     return indices, Targets(labels, boxes, is_positive, weights)
+
+
+def mean_per_image(chosen, present):
+    """Mean number of the boxes chosen by `(B, N)` of an image, over the images of all replicas.
+
+    `present` `(B,)` is 0 for the blank image of a replica without images. Shown beside the
+    losses, since losses do not tell how many boxes a step has learnt from.
+    """
+    counts = ops.sum(ops.cast(chosen, "float32"), axis=1)
+    both = ops.stack([ops.sum(counts * present), ops.sum(present)])
+    total, images = ops.unstack(sum_over_replicas(both), num=2)
+    return total / ops.maximum(images, 1.0)

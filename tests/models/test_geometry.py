@@ -16,8 +16,7 @@ from libra_keras.models import (
     RPNHead,
     RPNSettings,
 )
-from libra_keras.models.dense_detections import select_dense_detections
-from libra_keras.models.detections import select_detections
+from libra_keras.models.detections import select_dense_detections, select_detections
 from libra_keras.models.proposals import Proposals, select_proposals
 
 SIZES = np.array([[48, 64]], "int32")

@@ -1,11 +1,33 @@
+"""What each stage should answer, and how many boxes an image gave to learn from, by hand."""
+
 import numpy as np
+import pytest
 from keras import ops
 
 from libra_keras.functional.matching import Match
-from libra_keras.models import GroundTruth, RPNSettings
+from libra_keras.layers import MultilevelROIAlign
+from libra_keras.models import (
+    BoxHead,
+    BoxHeadSettings,
+    GroundTruth,
+    RetinaHead,
+    RetinaHeadSettings,
+    RPNHead,
+    RPNSettings,
+)
 from libra_keras.models.proposals import Proposals
-from libra_keras.models.targets import match_anchors, match_proposals, sample_targets
+from libra_keras.models.targets import (
+    match_anchors,
+    match_proposals,
+    mean_per_image,
+    sample_targets,
+)
 from libra_keras.samplers import RandomSampler
+
+SIZES = np.array([[64, 64], [64, 64]], "int32")
+PYRAMID = [np.ones((2, 8, 8, 4), "float32")]  # stride 8
+# The anchors of 32 pixels are centred on 0, 8, .. 56: this is one of them.
+OBJECTS = {"boxes": [[[8.0, 8.0, 40.0, 40.0]], [[0.0] * 4]], "labels": [[1], [-1]]}
 
 
 def truth(boxes, labels):
@@ -70,3 +92,65 @@ def test_sampled_targets_belong_to_the_sampled_candidates():
     labels, boxes, positive, weights = numpy(targets)
     assert positive.tolist() == [[True, False, False]] and labels[0, 0] == 5
     assert boxes[0, 0].tolist() == [20, 20, 40, 40] and weights.tolist() == [[1, 1, 1]]
+
+
+def keys(num):
+    return np.random.default_rng(0).random((2, num), "float32")
+
+
+def counted(head):
+    return float(ops.convert_to_numpy(head.positives.result()))
+
+
+@pytest.mark.portable
+def test_blank_images_do_not_count():
+    chosen, present = np.array([[1, 1, 0], [1, 0, 0], [1, 1, 1]], "float32"), [1.0, 1.0, 0.0]
+    assert float(mean_per_image(chosen, ops.convert_to_tensor(present))) == 1.5
+    assert float(mean_per_image(chosen[2:], ops.convert_to_tensor([0.0]))) == 0
+
+
+@pytest.mark.portable
+def test_positives_of_the_first_stage_are_counted():
+    settings = RPNSettings(channels=4, strides=(8,), scales=(4.0,), ratios=(1.0,))
+    head = RPNHead(settings)
+    outputs = head([ops.convert_to_tensor(level) for level in PYRAMID])
+    head.compute_losses(outputs, GroundTruth.of(OBJECTS), SIZES, keys)
+    # Its neighbours overlap the object by 24 * 32 / (2 * 1024 - 24 * 32) = 0.6, less than 0.7.
+    assert counted(head) == 1 / 2
+
+
+@pytest.mark.portable
+def test_positives_of_the_second_stage_are_counted():
+    head = BoxHead(3, BoxHeadSettings(channels=4), roi_align=MultilevelROIAlign(strides=(8,)))
+    near, far = [8.0, 8.0, 40.0, 32.0], [40.0, 40.0, 60.0, 60.0]
+    proposals = Proposals(
+        np.array([[near, far, near], [near, far, near]], "float32"),
+        np.ones((2, 3), "float32"),
+        np.array([[True, True, False], [True, True, False]]),
+    )
+    pyramid = [ops.convert_to_tensor(level) for level in PYRAMID]
+    head.compute_losses(pyramid, proposals, GroundTruth.of(OBJECTS), keys)
+    assert counted(head) == 2 / 2  # the object itself, and the proposal near it
+
+
+@pytest.mark.portable
+def test_images_without_proposals_are_not_counted():
+    head = BoxHead(3, BoxHeadSettings(channels=4), roi_align=MultilevelROIAlign(strides=(8,)))
+    mask = np.array([[True, True], [False, False]])  # nothing in the second image
+    boxes = np.array([[[8.0, 8.0, 40.0, 32.0], [40.0, 40.0, 60.0, 60.0]]] * 2, "float32")
+    proposals = Proposals(boxes, np.ones((2, 2), "float32"), mask)
+    pyramid = [ops.convert_to_tensor(level) for level in PYRAMID]
+    head.compute_losses(pyramid, proposals, GroundTruth.of(OBJECTS), keys)
+    assert counted(head) == 2
+
+
+@pytest.mark.portable
+def test_positives_of_the_one_stage_are_counted():
+    settings = RetinaHeadSettings(
+        channels=4, num_convs=1, strides=(8,), base_scale=4.0, scales_per_octave=1, ratios=(1.0,)
+    )
+    head = RetinaHead(3, settings)
+    outputs = head([ops.convert_to_tensor(level) for level in PYRAMID])
+    head.compute_losses(outputs, GroundTruth.of(OBJECTS), SIZES)
+    # The four neighbours by edges count here, from 0.5; those by corners have 24^2 shared, 0.39.
+    assert counted(head) == 5 / 2
