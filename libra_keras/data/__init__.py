@@ -1,11 +1,11 @@
 """Data sets: readers of COCO, Pascal VOC, TFDS and drawn scenes, checks, and batches of them."""
 
 from libra_keras.data import dialects
-from libra_keras.data.batch_plan import BatchPlan
-from libra_keras.data.batches import evaluation_batches, training_batches
-from libra_keras.data.checks import Finding, check_annotations, check_data
+from libra_keras.data.batches import BatchPlan, evaluation_batches, training_batches
+from libra_keras.data.checks import check_annotations, check_data
 from libra_keras.data.coco import coco
 from libra_keras.data.examples import DetectionData, Example
+from libra_keras.data.findings import Finding
 from libra_keras.data.images import InputPolicy, read_image, scale_boxes
 from libra_keras.data.proposals import read_proposals, with_proposals, write_proposals
 from libra_keras.data.shapes import shapes

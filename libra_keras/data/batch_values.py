@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from libra_keras.data.findings import in_unit_range
 from libra_keras.data.images import told_fractions
-from libra_keras.data.learnable import in_unit_range
 
 
 def doubtful(x, y=None):

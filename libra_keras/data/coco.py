@@ -6,14 +6,17 @@ from pathlib import Path
 
 import numpy as np
 
-from libra_keras.data.cleaning import clean
-from libra_keras.data.coco_categories import (
+from libra_keras.data.checks import clean
+from libra_keras.data.coco_entries import (
+    annotation_problem,
+    completed,
+    is_id,
     sound_categories,
+    sound_images,
     used_categories,
     used_ids,
     without_groups,
 )
-from libra_keras.data.coco_entries import annotation_problem, completed, is_id, sound_images
 from libra_keras.data.examples import DetectionData, Example
 from libra_keras.data.findings import Finding, Written
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import PIL
 
-from libra_keras.data.damage import read_checked
+from libra_keras.data.findings import read_checked
 
 logger = logging.getLogger(__name__)
 

@@ -39,7 +39,7 @@ class Batches(keras.utils.PyDataset):
     Example:
 
     >>> from libra_keras import data
-    >>> from libra_keras.data.loading import TrainingSource
+    >>> from libra_keras.data.batches import TrainingSource
     >>> from libra_keras.data.py_dataset import Batches
     >>> source = TrainingSource(data.shapes(4), data.InputPolicy(160, 160), batch_size=2)
     >>> batches = Batches(source, lambda i: [2 * i, 2 * i + 1], num_batches=2)

@@ -23,7 +23,7 @@ def explained(find):
     Example:
 
     >>> from libra_keras.runs.damage import explained
-    >>> from libra_keras.data.damage import TooManyDamagedImages
+    >>> from libra_keras.data.findings import TooManyDamagedImages
     >>> with explained(lambda: {"training": {"a.jpg": "truncated"}}):
     ...     raise TooManyDamagedImages
     Traceback (most recent call last):
@@ -33,7 +33,7 @@ def explained(find):
     try:
         yield
     except Exception as error:
-        # Either class of data/damage.py; TensorFlow hands their names on in its text only.
+        # Either class of data/findings.py; TensorFlow hands their names on in its text only.
         if "DamagedImage" not in f"{type(error).__name__}: {error}":
             raise
         lines = "".join(f"\n  {line}" for line in _lines(find()))

@@ -7,8 +7,8 @@ import keras
 
 from libra_keras import data
 from libra_keras.data import DetectionData
+from libra_keras.data.findings import nothing_to_learn
 from libra_keras.data.image_cache import SPARE
-from libra_keras.data.learnable import nothing_to_learn
 from libra_keras.data.sources import is_voc
 from libra_keras.evaluation.class_matching import check_classes
 from libra_keras.models import FastRCNN, RegionProposalNetwork

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from libra_keras.data import DetectionData, Example
-from libra_keras.data.damage import DamagedImage, read_checked
+from libra_keras.data.findings import DamagedImage, read_checked
 from libra_keras.visualization.detections import draw_detections, gallery
 
 

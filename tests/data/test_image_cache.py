@@ -16,9 +16,9 @@ from voc_folder import write_voc
 
 from libra_keras import data
 from libra_keras.data import image_cache
-from libra_keras.data.damage import DamagedImage
+from libra_keras.data.batches import TrainingSource
+from libra_keras.data.findings import DamagedImage
 from libra_keras.data.image_cache import ImageCache
-from libra_keras.data.loading import TrainingSource
 
 pytestmark = pytest.mark.usefixtures("roomy_disk")
 

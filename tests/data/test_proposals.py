@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from libra_keras import data
-from libra_keras.data.loading import EvaluationSource, TrainingSource
+from libra_keras.data.batches import EvaluationSource, TrainingSource
 
 POLICY = data.InputPolicy(20, 30)  # halves 60 x 40; bucket 32 x 32
 TWO = [[0, 0, 8, 4], [1, 2, 3, 9]]

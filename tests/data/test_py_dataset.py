@@ -6,8 +6,8 @@ import pytest
 from keras import ops
 
 from libra_keras import data
-from libra_keras.data.damage import TooManyDamagedImages
-from libra_keras.data.loading import TrainingSource
+from libra_keras.data.batches import TrainingSource
+from libra_keras.data.findings import TooManyDamagedImages
 from libra_keras.data.py_dataset import Batches
 from libra_keras.runs.damage import explained
 

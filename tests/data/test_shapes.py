@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from libra_keras import data
-from libra_keras.data.drawing import _noise_table, draw, mask
-from libra_keras.data.scenes import (
+from libra_keras.data.shapes import (
     CLASS_NAMES,
     CONTRAST,
     MARKS,
@@ -15,8 +14,11 @@ from libra_keras.data.scenes import (
     SIZE,
     Mark,
     Scene,
+    _noise_table,
     describe,
+    draw,
     iou,
+    mask,
 )
 
 TEN_SCENES = "63a1025fe9ff3bc2240f71667944c1e9a52ab8ff8afcea9228b1330a7748ab7f"

@@ -15,7 +15,7 @@ import pytest
 from processes import cluster_config, environment, free_ports
 
 from libra_keras import data
-from libra_keras.data.loading import TrainingSource
+from libra_keras.data.batches import TrainingSource
 from libra_keras.devices import peers
 from libra_keras.devices.cluster import Share
 from libra_keras.devices.peers import Peers

@@ -10,8 +10,8 @@ import pytest
 from voc_folder import write_voc
 
 from libra_keras import data, models
+from libra_keras.data.batches import TrainingSource
 from libra_keras.data.image_cache import SPARE
-from libra_keras.data.loading import TrainingSource
 from libra_keras.runs import DataConfig
 from libra_keras.runs.inputs import add_given, load_both, tell_cache, wants_voc
 

@@ -1,4 +1,4 @@
-"""Whether there is anything to learn from, in the data of every reader."""
+"""Whether there is anything to learn from, in the data of every reader; damaged images."""
 
 import dataclasses
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from libra_keras import data
-from libra_keras.data.learnable import nothing_to_learn
+from libra_keras.data.findings import DamageLog, TooManyDamagedImages, nothing_to_learn
 
 LEFT = "no boxes: none is left to learn from"
 
@@ -100,3 +100,27 @@ def test_classes_without_a_box_are_a_warning(write_coco):
     assert finding.is_warning and str(finding) == (
         "instances_val.json: empty class: 2 of 3 classes have no box to learn from: 'dog', 'elk'"
     )
+
+
+def test_each_damaged_file_is_named_once_when_it_is_seen(caplog):
+    log = DamageLog(num_images=300)
+    for name in ("a", "b", "a"):
+        log.add(f"{name}.jpg", f"why {name}")
+    assert caplog.messages == ["Damaged image: a.jpg: why a", "Damaged image: b.jpg: why b"]
+    assert {record.levelname for record in caplog.records} == {"WARNING"}
+
+
+def test_one_damaged_image_never_stops():
+    log = DamageLog(num_images=20)
+    log.add("a", "why")  # 5 %
+    with pytest.raises(TooManyDamagedImages, match="2 of 20"):
+        log.add("b", "why")
+
+
+def test_damage_limit_is_a_share_of_all_images():
+    log = DamageLog(num_images=300)
+    for name in ("a", "b", "b", "c"):  # 3 of 300 is 1 %, not more
+        log.add(name, "why")
+    assert list(log.files) == ["a", "b", "c"]
+    with pytest.raises(TooManyDamagedImages, match="4 of 300"):
+        log.add("d", "why")
