@@ -50,15 +50,15 @@ ALLOWED = {
 }  # fmt: skip
 # TensorFlow may be imported here; the backbones' block has functions with a faster twin.
 TENSORFLOW = {
-    "data/pipeline.py", "functional/native.py", "functional/native_pooling.py",
+    "data/pipeline.py", "functional/native.py",
     "functional/replicas.py", "backbones/conv_batch_norm.py", "backbones/grouped_conv.py",
-    "models/distributed.py", "models/first_batch.py", "models/ground_truth.py",
+    "models/distributed.py", "models/ground_truth.py", "models/inputs.py",
     "runs/tensorboard.py",
 }  # fmt: skip
 TENSORFLOW_FOLDERS = {"export", "training", "devices"}
 # What stands against the picture: each waits inside a function, and is a shortcut for users.
 EXCEPTIONS = {
-    ("models/shortcuts.py", "export.shortcut.export"),  # `model.export`, which Keras has too
+    ("models/detector.py", "export.shortcut.export"),  # `model.export`, which Keras has too
 }
 AT_TOP = {"data/pipeline.py"}  # everywhere else the import waits inside a function
 FORBIDDEN_NAMES = {"utils.py", "util.py", "misc.py", "common.py", "helpers.py"}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from libra_keras import backbones, data, functional, layers, losses, models, samplers, training
-from libra_keras.models.loss_scaling import LossScaleOptimizer
+from libra_keras.models.distributed import LossScaleOptimizer
 
 RPN = models.RPNSettings(
     channels=8,
@@ -219,18 +219,16 @@ def test_weights_survive_a_file_and_a_fresh_process(tmp_path, rng):
 
 
 LOSSES = [getattr(losses, name) for name in losses.__all__ if name.islower()]
-# No layer can be made of these: they take other things than tensors and numbers.
-OTHERS = {"anchors", "argument_checks", "control_flow", "native", "native_pooling", "roi_taps"}
-OF_TENSORS = [
+FUNCTIONS = [
     function
-    for name in sorted(set(functional.__all__) - OTHERS)
+    for name in functional.__all__
     for module in [getattr(functional, name)]
     for _, function in inspect.getmembers(module, inspect.isfunction)
     if function.__module__ == module.__name__ and not function.__name__.startswith("_")
 ]
 
 
-@pytest.mark.parametrize("function", [*LOSSES, *OF_TENSORS], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("function", [*LOSSES, *FUNCTIONS], ids=lambda f: f.__name__)
 def test_functions_are_found_by_their_names(function):
     """No two share a name, nor with a class: the later one would take the place of the other."""
     name = keras.saving.get_registered_name(function)
@@ -238,6 +236,11 @@ def test_functions_are_found_by_their_names(function):
     assert keras.saving.get_registered_object(name) is function
     config = keras.saving.serialize_keras_object(keras.layers.Lambda(function))
     assert keras.saving.deserialize_keras_object(config).function is function
+
+
+def test_functions_are_found_by_the_names_of_older_files():
+    found = keras.saving.get_registered_object("libra_keras>hard_examples.choose_hardest")
+    assert found is functional.sampling.choose_hardest
 
 
 @pytest.mark.slow

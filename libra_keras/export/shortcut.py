@@ -39,7 +39,7 @@ def export(
     options=None,
     **more,
 ):
-    """Writes a detector as `keras.Model.export` would; `models.shortcuts` says how it is used.
+    """Writes a detector as `keras.Model.export` would; `Detector.export` says how it is used.
 
     Args:
         model: detector; it stays as it is.

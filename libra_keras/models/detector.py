@@ -1,5 +1,6 @@
 """What all detectors share: the way from pixels to a pyramid, and what Keras asks of a model."""
 
+import dataclasses
 import functools
 
 import keras
@@ -11,22 +12,25 @@ from libra_keras.functional import replicas
 from libra_keras.functional.random_keys import random_keys
 from libra_keras.layers import ImageNormalization
 from libra_keras.layers.channels_last import keep_channels_last
+from libra_keras.layers.pyramids import level_number, unpack
 from libra_keras.models import distributed
-from libra_keras.models.changes import FollowsChanges
 from libra_keras.models.detect import detect
-from libra_keras.models.entries import TakesLists
 from libra_keras.models.fine_tuning import freeze_layer, tell_parts, warn_of_random_features
 from libra_keras.models.ground_truth import GroundTruth, check_labels
-from libra_keras.models.inputs import as_batch
-from libra_keras.models.loss_scaling import with_loss_scale
+from libra_keras.models.inputs import TakesLists, as_batch
 from libra_keras.models.settings import live_parts
-from libra_keras.models.shortcuts import Shortcuts
-from libra_keras.models.strides import check_strides
 
 NOT_FOR_DETECTORS = ("loss", "loss_weights", "metrics", "weighted_metrics")
+QUANTIZED = (
+    "A detector is not quantized in place: the file that it would be saved to could not be loaded "
+    "again. Export it: `model.export(path, options=libra_keras.export.ExportOptions(precision="
+    "'bfloat16'))` halves the weights, and the tools of ONNX, OpenVINO and LiteRT quantize what "
+    "`format='onnx'`, `'openvino'` and `'litert'` write. Received: {}"
+)
+SIDE = 1024  # pixels of an image that all usual strides divide
 
 
-class Detector(TakesLists, FollowsChanges, Shortcuts, keras.Model):
+class Detector(TakesLists, keras.Model):
     """Frame of the detectors: normalisation, backbone and neck; subclasses add heads.
 
     A subclass names its `LOSSES` and `PARTS`, sets its heads, and calls `self.build` as the last
@@ -116,6 +120,51 @@ class Detector(TakesLists, FollowsChanges, Shortcuts, keras.Model):
         if not self.trainable:
             freeze_layer(self)
 
+    @property
+    def class_names(self):
+        """List of one name for each class, or `None`."""
+        return self._class_names
+
+    @class_names.setter
+    def class_names(self, names):
+        if isinstance(names, str):
+            raise TypeError(f"`class_names` must be a list of strings. Received: {names!r}")
+        names = None if names is None else list(names)
+        if names is not None and len(set(names)) < len(names):
+            raise ValueError(f"`class_names` must hold each name once. Received: {names}")
+        if self.built:  # else the heads are not there
+            self.check_names(names)
+        self._class_names = names
+
+    def check_names(self, names):
+        """Raises a ValueError unless there is one name for each class, or none at all."""
+        if names is not None and len(names) != self.num_classes:
+            raise ValueError(
+                f"`class_names` must have one name for each of {self.num_classes} classes. "
+                f"Received: {len(names)} names"
+            )
+
+    @property
+    def max_detections(self):
+        """Most detections of an image that the detector gives out; it may be set."""
+        return getattr(self._last_settings(), self._limit_name())
+
+    @max_detections.setter
+    def max_detections(self, number):
+        if isinstance(number, bool) or number != int(number) or number < 1:
+            raise ValueError(f"`max_detections` must be a positive int. Received: {number!r}")
+        changes = {self._limit_name(): int(number)}
+        settings = self._last_settings()
+        if hasattr(settings, "pre_nms_test"):  # a level may give as many
+            changes["pre_nms_test"] = max(int(number), settings.pre_nms_test)
+        self.heads()[-1].settings = dataclasses.replace(settings, **changes)
+
+    def _last_settings(self):
+        return self.heads()[-1].settings
+
+    def _limit_name(self):
+        return "max_detections" if hasattr(self._last_settings(), "max_detections") else "post_nms"
+
     def _default_normalization(self):
         rescales = getattr(self.backbone, "rescales", False)  # of a `BackboneAdapter`
         style = ImageNormalization.none if rescales else ImageNormalization.torch_style
@@ -146,7 +195,7 @@ class Detector(TakesLists, FollowsChanges, Shortcuts, keras.Model):
         distributed.check_scope(self)
         distributed.check_batch_norm(self)
         if kwargs.get("auto_scale_loss", True):
-            optimizer = with_loss_scale(optimizer, self.dtype_policy)
+            optimizer = distributed.with_loss_scale(optimizer, self.dtype_policy)
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
         distributed.track_loss(self)
         if self.optimizer is not None:
@@ -221,6 +270,22 @@ class Detector(TakesLists, FollowsChanges, Shortcuts, keras.Model):
         positions = replicas.global_positions(batch_size)
         return random_keys(self.seed, 2 * self.trained_steps + stage, positions, num)
 
+    def make_train_function(self, force=False):
+        return super().make_train_function(self.has_changed("train") or force)
+
+    def make_test_function(self, force=False):
+        return super().make_test_function(self.has_changed("test") or force)
+
+    def make_predict_function(self, force=False):
+        return super().make_predict_function(self.has_changed("predict") or force)
+
+    def has_changed(self, kind):
+        """Whether settings have changed since this was asked for the same `kind` of function."""
+        now = tuple(getattr(head, "settings", None) for head in self.heads())
+        before = self.__dict__.get(f"_traced_{kind}", now)
+        object.__setattr__(self, f"_traced_{kind}", now)  # past Keras' tracking
+        return before != now
+
     def _maybe_symbolic_build(self, *args, **kwargs):
         # Under a strategy Keras adds up the replicas' first batches to learn their shapes, and
         # fails where these differ. But for metrics of others, everything here is built.
@@ -257,6 +322,55 @@ class Detector(TakesLists, FollowsChanges, Shortcuts, keras.Model):
             `"names"`, best first; for a list of images, a list of such dicts.
         """
         return detect(self, images, score_threshold, batch_size, exif_rotation)
+
+    def export(
+        self, filepath, format="tf_saved_model", verbose=None, input_signature=None, **kwargs
+    ):
+        """Writes the detector for programs without Keras, as `keras.Model.export` does.
+
+        What is written takes what `predict` takes and gives what it gives: boxes in pixels of the
+        padded images. `libra_keras.export` and `libra-keras export` write more: a SavedModel that
+        also reads JPEG and PNG files of any size, and a note of classes and input policy.
+
+        Args:
+            filepath: where the SavedModel's folder or the file is written; that of OpenVINO ends
+                in `.xml`, that of LiteRT in `.tflite`.
+            format: `"tf_saved_model"`, with `serve` for `tf.saved_model.load(filepath).serve(x)`
+                and `keras.layers.TFSMLayer(filepath)`, and the signatures `serve` and
+                `serving_default`; `"onnx"`, `"openvino"` or `"litert"`.
+            verbose: bool, whether a line says what was written. Defaults to `True`.
+            input_signature: `keras.InputSpec` or `tf.TensorSpec` of the images, or a dict of them
+                by the names in `INPUTS`, if their types or sizes are to be others than uint8 and
+                free (of LiteRT: those of `input_policy`). Without `"image_sizes"`, images count as
+                unpadded.
+            **kwargs: `overwrite` (an earlier export is replaced unless it is `False`), `options`
+                (`ExportOptions`); of OpenVINO `rounds`; of LiteRT `batch_size` and
+                `num_proposals`.
+
+        Raises:
+            ValueError: if the backend is not TensorFlow, the format or an argument is not known,
+                or there is something else at `filepath`.
+            ImportError: if a package is missing. The message says how to install it.
+
+        Example:
+
+        ```python
+        model.export("exported")
+        found = tf.saved_model.load("exported").serve(images)  # or {"images": …, "image_sizes": …}
+        ```
+        """
+        from libra_keras.export.shortcut import export  # it imports models
+
+        return export(self, filepath, format, verbose, input_signature, **kwargs)
+
+    def quantize(self, mode=None, config=None, **kwargs):
+        """Refuses: Keras would save a quantized detector to a file that cannot be loaded.
+
+        Raises:
+            ValueError: always. The message says what to do instead.
+        """
+        received = f"config={config!r}" if mode is None else f"mode={mode!r}"
+        raise ValueError(QUANTIZED.format(received))
 
     def get_config(self):
         serialize, own = keras.saving.serialize_keras_object, super().get_config()
@@ -297,3 +411,54 @@ def _poisoned(loss):
 
 def _levels(pyramid):
     return list(pyramid.values()) if isinstance(pyramid, dict) else list(pyramid)
+
+
+def check_strides(detector, head, shapes):
+    """Raises a ValueError if a head has other strides than the pyramid.
+
+    Anchors would lie elsewhere than the features that they are judged by, and training would not
+    fail but learn little.
+
+    Args:
+        detector: detector whose backbone and neck are built.
+        head: one of its heads, with strides in `settings`, and of `roi_align` if it has one.
+        shapes: dict of the shapes of the pyramid's levels; of a list nothing is known.
+
+    Raises:
+        ValueError: if the strides are others.
+
+    Example:
+
+    >>> from libra_keras.models import libra_faster_rcnn_small
+    >>> from libra_keras.models.strides import check_strides
+    >>> detector = libra_faster_rcnn_small(num_classes=2)
+    >>> check_strides(detector, detector.rpn, {"P2": (None, None, None, 48)})
+    >>> try:
+    ...     check_strides(detector, detector.rpn, {"P3": (None, None, None, 48)})
+    ... except ValueError as error:
+    ...     print(str(error).split(".")[0])
+    The pyramid has the levels P3 of strides (8,), but the strides of RPNHead are (4, 8, 16, 32, 64)
+    """
+    owner = getattr(head, "roi_align", None) or getattr(head, "settings", None)
+    strides = tuple(getattr(owner, "strides", ()))
+    if not isinstance(shapes, dict) or not strides:
+        return
+    names = unpack(shapes)[0][: len(strides)]
+    if strides[: len(names)] == tuple(2 ** level_number(name) for name in names):
+        return
+    # A name does not decide: a dilated network has a C5 of stride 16.
+    found = _strides_of(detector, names)
+    if found and strides[: len(names)] != found:
+        raise ValueError(
+            f"The pyramid has the levels {', '.join(names)} of strides {found}, but the strides of "
+            f"{type(head).__name__} are {strides}. Give its settings, and its RoIAlign, the "
+            "pyramid's"
+        )
+
+
+def _strides_of(detector, names):
+    shapes = detector.backbone.compute_output_shape((None, SIDE, SIDE, 3))
+    for layer in detector.neck:
+        shapes = layer.compute_output_shape(shapes)
+    sides = [shapes[name][1] if name in shapes else None for name in names]
+    return () if None in sides else tuple(SIDE // side for side in sides)

@@ -4,6 +4,7 @@ import functools
 
 import keras
 import numpy as np
+from keras import ops
 
 from libra_keras.backbones import ConvBatchNorm
 from libra_keras.functional import replicas
@@ -13,20 +14,8 @@ from libra_keras.models.inputs import as_batch
 def check_scope(model):
     """Refuses to compile a model outside of the strategy that it was built under.
 
-    The replicas would share the optimizer's variables, each would move them, and the weights of
-    the replicas would part; Keras has no error for it. Only TensorFlow's strategies have replicas.
-
-    Args:
-        model: detector.
-
-    Raises:
-        ValueError: if its strategy has several replicas and its scope is not entered.
-
-    Example:
-
-    >>> from libra_keras.models import libra_faster_rcnn_small
-    >>> from libra_keras.models.distributed import check_scope
-    >>> check_scope(libra_faster_rcnn_small(num_classes=6))  # one device: all is well
+    Each replica would move the optimizer's variables, which they share, and the weights of the
+    replicas would part; Keras has no error for it.
     """
     if keras.backend.backend() != "tensorflow":
         return
@@ -39,23 +28,10 @@ def check_scope(model):
 
 
 def check_batch_norm(model):
-    """Refuses batch normalisation that takes the statistics of one replica of several.
+    """Refuses batch normalisation that trains on the statistics of one replica of several.
 
     Each replica would average other numbers, the file would hold those of the first, and a replica
-    without images would turn them into NaN. Layers that do not train keep their statistics and are
-    no reason. Only TensorFlow's strategies have replicas.
-
-    Args:
-        model: detector; the strategy is the one that it was built under.
-
-    Raises:
-        ValueError: if there are several replicas and such a layer.
-
-    Example:
-
-    >>> from libra_keras.models import libra_faster_rcnn_small
-    >>> from libra_keras.models.distributed import check_batch_norm
-    >>> check_batch_norm(libra_faster_rcnn_small(num_classes=6))  # one device: all is well
+    without images would turn them into NaN.
     """
     if keras.backend.backend() != "tensorflow":
         return
@@ -90,19 +66,8 @@ def _is_plain(layer):
 class LocalMean(keras.metrics.Mean):
     """Mean of what one replica has seen, for values that are the same on all.
 
-    Keras adds up what replicas have seen whenever a metric is read. On several machines that takes
-    all of them at the same moment, but one alone prints and saves.
-
-    Args:
-        name: str.
-
-    Example:
-
-    >>> from libra_keras.models.distributed import LocalMean
-    >>> mean = LocalMean("loss")
-    >>> mean.update_state([1.0, 3.0])
-    >>> float(mean.result())
-    2.0
+    When a metric of Keras is read it adds up what replicas have seen, for which all machines must
+    read it at once; but one alone prints and saves.
     """
 
     def add_variable(self, shape, initializer, dtype=None, aggregation=None, name=None):
@@ -110,29 +75,12 @@ class LocalMean(keras.metrics.Mean):
 
 
 def loss_mean(name):
-    """Returns the metric that keeps the mean of a loss.
-
-    Example:
-
-    >>> from libra_keras.models.distributed import loss_mean
-    >>> loss_mean("loss").name
-    'loss'
-    """
+    """Returns the metric that keeps the mean of a loss."""
     return (LocalMean if _spans_machines(_current_strategy()) else keras.metrics.Mean)(name=name)
 
 
 def track_loss(model):
-    """Lets a model that several machines train keep the mean of its loss as `loss_mean` does.
-
-    Args:
-        model: compiled detector.
-
-    Example:
-
-    >>> from libra_keras.models import libra_faster_rcnn_small
-    >>> from libra_keras.models.distributed import track_loss
-    >>> track_loss(libra_faster_rcnn_small(num_classes=6))  # one machine: Keras' own
-    """
+    """Lets a model that several machines train keep the mean of its loss as `loss_mean` does."""
     if keras.backend.backend() == "tensorflow" and _spans_machines(model.distribute_strategy):
         with model.distribute_strategy.scope():
             # Past Keras' tracking, as in its own `compile`: it takes no state after building.
@@ -152,25 +100,11 @@ def _spans_machines(strategy):
 
 
 def without_blank(outputs, data):
-    """Takes away what a replica without images has found in the blank one.
-
-    Args:
-        outputs: dict of tensors `(max(b, 1), ...)`.
-        data: the batch of b images as Keras passes it to `predict_step`.
-
-    Returns:
-        Dict of tensors `(b, ...)`.
-
-    Example:
-
-    >>> from libra_keras.models.distributed import without_blank
-    >>> without_blank({"scores": [[0.5]]}, [[0]])  # there is but one replica
-    {'scores': [[0.5]]}
-    """
+    """Takes away what a replica without images, in `data`, has found in the blank one."""
     if replicas.num_replicas() == 1:
         return outputs
     x = as_batch(keras.utils.unpack_x_y_sample_weight(data)[0])
-    rows = keras.ops.shape(x["images"] if isinstance(x, dict) else x)[0]
+    rows = ops.shape(x["images"] if isinstance(x, dict) else x)[0]
     return {key: value[:rows] for key, value in outputs.items()}
 
 
@@ -179,23 +113,6 @@ def predict_evenly(model, predict, x):
 
     Under a strategy Keras would let every replica predict the whole batch, and ask other machines
     for theirs; its distribution on JAX refuses batches that cannot be split evenly.
-
-    Args:
-        model: detector.
-        predict: `predict_on_batch` of Keras.
-        x: dict of arrays, or images.
-
-    Returns:
-        Dict of arrays, for the rows of `x`.
-
-    Example:
-
-    >>> import numpy as np
-    >>> from libra_keras.models import libra_faster_rcnn_small
-    >>> from libra_keras.models.distributed import predict_evenly
-    >>> model = libra_faster_rcnn_small(num_classes=6)
-    >>> predict_evenly(model, lambda x: {"sum": x.sum(1)}, np.ones((3, 2)))["sum"].tolist()
-    [2.0, 2.0, 2.0]
     """
     rows = len(x["images"] if isinstance(x, dict) else x)
     if keras.backend.backend() != "tensorflow":
@@ -250,3 +167,34 @@ def _num_shards():
 def _with_copies(array, count):
     array = np.asarray(array)
     return np.concatenate([array, np.repeat(array[-1:], count, axis=0)])
+
+
+@keras.saving.register_keras_serializable(package="libra_keras")
+class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
+    """Keras' optimizer of this name, but it halves its scale when *any* replica overflows.
+
+    Keras asks the first replica alone, and would apply what overflowed on another one.
+    """
+
+    def check_finite(self, grads):
+        overflow = ops.logical_not(super().check_finite(grads))
+        return ops.equal(replicas.sum_over_replicas(ops.cast(overflow, "float32")), 0.0)
+
+    # The inner optimizer's variables are saved with that. Keras would save them here once more.
+
+    def save_own_variables(self, store):
+        for i, variable in enumerate(self._variables):
+            store[str(i)] = ops.convert_to_numpy(variable)
+
+    def load_own_variables(self, store):
+        for i, variable in enumerate(self._variables):
+            variable.assign(store[str(i)])
+
+
+def with_loss_scale(optimizer, policy):
+    """Returns the optimizer, wrapped if the dtype policy of the model is `mixed_float16`."""
+    optimizer = keras.optimizers.get(optimizer)
+    is_scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+    if optimizer is None or is_scaled or policy.name != "mixed_float16":
+        return optimizer
+    return LossScaleOptimizer(optimizer, name="loss_scale_optimizer")

@@ -1,12 +1,18 @@
-"""What a batch of inputs holds, in whatever form it comes."""
+"""What detectors take as a batch, in whatever form it comes, and Keras' methods that take one."""
 
+import functools
+import inspect
+import itertools
 import os
+import warnings
 
 import keras
 import numpy as np
 from keras import ops
 
+from libra_keras.data.batch_values import doubtful
 from libra_keras.functional.replicas import with_an_image
+from libra_keras.models.ground_truth import as_arrays
 
 EXPECTED = (
     "`images` must be a batch (B, H, W, 3), RGB, or a list of images (H, W, 3) of one size; "
@@ -15,31 +21,7 @@ EXPECTED = (
 
 
 def as_batch(x):
-    """Makes arrays of the lists in what a user calls a batch, for which Keras has another meaning.
-
-    Keras takes a list for the several inputs of a model, and cuts each along its first axis into
-    batches: of images in a list it would make strips. Here they are images of one batch.
-
-    Args:
-        x: images, or a dict with `"images"`, each of them an array `(B, H, W, 3)`, or a list or
-            tuple of B arrays `(H, W, 3)`. Anything else, such as a data set, comes back as it is.
-
-    Returns:
-        What `x` is, with arrays for lists.
-
-    Raises:
-        ValueError: if images in a list differ in size, or something else is in it; or if there is
-            a single image, or none.
-
-    Example:
-
-    >>> import numpy as np
-    >>> from libra_keras.models.inputs import as_batch
-    >>> as_batch([np.zeros((64, 96, 3)), np.ones((64, 96, 3))]).shape
-    (2, 64, 96, 3)
-    >>> as_batch({"images": np.zeros((1, 64, 96, 3)), "image_sizes": [[50, 96]]})["image_sizes"]
-    array([[50, 96]])
-    """
+    """Makes arrays of the lists of images in a batch, which Keras would cut into strips."""
     if isinstance(x, dict):
         x = {key: _joined(value, key) for key, value in x.items()}
     else:
@@ -93,26 +75,9 @@ def _listed(shapes):
 
 
 def images_and_sizes(x):
-    """Splits a batch; images without sizes are taken as unpadded.
+    """Splits a batch into images and sizes int32 `(B, 2)`; images without sizes are unpadded.
 
-    Args:
-        x: dict of `"images"` `(B, H, W, 3)` and, where images are padded, `"image_sizes"`
-            `(B, 2)`, height and width before padding; or the images alone. Lists of rows, too.
-
-    Returns:
-        Tuple of images and int32 sizes `(B, 2)`. On a replica without images both have one row,
-        a blank image of size 0.
-
-    Raises:
-        ValueError: if images or sizes have another shape.
-
-    Example:
-
-    >>> import numpy as np
-    >>> from libra_keras.models.inputs import images_and_sizes
-    >>> _, sizes = images_and_sizes(np.zeros((1, 64, 96, 3), "uint8"))
-    >>> [int(side) for side in sizes[0]]
-    [64, 96]
+    On a replica without images both have one row, a blank image of size 0.
     """
     x = as_batch(x)
     if not isinstance(x, dict):
@@ -139,18 +104,117 @@ def _check_images(shape):
 
 
 def is_image(image_sizes):
-    """Which images of a batch are any: 1, or 0 for the blank one of a replica without images.
-
-    Args:
-        image_sizes: int `(B, 2)`, height and width before padding.
-
-    Returns:
-        float32 `(B,)`.
-
-    Example:
-
-    >>> from libra_keras.models.inputs import is_image
-    >>> is_image([[64, 96], [0, 0]]).numpy().tolist()
-    [1.0, 0.0]
-    """
+    """Which images of a batch are any: 1, or 0 for the blank one of a replica without images."""
     return ops.cast(ops.convert_to_tensor(image_sizes)[:, 0] > 0, "float32")
+
+
+class TakesLists:
+    """Mixin, before `keras.Model`, of detectors: whatever takes `x` takes images in a list."""
+
+    _looks = False  # whether the train function that is made next looks at a batch
+
+    def __call__(self, x, *args, **kwargs):
+        return super().__call__(as_batch(x), *args, **kwargs)
+
+    @functools.wraps(keras.Model.fit)
+    def fit(self, *args, **kwargs):
+        given = inspect.signature(super().fit).bind(*args, **kwargs).arguments
+        held_out = given.get("validation_data")
+        if isinstance(held_out, (list, tuple)) and len(held_out) in (2, 3):
+            x, y, *weights = held_out
+            given["validation_data"] = as_batch(x), as_arrays(y), *weights
+        given |= {"x": as_batch(given.get("x")), "y": as_arrays(given.get("y"))}
+        self._looks = not hasattr(given["x"], "source")  # ours are right
+        try:
+            return super().fit(**given)
+        finally:
+            self._looks = False
+
+    @functools.wraps(keras.Model.evaluate)
+    def evaluate(self, x=None, y=None, *args, **kwargs):
+        return super().evaluate(as_batch(x), as_arrays(y), *args, **kwargs)
+
+    @functools.wraps(keras.Model.predict)
+    def predict(self, x, *args, **kwargs):
+        return super().predict(as_batch(x), *args, **kwargs)
+
+    @functools.wraps(keras.Model.train_on_batch)
+    def train_on_batch(self, x, y=None, *args, **kwargs):
+        return super().train_on_batch(as_batch(x), as_arrays(y), *args, **kwargs)
+
+    @functools.wraps(keras.Model.test_on_batch)
+    def test_on_batch(self, x, y=None, *args, **kwargs):
+        return super().test_on_batch(as_batch(x), as_arrays(y), *args, **kwargs)
+
+    def make_train_function(self, force=False):
+        function = super().make_train_function(force)
+        if not self._looks:
+            return function
+        self._looks = False
+        _look_at_first_batch(self)
+        return self.train_function
+
+
+def _look_at_first_batch(model):
+    """Warns, once, if the next batch that a detector trains on looks wrong.
+
+    The batch is taken out of Keras' iterator and put back in front of the others: nothing is read
+    twice, and the compiled function is the same.
+    """
+    function = model.train_function
+
+    def look(*given):
+        model.train_function = function
+        *state, batches = given
+        batch, batches = _peeked(batches, model.steps_per_execution)
+        if batch is not None:
+            x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
+            sentence = doubtful(_arrays(x), _arrays(y))
+            if sentence:
+                warnings.warn(sentence, stacklevel=2)
+        return function(*state, batches)
+
+    model.train_function = look
+
+
+def _peeked(batches, count):
+    """The first of the batches that a train function gets, and what it is to get instead."""
+    if keras.backend.backend() == "tensorflow":
+        return _peeked_tensorflow(batches, count)
+    if isinstance(batches, list):  # on PyTorch
+        return (batches[0] if _is_here(batches) else None), batches
+    first = list(itertools.islice(batches, 1))
+    return (first[0] if _is_here(first) else None), itertools.chain(first, batches)
+
+
+def _is_here(batches):
+    """Whether there is a batch, all of it in this process."""
+    leaves = keras.tree.flatten(batches[:1])
+    return bool(leaves) and all(getattr(leaf, "is_fully_addressable", True) for leaf in leaves)
+
+
+def _peeked_tensorflow(batches, count):
+    """A function that was traced takes an iterator of the same types, of however few batches."""
+    import tensorflow as tf
+
+    if not isinstance(batches, tf.data.Iterator):  # of replicas: parts lie on their devices
+        return None, batches
+    types = batches.element_spec
+    if not all(
+        isinstance(leaf, (tf.TensorSpec, tf.RaggedTensorSpec)) for leaf in tf.nest.flatten(types)
+    ):
+        return None, batches
+    first = list(itertools.islice(batches, count))
+    if not first:
+        return None, batches
+    again = tf.data.Dataset.from_generator(lambda: iter(first), output_signature=types)
+    return first[0], iter(again)
+
+
+def _arrays(values):
+    def array(value):
+        if hasattr(value, "to_tensor"):  # ragged
+            value = value.to_tensor(-1)
+        return value if isinstance(value, np.ndarray) else ops.convert_to_numpy(value)
+
+    return keras.tree.map_structure(lambda v: None if v is None else array(v), values)

@@ -10,7 +10,7 @@ from libra_keras.models.detector import Detector
 from libra_keras.models.retina_head import RetinaHead
 
 AnyDetector = TypeVar("AnyDetector", bound=Detector)
-Config = dict[str, Any]
+Saved = dict[str, Any]
 
 # The last layers of each kind of head whose outputs count classes. The deltas of a `RetinaHead`
 # are one box an anchor, whatever is in it.
@@ -64,7 +64,7 @@ def reheaded_layers(detector: Detector, class_names: Sequence[str]) -> list[str]
     ]
 
 
-def config_with_classes(detector: Detector, class_names: Sequence[str]) -> Config:
+def config_with_classes(detector: Detector, class_names: Sequence[str]) -> Saved:
     """Returns the config of a detector, changed to these classes."""
     names = _checked(class_names)
     config = detector.get_config()
@@ -88,7 +88,7 @@ def config_with_policy(config: Any, new: str, old: str | None = None) -> Any:
     return {key: config_with_policy(value, new, old) for key, value in config.items()}
 
 
-def config_with_batch_norm(config: Config, batch_norm: str) -> Config:
+def config_with_batch_norm(config: Saved, batch_norm: str) -> Saved:
     """Returns a detector's config whose backbone normalises so, if it trains its normalisation."""
     backbone = config["backbone"]
     if backbone["config"].get("batch_norm") not in ("trainable", "synchronized"):
@@ -96,19 +96,19 @@ def config_with_batch_norm(config: Config, batch_norm: str) -> Config:
     return {**config, "backbone": changed(backbone, batch_norm=batch_norm)}
 
 
-def config_with_sampling_ratio(config: Config, ratio: int) -> Config:
+def config_with_sampling_ratio(config: Saved, ratio: int) -> Saved:
     """Returns the config of a detector with a second stage with that ratio of its RoIAlign."""
     head = config["box_head"]
     align = changed(head["config"]["roi_align"], sampling_ratio=ratio)
     return {**config, "box_head": changed(head, roi_align=align)}
 
 
-def changed(saved: Config, **values: Any) -> Config:
+def changed(saved: Saved, **values: Any) -> Saved:
     """Returns a serialised object with other arguments."""
     return {**saved, "config": {**saved["config"], **values}}
 
 
-def rebuilt(detector: AnyDetector, config: Config, fresh: Iterable[str] = ()) -> AnyDetector:
+def rebuilt(detector: AnyDetector, config: Saved, fresh: Iterable[str] = ()) -> AnyDetector:
     """Returns a detector of a changed config with the values of another one, variable by variable.
 
     The layers of heads that `fresh` names keep the values that they are initialised with.

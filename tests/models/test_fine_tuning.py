@@ -8,8 +8,8 @@ from gradients import to_numpy
 from libra_keras.backbones import ResNet
 from libra_keras.layers import FeaturePyramid
 from libra_keras.models import RetinaHead, RetinaHeadSettings, RetinaNet
+from libra_keras.models.distributed import LossScaleOptimizer
 from libra_keras.models.fine_tuning import freeze, parts
-from libra_keras.models.loss_scaling import LossScaleOptimizer
 from libra_keras.training import SGD, StopOnNonFinite
 
 PARTS = ("backbone", "neck", "head")

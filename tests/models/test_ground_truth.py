@@ -1,4 +1,4 @@
-"""Batches in which no image has an object, not even one of padding."""
+"""Truth of batches: ragged, or without an object in any image, not even one of padding."""
 
 import keras
 import numpy as np
@@ -54,3 +54,14 @@ def test_rows_of_an_unknown_number(rng, num):
     model.compile(keras.optimizers.SGD(0.01))
     found = model.fit(batches, verbose=0, shuffle=False).history
     assert np.isfinite(found["loss"][0]) and (found["box_loss"][0] > 0) == (num > 0)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="of TensorFlow's tensors")
+def test_ragged_boxes_are_filled_up():
+    import tensorflow as tf
+
+    boxes = tf.ragged.constant([[[1.0, 2, 3, 4]], [[5.0, 6, 7, 8], [0.0, 0, 9, 9]]], ragged_rank=1)
+    truth = GroundTruth.of({"boxes": boxes, "labels": tf.ragged.constant([[3], [1, 0]])})
+    assert truth.mask.numpy().tolist() == [[True, False], [True, True]]
+    assert truth.labels.numpy().tolist() == [[3, 0], [1, 0]]
+    assert truth.boxes.numpy()[0].tolist() == [[1, 2, 3, 4], [0, 0, 0, 0]]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from libra_keras.files import atomic
-from libra_keras.models.loss_scaling import LossScaleOptimizer
+from libra_keras.models.distributed import LossScaleOptimizer
 from libra_keras.runs.checkpoints import Checkpoints, set_metrics
 from libra_keras.training import SGD, AdamW, WarmupMultiStep
 

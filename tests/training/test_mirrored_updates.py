@@ -16,7 +16,7 @@ pytestmark = [
 START = """
 import keras, numpy as np, tensorflow as tf
 from libra_keras.training.averages import averaged_weights
-from libra_keras.models.loss_scaling import LossScaleOptimizer
+from libra_keras.models.distributed import LossScaleOptimizer
 from libra_keras.training import SGD, AdamW, StopOnNonFinite, WarmupMultiStep
 cpus = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpus[0], [tf.config.LogicalDeviceConfiguration()] * 2)

@@ -6,7 +6,7 @@ import pytest
 from applying import apply, run
 from keras import ops
 
-from libra_keras.models.loss_scaling import LossScaleOptimizer
+from libra_keras.models.distributed import LossScaleOptimizer
 from libra_keras.training import SGD, AdamW, WarmupMultiStep, learning_rate_at
 
 pytestmark = pytest.mark.portable

@@ -1,7 +1,6 @@
-"""What may change on a detector after it was built, and what it refuses to be built of or given."""
+"""What may change on a detector after it was built, and what it refuses to be built of."""
 
 import dataclasses
-import re
 
 import keras
 import numpy as np
@@ -14,15 +13,9 @@ from libra_keras.models import (
     BoxHead,
     BoxHeadSettings,
     FasterRCNN,
-    GroundTruth,
     RPNHead,
     RPNSettings,
     rpn_small,
-)
-from libra_keras.models.inputs import images_and_sizes
-
-on_tensorflow = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow", reason="of TensorFlow's tensors"
 )
 
 
@@ -73,7 +66,7 @@ def test_strides_of_another_pyramid_are_refused():
     assert model.rpn.settings.strides == strides
 
 
-@on_tensorflow
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="others have another default")
 def test_a_detector_that_was_compiled_elsewhere_has_this_backends_default(tmp_path):
     model = rpn_small()
     model.compile("sgd", jit_compile=False)
@@ -83,29 +76,6 @@ def test_a_detector_that_was_compiled_elsewhere_has_this_backends_default(tmp_pa
     model.compile = lambda **given: asked.append(given["jit_compile"])
     model.compile_from_config(config)
     assert asked == [None]
-
-
-@on_tensorflow
-def test_ragged_boxes_are_filled_up():
-    import tensorflow as tf
-
-    boxes = tf.ragged.constant([[[1.0, 2, 3, 4]], [[5.0, 6, 7, 8], [0.0, 0, 9, 9]]], ragged_rank=1)
-    truth = GroundTruth.of({"boxes": boxes, "labels": tf.ragged.constant([[3], [1, 0]])})
-    assert truth.mask.numpy().tolist() == [[True, False], [True, True]]
-    assert truth.labels.numpy().tolist() == [[3, 0], [1, 0]]
-    assert truth.boxes.numpy()[0].tolist() == [[1, 2, 3, 4], [0, 0, 0, 0]]
-
-
-@pytest.mark.parametrize("shape", [(8, 9, 3), (1, 8, 9, 4), (1, 2, 8, 9, 3)])
-def test_images_of_another_shape_are_named(shape):
-    with pytest.raises(ValueError, match="`images` must be a batch.*" + re.escape(str(shape))):
-        images_and_sizes(np.zeros(shape, "uint8"))
-
-
-def test_sizes_of_another_shape_are_named():
-    images = np.zeros((2, 8, 9, 3), "uint8")
-    with pytest.raises(ValueError, match=r"`image_sizes` must be \(B, 2\).*\(2,\)"):
-        images_and_sizes({"images": images, "image_sizes": np.array([8, 9])})
 
 
 @pytest.mark.parametrize(

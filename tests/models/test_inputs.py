@@ -1,11 +1,16 @@
-"""Wherever Keras takes `x`, images in a list are a batch, not the inputs of a model of several."""
+"""Lists of images are a batch wherever Keras takes `x`; the first batch of a `fit` is looked at."""
+
+import re
+import warnings
 
 import keras
 import numpy as np
 import pytest
 from untrained import make
 
+from libra_keras import data
 from libra_keras.models.ground_truth import GroundTruth
+from libra_keras.models.inputs import images_and_sizes
 
 pytestmark = pytest.mark.portable
 Y = {"boxes": [[[4, 4, 40, 40], [10, 10, 30, 30]], []], "labels": [[0, 1], []]}
@@ -103,3 +108,104 @@ def test_lists_of_proposals_have_one_length(photos):
 def test_truth_of_another_shape_is_named(y, words):
     with pytest.raises(ValueError, match=words):
         GroundTruth.of(y)
+
+
+@pytest.mark.parametrize("shape", [(8, 9, 3), (1, 8, 9, 4), (1, 2, 8, 9, 3)])
+def test_images_of_another_shape_are_named(shape):
+    with pytest.raises(ValueError, match="`images` must be a batch.*" + re.escape(str(shape))):
+        images_and_sizes(np.zeros(shape, "uint8"))
+
+
+def test_sizes_of_another_shape_are_named():
+    images = np.zeros((2, 8, 9, 3), "uint8")
+    with pytest.raises(ValueError, match=r"`image_sizes` must be \(B, 2\).*\(2,\)"):
+        images_and_sizes({"images": images, "image_sizes": np.array([8, 9])})
+
+
+WORDS = "Boxes must be in pixels"
+
+
+@pytest.fixture(scope="module")
+def model():
+    model = make("rpn_small")
+    model.compile("sgd")
+    return model
+
+
+def batches(count=4, scale=1 / 96):
+    rng = np.random.default_rng(0)
+    boxes = np.float32([[[4, 4, 40, 40]]] * 2) * np.float32(scale)
+    for _ in range(count):
+        x = rng.uniform(0, 255, (2, 64, 96, 3)).astype("float32")
+        yield x, {"boxes": boxes, "labels": np.zeros((2, 1), "int32")}
+
+
+def doubts(model, *given, **options):
+    """What a `fit` warns of, of batches."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.fit(*given, verbose=0, shuffle=False, **options)
+    found = [str(warning.message) for warning in caught]
+    return [message for message in found if message.startswith(("Boxes", "Images"))]
+
+
+class Batches(keras.utils.PyDataset):
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, i):
+        return list(batches())[i]
+
+
+@pytest.mark.slow
+def test_arrays_in_each_fit_once(model):
+    [(x, y)] = batches(1)
+    for _ in range(2):
+        [message] = doubts(model, x, y, epochs=2)
+        assert message.startswith(WORDS)
+    [(x, y)] = batches(1, scale=1)
+    assert doubts(model, x, y) == []
+    [message] = doubts(model, x / 255, y)
+    assert message.startswith("Images must be from 0 to 255")
+
+
+@pytest.mark.slow
+def test_data_sets(model):
+    assert doubts(model, Batches())[0].startswith(WORDS)
+
+
+@pytest.mark.slow
+def test_a_generator_loses_no_batch(model):
+    before = int(model.trained_steps)
+    [message] = doubts(model, batches(4), steps_per_epoch=4)
+    assert message.startswith(WORDS) and int(model.trained_steps) == before + 4
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="of TensorFlow's data sets")
+@pytest.mark.parametrize("is_ragged", [False, True])
+def test_tensorflow_traces_no_step_more(is_ragged):
+    import tensorflow as tf
+
+    def ragged(x, y):
+        boxes = tf.RaggedTensor.from_tensor(y["boxes"], ragged_rank=1)
+        return x, {"boxes": boxes, "labels": tf.RaggedTensor.from_tensor(y["labels"])}
+
+    model, traces = make("rpn_small"), []
+    [(x, y)] = batches(1)
+    given = tf.data.Dataset.from_tensor_slices((x, y)).batch(1)
+    given = given.map(ragged) if is_ragged else given
+    step = model.train_step
+    model.train_step = lambda *given: traces.append(given) or step(*given)
+    model.compile("sgd")
+    [message] = doubts(model, given, epochs=2)
+    assert message.startswith(WORDS) and len(traces) == 1
+
+
+@pytest.mark.slow
+def test_our_own_batches_are_right(model, monkeypatch):
+    looks = []
+    monkeypatch.setattr(keras.Model, "fit", lambda self, x=None, y=None: looks.append(self._looks))
+    model.fit(data.training_batches(data.shapes(2), data.InputPolicy(64, 64), 2, epochs=1))
+    model.fit(Batches())
+    assert looks == [False, True]
