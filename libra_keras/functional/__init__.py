@@ -9,7 +9,6 @@ from libra_keras.functional import (
     argument_checks,
     boxes,
     control_flow,
-    hard_examples,
     matching,
     native,
     nms,
@@ -17,7 +16,6 @@ from libra_keras.functional import (
     ranking,
     resize,
     roi_align,
-    roi_taps,
     sampling,
 )
 from libra_keras.registration import register_classes
@@ -27,35 +25,25 @@ __all__ = [
     "argument_checks",
     "boxes",
     "control_flow",
-    "hard_examples",
     "matching",
     "native",
-    "native_pooling",
     "nms",
     "random_keys",
     "ranking",
     "resize",
     "roi_align",
-    "roi_taps",
     "sampling",
 ]
+_register = keras.saving.register_keras_serializable
 
-# A `Lambda` layer of one of them, as of `resize.adaptive_max_pool`, is saved by the function's name
-# alone. Known under it, as "libra_keras>resize.adaptive_max_pool", the function is found again.
-for _module in (
-    boxes,
-    hard_examples,
-    matching,
-    nms,
-    random_keys,
-    ranking,
-    resize,
-    roi_align,
-    sampling,
-):
-    for _name, _function in inspect.getmembers(_module, inspect.isfunction):
-        if _function.__module__ == _module.__name__ and not _name.startswith("_"):
-            _name = f"{_module.__name__.rpartition('.')[2]}.{_name}"
-            keras.saving.register_keras_serializable("libra_keras", _name)(_function)
+# Files name these by the module that they were in before. The last name given is the one saved.
+for _function in (sampling.hardest_first, sampling.choose_hardest):
+    _register("libra_keras", f"hard_examples.{_function.__name__}")(_function)
+# A `Lambda` layer of a function, as of `resize.adaptive_max_pool`, is saved by its name alone.
+# Known under it, as "libra_keras>resize.adaptive_max_pool", the function is found again.
+for _module in __all__:
+    for _name, _function in inspect.getmembers(globals()[_module], inspect.isfunction):
+        if _function.__module__ == f"{__name__}.{_module}" and not _name.startswith("_"):
+            _register("libra_keras", f"{_module}.{_name}")(_function)
 
 register_classes()

@@ -1,13 +1,20 @@
 """Anchors of a feature pyramid."""
 
 import math
+from collections.abc import Sequence
 
 from keras import ops
 
-from libra_keras.functional.geometry import check_geometry
+from libra_keras.functional.argument_checks import check_geometry
+from libra_keras.typing import Tensor
 
 
-def base_anchors(stride, scales=(8.0,), ratios=(0.5, 1.0, 2.0), geometry="continuous"):
+def base_anchors(
+    stride: float,
+    scales: Sequence[float] = (8.0,),
+    ratios: Sequence[float] = (0.5, 1.0, 2.0),
+    geometry: str = "continuous",
+) -> list[tuple[float, ...]]:
     """The anchors of the cell in the top left corner.
 
     Args:
@@ -51,8 +58,12 @@ def base_anchors(stride, scales=(8.0,), ratios=(0.5, 1.0, 2.0), geometry="contin
 
 
 def pyramid_anchors(
-    feature_sizes, strides, scales=(8.0,), ratios=(0.5, 1.0, 2.0), geometry="continuous"
-):
+    feature_sizes: Sequence[Sequence[int | Tensor]],
+    strides: Sequence[float],
+    scales: Sequence[float] = (8.0,),
+    ratios: Sequence[float] = (0.5, 1.0, 2.0),
+    geometry: str = "continuous",
+) -> list[Tensor]:
     """The anchors of every level of a pyramid.
 
     Cell (row, column) of a level has its anchors centred on `(column * stride, row * stride)`:

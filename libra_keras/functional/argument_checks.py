@@ -1,11 +1,14 @@
-"""What is asked of tensors, said in one form and before anything is computed."""
+"""What is asked of arguments, said in one form and before anything is computed."""
 
 import functools
 import re
+from collections.abc import Mapping
 
 import keras
 import numpy as np
 from keras import ops
+
+from libra_keras.typing import Tensor
 
 _KINDS = {
     "any": ("values", ("",)),
@@ -14,10 +17,19 @@ _KINDS = {
     "int": ("integers", ("int", "uint")),
     "bool": ("booleans", ("bool",)),
 }
+# How toolboxes place anchors and describe boxes; trained weights belong to one of the ways.
+# "continuous": mmdetection 2.x and 3.x. A box covers x1..x2; nothing is rounded.
+# "torchvision": torchvision.models.detection 0.16. As above, but anchors have whole sides, lie as
+#     far apart as the padded image has pixels a cell, and shrink without limit.
+# "legacy": mmdetection 1.x, which counts pixels: its box x1..x2 includes both, and is x2 - x1 + 1
+#     wide. Here a box is its edges, x2 being one more than there; then overlaps, deltas, RoIAlign
+#     and a COCO annotation's width are as everywhere, and only anchors (whole corners, centred on
+#     the middle of a cell's pixels) and the limits of clipping (at least one pixel stays) differ.
+GEOMETRIES = ("continuous", "torchvision", "legacy")
 _KEY = re.compile(rf"(.+?)(?: \(([^()]*)\))?(?: ({'|'.join(_KINDS)}))?")
 
 
-def check_arguments(arguments):
+def check_arguments(arguments: Mapping[str, Tensor]) -> None:
     """Raises a ValueError unless tensors have the shapes, and hold the values, that are asked for.
 
     Only what is known without computing is looked at: a graph gets no operation, and unknown sizes,
@@ -91,3 +103,15 @@ def _check_kind(name, kind, dtype):
     words, prefixes = _KINDS[kind]
     if not dtype.startswith(prefixes):
         raise ValueError(f"`{name}` must hold {words}. Received: dtype={dtype}")
+
+
+def check_geometry(geometry: str) -> None:
+    """Raises a ValueError unless `geometry` is one of the three.
+
+    Example:
+
+    >>> from libra_keras.functional.argument_checks import check_geometry
+    >>> check_geometry("legacy")
+    """
+    if geometry not in GEOMETRIES:
+        raise ValueError(f"`geometry` must be one of {GEOMETRIES}. Received: geometry={geometry!r}")

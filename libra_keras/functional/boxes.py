@@ -6,18 +6,19 @@ of them need it: `geometry` is `"continuous"` (mmdetection 2.x and 3.x), `"torch
 """
 
 import math
+from collections.abc import Sequence
 
 from keras import ops
 
-from libra_keras.functional.argument_checks import check_arguments
-from libra_keras.functional.geometry import check_geometry
+from libra_keras.functional.argument_checks import check_arguments, check_geometry
+from libra_keras.typing import Tensor
 
 # A delta may enlarge a side by at most 1000/16: a 16-pixel anchor can grow to 1000 pixels, and
 # `exp` of an untrained regression cannot overflow.
 MAX_LOG_SCALE = math.log(1000.0 / 16.0)
 
 
-def area(boxes):
+def area(boxes: Tensor) -> Tensor:
     """Area of boxes in square pixels; an inverted box has area 0.
 
     Args:
@@ -40,7 +41,7 @@ def area(boxes):
     return ops.maximum(x2 - x1, 0.0) * ops.maximum(y2 - y1, 0.0)
 
 
-def iou(boxes, others):
+def iou(boxes: Tensor, others: Tensor) -> Tensor:
     """Intersection over union of every box with every other box.
 
     Args:
@@ -67,7 +68,7 @@ def iou(boxes, others):
     return _divide_or_zero(overlap, union)
 
 
-def iof(boxes, regions):
+def iof(boxes: Tensor, regions: Tensor) -> Tensor:
     """Intersection over foreground: the part of each box that lies inside each region.
 
     Args:
@@ -90,7 +91,7 @@ def iof(boxes, regions):
     return _divide_or_zero(_intersection(boxes, regions), area(boxes)[..., :, None])
 
 
-def has_sides(boxes, smallest=0.0):
+def has_sides(boxes: Tensor, smallest: float = 0.0) -> Tensor:
     """Whether boxes have a width and a height.
 
     Args:
@@ -119,7 +120,7 @@ def has_sides(boxes, smallest=0.0):
     return ops.all(boxes[..., 2:] - boxes[..., :2] >= smallest, axis=-1)
 
 
-def clip(boxes, image_sizes, geometry="continuous"):
+def clip(boxes: Tensor, image_sizes: Tensor, geometry: str = "continuous") -> Tensor:
     """Moves the corners of boxes into their images.
 
     Args:
@@ -152,7 +153,7 @@ def clip(boxes, image_sizes, geometry="continuous"):
     return ops.clip(ops.cast(boxes, "float32"), least, largest - (1.0 - least))
 
 
-def encode(boxes, anchors, stds=(1.0, 1.0, 1.0, 1.0)):
+def encode(boxes: Tensor, anchors: Tensor, stds: Sequence[float] = (1.0, 1.0, 1.0, 1.0)) -> Tensor:
     """Describes boxes relative to anchors. Law: `decode(encode(b, a), a) == b`.
 
     Args:
@@ -188,7 +189,12 @@ def encode(boxes, anchors, stds=(1.0, 1.0, 1.0, 1.0)):
     return ops.stack(deltas, axis=-1) / ops.convert_to_tensor(stds, "float32")
 
 
-def decode(deltas, anchors, stds=(1.0, 1.0, 1.0, 1.0), geometry="continuous"):
+def decode(
+    deltas: Tensor,
+    anchors: Tensor,
+    stds: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
+    geometry: str = "continuous",
+) -> Tensor:
     """Turns deltas relative to anchors into boxes; the inverse of `encode`.
 
     Args:

@@ -1,8 +1,11 @@
 """Graphs for runtimes that lack branches or loops: their plain twins, and what these leave over."""
 
 import contextlib
+from collections.abc import Iterator
 
-_active = []
+from libra_keras.typing import Tensor
+
+_active: list["StraightLine"] = []
 
 
 class StraightLine:
@@ -20,13 +23,13 @@ class StraightLine:
     []
     """
 
-    def __init__(self, rounds=None):
+    def __init__(self, rounds: int | None = None) -> None:
         self.rounds = rounds
-        self.undecided = []
+        self.undecided: list[Tensor] = []
 
 
 @contextlib.contextmanager
-def straight_line(rounds=None):
+def straight_line(rounds: int | None = None) -> Iterator[StraightLine]:
     """Within this context graphs have no branches and, with `rounds`, no loops.
 
     Branches only choose between a fast way and one that always fits, so the numbers stay the same.
@@ -67,7 +70,7 @@ def straight_line(rounds=None):
         _active.pop()
 
 
-def active():
+def active() -> StraightLine | None:
     """Returns the `StraightLine` of the context around, or `None`.
 
     Example:
@@ -79,7 +82,7 @@ def active():
     return _active[-1] if _active else None
 
 
-def may_loop():
+def may_loop() -> bool:
     """Whether graphs may have loops here: not inside `straight_line(rounds)`.
 
     Example:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 from keras import ops
 
 from libra_keras.functional.argument_checks import check_arguments
+from libra_keras.typing import Tensor
 
 
 class Match(NamedTuple):
@@ -23,13 +24,20 @@ class Match(NamedTuple):
     ('matched_gt', 'max_iou', 'is_positive', 'is_negative')
     """
 
-    matched_gt: object
-    max_iou: object
-    is_positive: object
-    is_negative: object
+    matched_gt: Tensor
+    max_iou: Tensor
+    is_positive: Tensor
+    is_negative: Tensor
 
 
-def match(iou, gt_mask, positive_iou, negative_iou, min_positive_iou=None, candidate_mask=None):
+def match(
+    iou: Tensor,
+    gt_mask: Tensor,
+    positive_iou: float,
+    negative_iou: float,
+    min_positive_iou: float | None = None,
+    candidate_mask: Tensor | None = None,
+) -> Match:
     """Assigns candidates to ground truths by their overlap.
 
     A candidate is positive from `positive_iou` on, negative below `negative_iou`, and ignored

@@ -6,11 +6,19 @@ from libra_keras.functional import boxes as box_ops
 from libra_keras.functional import control_flow, native
 from libra_keras.functional.argument_checks import check_arguments
 from libra_keras.functional.ranking import top_k
+from libra_keras.typing import Tensor
 
 BLOCK = 128  # boxes decided at a time; 64 to 256 take the same time on a CPU
 
 
-def nms(boxes, scores, iou_threshold, max_output, groups=None, mask=None):
+def nms(
+    boxes: Tensor,
+    scores: Tensor,
+    iou_threshold: float,
+    max_output: int,
+    groups: Tensor | None = None,
+    mask: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
     """Keeps the best of every cluster of overlapping boxes.
 
     Boxes are visited by descending score; a box is dropped if its IoU with a box that was kept

@@ -5,6 +5,7 @@ import operator
 from keras import ops
 
 from libra_keras.functional.argument_checks import check_arguments
+from libra_keras.typing import Tensor
 
 # State before anything is absorbed: the first two words of the fraction of pi.
 _START = (0x243F6A88, 0x85A308D3)
@@ -14,7 +15,7 @@ _SECOND_FACTOR = 0xC2B2AE35 - (1 << 32)
 _KEY_BITS = 24  # all that a float32 in [0, 1) can hold evenly
 
 
-def random_keys(seed, step, positions, num):
+def random_keys(seed: int, step: int | Tensor, positions: Tensor, num: int | Tensor) -> Tensor:
     """Draws uniform numbers that depend on nothing but the four arguments.
 
     A sampler that ranks its candidates by such keys is random across steps and images, yet can be
@@ -57,7 +58,7 @@ def random_keys(seed, step, positions, num):
     return _to_unit(_mix(ops.bitwise_xor(candidates, first), second))
 
 
-def renew(keys, stream):
+def renew(keys: Tensor, stream: int) -> Tensor:
     """Turns keys into fresh keys that are independent of the old ones.
 
     A second draw among candidates that a first draw left over must not rank them by the same

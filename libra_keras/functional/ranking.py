@@ -4,9 +4,10 @@ import keras
 from keras import ops
 
 from libra_keras.functional.argument_checks import check_arguments
+from libra_keras.typing import Tensor
 
 
-def top_k(x, k):
+def top_k(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Finds the `k` largest entries of each row; equal ones come by their index.
 
     The same samples and proposals on every backend need one rule for ties. `keras.ops.top_k` has

@@ -6,15 +6,17 @@ compiled by XLA as a whole, sizes must be known or have whole ratios.
 """
 
 import operator
+from collections.abc import Sequence
 
 import numpy as np
 from keras import ops
 
 from libra_keras.functional import control_flow
 from libra_keras.functional.argument_checks import check_arguments
+from libra_keras.typing import Tensor
 
 
-def resize_nearest(x, size):
+def resize_nearest(x: Tensor, size: Sequence[int | Tensor]) -> Tensor:
     """Resizes `(B, H, W, C)` by nearest neighbours, at any size.
 
     Output position `i` copies input position `floor(i * input / output)`. This is the
@@ -48,7 +50,7 @@ def resize_nearest(x, size):
     return _along_both(_stretch, x, size, axes=(2, 1))  # width first: repetition copies less
 
 
-def adaptive_max_pool(x, size):
+def adaptive_max_pool(x: Tensor, size: Sequence[int | Tensor]) -> Tensor:
     """Pools `(B, H, W, C)` to a given size with maxima, at any size.
 
     Along an axis, output position `i` is the maximum of the input positions from

@@ -4,7 +4,7 @@ import dataclasses
 
 import keras
 
-from libra_keras.functional.geometry import check_geometry
+from libra_keras.functional.argument_checks import check_geometry
 
 
 def live_parts(config, names):

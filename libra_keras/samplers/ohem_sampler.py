@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from libra_keras.functional.hard_examples import hardest_first
+from libra_keras.functional.sampling import hardest_first
 from libra_keras.samplers.sampler import RandomSampler, match_keys_losses
 from libra_keras.typing import Tensor
 

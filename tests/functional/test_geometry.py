@@ -8,7 +8,7 @@ from keras import ops
 
 from libra_keras.functional import boxes
 from libra_keras.functional.anchors import base_anchors, pyramid_anchors
-from libra_keras.functional.geometry import GEOMETRIES
+from libra_keras.functional.argument_checks import GEOMETRIES
 
 pytestmark = pytest.mark.portable
 RETINA_SCALES = (4.0, 4 * 2 ** (1 / 3), 4 * 2 ** (2 / 3))

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import keras
+import numpy as np
 import pytest
 
 from libra_keras.functional import replicas
@@ -14,6 +15,11 @@ on_tensorflow = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reas
 @pytest.mark.portable
 def test_one_replica_sums_to_itself():
     assert float(replicas.sum_over_replicas(2.5)) == 2.5
+    assert replicas.num_replicas() == 1 and replicas.with_global_value([3.0]) == [3.0]
+    assert [int(place) for place in replicas.global_positions(3)] == [0, 1, 2]
+    assert len(replicas.with_an_image(np.zeros((0, 4)))) == 0
+    with replicas.counting(np.zeros((1, 2), "int32")):
+        assert replicas.presence() == 1.0
 
 
 REPLICAS = """

@@ -9,8 +9,14 @@ from conftest import random_boxes
 from gradients import gradient
 from keras import ops
 
-from libra_keras.functional import control_flow, native, roi_taps
-from libra_keras.functional.roi_align import multilevel_roi_align, roi_align
+from libra_keras.functional import control_flow, native
+from libra_keras.functional.roi_align import (
+    find_taps,
+    multilevel_roi_align,
+    roi_align,
+    weighted_sum,
+    weighted_sum_of_used,
+)
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="twins are TensorFlow's")
@@ -82,14 +88,14 @@ def test_reading_used_taps_only(rng, boxes):
 
     def pool(function, boxes):
         levels = tf.cast(boxes[..., 2] - boxes[..., 0] > 50, tf.int32)
-        taps = roi_taps.find_taps(boxes, levels, sizes, (4, 8), 3, 0, True, 4)
+        taps = find_taps(boxes, levels, sizes, (4, 8), 3, 0, True, 4)
         return function(source, taps)
 
-    expected = pool(roi_taps.weighted_sum, boxes)
+    expected = pool(weighted_sum, boxes)
     traced = tf.function(pool, autograph=False).get_concrete_function(
-        roi_taps.weighted_sum_of_used, tf.TensorSpec((None, None, 4))
+        weighted_sum_of_used, tf.TensorSpec((None, None, 4))
     )
-    for found in (pool(roi_taps.weighted_sum_of_used, boxes), traced(boxes=boxes)):
+    for found in (pool(weighted_sum_of_used, boxes), traced(boxes=boxes)):
         assert found.shape == expected.shape
         np.testing.assert_allclose(found, expected, atol=1e-6)
 

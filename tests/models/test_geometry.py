@@ -6,8 +6,8 @@ import pytest
 from keras import ops
 
 from libra_keras.functional import native
+from libra_keras.functional.argument_checks import GEOMETRIES
 from libra_keras.functional.boxes import encode
-from libra_keras.functional.geometry import GEOMETRIES
 from libra_keras.models import (
     BoxHeadSettings,
     GroundTruth,

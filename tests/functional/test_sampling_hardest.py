@@ -4,7 +4,7 @@ import pytest
 from draws import keys_of, masks
 from keras import ops
 
-from libra_keras.functional.hard_examples import choose_hardest, hardest_first
+from libra_keras.functional.sampling import choose_hardest, hardest_first
 
 pytestmark = pytest.mark.portable
 
