@@ -1,13 +1,16 @@
 """Focal loss: cross-entropy in which the many easy background boxes hardly count."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from libra_keras.losses.same_shape import check_same_shape
+from libra_keras.typing import Tensor
 
 
 @keras.saving.register_keras_serializable(package="libra_keras")
-def focal(y_true, y_pred, alpha=0.25, gamma=2.0):
+def focal(y_true: Tensor, y_pred: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
     """Sigmoid focal loss of every logit.
 
     With p the probability that a logit gives to what is true, the loss is
@@ -94,21 +97,21 @@ class FocalLoss(keras.losses.Loss):
 
     def __init__(
         self,
-        alpha=0.25,
-        gamma=2.0,
-        reduction="sum_over_batch_size",
-        name="focal",
-        dtype=None,
-    ):
+        alpha: float = 0.25,
+        gamma: float = 2.0,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = "focal",
+        dtype: Any = None,
+    ) -> None:
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         _check(alpha, gamma)
         self.alpha = alpha
         self.gamma = gamma
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         return ops.sum(focal(y_true, y_pred, self.alpha, self.gamma), axis=-1)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "alpha": self.alpha,

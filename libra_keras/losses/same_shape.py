@@ -4,14 +4,7 @@ import numpy as np
 
 
 def check_same_shape(y_true, y_pred):
-    """Raises a ValueError if the known sizes of targets and predictions differ.
-
-    Example:
-
-    >>> import numpy as np
-    >>> from libra_keras.losses.same_shape import check_same_shape
-    >>> check_same_shape(np.zeros((2, 4)), np.zeros((2, 4)))
-    """
+    """Raises a ValueError if the known sizes of targets and predictions differ."""
     shapes = [_known_shape(y_true), _known_shape(y_pred)]
     if None in shapes:
         return
