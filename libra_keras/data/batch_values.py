@@ -7,31 +7,8 @@ from libra_keras.data.images import told_fractions
 
 
 def doubtful(x, y=None):
-    """Looks whether a batch for `fit` has pixels or boxes in another form than a detector takes.
-
-    Only what the values show is found: the wrong forms of some batches look right. It never
-    raises: what has other shapes or keys is for others to refuse.
-
-    Args:
-        x: dict with `"images"` `(B, H, W, 3)` and perhaps `"image_ids"` `(B,)`, or the images.
-        y: dict with `"boxes"` `(B, M, 4)` and `"labels"`, or `"classes"`, `(B, M)`, -1 in padding;
-            or `None`.
-
-    Returns:
-        A sentence on the first thing that looks wrong, or `None`.
-
-    Example:
-
-    >>> import numpy as np
-    >>> from libra_keras.data.batch_values import doubtful
-    >>> images, labels = np.full((1, 64, 64, 3), 255.0), np.array([[0, -1]])
-    >>> boxes = np.array([[[30, 40, 10, 20], [0, 0, 0, 0]]], "float32")
-    >>> print(doubtful({"images": images}, {"boxes": boxes, "labels": labels}))
-    Boxes must be (x1, y1, x2, y2). Received: 1 of 1 with x2 < x1 or y2 < y1, such as \
-boxes[0, 0]=[30, 40, 10, 20]: are they (x, y, width, height)?
-    >>> doubtful(images / 255.0) is None  # ones: they may be nearly black
-    True
-    """
+    """Says what of a batch for `fit` looks wrong in pixels or boxes, by their values; or `None`."""
+    # What has other shapes or keys is for others to refuse; some wrong forms look right.
     x = x if isinstance(x, dict) else {"images": x}
     y = y if isinstance(y, dict) else {}
     fractions = told_fractions(np.asarray(x.get("images")))

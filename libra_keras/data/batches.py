@@ -2,13 +2,17 @@
 
 import functools
 import warnings
+from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
+from numpy.typing import ArrayLike
 
+from libra_keras.data.examples import DetectionData
 from libra_keras.data.findings import DamagedImage, DamageLog, read_checked
 from libra_keras.data.image_cache import ImageCache
-from libra_keras.data.images import scale_boxes
+from libra_keras.data.images import InputPolicy, scale_boxes
 
 INPUTS = ("images", "image_sizes", "original_sizes", "image_ids")  # what every sample begins with
 
@@ -40,7 +44,7 @@ class BatchPlan:
     (3, (3, 2))
     """
 
-    def __init__(self, is_portrait, batch_size, seed=0, flip=0.5):
+    def __init__(self, is_portrait: ArrayLike, batch_size: int, seed: int = 0, flip: float = 0.5):
         if batch_size < 1 or not 0 <= flip <= 1:
             raise ValueError(
                 "`batch_size` must be at least 1 and `flip` in 0..1. "
@@ -66,11 +70,11 @@ class BatchPlan:
                 )
         self._epoch = functools.lru_cache(maxsize=4)(self._draw_epoch)
 
-    def batches(self, epoch):
+    def batches(self, epoch: int) -> np.ndarray:
         """Returns int64 `(steps_per_epoch, batch_size)`: the images of each batch of an epoch."""
         return self._epoch(epoch)[0]
 
-    def flips(self, epoch):
+    def flips(self, epoch: int) -> np.ndarray:
         """Returns bool `(steps_per_epoch, batch_size)`: which of them are mirrored."""
         return self._epoch(epoch)[1]
 
@@ -85,37 +89,10 @@ class BatchPlan:
         return order[: len(order) // self.batch_size * self.batch_size].reshape(-1, self.batch_size)
 
 
+# An image that turns out to be damaged is replaced by the next image of its orientation, so that
+# sizes and step counts stay as planned.
 class TrainingSource:
-    """Gives every sample of a training run by its number: a pure function of the data and a seed.
-
-    An image that turns out to be damaged is replaced by the next image of its orientation, so
-    that sizes and step counts stay as planned. It is noted in `damaged`, and logged as a warning
-    the first time. One damaged image never stops the run; two or more do, as soon as they are
-    over 1 % of all images.
-
-    Args:
-        data: `DetectionData`.
-        policy: `InputPolicy`.
-        batch_size: int.
-        flip: float in [0, 1], the probability of mirroring. Defaults to 0.5.
-        seed: int. Defaults to 0.
-        max_boxes: int, M, rows of boxes per image; of images with more, the largest are used.
-            Defaults to the most boxes of one image.
-        cache: folder of an `ImageCache`, or `None` to decode and resize in every epoch.
-
-    Attributes:
-        inputs: names of the first arrays of a sample, which are the model's inputs `x`; the boxes
-            and labels of `y` follow them.
-
-    Example:
-
-    >>> from libra_keras import data
-    >>> from libra_keras.data.batches import TrainingSource
-    >>> source = TrainingSource(data.shapes(4), data.InputPolicy(160, 160), batch_size=2)
-    >>> image, size, *_ = source.sample(0)
-    >>> source.steps_per_epoch, image.shape, size.tolist()
-    (2, (160, 160, 3), [160, 160])
-    """
+    """Gives the samples of a training run by number: a pure function of the data and a seed."""
 
     def __init__(self, data, policy, batch_size, flip=0.5, seed=0, max_boxes=None, cache=None):
         self.data = data
@@ -140,28 +117,15 @@ class TrainingSource:
         return dict(self.damage.files)
 
     def batch_files(self, epoch, step):
-        """Returns the files of a batch, to name them when something goes wrong in it.
-
-        Once the batch is loaded, they are those that it holds: the replacements of damaged images.
-        """
+        """Returns the files of a batch; once loaded, with those that replaced damaged ones."""
         first = (epoch * self.steps_per_epoch + step) * self.plan.batch_size
         planned = enumerate(self.plan.batches(epoch)[step], first)
         indices = [self._replaced.get(number, index) for number, index in planned]
         return [str(self.data.examples[i].file) for i in indices]
 
     def sample(self, number):
-        """Returns a sample by its position in the run, counted from 0 over all epochs.
-
-        Returns:
-            Tuple of the padded image uint8 `(H, W, 3)`, content size int32 `(2,)`, original size
-            int32 `(2,)`, image id int64, proposals float32 `(P, 4)` if the data have any, padded
-            with zeros, boxes float32 `(M, 4)` in padded-image pixels, and labels int32 `(M,)`, -1
-            where there is no box.
-
-        Raises:
-            TooManyDamagedImages: as `DamageLog` says.
-        """
-        number = int(number)
+        """Returns the `inputs` of a sample, boxes (M, 4) and labels (M,), -1 in padding."""
+        number = int(number)  # tf.data gives an array
         batch, place = divmod(number, self.plan.batch_size)
         epoch, step = divmod(batch, self.steps_per_epoch)
         content, example = self._read(self.plan.batches(epoch)[step, place], number)
@@ -210,16 +174,7 @@ class TrainingSource:
 
 
 class EvaluationSource:
-    """Gives every image once, landscape ones first; a damaged one becomes a blank image.
-
-    Args:
-        data: `DetectionData`.
-        policy: `InputPolicy`.
-
-    Attributes:
-        inputs: names of the arrays of a sample.
-        groups: int arrays, the examples of each orientation.
-    """
+    """Gives every image once, landscape ones first; a damaged one becomes a blank image."""
 
     def __init__(self, data, policy):
         self.data = data
@@ -252,40 +207,12 @@ class EvaluationSource:
 
 
 def input_names(data):
-    """Returns the names of a sample's inputs, in their order.
-
-    Example:
-
-    >>> from libra_keras import data
-    >>> from libra_keras.data.batches import input_names
-    >>> input_names(data.shapes(2))
-    ('images', 'image_sizes', 'original_sizes', 'image_ids')
-    """
+    """Returns the names of a sample's inputs, in their order."""
     return INPUTS if data.max_proposals is None else (*INPUTS, "proposals")
 
 
 def fitted_proposals(example, rows, size, is_mirrored=False):
-    """Moves an example's proposals to its resized image, as its boxes are moved.
-
-    Args:
-        example: `Example`.
-        rows: int P, or `None` where a sample has no proposals.
-        size: `(height, width)` of the resized image.
-        is_mirrored: bool.
-
-    Returns:
-        List of one float32 array `(P, 4)`, padded with zeros, or of none.
-
-    Example:
-
-    >>> import numpy as np
-    >>> from libra_keras import data
-    >>> from libra_keras.data.batches import fitted_proposals
-    >>> found = [{"image_id": 1, "boxes": [[0, 0, 40, 80]], "scores": [0.5]}]
-    >>> example = data.with_proposals(data.shapes(1), found).examples[0]
-    >>> fitted_proposals(example, 2, (160, 160), is_mirrored=True)[0].tolist()
-    [[140.0, 0.0, 160.0, 40.0], [0.0, 0.0, 0.0, 0.0]]
-    """
+    """Moves proposals to the resized image as boxes are: a list of one (P, 4), or of none."""
     if rows is None:
         return []
     boxes = scale_boxes(example.proposals, (example.height, example.width), size)
@@ -295,24 +222,7 @@ def fitted_proposals(example, rows, size, is_mirrored=False):
 
 
 def placed(content, size, is_mirrored=False):
-    """Pads an image at right and below, and mirrors it first where asked to.
-
-    Args:
-        content: uint8 `(h, w, 3)`.
-        size: `(height, width)` of the result, at least those of `content`.
-        is_mirrored: bool. Padding stays at right.
-
-    Returns:
-        uint8 `(height, width, 3)`, zero outside the content.
-
-    Example:
-
-    >>> import numpy as np
-    >>> from libra_keras.data.batches import placed
-    >>> columns = np.arange(3, dtype="uint8")[None, :, None].repeat(3, -1)
-    >>> placed(columns, (1, 4), is_mirrored=True)[0, :, 0].tolist()
-    [2, 1, 0, 0]
-    """
+    """Pads an image at right and below to `(height, width)`, and perhaps mirrors it first."""
     padded = np.zeros((*size, 3), "uint8")
     height, width = content.shape[:2]
     if not is_mirrored:
@@ -324,15 +234,7 @@ def placed(content, size, is_mirrored=False):
 
 
 def mirrored(boxes, width):
-    """Returns boxes `(n, 4)` as they lie in the mirrored image, whose content is `width` wide.
-
-    Example:
-
-    >>> import numpy as np
-    >>> from libra_keras.data.batches import mirrored
-    >>> mirrored(np.array([[1.0, 0, 2, 3]]), width=6).tolist()
-    [[4.0, 0.0, 5.0, 3.0]]
-    """
+    """Returns boxes `(n, 4)` as they lie in the mirrored image, whose content is `width` wide."""
     x1, y1, x2, y2 = boxes.T
     return np.stack([width - x2, y1, width - x1, y2], -1)
 
@@ -347,20 +249,20 @@ def pad_rows(boxes, labels, rows):
 
 
 def training_batches(
-    data,
-    policy,
-    batch_size,
-    flip=0.5,
-    seed=0,
-    epochs=None,
-    start_epoch=0,
-    max_boxes=None,
-    drop_empty=False,
-    kind=None,
-    threads=None,
-    start_step=0,
-    cache=None,
-):
+    data: DetectionData,
+    policy: InputPolicy,
+    batch_size: int,
+    flip: float = 0.5,
+    seed: int = 0,
+    epochs: int | None = None,
+    start_epoch: int = 0,
+    max_boxes: int | None = None,
+    drop_empty: bool = False,
+    kind: str | None = None,
+    threads: int | None = None,
+    start_step: int = 0,
+    cache: str | Path | None = None,
+) -> Any:
     """Makes the batches of a training run.
 
     Images are shuffled over the whole data set in each epoch, kept in proportion, resized,
@@ -431,7 +333,13 @@ def training_batches(
     return module.training(source, start, end, threads)
 
 
-def evaluation_batches(data, policy, batch_size, kind=None, threads=None):
+def evaluation_batches(
+    data: DetectionData,
+    policy: InputPolicy,
+    batch_size: int,
+    kind: str | None = None,
+    threads: int | None = None,
+) -> Any:
     """Makes batches that show every image once, for `predict`.
 
     Landscape images come first, then portrait ones. Each orientation ends with a smaller batch

@@ -17,28 +17,7 @@ FORMATS = (*_PLAIN, *(f"rel_{name}" for name in _PLAIN))
 
 
 def to_xyxy(boxes, bounding_box_format, image_size=None):
-    """Converts boxes to `(x1, y1, x2, y2)` in pixels.
-
-    Args:
-        boxes: tensor `(..., n, 4)`.
-        bounding_box_format: str, one of `FORMATS`, such as `"xywh"` or `"rel_yxyx"`.
-        image_size: `(height, width)` of the image that relative boxes are shares of, or a tensor
-            `(..., 2)` of these. Only relative formats need it.
-
-    Returns:
-        float32 tensor `(..., n, 4)`.
-
-    Raises:
-        ValueError: if the format is unknown, or relative without `image_size`.
-
-    Example:
-
-    >>> from keras import ops
-    >>> from libra_keras.data import box_formats
-    >>> boxes = box_formats.to_xyxy([[0.5, 0.1, 0.2, 0.4]], "rel_xywh", image_size=(100, 200))
-    >>> ops.convert_to_numpy(boxes).round(3).tolist()
-    [[100.0, 10.0, 140.0, 50.0]]
-    """
+    """Converts boxes to float32 `(x1, y1, x2, y2)` in pixels; relative ones need `image_size`."""
     kind, y_first, relative = _parse(bounding_box_format, image_size)
     xp = operations(boxes)
     a, b, c, d = _columns(xp, boxes)
@@ -55,21 +34,7 @@ def to_xyxy(boxes, bounding_box_format, image_size=None):
 
 
 def from_xyxy(boxes, bounding_box_format, image_size=None):
-    """Converts boxes from `(x1, y1, x2, y2)` in pixels: the inverse of `to_xyxy`.
-
-    Args, raises: as `to_xyxy`; `bounding_box_format` is that of the result.
-
-    Returns:
-        float32 tensor `(..., n, 4)`.
-
-    Example:
-
-    >>> from keras import ops
-    >>> from libra_keras.data import box_formats
-    >>> boxes = box_formats.from_xyxy([[100.0, 10.0, 140.0, 50.0]], "center_xywh")
-    >>> ops.convert_to_numpy(boxes).tolist()
-    [[120.0, 30.0, 40.0, 40.0]]
-    """
+    """Converts boxes from `(x1, y1, x2, y2)` in pixels to a format: the inverse of `to_xyxy`."""
     kind, y_first, relative = _parse(bounding_box_format, image_size)
     xp = operations(boxes)
     a, b, c, d = _columns(xp, boxes)
@@ -86,7 +51,7 @@ def from_xyxy(boxes, bounding_box_format, image_size=None):
 
 
 def clipped(boxes, image_size):
-    """Clips boxes `(..., n, 4)`, `(x1, y1, x2, y2)`, to `image_size`, see `to_xyxy`."""
+    """Clips boxes `(..., n, 4)`, `(x1, y1, x2, y2)`, to `(height, width)`, or one such an image."""
     xp = operations(boxes, image_size)
     height, width = _sides(xp, image_size)
     columns = zip(_columns(xp, boxes), (width, height, width, height), strict=True)
@@ -94,10 +59,7 @@ def clipped(boxes, image_size):
 
 
 def operations(*values):
-    """`keras.ops`, or TensorFlow where tensors of `tf.data` come while Keras runs on another.
-
-    What is used here has the same name and meaning in both.
-    """
+    """`keras.ops`, or TensorFlow where tensors of `tf.data` come while Keras runs on another."""
     if keras.backend.backend() == "tensorflow":
         return ops
     of_tensorflow = (type(value).__module__.startswith("tensorflow.") for value in values)

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from PIL import Image
 
+from libra_keras.data.examples import DetectionData
 from libra_keras.data.findings import (
     MIN_SIDE,
     DamagedImage,
@@ -26,7 +27,7 @@ NUM_THREADS = 16  # opening files waits for the disk more than it computes
 OF_NO_IMAGE = ("category", "empty class")  # findings on a file by which no image is lost
 
 
-def check_annotations(data):
+def check_annotations(data: DetectionData) -> list[Finding]:
     """Checks a data set without decoding an image: annotations, files, and their headers.
 
     Args:
@@ -65,7 +66,7 @@ def _crowded(data):
     return [Finding("many objects", data.name, None, message)]
 
 
-def check_data(data, verbose=0):
+def check_data(data: DetectionData, verbose: int = 0) -> list[Finding]:
     """Checks a data set completely: `check_annotations`, and every image is decoded.
 
     Args:
@@ -98,12 +99,7 @@ def _decode(data, i):
 
 
 def read_headers(examples):
-    """Opens every file without decoding it.
-
-    Returns:
-        List with, per example, `(height, width, orientation)` or the exception. The orientation
-        is EXIF's number, 1 where there is none.
-    """
+    """Reads all headers: (height, width, EXIF orientation or 1) or the exception for each."""
     with ThreadPoolExecutor(NUM_THREADS) as pool:
         return list(pool.map(lambda example: _read_header(example.file), examples))
 
@@ -155,19 +151,7 @@ def duplicate_ids(examples):
 
 
 def box_findings(examples, num_classes, written=None, leaves_out_empty=False):
-    """Finds boxes that cannot be learnt from.
-
-    Args:
-        examples: list of `Example`.
-        num_classes: int, K.
-        written: `Written`, how findings name the boxes and show them. Defaults to their positions
-            and corners.
-        leaves_out_empty: bool, whether a box with a side of exactly 0 is no more than a warning,
-            `"empty box"`, since the caller leaves it out. Otherwise it is a degenerate one.
-
-    Returns:
-        List of (example's position, box's position, `Finding`).
-    """
+    """Finds boxes that cannot be learnt from: list of (example's position, box's, `Finding`)."""
     boxes, labels, owners = stack_boxes(examples)
     heights = np.array([example.height for example in examples], "float32")[owners]
     widths = np.array([example.width for example in examples], "float32")[owners]
@@ -230,32 +214,11 @@ def clean(
     check_files=True,
     name="data",
 ):
-    """Checks examples as read, then drops what is bad, clips boxes and leaves out specks.
-
-    A box that sticks out of its image is clipped. A box with a side of at most 1 px afterwards is
-    left out silently, with a count, as the reference's pipelines do: there is nothing to see. With
-    a side of exactly 0, as COCO's train2017 has two, it is a warning besides; a negative side is
-    an error. That no box is left to learn from is a finding, not an error: one may still look for
-    objects.
-
-    Args:
-        examples: list of `Example` with boxes as in the file: they may stick out or be nonsense.
-            A height or width of 0 means that the annotation has none; the file's header gives it,
-            whatever `check_files` says.
-        class_names: K names.
-        written: `Written`, what findings call the boxes and show of them.
-        findings: `Finding`s of the reader, about things that it already left out.
-        skip_bad: bool. If false, findings are an error; if true, they are dropped and counted.
-        check_files: bool, whether files must exist with a readable header of the right size.
-        name: str, the data set's name in the error.
-
-    Returns:
-        Tuple of the clean examples, a dict of counts, and all findings (warnings included). If
-        there is nothing to learn from, that is the first one.
-
-    Raises:
-        ValueError: if something is wrong and `skip_bad` is false. It lists the first ten.
-    """
+    """Drops what is bad of examples as read, or raises; clips boxes: examples, counts, findings."""
+    # A box with a side of at most 1 px after clipping is left out silently, with a count, as the
+    # reference's pipelines do: there is nothing to see. With a side of exactly 0, as COCO's
+    # train2017 has two, it is a warning besides; a negative side is an error. That no box is left
+    # to learn from is a finding, not an error: one may still look for objects.
     image_findings = duplicate_ids(examples)
     if check_files:
         headers = read_headers(examples)
@@ -293,7 +256,7 @@ def clean(
 
 
 def _all_sized(examples):
-    """Reads the headers of the images without a size: all examples, and (position, `Finding`)s."""
+    """Reads the headers of images without a size: all examples, and (position, `Finding`)s."""
     examples, found = list(examples), []
     without = [i for i, example in enumerate(examples) if not (example.height and example.width)]
     headers = read_headers([examples[i] for i in without])

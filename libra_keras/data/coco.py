@@ -24,13 +24,13 @@ KEYS = ("images", "annotations", "categories")
 
 
 def coco(
-    folder=None,
-    split=None,
-    annotation_file=None,
-    image_folder=None,
-    skip_bad=False,
-    check_files=True,
-):
+    folder: str | Path | None = None,
+    split: str | None = None,
+    annotation_file: str | Path | None = None,
+    image_folder: str | Path | None = None,
+    skip_bad: bool = False,
+    check_files: bool = True,
+) -> DetectionData:
     """Reads a data set with annotations in COCO's JSON.
 
     Looks for `<folder>/annotations/instances_<split>.json` or `<folder>/instances_<split>.json`,
@@ -85,19 +85,7 @@ def coco(
 
 
 def from_content(content, file, image_folder, name, skip_bad=False, check_files=True):
-    """Makes a data set of what a JSON of COCO's holds.
-
-    Args:
-        content: dict as `load` returns it.
-        file: path of the JSON, or what else findings shall name.
-        image_folder: path of the images.
-        name: str, the data set's.
-        skip_bad: as for `coco`.
-        check_files: as for `coco`.
-
-    Returns:
-        `DetectionData`.
-    """
+    """Makes a data set of what `load` returns; findings name `file`."""
     rows, names, findings = completed(content["annotations"], file)
     annotations, found = _sound({**content, "annotations": rows}, file)
     findings += found

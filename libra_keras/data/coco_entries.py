@@ -23,15 +23,7 @@ def is_box(value):
 
 
 def sound_images(images, file):
-    """Finds the entries of `"images"` that no reader can use.
-
-    Args:
-        images: list of dicts with `"id"` and `"file_name"`.
-        file: path of the JSON, named in findings.
-
-    Returns:
-        Tuple of the other entries, and a list of `Finding`.
-    """
+    """Returns the entries of `"images"` that readers can use, and findings on the others."""
     sound, findings = [], []
     for position, entry in enumerate(images):
         problem = _image_problem(entry)
@@ -57,23 +49,7 @@ def _image_problem(entry):
 
 
 def completed(rows, file):
-    """Fills in what pycocotools needs and many tools do not write: ids, areas, crowd flags.
-
-    Args:
-        rows: list, the annotations of a JSON.
-        file: path of the JSON, named in findings.
-
-    Returns:
-        Tuple of the annotations, those that are no objects left out, a dict from the ids that
-        they were given, where theirs are not usable, to what findings call them, and a list of
-        `Finding`.
-
-    Example:
-
-    >>> from libra_keras.data.coco_entries import completed
-    >>> completed([{"id": "a", "bbox": [0, 0, 2, 3], "iscrowd": 0}], "a.json")[:2]
-    ([{'id': 1, 'bbox': [0, 0, 2, 3], 'iscrowd': 0, 'area': 6.0}], {1: "annotations[0] (id 'a')"})
-    """
+    """Fills in ids, areas and crowd flags for pycocotools: rows, names by new ids, findings."""
     ids = [row.get("id") if isinstance(row, dict) else None for row in rows]
     # An id of 0 means "no match" to pycocotools, and of two equal ids it knows only one.
     usable = all(is_id(i) and i > 0 for i in ids) and len(set(ids)) == len(ids)
@@ -104,14 +80,7 @@ def _with_defaults(row):
 
 
 def annotation_problem(row):
-    """Returns what is wrong with the box, the area or the flags of an annotation, or `None`.
-
-    Example:
-
-    >>> from libra_keras.data.coco_entries import annotation_problem
-    >>> annotation_problem({"bbox": ["5", 5, 20, 20], "area": 400, "iscrowd": 0})
-    "its bbox is ['5', 5, 20, 20], not four numbers"
-    """
+    """Returns what is wrong with the box, the area or the flags of an annotation, or `None`."""
     if "bbox" not in row:
         return 'it has no "bbox"'
     if not is_box(row["bbox"]):
@@ -124,22 +93,10 @@ def annotation_problem(row):
 
 
 def without_groups(categories, used, used_elsewhere, file):
-    """Leaves out the categories that do no more than group others.
-
-    Roboflow writes one: the name of the project, without a box, as the supercategory of all
-    classes. COCO's "person", its own supercategory, is none.
-
-    Args:
-        categories: list of dicts with `"id"`.
-        used: set of the ids of categories that have boxes.
-        used_elsewhere: function without arguments, called if there seems to be such a category. It
-            returns the ids and names, a set of tuples, of the categories that have boxes in the
-            other splits: all splits of a data set are to have the same classes.
-        file: path of the JSON, named in findings.
-
-    Returns:
-        Tuple of the other categories, and a list of `Finding`, warnings.
-    """
+    """Leaves out the categories that do no more than group others: the rest, and findings."""
+    # Roboflow writes one: the name of the project, without a box, as the supercategory of all
+    # classes. COCO's "person", its own supercategory, is none. All splits are to have the same
+    # classes, so that those used elsewhere, pairs of id and name, are asked for then.
     groups = [(entry, _members(entry, categories)) for entry in categories]
     groups = [(e, members) for e, members in groups if members and e["id"] not in used]
     if not groups:
@@ -171,15 +128,7 @@ def _members(entry, categories):
 
 
 def used_categories(content):
-    """Returns the ids and names, a set of tuples, of the categories that have boxes.
-
-    Example:
-
-    >>> from libra_keras.data.coco_entries import used_categories
-    >>> categories = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
-    >>> used_categories({"categories": categories, "annotations": [{"category_id": 2}]})
-    {(2, 'dog')}
-    """
+    """Returns the ids and names, a set of tuples, of the categories that have boxes."""
     used = used_ids(content["annotations"])
     named = [e for e in content["categories"] if isinstance(e.get("name"), str)]
     return {(e["id"], e["name"]) for e in named if is_id(e["id"]) and e["id"] in used}
@@ -192,18 +141,7 @@ def used_ids(rows):
 
 
 def sound_categories(categories, used, file):
-    """Finds the categories that cannot be classes: without a name, or one of another's id or name.
-
-    Of two categories of one name the one that has boxes is a class.
-
-    Args:
-        categories: list of dicts with `"id"`.
-        used: set of the ids of categories that have boxes.
-        file: path of the JSON, named in findings.
-
-    Returns:
-        Tuple of a dict from id to entry, and a list of `Finding`.
-    """
+    """Returns the categories that can be classes, by their ids, and findings on the others."""
     findings = []
     ids = {}
     for position, entry in enumerate(categories):
@@ -220,6 +158,7 @@ def sound_categories(categories, used, file):
             continue
         findings.append(Finding("category", str(file), None, why))
     first = {}
+    # Of two categories of one name the one that has boxes is a class.
     for category in sorted(ids, key=lambda i: i not in used):  # a stable sort
         name = ids[category]["name"]
         if first.setdefault(name, category) != category:

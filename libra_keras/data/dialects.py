@@ -6,14 +6,23 @@ padded. All functions take a batch or a single image, work eagerly and inside `t
 the caller's dicts as they are: Keras' layers, called eagerly, write into the dict they are given.
 """
 
+from typing import Any
+
 from keras import ops
 
 from libra_keras.data.box_formats import clipped, from_xyxy, operations, to_xyxy
+from libra_keras.typing import Tensor
 
 LABEL_KEYS = ("labels", "classes")
 
 
-def to_targets(bounding_boxes, bounding_box_format, image_size, max_boxes=None, min_side=1.0):
+def to_targets(
+    bounding_boxes: dict[str, Tensor],
+    bounding_box_format: str,
+    image_size: Tensor,
+    max_boxes: int | None = None,
+    min_side: float = 1.0,
+) -> dict[str, Tensor]:
     """Translates a dict of boxes to our targets: `y` of `fit`.
 
     Padding is known by its label -1 alone: augmentations move the boxes of padding rows too, to
@@ -65,7 +74,12 @@ def to_targets(bounding_boxes, bounding_box_format, image_size, max_boxes=None, 
     }
 
 
-def from_sample(sample, bounding_box_format, max_boxes=None, min_side=1.0):
+def from_sample(
+    sample: dict[str, Any],
+    bounding_box_format: str,
+    max_boxes: int | None = None,
+    min_side: float = 1.0,
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Translates a sample to what our `fit` takes.
 
     The whole image counts as content: layers that resize and pad put the content in the middle.
@@ -111,12 +125,19 @@ def from_sample(sample, bounding_box_format, max_boxes=None, min_side=1.0):
     size = xp.stack([xp.cast(shape[-3], "int32"), xp.cast(shape[-2], "int32")])
     if len(images.shape) == 4:
         size = xp.broadcast_to(size, (shape[0], 2))
-    kept = {key: sample[key] for key in ("image_ids", "original_sizes") if key in sample}
+    kept: dict[str, Tensor] = {
+        key: sample[key] for key in ("image_ids", "original_sizes") if key in sample
+    }
     y = to_targets(sample["bounding_boxes"], bounding_box_format, size, max_boxes, min_side)
     return {"images": images, "image_sizes": size, **kept}, y
 
 
-def to_sample(x, y, bounding_box_format, label_key="labels"):
+def to_sample(
+    x: dict[str, Tensor],
+    y: dict[str, Tensor],
+    bounding_box_format: str,
+    label_key: str = "labels",
+) -> dict[str, Any]:
     """Translates a batch of ours to a sample, for augmentation layers and detectors of others.
 
     Args:
@@ -153,7 +174,9 @@ def to_sample(x, y, bounding_box_format, label_key="labels"):
     return {**x, "bounding_boxes": {"boxes": boxes, label_key: labels}}
 
 
-def from_predictions(predictions, bounding_box_format, image_size):
+def from_predictions(
+    predictions: dict[str, Tensor], bounding_box_format: str, image_size: Tensor
+) -> dict[str, Tensor]:
     """Translates what a detector of KerasCV or KerasHub predicts to detections as ours have them.
 
     Args:
@@ -193,7 +216,12 @@ def from_predictions(predictions, bounding_box_format, image_size):
     }
 
 
-def to_predictions(detections, bounding_box_format, image_size, label_key="labels"):
+def to_predictions(
+    detections: dict[str, Tensor],
+    bounding_box_format: str,
+    image_size: Tensor,
+    label_key: str = "labels",
+) -> dict[str, Tensor]:
     """Translates our detections to a dict as KerasCV's and KerasHub's detectors predict it.
 
     Args:

@@ -1,10 +1,11 @@
 """What a data set is to the rest of the package: a list of examples with their original boxes."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from libra_keras.data.images import open_image, read_image
 
@@ -44,12 +45,12 @@ class Example:
     proposals: np.ndarray | None = None
 
     @property
-    def num_boxes(self):
+    def num_boxes(self) -> int:
         """Number of boxes to learn from: those that are not ignored."""
         return int(np.sum(~self.ignore))
 
     @property
-    def is_portrait(self):
+    def is_portrait(self) -> bool:
         """Whether the image is higher than wide (square images count as landscape)."""
         return self.height > self.width
 
@@ -96,46 +97,47 @@ class DetectionData:
     headers_checked: bool = False
     notes: tuple[str, ...] = ()
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<DetectionData {self.summary()}>"
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.examples)
 
     @property
-    def num_classes(self):
+    def num_classes(self) -> int:
         """Number of classes, K."""
         return len(self.class_names)
 
     @property
-    def max_boxes(self):
+    def max_boxes(self) -> int:
         """Most boxes to learn from in one image, at least 1."""
         return max([1, *(example.num_boxes for example in self.examples)])
 
     @property
-    def max_proposals(self):
+    def max_proposals(self) -> int | None:
         """Most proposals of one image, at least 1; `None` where the examples have none."""
-        if not self.examples or any(example.proposals is None for example in self.examples):
+        counts = [len(e.proposals) for e in self.examples if e.proposals is not None]
+        if not counts or len(counts) < len(self.examples):
             return None
-        return max([1, *(len(example.proposals) for example in self.examples)])
+        return max([1, *counts])
 
     @property
-    def has_files(self):
+    def has_files(self) -> bool:
         """Whether the images are files, rather than drawn."""
         return self.reader is _read_file
 
-    def read_image(self, i):
+    def read_image(self, i: int) -> np.ndarray:
         """Returns the stored pixels of example `i` as uint8 `(H, W, 3)` RGB."""
         return self.reader(self.examples[i])
 
-    def open_image(self, i):
+    def open_image(self, i: int) -> np.ndarray | Image.Image:
         """Returns the pixels of example `i` as `InputPolicy.resized` takes them fastest.
 
         That is a Pillow image if the example is a file, and an array otherwise.
         """
         return open_image(self.examples[i].file) if self.has_files else self.read_image(i)
 
-    def subset(self, indices):
+    def subset(self, indices: slice | Iterable[int]) -> "DetectionData":
         """Returns the data set of the examples at `indices` (a slice or a list of ints)."""
         if isinstance(indices, slice):
             indices = range(len(self))[indices]
@@ -148,7 +150,7 @@ class DetectionData:
         }
         return dataclasses.replace(self, examples=examples, annotations=annotations)
 
-    def summary(self):
+    def summary(self) -> str:
         """Returns one line for people: what there is, what was left out of it, and the notes."""
         boxes = sum(example.num_boxes for example in self.examples)
         line = f"{self.name}: {len(self)} images, {boxes} boxes, {self.num_classes} classes"
@@ -158,28 +160,8 @@ class DetectionData:
 
 
 def coco_annotations(examples, class_names):
-    """Builds the COCO dict that a set of examples without a JSON of its own is evaluated on.
-
-    Category ids are the labels + 1. Ignored boxes get `"ignore"` 1: finding one is no error and
-    missing it is none. They are no crowds: a detection has found one if their IoU says so, not
-    if it lies inside. `evaluation.evaluate_detections` knows the flag; pycocotools alone does not.
-
-    Args:
-        examples: list of `Example`.
-        class_names: names in the order of the labels.
-
-    Returns:
-        Dict with `"images"`, `"annotations"` and `"categories"`.
-
-    Example:
-
-    >>> import numpy as np
-    >>> from libra_keras.data.examples import Example, coco_annotations
-    >>> box, label = np.array([[2, 3, 6, 8]], "float32"), np.array([0], "int32")
-    >>> example = Example(1, "a.jpg", 10, 10, box, label, np.array([False]))
-    >>> coco_annotations([example], ["cat"])["annotations"][0]["bbox"]
-    [2.0, 3.0, 4.0, 5.0]
-    """
+    """Builds the COCO dict of examples without one; ignored boxes get a true `"ignore"`."""
+    # They are no crowds: a detection has found one if their IoU says so, not if it lies inside.
     images, annotations = [], []
     for example in examples:
         size = {"height": example.height, "width": example.width}

@@ -5,6 +5,7 @@ import dataclasses
 import logging
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -45,11 +46,11 @@ class Finding:
     message: str
 
     @property
-    def is_warning(self):
+    def is_warning(self) -> bool:
         """Whether training may go on in spite of it."""
         return self.kind in _WARNINGS
 
-    def __str__(self):
+    def __str__(self) -> str:
         box = f"box {self.box}" if isinstance(self.box, int) else self.box
         where = self.image if box is None else f"{self.image}, {box}"
         return f"{where}: {self.kind}: {self.message}"
@@ -57,39 +58,18 @@ class Finding:
 
 @dataclasses.dataclass(frozen=True)
 class Written:
-    """What the files of a data set say of its boxes: readers know it, and findings show it.
+    """What the files of a data set say of its boxes: readers know it, and findings show it."""
 
-    Args:
-        name: function of the positions of an example and of a box in it: what findings call it.
-        values: function of the same: the numbers of the box as they are written.
-        ignored: what the boxes that are ignored are called, such as `"crowds"`.
-        are_fractions: bool, whether there are boxes and all their numbers lie in 0..1.
-
-    Example:
-
-    >>> from libra_keras.data.findings import Written
-    >>> rows = [[{"id": 7, "bbox": [1, 2, 3, 4]}]]
-    >>> written = Written(lambda i, k: rows[i][k]["id"], lambda i, k: str(rows[i][k]["bbox"]))
-    >>> written.name(0, 0), written.values(0, 0), written.ignored
-    (7, '[1, 2, 3, 4]', 'ignored')
-    """
-
-    name: Callable
-    values: Callable
-    ignored: str = "ignored"
-    are_fractions: bool = False
+    # By the position of an example, and of a box in it: what findings call the box, and its numbers
+    # as they are written.
+    name: Callable[[int, int], Any]
+    values: Callable[[int, int], str]
+    ignored: str = "ignored"  # what the boxes that are ignored are called, such as "crowds"
+    are_fractions: bool = False  # whether there are boxes and all their numbers lie in 0..1
 
 
 def report(findings, most=10):
-    """Lists findings for an error message: the first ones in full, and how many of each kind.
-
-    Example:
-
-    >>> from libra_keras.data.findings import Finding, report
-    >>> print(report([Finding("class", "cat.jpg", i, "label 9") for i in range(3)], most=1))
-      cat.jpg, box 0: class: label 9
-      ... 3 in all: 3 x class
-    """
+    """Lists findings for an error message: the first ones in full, and how many of each kind."""
     kinds = collections.Counter(finding.kind for finding in findings)
     lines = [str(finding) for finding in findings[:most]]
     if len(findings) > most:
@@ -99,24 +79,7 @@ def report(findings, most=10):
 
 
 def nothing_to_learn(data):
-    """Returns the `Finding` that a data set has no image, or no box to learn from; else `None`.
-
-    Ignored boxes (crowds, difficult objects) and those with a side of at most 1 px are not learnt
-    from. What the reader of the data has found out about them is told.
-
-    Args:
-        data: `DetectionData`.
-
-    Example:
-
-    >>> from libra_keras import data
-    >>> from libra_keras.data.findings import nothing_to_learn
-    >>> scenes = data.shapes(20)
-    >>> nothing_to_learn(scenes) is None
-    True
-    >>> print(nothing_to_learn(scenes.subset([19])))  # every twentieth is empty
-    shapes/train: no boxes: none is left to learn from: there is none on its images
-    """
+    """Returns the `Finding` that a data set has no image, or no box to learn from; else `None`."""
     if any(_is_learnt(example).any() for example in data.examples):
         return None
     told = [finding for finding in data.findings if finding.kind in NOTHING]
@@ -124,22 +87,7 @@ def nothing_to_learn(data):
 
 
 def nothing_left(name, examples, gone=(), ignored="ignored", are_fractions=None):
-    """Makes the `Finding` of a data set that has no box to learn from.
-
-    Args:
-        name: str, of the data set.
-        examples: list of `Example`, those that are left.
-        gone: dict of what was left out of them: numbers of boxes by what these are, and, as
-            `"images"`, the number of images.
-        ignored: what the boxes that are ignored are called.
-        are_fractions: bool, whether all coordinates lie in 0..1. Defaults to those of `examples`.
-
-    Example:
-
-    >>> from libra_keras.data.findings import nothing_left
-    >>> print(nothing_left("train.json", [], {"images": 3}))
-    train.json: no images: all 3 were dropped
-    """
+    """Makes that `Finding`, of how many boxes (and `"images"`) are `gone` by what they were."""
     gone = dict(gone)
     dropped = gone.pop("images", 0)
     if not examples:
@@ -160,17 +108,7 @@ def nothing_left(name, examples, gone=(), ignored="ignored", are_fractions=None)
 
 
 def empty_classes(name, examples, class_names):
-    """Finds classes without a box to learn from: a list of at most one `Finding`, a warning.
-
-    Example:
-
-    >>> from libra_keras import data
-    >>> from libra_keras.data.findings import empty_classes
-    >>> scenes = data.shapes(2)
-    >>> print(*empty_classes("shapes", scenes.examples, scenes.class_names))
-    shapes: empty class: 2 of 6 classes have no box to learn from: 'filled square', 'hollow \
-triangle'
-    """
+    """Finds classes without a box to learn from: a list of at most one `Finding`, a warning."""
     labels = [example.labels[_is_learnt(example)] for example in examples]
     used = {int(label) for label in np.unique(np.concatenate(labels))} if labels else set()
     missing = [class_name for k, class_name in enumerate(class_names) if k not in used]
@@ -185,14 +123,7 @@ triangle'
 
 
 def in_unit_range(values):
-    """Whether there are numbers and all lie in 0..1.
-
-    Example:
-
-    >>> from libra_keras.data.findings import in_unit_range
-    >>> in_unit_range([[0.1, 0, 1, 0.5]]), in_unit_range([0, 2]), in_unit_range([])
-    (True, False, False)
-    """
+    """Whether there are numbers and all lie in 0..1."""
     values = np.asarray(values, "float64")
     return bool(values.size and np.all((values >= 0) & (values <= 1)))
 
@@ -211,14 +142,7 @@ class TooManyDamagedImages(Exception):
 
 
 def read_checked(data, i):
-    """Reads image `i` of a data set.
-
-    Returns:
-        What `DetectionData.open_image` does.
-
-    Raises:
-        DamagedImage: if it cannot be decoded, or its size is not that of the annotation.
-    """
+    """What `DetectionData.open_image` returns, or a `DamagedImage`, also if its size is another."""
     try:
         image = data.open_image(i)
     except Exception as error:  # damaged files make decoders raise nearly anything
@@ -231,24 +155,7 @@ def read_checked(data, i):
 
 
 class DamageLog:
-    """Names damaged images when they are first seen, and stops a run in which there are too many.
-
-    One damaged image never stops a run, however few images there are: a single broken file is no
-    reason to lose it. Two or more stop it as soon as they are over a share `limit` of all images.
-    Each file is logged once, as a warning, which Python writes to stderr.
-
-    Args:
-        num_images: int, images of the data set.
-        limit: float in [0, 1], the largest share of damaged images. Defaults to 0.01.
-
-    Example:
-
-    >>> from libra_keras.data.findings import DamageLog
-    >>> log = DamageLog(num_images=10)
-    >>> log.add("a.jpg", "truncated")
-    >>> log.files
-    {'a.jpg': 'truncated'}
-    """
+    """Names damaged images when they are first seen, and stops a run with too many of them."""
 
     def __init__(self, num_images, limit=0.01):
         self.num_images = num_images
@@ -266,11 +173,7 @@ class DamageLog:
             self.files = {**state, **self.files}
 
     def add(self, file, message):
-        """Notes a file (once).
-
-        Raises:
-            TooManyDamagedImages: if that is one too many; the error lists the first ten.
-        """
+        """Notes a file once, and raises a `TooManyDamagedImages` if that is one too many."""
         with self._lock:
             is_new = str(file) not in self.files
             self.files.setdefault(str(file), message)

@@ -26,36 +26,12 @@ ABANDONED_AFTER = 3600  # seconds; by then the process that was writing is gone
 SPARE = 2**31  # bytes of the disk that are left alone: a run has weights to save, perhaps there
 
 
+# An entry belongs to one image file (its path, size and time of change), one `InputPolicy` and one
+# version of Pillow; an image that has changed since, or an entry that is damaged, is read and
+# written anew. Entries appear whole or not at all, so several runs may share a folder, and any may
+# be killed. An entry takes 3 bytes a pixel: 2.6 MB at 800 x 1067.
 class ImageCache:
-    """Keeps the resized images of a data set in a folder: before mirroring, without padding.
-
-    An entry belongs to one image file (its path, size and time of change), one `InputPolicy` and
-    one version of Pillow. An image that has changed since, or an entry that is damaged, is read
-    and written anew. Entries appear whole or not at all, so several runs may share a folder, and
-    any may be killed. If the disk has less than 2 GiB left, or the folder cannot be written to, a
-    warning says so once, and images without an entry are read from their files from then on.
-
-    An entry takes 3 bytes a pixel: 2.6 MB at 800 x 1067. `bytes_needed` adds them up.
-
-    Args:
-        folder: str or path; made if there is none.
-        data: `DetectionData` whose images are files.
-        policy: `InputPolicy`.
-
-    Raises:
-        ValueError: if the images are no files, but drawn or read from records.
-        OSError: if the folder cannot be made.
-
-    Example:
-
-    >>> import tempfile
-    >>> from libra_keras import data
-    >>> from libra_keras.data.image_cache import ImageCache
-    >>> ImageCache(tempfile.mkdtemp(), data.shapes(2), data.InputPolicy(64, 64))
-    Traceback (most recent call last):
-    ...
-    ValueError: Only images that are files can be cached. Received: shapes/train, which has none
-    """
+    """Keeps the resized images of a data set in a folder: before mirroring, without padding."""
 
     def __init__(self, folder, data, policy):
         if not data.has_files:
@@ -81,11 +57,7 @@ class ImageCache:
         return total, missing
 
     def read(self, i):
-        """Returns the resized image of example `i`: uint8 `(h, w, 3)`, from its entry or file.
-
-        Raises:
-            DamagedImage: as `read_checked` does.
-        """
+        """Returns the resized image of example `i`: uint8 `(h, w, 3)`, from its entry or file."""
         example = self.data.examples[i]
         identity, entry = file_identity(example.file), self._entry(example)
         size = self.policy.fitted_size(example.height, example.width)
@@ -124,14 +96,7 @@ class ImageCache:
 
 
 def file_identity(path):
-    """Returns the size and the time of change of a file in ns; `None` if there is no such file.
-
-    Example:
-
-    >>> from libra_keras.data.image_cache import file_identity
-    >>> file_identity("missing.jpg") is None
-    True
-    """
+    """Returns the size and the time of change of a file in ns; `None` if there is no such file."""
     try:
         found = os.stat(path)
     except OSError:
@@ -155,10 +120,7 @@ def _load(entry, identity, size):
 
 
 def _write(entry, identity, content):
-    """Writes an entry beside its place and renames it.
-
-    It is not flushed to the disk: a power failure may damage it, which its checksum tells.
-    """
+    """Writes an entry beside its place and renames it; its checksum tells a power failure."""
     content = np.ascontiguousarray(content)
     header = HEADER.pack(MAGIC, *identity, *content.shape[:2], _sum(content.reshape(-1)))
     entry.parent.mkdir(parents=True, exist_ok=True)

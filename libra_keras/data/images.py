@@ -3,15 +3,23 @@
 import dataclasses
 import io
 import os
+from collections.abc import Sequence
+from typing import BinaryIO
 
 import keras
 import numpy as np
+from numpy.typing import ArrayLike
 from PIL import Image, ImageOps
+
+from libra_keras.typing import Tensor
 
 RESIZE_KERNELS = {"antialias": Image.Resampling.BILINEAR}
 
 
-def read_image(source, exif_rotation=False):
+def read_image(
+    source: str | os.PathLike | bytes | BinaryIO | Image.Image | Tensor,
+    exif_rotation: bool = False,
+) -> np.ndarray:
     """Reads an image as 8-bit RGB, with the pixels as they are stored.
 
     Grey images get three equal channels; CMYK and palettes are converted; an alpha channel is
@@ -50,29 +58,8 @@ def read_image(source, exif_rotation=False):
     return _rgb_of_array(np.asarray(source))
 
 
-def open_image(source, exif_rotation=False):
-    """Reads a file as a Pillow image: the pixels of `read_image`, without a copy to an array.
-
-    Args:
-        source: path or file object.
-        exif_rotation: bool, as for `read_image`.
-
-    Returns:
-        `PIL.Image.Image` of mode RGB, decoded.
-
-    Raises:
-        OSError: if the file is missing, is no image, or is damaged.
-
-    Example:
-
-    >>> import io
-    >>> from PIL import Image
-    >>> from libra_keras.data.images import open_image
-    >>> file = io.BytesIO()
-    >>> Image.new("L", (3, 2), 7).save(file, "PNG")
-    >>> open_image(file).mode
-    'RGB'
-    """
+def open_image(source: str | os.PathLike | BinaryIO, exif_rotation: bool = False) -> Image.Image:
+    """Reads a file as a Pillow image: the pixels of `read_image`, without a copy to an array."""
     with Image.open(source) as image:
         return _rgb_of_pillow(image, exif_rotation)
 
@@ -124,15 +111,7 @@ def _eight_bits(pixels):
 
 
 def told_fractions(pixels):
-    """Says that all pixels are fractions from 0 to 1, as other libraries have them; else `None`.
-
-    Example:
-
-    >>> import numpy as np
-    >>> from libra_keras.data.images import told_fractions
-    >>> told_fractions(np.array([0.5, 1.0]))
-    'values from 0.5 to 1, which would be black: multiply them by 255'
-    """
+    """Says that all pixels are fractions from 0 to 1, as other libraries have them; else `None`."""
     if not np.issubdtype(pixels.dtype, np.floating) or not pixels.size:
         return None
     low, high = pixels.min(), pixels.max()
@@ -198,16 +177,16 @@ class InputPolicy:
         if self.rounding not in ("nearest", "down"):
             raise ValueError(f"`rounding` must be 'nearest' or 'down'. Received: {self.rounding!r}")
 
-    def get_config(self):
+    def get_config(self) -> dict:
         """Returns the constructor's arguments."""
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict) -> "InputPolicy":
         """Returns the policy of a config."""
         return cls(**config)
 
-    def fitted_size(self, height, width):
+    def fitted_size(self, height: int, width: int) -> tuple[int, int]:
         """Returns `(height, width)` of an image of the given size after resizing."""
         longer, shorter = max(height, width), min(height, width)
         if self.rounding == "down":
@@ -220,7 +199,7 @@ class InputPolicy:
         scale = min(self.long_side / longer, self.short_side / shorter)
         return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
 
-    def bucket_size(self, height, width):
+    def bucket_size(self, height: int, width: int) -> tuple[int, int]:
         """Returns the padded `(height, width)` of an image's bucket; squares are landscape."""
         short, long = (self._padded(side) for side in (self.short_side, self.long_side))
         return (long, short) if height > width else (short, long)
@@ -228,7 +207,7 @@ class InputPolicy:
     def _padded(self, side):
         return -(-side // self.pad_multiple) * self.pad_multiple
 
-    def prepare(self, image):
+    def prepare(self, image: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
         """Resizes and pads an image.
 
         Args:
@@ -245,7 +224,7 @@ class InputPolicy:
         padded[: size[0], : size[1]] = content
         return padded, size
 
-    def resized(self, image):
+    def resized(self, image: np.ndarray | Image.Image) -> np.ndarray:
         """Resizes an image without padding it.
 
         Args:
@@ -254,16 +233,17 @@ class InputPolicy:
         Returns:
             uint8 `(h, w, 3)`, perhaps read-only, perhaps `image` itself.
         """
-        is_array = not isinstance(image, Image.Image)
-        height, width = image.shape[:2] if is_array else image.size[::-1]
-        size = self.fitted_size(height, width)
-        if size != (height, width):
-            image = Image.fromarray(image) if is_array else image
-            image = image.resize(size[::-1], RESIZE_KERNELS[self.resize])
+        width, height = image.size if isinstance(image, Image.Image) else image.shape[1::-1]
+        new_height, new_width = self.fitted_size(height, width)
+        if (new_height, new_width) != (height, width):
+            image = image if isinstance(image, Image.Image) else Image.fromarray(image)
+            image = image.resize((new_width, new_height), RESIZE_KERNELS[self.resize])
         return np.asarray(image)
 
 
-def scale_boxes(boxes, from_size, to_size):
+def scale_boxes(
+    boxes: ArrayLike, from_size: Sequence[float], to_size: Sequence[float]
+) -> np.ndarray:
     """Moves boxes from an image of one size to the same image at another.
 
     Each axis has its own factor: rounding to whole pixels makes them differ a little.

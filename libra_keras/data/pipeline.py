@@ -1,4 +1,4 @@
-"""Batches for `model.fit` and `model.predict` as `tf.data`. TensorFlow only moves the arrays."""
+"""Batches for `model.fit` and `model.predict` as `tf.data`."""
 
 import functools
 
@@ -13,14 +13,7 @@ SPECS = {  # of one sample: image, size of its content, size of the file, id
 
 
 def training(source, start, end, threads=None):
-    """Returns the `tf.data.Dataset` of a training run; see `data.training_batches`.
-
-    Args:
-        source: `TrainingSource`.
-        start, end: numbers of the run's first batch and of the one behind its last; `end` is
-            `None` for an endless run.
-        threads: int or `None`.
-    """
+    """Returns the `tf.data.Dataset` of batches `start` to `end`, endless if that is `None`."""
     specs = (
         *_input_specs(source),
         tf.TensorSpec((source.max_boxes, 4), tf.float32),

@@ -1,14 +1,17 @@
 """Files of proposals, and data sets whose examples carry them along."""
 
+import collections
 import dataclasses
 import itertools
 import json
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from libra_keras.data.coco_entries import is_box, is_id, is_number
+from libra_keras.data.examples import DetectionData
 from libra_keras.files import atomic
 
 NAMED = 5  # images that an error lists
@@ -16,7 +19,7 @@ NAMED = 5  # images that an error lists
 NO_PROPOSALS = EOFError, KeyError, TypeError, ValueError, RecursionError, zipfile.BadZipFile
 
 
-def write_proposals(path, proposals):
+def write_proposals(path: str | Path, proposals: list[dict]) -> None:
     """Writes the proposals of many images to one file, whole or not at all.
 
     Args:
@@ -47,7 +50,7 @@ def write_proposals(path, proposals):
         with atomic.replacing(path) as unfinished:
             unfinished.write_text(json.dumps(_coco_rows(proposals)))
         return
-    arrays = {
+    arrays: dict[str, Any] = {
         "image_ids": np.array([image["image_id"] for image in proposals], "int64"),
         "counts": np.array([len(image["scores"]) for image in proposals], "int64"),
         "boxes": np.concatenate([np.zeros((0, 4), "float32"), *(p["boxes"] for p in proposals)]),
@@ -57,7 +60,7 @@ def write_proposals(path, proposals):
         np.savez(unfinished, **arrays)
 
 
-def read_proposals(path):
+def read_proposals(path: str | Path) -> list[dict]:
     """Reads proposals from a file of `write_proposals` or of another program.
 
     Args:
@@ -90,14 +93,16 @@ def read_proposals(path):
         kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
         raise ValueError(f"{path} is no file of proposals: {kind}{error}") from error
     proposals = [_checked(image, str(path)) for image in proposals]
-    seen = set()
-    twice = [i["image_id"] for i in proposals if i["image_id"] in seen or seen.add(i["image_id"])]
+    counts = collections.Counter(image["image_id"] for image in proposals)
+    twice = [image_id for image_id, count in counts.items() if count > 1]
     if twice:
         raise ValueError(f"{path} must have each image once. Received: {_listed(twice)} twice")
     return proposals
 
 
-def with_proposals(data, proposals, most=2000):
+def with_proposals(
+    data: DetectionData, proposals: str | Path | list[dict], most: int = 2000
+) -> DetectionData:
     """Returns a data set whose examples, and so all batches of it, hold proposals.
 
     Boxes are clipped to their image, and those without an area are left out.
@@ -144,17 +149,7 @@ def with_proposals(data, proposals, most=2000):
 
 
 def file_format(path):
-    """Returns `".npz"` or `".json"`.
-
-    Raises:
-        ValueError: if the name ends in neither.
-
-    Example:
-
-    >>> from libra_keras.data.proposals import file_format
-    >>> file_format("runs/proposals.npz")
-    '.npz'
-    """
+    """Returns `".npz"` or `".json"`, or raises a `ValueError`."""
     suffix = Path(path).suffix
     if suffix not in (".npz", ".json"):
         raise ValueError(f"A file of proposals must end in .npz or .json. Received: {path}")

@@ -10,43 +10,15 @@ import numpy as np
 MAX_THREADS = 8
 
 
+# Whoever asks for batches one after the other is likely to want the next ones, so threads load
+# these meanwhile; decoding and resizing run beside the training step, in `fit` as in a `for` loop.
+# `fit` asks at random unless it is told `shuffle=False`: the batches are shuffled already.
+#
+# Keras is told of a single worker, itself. Its own queue of workers starts a finite data set anew
+# in every epoch of `fit(steps_per_epoch=...)`, so that later epochs would not be those of the plan;
+# and workers in other processes could not report damaged images.
 class Batches(keras.utils.PyDataset):
-    """Batches of a source by their number, loaded ahead by threads.
-
-    Batch `i` is the same whenever and in whatever order it is asked for. Whoever asks for them one
-    after the other is likely to want the next ones, so threads load these meanwhile; decoding and
-    resizing run beside the training step, in `fit` as in a `for` loop. `fit` asks at random unless
-    it is told `shuffle=False`: the batches are shuffled already.
-
-    Keras is told of a single worker, itself. Its own queue of workers starts a finite data set
-    anew in every epoch of `fit(steps_per_epoch=...)`, so that later epochs would not be those of
-    the plan; and workers in other processes could not report damaged images.
-
-    Args:
-        source: `TrainingSource` or `EvaluationSource`.
-        numbers: callable from the number of a batch to those of its samples.
-        num_batches: int, or `None` for an endless data set.
-        threads: int >= 1. Defaults to the number of CPU cores, at most 8.
-        max_queue_size: int >= 0, batches that are loaded ahead. Defaults to 4.
-
-    Attributes:
-        source: the source: `damaged`, and of a training run `steps_per_epoch` and `batch_files`.
-
-    Raises:
-        ValueError: if `threads` or `max_queue_size` is out of its range.
-        IndexError: if a batch behind the last one is asked for.
-
-    Example:
-
-    >>> from libra_keras import data
-    >>> from libra_keras.data.batches import TrainingSource
-    >>> from libra_keras.data.py_dataset import Batches
-    >>> source = TrainingSource(data.shapes(4), data.InputPolicy(160, 160), batch_size=2)
-    >>> batches = Batches(source, lambda i: [2 * i, 2 * i + 1], num_batches=2)
-    >>> x, y = batches[1]
-    >>> len(batches), x["images"].shape, y["boxes"].dtype
-    (2, (2, 160, 160, 3), dtype('float32'))
-    """
+    """Batches of a source by their number, each the same in whatever order, loaded by threads."""
 
     def __init__(self, source, numbers, num_batches, threads=None, max_queue_size=4):
         super().__init__(workers=1, use_multiprocessing=False, max_queue_size=max_queue_size)
@@ -104,23 +76,7 @@ class Batches(keras.utils.PyDataset):
 
 
 def arranged(names, samples):
-    """Joins samples into a batch.
-
-    Args:
-        names: names of the model's inputs, the first arrays of a sample.
-        samples: list of tuples of arrays; after the inputs come boxes and labels, or nothing.
-
-    Returns:
-        Dict `x`, or `(x, y)` where there are boxes and labels.
-
-    Example:
-
-    >>> import numpy as np
-    >>> from libra_keras.data.py_dataset import arranged
-    >>> x, y = arranged(["ids"], [(np.int64(7), np.zeros((1, 4)), np.array([3]))])
-    >>> x["ids"].tolist(), y["labels"].tolist()
-    ([7], [[3]])
-    """
+    """Joins samples, tuples of arrays, into `x`, or `(x, y)` if they have boxes and labels."""
     columns = [np.stack(column) for column in zip(*samples, strict=True)]
     x, rest = dict(zip(names, columns, strict=False)), columns[len(names) :]
     return (x, dict(zip(("boxes", "labels"), rest, strict=True))) if rest else x

@@ -57,24 +57,7 @@ class Scene:
 
 
 def describe(seed, empty=False):
-    """Draws the description of a scene.
-
-    Only `random.Random.random` is used: Python keeps its sequence from version to version, so
-    version 1 of the scenes stays what it is.
-
-    Args:
-        seed: int.
-        empty: bool, whether the scene has no objects, clutter only. Defaults to `False`.
-
-    Returns:
-        `Scene`.
-
-    Example:
-
-    >>> from libra_keras.data.shapes import describe
-    >>> describe(5) == describe(5), describe(5) == describe(6)
-    (True, False)
-    """
+    """Draws the description of a scene from `Random.random` alone, which stays as it is."""
     rng = random.Random(seed)
     background = _color(rng, low=40, high=215)
     slope = _integer(rng, -20, 20), _integer(rng, -20, 20)
@@ -173,21 +156,7 @@ def _integer(rng, low, high):
 
 
 def draw(scene):
-    """Draws a scene.
-
-    Args:
-        scene: `Scene`.
-
-    Returns:
-        uint8 `(320, 320, 3)` RGB.
-
-    Example:
-
-    >>> from libra_keras.data.shapes import draw
-    >>> from libra_keras.data.shapes import describe
-    >>> draw(describe(5)).shape
-    (320, 320, 3)
-    """
+    """Draws a scene, uint8 `(320, 320, 3)` RGB, by integers: the same on every machine."""
     ramp = np.arange(SIZE) * 2 - SIZE  # from -SIZE to SIZE
     right, down = (ramp * slope // (2 * SIZE) for slope in scene.slope)
     shade = (right[None] + down[:, None]).astype("int16")
@@ -203,12 +172,7 @@ def draw(scene):
 
 @functools.lru_cache(maxsize=2048)
 def mask(kind, side):
-    """Returns the pixels of a figure, bool `(side, side)`; it touches all four sides.
-
-    Args:
-        kind: label `0..5`, or a name in `MARKS`.
-        side: int, pixels, at least 8.
-    """
+    """Returns the pixels of a label or a mark, bool `(side, side)`, up to all four sides."""
     if isinstance(kind, str):
         return _clutter_mask(kind, side)
     outline, fill = OUTLINES[kind // 2], FILLS[kind % 2]
@@ -248,11 +212,9 @@ def _clutter_mask(kind, side):
 
 @functools.cache
 def _noise_table():
-    """Standard normal noise `(512, 512, 3)`: scenes are noised with crops of one table.
-
-    The sum of eight bytes is near enough to normal, and unlike NumPy's normal distribution the
-    raw bits of a generator never change with NumPy's version.
-    """
+    """Standard normal noise `(512, 512, 3)`: scenes are noised with crops of one table."""
+    # The sum of eight bytes is near enough to normal, and unlike NumPy's normal distribution the
+    # raw bits of a generator never change with NumPy's version.
     bits = np.random.PCG64(20190404).random_raw(NOISE_SIZE * NOISE_SIZE * 3)
     sums = bits.astype("<u8").view("uint8").reshape(-1, 8).sum(-1, dtype="int32")
     deviation = np.sqrt(8 * (256**2 - 1) / 12)  # of the sum of eight uniform bytes; mean 1020
@@ -260,7 +222,7 @@ def _noise_table():
     return table.reshape(NOISE_SIZE, NOISE_SIZE, 3)
 
 
-def shapes(split="train", num=None, seed=0):
+def shapes(split: str | int = "train", num: int | None = None, seed: int = 0) -> DetectionData:
     """Makes the drawn data set, version 1: coloured figures, some upon each other, in clutter.
 
     Scenes have 320 x 320 pixels and 1 to 12 objects (5 % are empty) of 6 classes: circle, square
@@ -291,7 +253,7 @@ def shapes(split="train", num=None, seed=0):
     'shapes/val: 500 images, 3088 boxes, 6 classes'
     """
     if isinstance(split, int):
-        split, num = "train", split
+        num, split = split, "train"
     if split not in _SPLITS:
         raise ValueError(f"`split` must be 'train', 'val' or an int. Received: {split!r}")
     num = {"train": NUM_TRAINING, "val": NUM_HELD_OUT}[split] if num is None else num

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from libra_keras.data.coco import coco
+from libra_keras.data.examples import DetectionData
 from libra_keras.data.shapes import shapes
 from libra_keras.data.tfds import splits_with_annotations, tfds
 from libra_keras.data.voc import voc
@@ -24,14 +25,14 @@ LAYOUTS = {
 
 
 def load(
-    where,
-    split=None,
-    role="train",
-    form="auto",
-    skip_bad=False,
-    annotations=None,
-    corners="auto",
-):
+    where: str | Path,
+    split: str | None = None,
+    role: str = "train",
+    form: str = "auto",
+    skip_bad: bool = False,
+    annotations: str | Path | None = None,
+    corners: str = "auto",
+) -> DetectionData:
     """Reads one split of a data set, whatever form it has.
 
     Args:
@@ -87,17 +88,7 @@ def usual_split(where, form, role):
 
 
 def find_splits(where, form="auto"):
-    """Returns the names of all splits of a data set, sorted.
-
-    Raises:
-        ValueError: if there is none, or no such data.
-
-    Example:
-
-    >>> from libra_keras.data.sources import find_splits
-    >>> find_splits("shapes")
-    ['train', 'val']
-    """
+    """Returns the names of all splits of a data set, sorted."""
     if where == "shapes":
         return ["train", "val"]
     if str(where).startswith(TFDS):
@@ -110,11 +101,7 @@ def find_splits(where, form="auto"):
 
 
 def find_format(where, form="auto"):
-    """Returns `"coco"` or `"voc"`, by the layout of the folder unless `form` says it.
-
-    Raises:
-        ValueError: if the folder has neither layout, or is none.
-    """
+    """Returns `"coco"` or `"voc"`, by the layout of the folder unless `form` says it."""
     folder = Path(where)
     if not folder.is_dir():
         raise ValueError(
@@ -133,28 +120,14 @@ def find_format(where, form="auto"):
 
 
 def short_name(where):
-    """Returns a name for folders of runs.
-
-    Example:
-
-    >>> from libra_keras.data.sources import short_name
-    >>> short_name("tfds:coco/2017"), short_name("data/my_photos")
-    ('coco-2017', 'my_photos')
-    """
+    """Returns a name for folders of runs."""
     if where.startswith(TFDS):
         return where.removeprefix(TFDS).replace("/", "-")
     return Path(where).resolve().name
 
 
 def is_voc(where, form="auto"):
-    """Whether data are in Pascal VOC's form, whose AP is then measured too.
-
-    Example:
-
-    >>> from libra_keras.data.sources import is_voc
-    >>> is_voc("tfds:voc/2007"), is_voc("shapes")
-    (True, False)
-    """
+    """Whether data are in Pascal VOC's form, whose AP is then measured too."""
     if where.startswith(TFDS):
         return where.startswith(f"{TFDS}voc/")
     return Path(where).is_dir() and find_format(where, form) == "voc"

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from libra_keras.data.coco import from_content, load
+from libra_keras.data.examples import DetectionData
 from libra_keras.data.images import read_image
 from libra_keras.data.known_classes import COCO_CATEGORIES, VOC_CATEGORIES
 
@@ -26,28 +27,11 @@ SPLITS = {
 DECIMALS = 3  # of a pixel; what float32 shares of an image's side tell of it
 
 
+# Such a file is a chain: each record says how long it is. The first record that is asked of a file
+# makes its headers be read, 12 bytes per record; what is kept are their places. Files are opened
+# for every record, so threads may read at the same time.
 class TFRecords:
-    """Reads records of TFRecord files by number.
-
-    Such a file is a chain: each record says how long it is. The first record that is asked of a
-    file makes its headers be read, 12 bytes per record; what is kept are their places. Files are
-    opened for every record, so threads may read at the same time.
-
-    Args:
-        folder: path-like object of the files; one with `open` and `/`, such as `pathlib.Path` or
-            `epath.Path`, which also knows buckets.
-
-    Example:
-
-    >>> import pathlib, struct, tempfile
-    >>> from libra_keras.data.tfds import TFRecords
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     with open(f"{folder}/two", "wb") as file:
-    ...         for record in (b"first", b"second"):
-    ...             _ = file.write(struct.pack("<QI", len(record), 0) + record + bytes(4))
-    ...     TFRecords(pathlib.Path(folder)).read("two", 1)
-    b'second'
-    """
+    """Reads records of TFRecord files by number, which other readers go through in order."""
 
     def __init__(self, folder):
         self.folder = Path(folder) if isinstance(folder, str) else folder
@@ -55,11 +39,7 @@ class TFRecords:
         self._lock = threading.Lock()
 
     def read(self, file, number):
-        """Returns the bytes of record `number`, counted from 0, of a file of the folder.
-
-        Raises:
-            OSError: if the file ends before, or in the middle of, the record.
-        """
+        """Returns the bytes of record `number`, counted from 0, of a file of the folder."""
         with (self.folder / file).open("rb") as stream:
             with self._lock:
                 if file not in self._places:
@@ -85,7 +65,13 @@ def _places(stream):
         stream.seek(start)
 
 
-def tfds(name, split, data_dir=None, annotations=None, skip_bad=False):
+def tfds(
+    name: str,
+    split: str,
+    data_dir: str | Path | None = None,
+    annotations: str | Path | None = None,
+    skip_bad: bool = False,
+) -> DetectionData:
     """Reads COCO or Pascal VOC from TensorFlow Datasets (`pip install 'libra-keras[tfds]'`).
 
     The data must have been prepared: nothing is downloaded here. They are gone through once, for
@@ -142,10 +128,10 @@ def tfds(name, split, data_dir=None, annotations=None, skip_bad=False):
         rows += _rows(record, image)
         fetch[image["id"]] = get_record
     images.sort(key=lambda image: image["id"])
-    file = f"tfds:{name}/{split}"
+    file: str | Path = f"tfds:{name}/{split}"
     if annotations is None:
-        categories = COCO_CATEGORIES if name.startswith("coco") else VOC_CATEGORIES
-        categories = [{"id": number, "name": category} for number, category in categories.items()]
+        names = COCO_CATEGORIES if name.startswith("coco") else VOC_CATEGORIES
+        categories = [{"id": number, "name": category} for number, category in names.items()]
         content = {"images": images, "annotations": rows, "categories": categories}
     else:
         file = Path(annotations)
@@ -157,28 +143,14 @@ def tfds(name, split, data_dir=None, annotations=None, skip_bad=False):
 
 
 def splits_with_annotations(name):
-    """Returns the names of the splits that `tfds` reads with objects.
-
-    Raises:
-        ValueError: if the name is not one that `tfds` knows.
-
-    Example:
-
-    >>> from libra_keras.data.tfds import splits_with_annotations
-    >>> splits_with_annotations("coco/2017")
-    ('train', 'validation')
-    """
+    """Returns the names of the splits that `tfds` reads with objects."""
     if name not in SPLITS:
         raise ValueError(f"`name` must be one of {list(SPLITS)}. Received: {name!r}")
     return SPLITS[name]
 
 
 def import_tfds():
-    """Returns the module `tensorflow_datasets`.
-
-    Raises:
-        ImportError: if it is not installed, with the command that installs it.
-    """
+    """Returns the module `tensorflow_datasets`."""
     try:
         import tensorflow_datasets
     except ImportError as error:

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import xml.etree.ElementTree as ET
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
@@ -23,14 +24,14 @@ ANNOTATIONS, IMAGES = "Annotations", "JPEGImages"
 
 
 def voc(
-    folder,
-    split,
-    class_names=None,
-    first_pixel=None,
-    skip_bad=False,
-    check_files=True,
-    corners="auto",
-):
+    folder: str | Path,
+    split: str,
+    class_names: Sequence[str] | None = None,
+    first_pixel: int | None = None,
+    skip_bad: bool = False,
+    check_files: bool = True,
+    corners: str = "auto",
+) -> DetectionData:
     """Reads a data set in the form of Pascal VOC.
 
     Two layouts are known: that of VOC itself (`Annotations/*.xml`, `JPEGImages/*`, and
@@ -266,29 +267,19 @@ def _written(objects):
     )
 
 
+# The image has the stem of its XML file, beside it or, for `Annotations/a/0.xml`, in
+# `JPEGImages/a/`. If there is none, it is the one that the XML names, from `JPEGImages` on or
+# beside where it should be. Annotation tools write the name once; the stem survives renaming.
+# Where several images have the stem, such as a mask beside the photograph, the name decides.
 class ImageFinder:
-    """Finds the images of a data set's annotation files, below its folder and nowhere else.
-
-    The image has the stem of its XML file, beside it or, for `Annotations/a/0.xml`, in
-    `JPEGImages/a/`. If there is none, it is the one that the XML names, from `JPEGImages` on or
-    beside where it should be. Annotation tools write the name once; the stem survives renaming.
-    Where several images have the stem, such as a mask beside the photograph, the name decides.
-
-    Args:
-        folder: `Path` of the data set.
-    """
+    """Finds the images of a data set's annotation files, below its folder and nowhere else."""
 
     def __init__(self, folder):
         self.folder = folder
         self._listed = {}  # the images of each folder by stem
 
     def find(self, file, written):
-        """Returns the path of an image, which may not exist.
-
-        Args:
-            file: `Path` of the XML file.
-            written: str, the name of the image in it.
-        """
+        """Returns the path of an XML file's image, by the name in it too; it may not exist."""
         top, place = self._places(file)
         inside, name = _relative(written)
         candidates = self._images(place).get(file.stem, [])

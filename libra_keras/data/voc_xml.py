@@ -6,6 +6,9 @@ import math
 import re
 import xml.etree.ElementTree as ET
 
+# The files of Pascal VOC name the first and the last pixel of a box, counted from 1. Most tools
+# that write their form give the edges of the box instead, in a plane whose origin is the corner of
+# the image. Both look alike; what tells is who wrote the file.
 PIXELS, EDGES = "pixels", "edges"
 CHOICES = ("auto", PIXELS, EDGES)
 OFFICIAL = re.compile(r"\bVOC ?20\d\d\b|\bPASCAL\b", re.IGNORECASE)
@@ -27,26 +30,8 @@ class Origin:
 
 
 def origin(tree, numbers):
-    """Finds out who wrote an annotation file.
-
-    Fractions alone tell nothing: the files of VOC2012 have some.
-
-    Args:
-        tree: `xml.etree.ElementTree.ElementTree` without namespaces.
-        numbers: list of the corners in it, as they are written.
-
-    Returns:
-        `Origin`, or `None` if nothing tells.
-
-    Example:
-
-    >>> import io
-    >>> import xml.etree.ElementTree as ET
-    >>> from libra_keras.data.voc_xml import origin
-    >>> text = "<annotation><source><database>The VOC2007 Database</database></source></annotation>"
-    >>> origin(ET.parse(io.StringIO(text)), [])
-    Origin(corners='pixels', name='Pascal VOC')
-    """
+    """Finds out who wrote a file, from its fields and corners: an `Origin` or `None`."""
+    # Fractions alone tell nothing: the files of VOC2012 have some.
     paths = "source/database", "source/annotation", "owner/name"
     texts = (tree.findtext(path) for path in paths)
     database, annotation, owner = (None if t is None else t.strip().lower() for t in texts)
@@ -76,24 +61,7 @@ def _by_habits(tree, database, annotation, numbers):
 
 
 def decide(origins):
-    """Decides what the corners of all boxes of a data set are, from some of its files.
-
-    They are edges if more than half of the files say so, else pixels, as VOC has it.
-
-    Args:
-        origins: list of `Origin` or `None`, of the files that were asked.
-
-    Returns:
-        Tuple of `"pixels"` or `"edges"`, and a note on why, `None` if nothing told.
-
-    Example:
-
-    >>> from libra_keras.data.voc_xml import Origin, decide
-    >>> decide([Origin("edges", "LabelImg")] * 2 + [None])
-    ('edges', 'corners: edges (LabelImg)')
-    >>> decide([Origin("edges", "LabelImg"), None])
-    ('pixels', None)
-    """
+    """Says edges if more than half of the files do, else pixels, and a note on why or `None`."""
     said = collections.Counter(each for each in origins if each is not None)
     edges = sum(number for each, number in said.items() if each.corners == EDGES)
     corners = EDGES if edges > len(origins) / 2 else PIXELS
@@ -102,31 +70,17 @@ def decide(origins):
 
 
 def sample(files):
-    """Returns some of a sorted list of files, spread over it: always the same.
-
-    Example:
-
-    >>> from libra_keras.data.voc_xml import sample
-    >>> len(sample(range(1000))), sample(range(3))
-    (200, [0, 1, 2])
-    """
+    """Returns some of a sorted list of files, spread over it: always the same."""
     count = min(len(files), SAMPLED)
     return [files[i * len(files) // count] for i in range(count)]
 
 
 @dataclasses.dataclass(frozen=True)
 class VOCObject:
-    """An object of a file.
+    """An object of a file."""
 
-    Args:
-        name: str, of its class; empty if it has none.
-        texts: tuple of four str or `None`, its `CORNERS` as they are written; `None` if it has no
-            box.
-        is_difficult: bool.
-    """
-
-    name: str
-    texts: tuple | None
+    name: str  # of its class; empty if it has none
+    texts: tuple | None  # its four `CORNERS` as they are written; `None` if it has no box
     is_difficult: bool
 
     @property
@@ -152,27 +106,16 @@ class VOCObject:
 
 @dataclasses.dataclass(frozen=True)
 class VOCFile:
-    """What a file says.
+    """What a file says."""
 
-    Args:
-        image: str, the name of the image.
-        sides: tuple of str or `None`, its height and its width.
-        objects: list of `VOCObject`.
-        origin: `Origin`, who wrote the file, or `None` if nothing tells.
-    """
-
-    image: str
-    sides: tuple
+    image: str  # its name
+    sides: tuple  # its height and its width as they are written, or `None`
     objects: list
-    origin: object
+    origin: object  # an `Origin`, or `None` if nothing tells
 
     @property
     def size(self):
-        """Height and width as ints, 0 where there is none.
-
-        Raises:
-            ValueError: if one is no number.
-        """
+        """Height and width as ints, 0 where there is none; a `ValueError` if one is no number."""
         for name, text in zip(("height", "width"), self.sides, strict=True):
             if text and _number(text) is None:
                 raise ValueError(f"its {name} is {text!r:.80}")
@@ -180,33 +123,7 @@ class VOCFile:
 
 
 def read_xml(file):
-    """Reads an annotation file.
-
-    Names lose the namespace that some tools give them.
-
-    Args:
-        file: path.
-
-    Returns:
-        `VOCFile`.
-
-    Raises:
-        OSError, ValueError, LookupError, xml.etree.ElementTree.ParseError: if it cannot be read.
-
-    Example:
-
-    >>> import pathlib, tempfile
-    >>> from libra_keras.data.voc_xml import read_xml
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     file = pathlib.Path(folder, "a.xml")
-    ...     _ = file.write_text(
-    ...         "<annotation><object><name>cat</name><bndbox><xmin>3</xmin><ymin>x</ymin>"
-    ...         "<xmax>9</xmax><ymax>8</ymax></bndbox></object></annotation>"
-    ...     )
-    ...     (cat,) = read_xml(file).objects
-    >>> cat.name, cat.problem
-    ('cat', "its ymin is 'x'")
-    """
+    """Reads an annotation file, whose names lose the namespace that some tools give them."""
     tree = ET.parse(file)
     for entry in tree.iter():
         entry.tag = entry.tag.rpartition("}")[2]

@@ -161,9 +161,9 @@ class COCOEvaluation(EpochEvaluation):
         verbose: int = 0,
         fills_logs: bool = False,
     ):
-        when = {"every": every, "fills_logs": fills_logs}
-        best = {"best_weights": best_weights, "monitor": monitor}
-        super().__init__(METRICS, data, policy, batch_size, verbose=verbose, **when, **best)
+        super().__init__(
+            METRICS, data, policy, batch_size, every, best_weights, monitor, verbose, fills_logs
+        )
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         names = self._class_names()
@@ -228,9 +228,9 @@ class ProposalEvaluation(EpochEvaluation):
         check_counts(counts)
         sizes = [f"AR_{size}@{counts[-1]}" for size in ("small", "medium", "large")]
         names = [*(f"AR@{count}" for count in counts), *sizes]
-        when = {"every": every, "fills_logs": fills_logs}
-        best = {"best_weights": best_weights, "monitor": monitor}
-        super().__init__(names, data, policy, batch_size, verbose=verbose, **when, **best)
+        super().__init__(
+            names, data, policy, batch_size, every, best_weights, monitor, verbose, fills_logs
+        )
         self.counts = tuple(counts)
 
     def measure(self, batches: Iterable[dict]) -> tuple[list[dict], dict[str, float]]:

@@ -5,7 +5,6 @@ from typing import Any
 
 import keras
 import numpy as np
-from numpy.typing import ArrayLike
 
 from libra_keras.data import DetectionData, InputPolicy, evaluation_batches, scale_boxes
 from libra_keras.evaluation.class_matching import check_classes, relabelled
@@ -27,7 +26,7 @@ def names_beyond(max_detections: int | None) -> tuple[str, ...]:
 
 
 def rescale_detections(
-    detections: dict[str, Tensor], image_sizes: ArrayLike, original_sizes: ArrayLike
+    detections: dict[str, Tensor], image_sizes: Tensor, original_sizes: Tensor
 ) -> list[dict[str, np.ndarray]]:
     """Brings a batch of detections from the pixels of the padded images to those of the files.
 
@@ -114,7 +113,8 @@ def collect(
     # A batch that is smaller than the first one of its shape is filled up: what is compiled for
     # one shape is not compiled again for the rest of a data set.
     bar = keras.utils.Progbar(_length(batches), verbose=verbose, unit_name="batch")
-    found, full = [], {}
+    found: list[dict] = []
+    full: dict[tuple, int] = {}  # rows of the first batch of each shape
     for step, x in enumerate(batches, 1):
         x = {key: np.asarray(value) for key, value in x.items()}
         rows = len(x["image_ids"])

@@ -62,9 +62,7 @@ def matched(data, rows, category_ids, max_detections=(1, 10, 100), by_class=True
 
 
 def compare(data, rows, category_ids, max_detections=(1, 10, 100), by_class=True):
-    """Counts by pycocotools: `precision` (T, R, K, 4, M), `recall` (T, K, 4, M); -1: nothing to
-    find.
-    """
+    """pycocotools' `precision` (T, R, K, 4, M) and `recall` (T, K, 4, M); -1: none to find."""
     run = matched(data, rows, category_ids, max_detections, by_class)
     with contextlib.redirect_stdout(io.StringIO()):
         run.accumulate()

@@ -105,17 +105,15 @@ def check_counts(counts: Sequence[int]) -> None:
 
 
 def proposal_coverage(data: DetectionData, proposals: list[dict], min_iou: float = 0.5) -> float:
-    """The share of the objects that some proposal overlaps by at least `min_iou`; NaN without
-    objects.
-    """
+    """The share of the objects with an IoU of `min_iou` with some proposal; NaN if none."""
     by_id = {image["image_id"]: image["boxes"] for image in proposals}
     found = [
         _best_iou(example.boxes[~example.ignore], by_id[example.image_id]) >= min_iou
         for example in data.examples
         if example.image_id in by_id
     ]
-    found = np.concatenate([*found, np.zeros(0, bool)])
-    return float(found.mean()) if len(found) else math.nan
+    is_covered = np.concatenate([*found, np.zeros(0, bool)])
+    return float(is_covered.mean()) if len(is_covered) else math.nan
 
 
 def _best_iou(boxes, proposals):

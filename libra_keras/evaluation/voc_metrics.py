@@ -84,9 +84,7 @@ def voc_ap(data: DetectionData, detections: list[dict]) -> dict[str, float]:
 
 
 def average_precision(is_right: ArrayLike, num_objects: int, form: str) -> float:
-    """The AP of one class, of whose detections `is_right` tells, best score first; NaN without
-    objects.
-    """
+    """The AP of a class from whether each detection is right, best score first, or NaN."""
     if not num_objects:
         return float("nan")
     right = np.cumsum(np.asarray(is_right, bool))

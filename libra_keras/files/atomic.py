@@ -57,9 +57,7 @@ def weights_size(model: "keras.Model") -> int:
 
 
 def link(source: str | os.PathLike, path: str | os.PathLike) -> None:
-    """Makes `path` a second name of a file that is never written to, or a copy where there are
-    none.
-    """
+    """Makes `path` a second name, or else a copy, of a file that is never written to."""
     with replacing(path) as unfinished:
         try:
             os.link(source, unfinished)

@@ -135,8 +135,8 @@ class StepLogger(keras.callbacks.Callback):
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if not self.append:
             self.path.unlink(missing_ok=True)
-        self._names = None
-        self._row_start = None
+        self._names: list[str] | None = None
+        self._row_start: int | None = None
         self._clear()
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
@@ -144,7 +144,7 @@ class StepLogger(keras.callbacks.Callback):
             self._row_start = batches_done(self.model.optimizer)
         self._epoch = epoch
         self._epoch_steps = 0
-        self._epoch_sums = {}
+        self._epoch_sums: dict[str, float] = {}
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         self._add(batch + 1, logs or {})

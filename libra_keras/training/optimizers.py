@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 import keras
 from keras import ops
 
-from libra_keras.training.skip_nonfinite import SkipNonFinite
+from libra_keras.training.skip_nonfinite import Mixin, SkipNonFinite
 from libra_keras.typing import Tensor
 
 LearningRate: TypeAlias = (
@@ -14,7 +14,7 @@ LearningRate: TypeAlias = (
 )
 
 
-class RateMultipliers:
+class RateMultipliers(Mixin):
     """Mixin, before a Keras optimizer, that multiplies the learning rates of parts of the model."""
 
     def __init__(
@@ -26,12 +26,10 @@ class RateMultipliers:
         if wrong:
             raise ValueError(f"`rate_multipliers` must not be negative. Received: {wrong}")
         self.rate_multipliers = {name: float(value) for name, value in multipliers.items()}
-        self._parts = None
+        self._parts: dict[Any, str] | None = None
 
     def set_parts(self, parts: dict[str, list]) -> None:
-        """Says which variables the names mean, before the optimizer is built: lists of them by
-        name.
-        """
+        """Says which variables each name means, before the optimizer is built."""
         self._parts = {self._var_key(v): name for name, owned in parts.items() for v in owned}
 
     def build(self, variables: list) -> None:
@@ -41,8 +39,8 @@ class RateMultipliers:
         names = [self._name_of(variable) for variable in variables]
         unused = sorted(set(self.rate_multipliers) - set(names))
         if unused:
-            parts = (self._parts or {}).values()
-            known = sorted({*parts} or {v.path for v in variables})
+            parts = set() if self._parts is None else {*self._parts.values()}
+            known = sorted(parts or {v.path for v in variables})
             raise ValueError(
                 f"`rate_multipliers` names {', '.join(unused)}, which has no trainable variable. "
                 f"There are: {', '.join(known[:10])}"

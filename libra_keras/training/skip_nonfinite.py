@@ -5,6 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
+Mixin: Any = object  # to type checkers any class: an optimizer comes behind it
+
 
 # In the order of events, the same on one device and on the replicas of a TensorFlow strategy:
 # gradients are added up over the replicas, averaged with those of the micro-batches before
@@ -20,7 +22,7 @@ from keras import ops
 # Moving averages (`use_ema`) and schedules of the learning rate follow updates, not micro-batches.
 # With `average_from` the averages are the mean of the weights after all updates but the first
 # `average_from`, in the place of `ema_momentum`; until then they are the weights.
-class SkipNonFinite:
+class SkipNonFinite(Mixin):
     """Mixin, before a Keras optimizer, that never applies a gradient that is not finite."""
 
     def __init__(self, *args: Any, average_from: int | None = None, **kwargs: Any):

@@ -86,7 +86,7 @@ def _axis(columns):
 
 def _panels(columns):
     """Sorts the columns into panels; those without a single number are left out."""
-    panels: dict[str, dict] = {"loss": {}, "learning rate": {}, "average precision": {}}
+    panels = {"loss": {}, "learning rate": {}, "average precision": {}}
     panels |= {"recall of proposals": {}, "positives per image": {}}
     for name, values in columns.items():
         if name in ("epoch", "first_step", "last_step") or not any(map(math.isfinite, values)):

@@ -29,7 +29,8 @@ def class_color(label: int) -> tuple[int, int, int]:
     """
     hue = label * GOLDEN_RATIO % 1
     value = (1.0, 0.7)[label % 2]
-    return tuple(round(255 * channel) for channel in colorsys.hsv_to_rgb(hue, 0.8, value))
+    red, green, blue = (round(255 * channel) for channel in colorsys.hsv_to_rgb(hue, 0.8, value))
+    return red, green, blue
 
 
 def draw_detections(
