@@ -1,12 +1,14 @@
 """Balanced feature pyramid: give every level the same, averaged semantics."""
 
+from typing import Any, Self
+
 import keras
 from keras import ops
 
 from libra_keras.functional.resize import adaptive_max_pool, resize_nearest
 from libra_keras.layers.channels_last import ChannelsLast, keep_channels_last
 from libra_keras.layers.non_local_block import NonLocalBlock
-from libra_keras.layers.pyramids import BuiltFor, pack, unpack
+from libra_keras.layers.pyramids import BuiltFor, Pyramid, pack, unpack
 
 _REFINERS = ("conv", "non_local")
 
@@ -56,7 +58,12 @@ class BalancedFeaturePyramid(ChannelsLast):
     authors' code, and unlike the text, *all* levels given are averaged, P6 included.
     """
 
-    def __init__(self, refine_level=2, refiner=None, **kwargs):
+    def __init__(
+        self,
+        refine_level: int = 2,
+        refiner: str | keras.layers.Layer | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         named = isinstance(refiner, str)
         if named and refiner not in _REFINERS:
@@ -76,7 +83,7 @@ class BalancedFeaturePyramid(ChannelsLast):
         if self.data_format == "channels_last":
             keep_channels_last(self)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Pyramid) -> None:
         super().build(input_shape)
         self._built_for = BuiltFor(input_shape, channels="C")
         _, shapes = unpack(input_shape)
@@ -119,7 +126,7 @@ class BalancedFeaturePyramid(ChannelsLast):
             dtype=self.dtype_policy,
         )
 
-    def call(self, pyramid):
+    def call(self, pyramid: Pyramid) -> Pyramid:
         names, levels = self._built_for.unpack(pyramid)
         balanced = self._refined(self._average(levels))
         outputs = [
@@ -154,20 +161,20 @@ class BalancedFeaturePyramid(ChannelsLast):
             )
         return ops.cast(refined, balanced.dtype)  # the refiner may compute with another one
 
-    def compute_output_spec(self, pyramid):
+    def compute_output_spec(self, pyramid: Pyramid) -> Any:
         self._built_for.unpack(pyramid)
         return super().compute_output_spec(pyramid)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Pyramid) -> Pyramid:
         names, shapes = unpack(input_shape)
         return pack(input_shape, names, [tuple(shape) for shape in shapes])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         refiner = self._refiner_name or keras.saving.serialize_keras_object(self.refiner)
         return {**super().get_config(), "refine_level": self.refine_level, "refiner": refiner}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         refiner = config.get("refiner")
         if isinstance(refiner, dict):
             refiner = keras.saving.deserialize_keras_object(refiner)

@@ -1,10 +1,14 @@
 """Normalise images inside the model, so that a model takes plain pixels."""
 
+from collections.abc import Sequence
+from typing import Any, Self
+
 import keras
 from keras import ops
 
 from libra_keras.functional.argument_checks import check_arguments
 from libra_keras.layers.channels_last import ChannelsLast
+from libra_keras.typing import Tensor
 
 
 @keras.saving.register_keras_serializable(package="libra_keras")
@@ -51,11 +55,11 @@ class ImageNormalization(ChannelsLast):
 
     def __init__(
         self,
-        mean=(123.675, 116.28, 103.53),
-        std=(58.395, 57.12, 57.375),
-        channel_order="rgb",
-        **kwargs,
-    ):
+        mean: Sequence[float] = (123.675, 116.28, 103.53),
+        std: Sequence[float] | None = (58.395, 57.12, 57.375),
+        channel_order: str = "rgb",
+        **kwargs: Any,
+    ) -> None:
         # Casting pixels to a half precision before the subtraction would lose their last bits.
         super().__init__(autocast=False, **kwargs)
         if channel_order not in ("rgb", "bgr"):
@@ -70,12 +74,12 @@ class ImageNormalization(ChannelsLast):
         self.channel_order = channel_order
 
     @classmethod
-    def torch_style(cls, **kwargs):
+    def torch_style(cls, **kwargs: Any) -> Self:
         """Returns the layer for weights that were trained on RGB with torchvision's numbers."""
         return cls((123.675, 116.28, 103.53), (58.395, 57.12, 57.375), "rgb", **kwargs)
 
     @classmethod
-    def caffe_style(cls, **kwargs):
+    def caffe_style(cls, **kwargs: Any) -> Self:
         """Returns the layer for weights of Caffe origin, as `keras.applications.ResNet50`'s.
 
         Channels become blue, green, red; the mean (103.939, 116.779, 123.68) is subtracted;
@@ -84,7 +88,7 @@ class ImageNormalization(ChannelsLast):
         return cls((103.939, 116.779, 123.68), None, "bgr", **kwargs)
 
     @classmethod
-    def tf_style(cls, **kwargs):
+    def tf_style(cls, **kwargs: Any) -> Self:
         """Returns the layer that maps 0..255 to -1..1, RGB, as MobileNetV2 and ResNetV2 want it.
 
         They are the ones of `keras.applications`; it calls this mode "tf".
@@ -92,7 +96,7 @@ class ImageNormalization(ChannelsLast):
         return cls((127.5, 127.5, 127.5), (127.5, 127.5, 127.5), "rgb", **kwargs)
 
     @classmethod
-    def none(cls, **kwargs):
+    def none(cls, **kwargs: Any) -> Self:
         """Returns the layer that leaves RGB in 0..255, for networks that scale pixels themselves.
 
         Of `keras.applications` these are EfficientNet, EfficientNetV2, ConvNeXt and MobileNetV3
@@ -102,7 +106,7 @@ class ImageNormalization(ChannelsLast):
         """
         return cls((0.0, 0.0, 0.0), None, "rgb", **kwargs)
 
-    def build(self, images_shape):
+    def build(self, images_shape: Sequence[int | None]) -> None:
         super().build(images_shape)
         if len(images_shape) != 4 or images_shape[-1] != len(self.mean):
             raise ValueError(
@@ -112,7 +116,7 @@ class ImageNormalization(ChannelsLast):
         axes = {-1: len(self.mean)}
         self.input_spec = keras.layers.InputSpec(ndim=4, axes=axes, name="images")
 
-    def call(self, images, image_sizes=None):
+    def call(self, images: Tensor, image_sizes: Tensor | None = None) -> Tensor:
         check_arguments({"images (B, H, W, C)": images, "image_sizes (B, 2)": image_sizes})
         pixels = ops.cast(images, "float32")
         if self.channel_order == "bgr":
@@ -124,10 +128,10 @@ class ImageNormalization(ChannelsLast):
             pixels = ops.where(_inside(ops.shape(pixels), image_sizes), pixels, 0.0)
         return ops.cast(pixels, self.compute_dtype)
 
-    def compute_output_shape(self, images_shape):
+    def compute_output_shape(self, images_shape: Sequence[int | None]) -> tuple[int | None, ...]:
         return tuple(images_shape)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "mean": self.mean,

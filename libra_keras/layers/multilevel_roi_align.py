@@ -1,12 +1,16 @@
 """RoIAlign on a feature pyramid, as a layer."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 
 from libra_keras.functional.argument_checks import check_arguments
 from libra_keras.functional.native import has_sparse_pooling
 from libra_keras.functional.roi_align import multilevel_roi_align
 from libra_keras.layers.channels_last import ChannelsLast
-from libra_keras.layers.pyramids import asked_of, unpack
+from libra_keras.layers.pyramids import Pyramid, asked_of, unpack
+from libra_keras.typing import Tensor
 
 
 @keras.saving.register_keras_serializable(package="libra_keras")
@@ -58,14 +62,14 @@ class MultilevelROIAlign(ChannelsLast):
 
     def __init__(
         self,
-        output_size=7,
-        sampling_ratio=2,
-        strides=(4, 8, 16, 32),
-        finest_scale=56.0,
-        aligned=True,
-        max_sampling_ratio=16,
-        **kwargs,
-    ):
+        output_size: int = 7,
+        sampling_ratio: int = 2,
+        strides: Sequence[float] = (4, 8, 16, 32),
+        finest_scale: float = 56.0,
+        aligned: bool = True,
+        max_sampling_ratio: int = 16,
+        **kwargs: Any,
+    ) -> None:
         # Coordinates must not become float16: at 1000 pixels it counts in half pixels.
         super().__init__(**{"autocast": False, **kwargs})
         is_list = isinstance(strides, (tuple, list))
@@ -86,7 +90,7 @@ class MultilevelROIAlign(ChannelsLast):
         self.supports_jit = not has_sparse_pooling()
         self._names = None  # of the levels that are used, if they came in a dict
 
-    def build(self, pyramid_shape, boxes_shape=None):
+    def build(self, pyramid_shape: Pyramid, boxes_shape: Any = None) -> None:
         super().build(pyramid_shape)
         names, _ = unpack(pyramid_shape)
         self._names = names and names[: len(self.strides)]
@@ -110,7 +114,7 @@ class MultilevelROIAlign(ChannelsLast):
         check_arguments({**maps, "boxes (B, N, 4)": boxes})
         return levels
 
-    def call(self, pyramid, boxes):
+    def call(self, pyramid: Pyramid, boxes: Tensor) -> Tensor:
         return multilevel_roi_align(
             self._levels(pyramid, boxes),
             boxes,
@@ -122,15 +126,17 @@ class MultilevelROIAlign(ChannelsLast):
             max_sampling_ratio=self.max_sampling_ratio,
         )
 
-    def compute_output_spec(self, pyramid, boxes):
+    def compute_output_spec(self, pyramid: Pyramid, boxes: Tensor) -> Any:
         self._levels(pyramid, boxes)
         return super().compute_output_spec(pyramid, boxes)
 
-    def compute_output_shape(self, pyramid_shape, boxes_shape):
+    def compute_output_shape(
+        self, pyramid_shape: Pyramid, boxes_shape: Sequence[int | None]
+    ) -> tuple[int | None, ...]:
         _, levels = unpack(pyramid_shape)
         return (*boxes_shape[:2], self.output_size, self.output_size, levels[0][-1])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "output_size": self.output_size,

@@ -1,10 +1,14 @@
 """Non-local block: every position of a feature map sees every other one."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
 from libra_keras.functional.argument_checks import check_arguments
 from libra_keras.layers.channels_last import ChannelsLast
+from libra_keras.typing import Tensor
 
 _MODES = ("embedded_gaussian", "gaussian", "dot_product", "concatenation")
 _STARTS = ("zeros", "xavier")
@@ -59,13 +63,13 @@ class NonLocalBlock(ChannelsLast):
 
     def __init__(
         self,
-        reduction=2,
-        mode="embedded_gaussian",
-        use_scale=True,
-        sub_sample=False,
-        start="zeros",
-        **kwargs,
-    ):
+        reduction: int = 2,
+        mode: str = "embedded_gaussian",
+        use_scale: bool = True,
+        sub_sample: bool = False,
+        start: str = "zeros",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         if reduction < 1:
             raise ValueError(f"`reduction` must be at least 1. Received: reduction={reduction}")
@@ -79,7 +83,7 @@ class NonLocalBlock(ChannelsLast):
         self.sub_sample = sub_sample
         self.start = start
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[int | None]) -> None:
         super().build(input_shape)
         if len(input_shape) != 4 or input_shape[-1] is None:
             raise ValueError(
@@ -113,14 +117,14 @@ class NonLocalBlock(ChannelsLast):
         conv.build((None, None, None, inputs))
         return conv
 
-    def call(self, x):
+    def call(self, x: Tensor) -> Tensor:
         check_arguments({"x float": x})
         values = _positions(self._pooled(self.g(x)))
         mixed = ops.matmul(self.attention(x), values)
         mixed = ops.reshape(mixed, (*ops.shape(x)[:3], values.shape[-1]))
         return x + self.conv_out(ops.cast(mixed, self.compute_dtype))
 
-    def attention(self, x):
+    def attention(self, x: Tensor) -> Tensor:
         """Returns the weights `(B, H * W, positions j)` of a built block, in float32.
 
         Args:
@@ -150,10 +154,10 @@ class NonLocalBlock(ChannelsLast):
             return x
         return ops.max_pool(x, 2, 2, padding="valid", data_format="channels_last")
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
         return tuple(input_shape)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "reduction": self.reduction,

@@ -2,21 +2,22 @@
 
 import re
 import types
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 from libra_keras.functional.argument_checks import check_arguments
+from libra_keras.typing import Tensor
+
+Pyramid: TypeAlias = Mapping[str, Tensor] | Sequence[Tensor]  # or shapes in the place of tensors
 
 _EXPECTED = "A pyramid must be a dict such as {'P2': ..., 'P3': ...}, or a list of levels."
 
 
 def unpack(pyramid):
-    """Returns `(names, levels)`, finest first; `names` is `None` for a list or tuple.
+    """Returns the names, or `None` of a list, and the levels or their shapes, finest first.
 
-    The levels may be tensors or their shapes. A dict is ordered by the numbers in its keys
-    ("P2", "P3", ...): frameworks sort dicts as they like, and alphabetically "P10" is not last.
-
-    Raises:
-        TypeError: if `pyramid` is neither a dict, a list nor a tuple.
-        ValueError: if it is empty, one tensor or its shape, or a key does not end in a number.
+    A dict is ordered by the numbers in its keys: frameworks sort dicts as they like, and
+    alphabetically "P10" comes before "P2".
     """
     _refuse_one_tensor(pyramid)
     if not isinstance(pyramid, dict | list | tuple):
@@ -45,14 +46,7 @@ def level_number(name):
 
 
 def asked_of(names, levels, channels):
-    """Returns what `check_arguments` takes to check levels `(B, H_l, W_l, C)`.
-
-    Args:
-        names: their names, or `None`.
-        levels: tensors, or what else has a `shape`.
-        channels: of each level: a number, `"C"` if all have the same, `"C_l"` if any, or `None` if
-            the level is not used.
-    """
+    """What `check_arguments` takes to check levels, each of as many channels, `"C"` or `"C_l"`."""
     return {
         f"{place(names, i)} (B, H_l, W_l, {size}) float": level
         for i, (level, size) in enumerate(zip(levels, channels, strict=True))
@@ -66,16 +60,7 @@ def place(names, i):
 
 
 class BuiltFor:
-    """The levels that a layer was built for, and takes from then on.
-
-    Args:
-        pyramid: shapes, as `build` gets them.
-        unused: int, how many of the finest levels the layer ignores.
-        channels: `"C"` if all must have the same channels, else `"C_l"`.
-
-    Raises:
-        ValueError: if a level has not the shape (B, H, W, C) with a known C.
-    """
+    """The levels that a layer was built for, and takes from then on."""
 
     def __init__(self, pyramid, unused=0, channels="C_l"):
         self.names, shapes = unpack(pyramid)
@@ -91,11 +76,7 @@ class BuiltFor:
                 )
 
     def unpack(self, pyramid):
-        """Returns `unpack(pyramid)` of tensors, if these are such levels.
-
-        Raises:
-            ValueError: if their number, names, axes or channels differ.
-        """
+        """Returns names and levels of tensors, if these are such levels."""
         names, levels = unpack(pyramid)
         same_names = None in (names, self.names) or names == self.names  # a list has none
         if len(levels) != len(self.channels) or not same_names:
