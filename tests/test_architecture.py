@@ -51,7 +51,7 @@ ALLOWED = {
 # TensorFlow may be imported here; the backbones' block has functions with a faster twin.
 TENSORFLOW = {
     "data/pipeline.py", "functional/native.py",
-    "functional/replicas.py", "backbones/conv_batch_norm.py", "backbones/grouped_conv.py",
+    "functional/replicas.py", "backbones/conv_batch_norm.py",
     "models/distributed.py", "models/ground_truth.py", "models/inputs.py",
     "runs/tensorboard.py",
 }  # fmt: skip

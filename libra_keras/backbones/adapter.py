@@ -1,9 +1,13 @@
 """Networks of other packages as backbones."""
 
+from collections.abc import Sequence
+from typing import Any, Self
+
 import keras
 
 from libra_keras.backbones import feature_maps
 from libra_keras.backbones.feature_maps import LEVELS
+from libra_keras.typing import Tensor
 
 BATCH_NORMS = ("frozen", "trainable")
 _ADVICE = "build it with include_top=False, input_shape=(None, None, 3)"
@@ -75,7 +79,14 @@ class BackboneAdapter(keras.layers.Layer):
     KerasHub's `MiTBackbone` cannot be built for images of any size, and is no backbone here.
     """
 
-    def __init__(self, model, levels=None, batch_norm="frozen", frozen_stages=0, **kwargs):
+    def __init__(
+        self,
+        model: keras.Model,
+        levels: Sequence[str] | None = None,
+        batch_norm: str = "frozen",
+        frozen_stages: int = 0,
+        **kwargs: Any,
+    ) -> None:
         # The network's own input layer casts.
         super().__init__(autocast=False, **kwargs)
         if batch_norm not in BATCH_NORMS:
@@ -97,23 +108,23 @@ class BackboneAdapter(keras.layers.Layer):
         self.built = True
 
     @property
-    def levels(self):
+    def levels(self) -> list[str]:
         """Names of the layers that C2 to C5 come from."""
         return [feature_maps.name_of(self.model.output[level]) for level in LEVELS]
 
     @property
-    def rescales(self):
+    def rescales(self) -> bool:
         """Whether the network scales pixels 0..255 itself; then do not normalise before."""
         layers = feature_maps.layers_before(self.model.output["C2"])
         return any(type(layer).__name__ in ("Rescaling", "Normalization") for layer in layers)
 
     @property
-    def trainable(self):
+    def trainable(self) -> bool:
         """Whether the network trains. Frozen stages never do, nor layers given as frozen."""
         return self._trainable
 
     @trainable.setter
-    def trainable(self, value):
+    def trainable(self, value: bool) -> None:
         keras.layers.Layer.trainable.fset(self, value)
         self._freeze_stages()
 
@@ -129,13 +140,15 @@ class BackboneAdapter(keras.layers.Layer):
             for layer in feature_maps.layers_before(last):
                 layer.trainable = False
 
-    def call(self, images, training=None):
+    def call(self, images: Tensor, training: bool | None = None) -> dict[str, Tensor]:
         return self.model(images, training=False if self.batch_norm == "frozen" else training)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(
+        self, input_shape: Sequence[int | None]
+    ) -> dict[str, tuple[int | None, ...]]:
         return self.model.compute_output_shape(tuple(input_shape))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "model": keras.saving.serialize_keras_object(self.model),
@@ -145,7 +158,7 @@ class BackboneAdapter(keras.layers.Layer):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         model = config["model"]
         if isinstance(model, dict):
             model = keras.saving.deserialize_keras_object(model)

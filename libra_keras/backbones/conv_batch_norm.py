@@ -1,18 +1,25 @@
 """Convolution, batch normalisation and ReLU as one layer."""
 
+import contextlib
+import functools
+from collections.abc import Sequence
+from typing import Any
+
 import keras
+import numpy as np
 from keras import ops
 
-from libra_keras.backbones import folding
-from libra_keras.backbones.grouped_conv import grouped_conv
 from libra_keras.functional import replicas
 from libra_keras.functional.argument_checks import check_arguments
 from libra_keras.layers.channels_last import ChannelsLast
+from libra_keras.typing import Tensor
 
 EPSILON = 1e-5  # torch's; keras.applications uses 1.001e-5, Keras' layer 1e-3
 MOMENTUM = 0.9  # share of the old moving average; torch writes the same as 0.1
 SMALLEST = 1.2e-38  # the smallest normal float32; compiled code takes less for 0
 BATCH_NORMS = ("frozen", "trainable", "synchronized")
+
+_given: dict[int, Any] = {}  # kernels and biases by layer, see `folded_into`
 
 
 @keras.saving.register_keras_serializable(package="libra_keras")
@@ -73,17 +80,17 @@ class ConvBatchNorm(ChannelsLast):
 
     def __init__(
         self,
-        filters,
-        kernel_size=1,
-        strides=1,
-        relu=True,
-        batch_norm="frozen",
-        train_kernel=True,
-        train_affine=True,
-        groups=1,
-        epsilon=EPSILON,
-        **kwargs,
-    ):
+        filters: int,
+        kernel_size: int = 1,
+        strides: int = 1,
+        relu: bool = True,
+        batch_norm: str = "frozen",
+        train_kernel: bool = True,
+        train_affine: bool = True,
+        groups: int = 1,
+        epsilon: float = EPSILON,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         if batch_norm not in BATCH_NORMS:
             raise ValueError(
@@ -105,9 +112,9 @@ class ConvBatchNorm(ChannelsLast):
         self.train_affine = train_affine
         self.groups = groups
         self.epsilon = epsilon
-        self.initial_values = {}
+        self.initial_values: dict[str, np.ndarray] = {}
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[int | None]) -> None:
         super().build(input_shape)
         size, channels = self.kernel_size, input_shape[-1]
         if channels is None:
@@ -135,17 +142,17 @@ class ConvBatchNorm(ChannelsLast):
             name=name, shape=shape, initializer=initializer, trainable=trainable, autocast=False
         )
 
-    def call(self, x, training=None):
+    def call(self, x: Tensor, training: bool | None = None) -> Tensor:
         check_arguments({"x float": x})
         # As Keras' own layer does: what is not trained keeps its statistics too.
         if training and self.batch_norm != "frozen" and self.trainable:
             x = self._normalise_with_batch(self._convolve(x, self.kernel))
         else:
-            kernel, bias = folding.given(self) or self.folded()
+            kernel, bias = given(self) or self.folded()
             x = add_bias(self._convolve(x, kernel), ops.cast(bias, x.dtype))
         return ops.relu(x) if self.relu else x
 
-    def folded(self):
+    def folded(self) -> tuple[Tensor, Tensor]:
         """Returns the float32 kernel and bias of the one convolution that this layer is in use."""
         scale = self.gamma * inverse_deviation(self.moving_variance, self.epsilon)
         return self.kernel * scale, self.beta - self.moving_mean * scale
@@ -180,11 +187,11 @@ class ConvBatchNorm(ChannelsLast):
             average.assign(average * MOMENTUM + value * (1.0 - MOMENTUM))
         return x
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
         batch, *sizes, _ = input_shape
         return (batch, *(divide_up(size, self.strides) for size in sizes), self.filters)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "filters": self.filters,
@@ -250,13 +257,10 @@ def add_bias(x, bias):
 
 
 def normalise(x, gamma, beta, epsilon=EPSILON, synchronized=False):
-    """Normalises `x` (B, H, W, C) with its own statistics, in portable operations.
+    """Normalises `x` with its own statistics; returns it, their mean and biased variance `(C,)`.
 
-    Statistics that are synchronized are those of the global batch, however unevenly replicas share
-    it. In two passes: the difference of two means loses digits.
-
-    Returns:
-        The normalised `x`, the mean (C,) and the biased variance (C,) of the batch in float32.
+    Synchronized statistics are those of the global batch, however unevenly replicas share it. In
+    two passes: the difference of two means loses digits.
     """
     values, gamma, beta = (ops.cast(each, "float32") for each in (x, gamma, beta))
     # JAX sees one global batch: its statistics are synchronized without being asked. With PyTorch
@@ -295,3 +299,69 @@ def normalise_fused(x, gamma, beta, epsilon=EPSILON):
     )
     num = ops.cast(tf.size(x) // tf.shape(x)[-1], "float32")
     return y, mean, variance * (num - 1.0) / num  # the kernel returns the unbiased variance
+
+
+def grouped_conv(x, kernel, strides=1, padding="same"):
+    """Convolves G groups of channels separately, kernel `(h, w, C / G, F)`, and joins the results.
+
+    On TensorFlow this is one operation where its gradient exists: on GPUs, and on CPUs with oneDNN
+    for float32 and bfloat16. (`keras.ops.conv` compiles grouped kernels with XLA there, whose
+    gradient on a CPU takes a hundred times longer.)
+    """
+    if keras.backend.backend() != "tensorflow":
+        return ops.conv(x, kernel, strides, padding, data_format="channels_last")
+    import tensorflow as tf
+
+    x, kernel = ops.convert_to_tensor(x), ops.convert_to_tensor(kernel)
+    if has_gradient(x.dtype.name):
+        return tf.nn.conv2d(x, kernel, strides, padding.upper())
+    return convolve_each_group(x, kernel, strides, padding)
+
+
+def convolve_each_group(x, kernel, strides, padding):
+    """The same as `grouped_conv`, as G convolutions."""
+    num = x.shape[-1] // kernel.shape[2]
+    pairs = zip(ops.split(x, num, axis=-1), ops.split(kernel, num, axis=-1), strict=True)
+    parts = [ops.conv(*pair, strides, padding, data_format="channels_last") for pair in pairs]
+    return ops.concatenate(parts, axis=-1)
+
+
+@functools.cache
+def has_gradient(dtype):
+    """Whether TensorFlow differentiates grouped convolutions of this dtype here: only trying tells.
+
+    It depends on the device, the build of TensorFlow, and `TF_ENABLE_ONEDNN_OPTS`.
+    """
+    import tensorflow as tf
+
+    with tf.init_scope():  # eagerly, also while a graph is being traced
+        x, kernel = tf.ones((1, 1, 1, 2), dtype), tf.ones((1, 1, 1, 2), dtype)
+        try:
+            with tf.GradientTape() as tape:
+                tape.watch([x, kernel])
+                y = tf.nn.conv2d(x, kernel, 1, "SAME")
+            tape.gradient(y, [x, kernel])
+        except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError):
+            return False
+    return True
+
+
+@contextlib.contextmanager
+def folded_into(values):
+    """Within this context the layers convolve with the kernels and biases given, not their weights.
+
+    For export: a graph that is traced here holds neither statistics nor the arithmetic of folding.
+    The switch is one for the whole process.
+    """
+    own = {id(layer): pair for layer, pair in values.items()}
+    _given.update(own)
+    try:
+        yield
+    finally:
+        for key in own:
+            del _given[key]
+
+
+def given(layer):
+    """The kernel and bias that `folded_into` gave a layer, or `None`."""
+    return _given.get(id(layer))

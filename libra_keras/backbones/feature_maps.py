@@ -14,11 +14,7 @@ _MERGES = ("Add", "Concatenate")  # layers and `keras.ops` are called alike
 
 
 def named_map(model, name):
-    """Returns the output of the layer `name` of a functional model.
-
-    Raises:
-        ValueError: if there is none; the message has the names that resemble it most.
-    """
+    """The output of the layer `name` of a functional model; a ValueError names similar ones."""
     found = [node for node in _nodes(model.outputs) if node.operation.name == name]
     if len(found) != 1 or len(found[0].outputs) != 1:
         names = [node.operation.name for node in _nodes(model.outputs)]
@@ -31,13 +27,12 @@ def named_map(model, name):
 
 
 def last_maps(model):
-    """Returns `{"C2": tensor, ...}`, the last feature map of each stride; some may be missing.
+    """Finds `{"C2": tensor, ...}`, the last feature map of each stride; some may be missing.
 
-    Only tensors count that everything passes through on its way from the images to the output:
-    what lies beside a shortcut is no feature map of the network. The next stage may begin with
-    layers that still have the old stride (the expansion of an inverted bottleneck), so the last
-    sum or concatenation is taken where there is one, with the activation that follows it. Of the
-    coarsest stride it is the output of the network.
+    Only tensors count that everything passes through on its way to the output: what lies beside a
+    shortcut is no feature map. The next stage may begin with layers that still have the old stride
+    (the expansion of an inverted bottleneck), so the last sum or concatenation is taken where there
+    is one, with the activation that follows it. C5 is the output of the network.
     """
     tensors = _passed_by_all(model.outputs[0])
     strides = strides_of(model, tensors)
@@ -57,10 +52,7 @@ def maps_by_stride(model, tensors):
 
 
 def strides_of(model, tensors):
-    """Returns the stride of each tensor: an int, or `None` if height or width are no whole part.
-
-    Nothing is computed; the shapes are inferred for images of one size.
-    """
+    """The stride of each tensor by inferred shapes, or `None` if a side is no whole part."""
     if not tensors:
         return []
     probe = keras.Model(model.inputs[0], list(tensors))

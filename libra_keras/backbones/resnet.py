@@ -1,6 +1,12 @@
 """Residual networks with the numerics of torch, made for detectors."""
 
+import os
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
 import keras
+import numpy as np
 from keras import ops
 
 from libra_keras.backbones.conv_batch_norm import (
@@ -10,13 +16,15 @@ from libra_keras.backbones.conv_batch_norm import (
     check_epsilon,
     divide_up,
 )
-from libra_keras.backbones.imagenet import imagenet_values
 from libra_keras.functional.argument_checks import check_arguments
 from libra_keras.layers.channels_last import ChannelsLast
+from libra_keras.typing import Tensor
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 BLOCKS[152] = (3, 8, 36, 3)
 STYLES = ("pytorch", "caffe")
+NETWORKS = {50: "ResNet50", 101: "ResNet101", 152: "ResNet152"}  # of keras.applications
+LARGEST_BIAS = 1e-3
 
 
 @keras.saving.register_keras_serializable(package="libra_keras")
@@ -83,18 +91,18 @@ class ResNet(ChannelsLast):
 
     def __init__(
         self,
-        depth=50,
-        width=64,
-        style="pytorch",
-        batch_norm="frozen",
-        train_affine=True,
-        frozen_stages=1,
-        weights=None,
-        groups=1,
-        base_width=4,
-        epsilon=EPSILON,
-        **kwargs,
-    ):
+        depth: int = 50,
+        width: int = 64,
+        style: str = "pytorch",
+        batch_norm: str = "frozen",
+        train_affine: bool = True,
+        frozen_stages: int = 1,
+        weights: str | os.PathLike[str] | None = None,
+        groups: int = 1,
+        base_width: int = 4,
+        epsilon: float = EPSILON,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         check_choice("depth", depth, tuple(BLOCKS))
         check_choice("style", style, STYLES)
@@ -177,14 +185,14 @@ class ResNet(ChannelsLast):
         return width if self.groups == 1 else width * self.base_width // self.width * self.groups
 
     @property
-    def stages(self):
+    def stages(self) -> list[list[keras.layers.Layer]]:
         """List of the four stages, each a list of blocks."""
         return [
             [block for block in self.blocks if block.name.startswith(f"stage{stage}_")]
             for stage in range(1, 5)
         ]
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[int | None]) -> None:
         super().build(input_shape)
         if len(input_shape) != 4:
             raise ValueError(f"Images must be (B, H, W, C). Received: shape={input_shape}")
@@ -207,7 +215,7 @@ class ResNet(ChannelsLast):
                 if block.downsample is not None:
                     block.downsample.initial_values = values(stage, index, 0)
 
-    def call(self, images, training=None):
+    def call(self, images: Tensor, training: bool | None = None) -> dict[str, Tensor]:
         check_arguments({"images float": images})
         x = self.stem(images, training=training)
         # Zeros may stand for the reference's -inf here: nothing after ReLU is smaller.
@@ -222,7 +230,9 @@ class ResNet(ChannelsLast):
             features[f"C{stage + 1}"] = x
         return features
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(
+        self, input_shape: Sequence[int | None]
+    ) -> dict[str, tuple[int | None, ...]]:
         batch, height, width, _ = input_shape
         return {
             f"C{stage + 1}": (
@@ -234,7 +244,7 @@ class ResNet(ChannelsLast):
             for stage, blocks in enumerate(self.stages, start=1)
         }
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "depth": self.depth,
@@ -251,12 +261,7 @@ class ResNet(ChannelsLast):
 
 
 class ResidualBlock(keras.layers.Layer):
-    """Adds the output of some convolutions to their input, then applies ReLU.
-
-    Args:
-        convs: list of `ConvBatchNorm`, applied in turn; the last one without ReLU.
-        downsample: `ConvBatchNorm` that brings the input to the shape of their output, or `None`.
-    """
+    """Adds the output of some `ConvBatchNorm`, the last without ReLU, to their input; then ReLU."""
 
     def __init__(self, convs, downsample=None, **kwargs):
         super().__init__(**kwargs)
@@ -285,3 +290,60 @@ class ResidualBlock(keras.layers.Layer):
 def check_choice(name, value, choices):
     if value not in choices:
         raise ValueError(f"`{name}` must be one of {choices}. Received: {name}={value!r}")
+
+
+def imagenet_values(weights, depth):
+    """Reads `keras.applications`' weights: a function of (stage, block, conv) to a layer's arrays.
+
+    `(0, 0, 1)` is the stem; stages count from 1, blocks from 0, convolutions of a block from 1, and
+    convolution 0 is its shortcut. Biases, which are zero up to rounding, are dropped; the epsilon
+    of 1.001e-5 becomes ours, which changes nothing measurable.
+    """
+    if depth not in NETWORKS:
+        raise ValueError(
+            f"ImageNet weights exist for depths {tuple(NETWORKS)}. Received: depth={depth}"
+        )
+    if weights != "imagenet" and not os.path.exists(weights):
+        raise ValueError(
+            '`weights` must be `None`, "imagenet" or the path of an existing file. '
+            f"Received: weights={str(weights)!r}"
+        )
+    network = load(weights, NETWORKS[depth])
+
+    def values(stage, block, conv):
+        prefix = f"conv{stage + 1}_block{block + 1}_{conv}" if stage else "conv1"
+        kernel, bias = network.get_layer(f"{prefix}_conv").get_weights()
+        warn_of_bias(bias, f"{prefix}_conv")
+        gamma, beta, mean, variance = network.get_layer(f"{prefix}_bn").get_weights()
+        return {
+            "kernel": kernel,
+            "gamma": gamma,
+            "beta": beta,
+            "moving_mean": mean,
+            "moving_variance": variance,
+        }
+
+    return values
+
+
+def load(weights, name):
+    """Builds the network of `keras.applications` called `name` with these weights."""
+    weights = weights if weights == "imagenet" else os.fspath(weights)
+    shape = (None, None, 3)
+    try:
+        return getattr(keras.applications, name)(False, weights=weights, input_shape=shape)
+    except Exception as error:  # h5py and Keras raise many kinds
+        raise ValueError(
+            f"`weights` must fit keras.applications.{name}(include_top=False). "
+            f"Received: weights={weights!r}, which could not be loaded: {error}"
+        ) from error
+
+
+def warn_of_bias(bias, name):
+    largest = float(np.abs(bias).max())
+    if largest > LARGEST_BIAS:
+        warnings.warn(
+            f"The bias of {name} is dropped although it reaches {largest:.3g}; "
+            "these weights do not give the outputs of their network.",
+            stacklevel=2,
+        )

@@ -5,8 +5,7 @@ import contextlib
 import keras
 from keras import ops
 
-from libra_keras.backbones.conv_batch_norm import ConvBatchNorm
-from libra_keras.backbones.folding import folded_into
+from libra_keras.backbones.conv_batch_norm import ConvBatchNorm, folded_into
 from libra_keras.functional import control_flow, native
 
 SPECS = {  # of what detectors take, by name: shape and dtype

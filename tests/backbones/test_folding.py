@@ -5,7 +5,7 @@ import pytest
 from keras import ops
 
 from libra_keras.backbones import ConvBatchNorm
-from libra_keras.backbones.folding import folded_into, given
+from libra_keras.backbones.conv_batch_norm import folded_into, given
 
 
 def layer_with_statistics(rng, **options):

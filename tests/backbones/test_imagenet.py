@@ -4,7 +4,7 @@ import pytest
 from keras import ops
 
 from libra_keras.backbones import ResNet
-from libra_keras.backbones.imagenet import warn_of_bias
+from libra_keras.backbones.resnet import warn_of_bias
 
 OUTPUTS = {
     "C2": "conv2_block3_out",

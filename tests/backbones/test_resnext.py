@@ -5,8 +5,8 @@ from gradients import gradient
 from keras import ops
 from parity import scaled_error
 
-from libra_keras.backbones import ConvBatchNorm, ResNet, grouped_conv
-from libra_keras.backbones.grouped_conv import convolve_each_group
+from libra_keras.backbones import ConvBatchNorm, ResNet, conv_batch_norm
+from libra_keras.backbones.conv_batch_norm import convolve_each_group, grouped_conv
 from libra_keras.convert.canonical import Canonical
 from libra_keras.convert.placement import backbone_variables, place
 
@@ -75,7 +75,7 @@ def test_both_ways_have_equal_gradients(rng, strides, padding):
     x = rng.normal(size=(2, 7, 8, 6)).astype("float32")
     kernel = rng.normal(size=(3, 3, 2, 12)).astype("float32")
     results = []
-    for function in (grouped_conv.grouped_conv, convolve_each_group):
+    for function in (grouped_conv, convolve_each_group):
         y = function(ops.convert_to_tensor(x), ops.convert_to_tensor(kernel), strides, padding)
         of_x = gradient(lambda x, f=function: ops.square(f(x, kernel, strides, padding)), x)
         of_kernel = gradient(lambda k, f=function: ops.square(f(x, k, strides, padding)), kernel)
@@ -89,9 +89,9 @@ def test_both_ways_have_equal_gradients(rng, strides, padding):
 def test_unknown_sizes_and_gradients_in_a_graph(rng, monkeypatch, one_operation):
     import tensorflow as tf
 
-    if one_operation and not grouped_conv.has_gradient("float32"):
+    if one_operation and not conv_batch_norm.has_gradient("float32"):
         pytest.skip("this TensorFlow does not differentiate grouped convolutions")
-    monkeypatch.setattr(grouped_conv, "has_gradient", lambda dtype: one_operation)
+    monkeypatch.setattr(conv_batch_norm, "has_gradient", lambda dtype: one_operation)
     block = ResNet(50, 8, groups=2, frozen_stages=-1).stages[3][0]
     block.build((None, None, None, 128))
     variables = [variable.value for variable in block.trainable_variables]
@@ -120,9 +120,9 @@ def test_a_machine_without_the_gradient_is_noticed(monkeypatch):
         raise tf.errors.InvalidArgumentError(None, None, "not supported on CPU")
 
     monkeypatch.setattr(tf.nn, "conv2d", refuse)
-    grouped_conv.has_gradient.cache_clear()
-    assert not grouped_conv.has_gradient("float32")
-    grouped_conv.has_gradient.cache_clear()
+    conv_batch_norm.has_gradient.cache_clear()
+    assert not conv_batch_norm.has_gradient("float32")
+    conv_batch_norm.has_gradient.cache_clear()
 
 
 def test_mixed_precision():
