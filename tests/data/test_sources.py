@@ -4,7 +4,7 @@ import pytest
 from voc_folder import write_voc
 
 from libra_keras import data
-from libra_keras.data.sources import find_format, find_splits, is_voc, usual_split
+from libra_keras.data.sources import find_format, find_splits, is_voc, short_name, usual_split
 
 GOOD = [[(5, 5, 40, 30)], [(10, 3, 30, 40)], [], [(1, 1, 64, 48)]]
 
@@ -77,3 +77,9 @@ def test_data_in_vocs_form_are_known(tmp_path):
     expected = {folder: True, "shapes": False, "tfds:voc/2012": True, "tfds:coco/2017": False}
     assert {where: is_voc(where) for where in expected} == expected
     assert is_voc(folder, "voc") and not is_voc(folder, "coco")
+
+
+def test_splits_and_names_of_what_is_no_folder():
+    assert find_splits("shapes") == ["train", "val"]
+    names = {"tfds:coco/2017": "coco-2017", "data/my_photos": "my_photos", "shapes": "shapes"}
+    assert {where: short_name(where) for where in names} == names
