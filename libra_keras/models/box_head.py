@@ -1,5 +1,8 @@
 """The second stage: what is in each proposal, and where exactly?"""
 
+from collections.abc import Callable
+from typing import Any, Self
+
 import keras
 from keras import ops
 
@@ -10,9 +13,12 @@ from libra_keras.layers.channels_last import ChannelsLast
 from libra_keras.losses import SmoothL1Loss
 from libra_keras.models.detections import select_detections
 from libra_keras.models.distributed import loss_mean
+from libra_keras.models.ground_truth import GroundTruth
+from libra_keras.models.proposals import Proposals
 from libra_keras.models.settings import BoxHeadSettings, checked_weight, live_parts
 from libra_keras.models.targets import match_proposals, mean_per_image, sample_targets
-from libra_keras.samplers import RandomSampler
+from libra_keras.samplers import RandomSampler, Sampler
+from libra_keras.typing import Tensor
 
 
 @keras.saving.register_keras_serializable(package="libra_keras")
@@ -57,14 +63,14 @@ class BoxHead(ChannelsLast):
 
     def __init__(
         self,
-        num_classes,
-        settings=None,
-        sampler=None,
-        box_loss=None,
-        roi_align=None,
-        box_loss_weight=1.0,
-        **kwargs,
-    ):
+        num_classes: int,
+        settings: BoxHeadSettings | None = None,
+        sampler: Sampler | None = None,
+        box_loss: keras.losses.Loss | None = None,
+        roi_align: MultilevelROIAlign | None = None,
+        box_loss_weight: float = 1.0,
+        **kwargs: Any,
+    ) -> None:
         # Boxes are pixels: the automatic cast of mixed precision would round them.
         super().__init__(autocast=False, **kwargs)
         if num_classes < 1:
@@ -99,7 +105,7 @@ class BoxHead(ChannelsLast):
         self.roi_align.built = True  # it has no weights
         self.built = True
 
-    def call(self, pyramid, boxes):
+    def call(self, pyramid: list[Tensor], boxes: Tensor) -> tuple[Tensor, Tensor]:
         features = self.roi_align(pyramid, boxes)  # (B, N, S, S, C)
         inputs = self.hidden[0].kernel.shape[0]
         hidden = ops.reshape(features, (-1, inputs))
@@ -109,7 +115,9 @@ class BoxHead(ChannelsLast):
         logits = ops.reshape(self.class_logits(hidden), (*shape, self.num_classes + 1))
         return logits, ops.reshape(self.box_deltas(hidden), (*shape, self.num_classes, 4))
 
-    def detect(self, pyramid, proposals, image_sizes):
+    def detect(
+        self, pyramid: list[Tensor], proposals: Proposals, image_sizes: Tensor
+    ) -> dict[str, Tensor]:
         """Returns a batch's detections: a dict of padded arrays, see `select_detections`.
 
         Args:
@@ -120,7 +128,13 @@ class BoxHead(ChannelsLast):
         logits, deltas = self(pyramid, proposals.boxes)
         return select_detections(logits, deltas, proposals, image_sizes, self.settings)
 
-    def compute_losses(self, pyramid, proposals, truth, make_keys):
+    def compute_losses(
+        self,
+        pyramid: list[Tensor],
+        proposals: Proposals,
+        truth: GroundTruth,
+        make_keys: Callable[[Tensor], Tensor],
+    ) -> tuple[Tensor, Tensor]:
         """Returns the mean classification and box losses of the sampled proposals.
 
         Both are sums over the global batch, divided by its number of sampled proposals; so is the
@@ -176,7 +190,7 @@ class BoxHead(ChannelsLast):
         loss = self.box_loss.call(ops.where(mask, goal, 0.0), own)
         return ops.sum(loss * targets.weights)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object
         return {
             **super().get_config(),
@@ -189,6 +203,6 @@ class BoxHead(ChannelsLast):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         parts = ("settings", "sampler", "box_loss", "roi_align")
         return super().from_config({**config, **live_parts(config, parts)})

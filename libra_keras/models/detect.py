@@ -8,38 +8,7 @@ from libra_keras.data.images import read_image, scale_boxes
 
 
 def detect(model, images, score_threshold=0.05, batch_size=1, exif_rotation=False, proposals=None):
-    """Runs a detector on images of any kind and size.
-
-    Args:
-        model: detector with `predict_on_batch`, `input_policy` and `class_names`.
-        images: a path, bytes, Pillow image or array, or a list of them.
-        score_threshold: float in 0..1; lower scores are left out.
-        batch_size: int, images of equal orientation that are run together.
-        exif_rotation: bool, whether images are turned as their EXIF orientation says, as viewers
-            show them. Boxes are then in the turned image; otherwise in the pixels as stored, to
-            which the annotations of data sets refer.
-        proposals: boxes `(n, 4)` in pixels of the image, or a list of such arrays for a list of
-            images: for detectors that do not propose boxes themselves.
-
-    Returns:
-        Dict with the keys `"boxes"` (float32 `(n, 4)`, pixels of the original image), `"scores"`,
-        `"labels"` and `"names"`, best first; a list of dicts for a list of images.
-
-    Raises:
-        ValueError: if an image cannot be read. The message names it, by its path or its position
-            in the list, and what is wrong. Also if there are not as many proposals as images, or
-            `score_threshold` is not in 0..1, or `batch_size` is less than 1.
-
-    Example:
-
-    >>> import numpy as np
-    >>> from libra_keras.models import libra_faster_rcnn_small
-    >>> from libra_keras.models.detect import detect
-    >>> model = libra_faster_rcnn_small(num_classes=6)
-    >>> found = detect(model, [np.zeros((30, 50, 3), "uint8")], score_threshold=0.99)
-    >>> found[0]["boxes"].shape
-    (0, 4)
-    """
+    """Runs a detector on images of any kind and size, as `Detector.detect` says."""
     if not 0 <= score_threshold <= 1:
         raise ValueError(f"`score_threshold` must be in 0..1. Received: {score_threshold}")
     if batch_size < 1:

@@ -2,8 +2,12 @@
 
 import dataclasses
 import functools
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, Self
 
 import keras
+import numpy as np
 from keras import ops
 
 from libra_keras.backbones.adapter import check_feature_maps
@@ -17,8 +21,9 @@ from libra_keras.models import distributed
 from libra_keras.models.detect import detect
 from libra_keras.models.fine_tuning import freeze_layer, tell_parts, warn_of_random_features
 from libra_keras.models.ground_truth import GroundTruth, check_labels
-from libra_keras.models.inputs import TakesLists, as_batch
+from libra_keras.models.inputs import Batch, TakesLists, as_batch
 from libra_keras.models.settings import live_parts
+from libra_keras.typing import Tensor
 
 NOT_FOR_DETECTORS = ("loss", "loss_weights", "metrics", "weighted_metrics")
 QUANTIZED = (
@@ -33,50 +38,26 @@ SIDE = 1024  # pixels of an image that all usual strides divide
 class Detector(TakesLists, keras.Model):
     """Frame of the detectors: normalisation, backbone and neck; subclasses add heads.
 
-    A subclass names its `LOSSES` and `PARTS`, sets its heads, and calls `self.build` as the last
-    act of its constructor, so that all weights exist as soon as the object does. It implements
-    `heads`, `num_classes`, `call` and `compute_losses`.
-
-    Args:
-        backbone: layer or model from normalised images to a dict or list of feature maps.
-        neck: layer, or list of layers applied one after the other, from the backbone's outputs to
-            a dict or list of pyramid levels, finest first.
-        normalization: layer `(images, image_sizes)` that scales pixels. Defaults to
-            `ImageNormalization()`, RGB as torchvision's weights expect it, or to
-            `ImageNormalization.none()` if the backbone is a `BackboneAdapter` of a network that
-            scales pixels itself.
-        input_policy: `InputPolicy`, how `detect` and the data pipeline size images.
-        class_names: list of K strings, or `None`.
-        seed: int; with the count of steps it determines which boxes are sampled.
-
-    Raises:
-        TypeError: if the backbone has a single output, as an unwrapped `keras.applications` model.
-        ValueError: if `class_names` has not one name a class, or a head has other strides than the
-            pyramid.
-
-    Example:
-
-    >>> from libra_keras.models import faster_rcnn_small
-    >>> from libra_keras.models.detector import Detector
-    >>> isinstance(faster_rcnn_small(num_classes=6), Detector)
-    True
+    A subclass calls `self.build` as the last act of its constructor, so that all weights exist as
+    soon as the object does.
     """
 
-    LOSSES = ()  # names of the losses, in the order of `compute_losses`; metrics have these names
-    INPUTS = ("images", "image_sizes")  # what an exported model takes
-    OUTPUTS = ("boxes", "scores", "labels", "num_detections")  # what `predict` returns
-    PARTS = ()  # arguments of the constructor, beside the neck, that are objects
+    LOSSES: tuple[str, ...] = ()  # names, as of metrics, in the order of `compute_losses`
+    INPUTS: tuple[str, ...] = ("images", "image_sizes")  # what an exported model takes
+    # What `predict` returns.
+    OUTPUTS: tuple[str, ...] = ("boxes", "scores", "labels", "num_detections")
+    PARTS: tuple[str, ...] = ()  # arguments of the constructor, beside the neck, that are objects
 
     def __init__(
         self,
-        backbone,
-        neck,
-        normalization=None,
-        input_policy=None,
-        class_names=None,
-        seed=0,
-        **kwargs,
-    ):
+        backbone: keras.layers.Layer,
+        neck: keras.layers.Layer | list[keras.layers.Layer],
+        normalization: keras.layers.Layer | None = None,
+        input_policy: InputPolicy | None = None,
+        class_names: Sequence[str] | None = None,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
         # Pixels, sizes and boxes keep their types in mixed precision; layers cast for themselves.
         super().__init__(autocast=False, **kwargs)
         self.backbone = backbone
@@ -91,11 +72,11 @@ class Detector(TakesLists, keras.Model):
         self.loss_means = [distributed.loss_mean(name) for name in self.LOSSES]
 
     @property
-    def num_classes(self):
+    def num_classes(self) -> int:
         """Number of classes without the background."""
         raise NotImplementedError
 
-    def heads(self):
+    def heads(self) -> list[keras.layers.Layer]:
         """Returns the layers that read the pyramid; each is built with its levels' shapes."""
         raise NotImplementedError
 
@@ -121,12 +102,12 @@ class Detector(TakesLists, keras.Model):
             freeze_layer(self)
 
     @property
-    def class_names(self):
+    def class_names(self) -> list[str] | None:
         """List of one name for each class, or `None`."""
         return self._class_names
 
     @class_names.setter
-    def class_names(self, names):
+    def class_names(self, names: Sequence[str] | None) -> None:
         if isinstance(names, str):
             raise TypeError(f"`class_names` must be a list of strings. Received: {names!r}")
         names = None if names is None else list(names)
@@ -136,7 +117,7 @@ class Detector(TakesLists, keras.Model):
             self.check_names(names)
         self._class_names = names
 
-    def check_names(self, names):
+    def check_names(self, names: Sequence[str] | None) -> None:
         """Raises a ValueError unless there is one name for each class, or none at all."""
         if names is not None and len(names) != self.num_classes:
             raise ValueError(
@@ -145,12 +126,12 @@ class Detector(TakesLists, keras.Model):
             )
 
     @property
-    def max_detections(self):
+    def max_detections(self) -> int:
         """Most detections of an image that the detector gives out; it may be set."""
         return getattr(self._last_settings(), self._limit_name())
 
     @max_detections.setter
-    def max_detections(self, number):
+    def max_detections(self, number: int) -> None:
         if isinstance(number, bool) or number != int(number) or number < 1:
             raise ValueError(f"`max_detections` must be a positive int. Received: {number!r}")
         changes = {self._limit_name(): int(number)}
@@ -173,7 +154,9 @@ class Detector(TakesLists, keras.Model):
     def get_build_config(self):
         return None  # the constructor builds
 
-    def compile(self, optimizer="rmsprop", jit_compile=None, **kwargs):
+    def compile(
+        self, optimizer: Any = "rmsprop", jit_compile: bool | str | None = None, **kwargs: Any
+    ) -> None:
         """Like `keras.Model.compile`, without `loss`: the losses are the model's own.
 
         `jit_compile` is off unless asked for on TensorFlow: XLA makes a whole step on CPUs slower,
@@ -203,18 +186,18 @@ class Detector(TakesLists, keras.Model):
             # TensorFlow traces a step twice, which takes long, if the first trace makes variables.
             self.optimizer.build(self.trainable_variables)
 
-    def compile_from_config(self, config):
+    def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compiles a reloaded model as it was compiled when it was saved."""
         config = dict(keras.saving.deserialize_keras_object(config))
         # That of the backend that saved, which Keras has put in the place of a default.
         self.compile(**{**config, "jit_compile": None})
 
-    def fit(self, *args, **kwargs):
+    def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         """As `keras.Model.fit`; warns if the first features are random and do not train."""
         warn_of_random_features(self.backbone)
         return super().fit(*args, **kwargs)
 
-    def pyramid(self, images, image_sizes, training=False):
+    def pyramid(self, images: Tensor, image_sizes: Tensor, training: bool = False) -> list[Tensor]:
         """Returns the list of pyramid levels of a batch, finest first.
 
         Args:
@@ -229,7 +212,9 @@ class Detector(TakesLists, keras.Model):
                 features = layer(features)
         return _levels(features)
 
-    def compute_losses(self, x, truth, y_pred, training):
+    def compute_losses(
+        self, x: Batch, truth: GroundTruth, y_pred: dict[str, Any], training: bool
+    ) -> tuple[Tensor, ...]:
         """Returns the losses of a batch in the order of `LOSSES`, each divided by a global count.
 
         Args:
@@ -240,7 +225,14 @@ class Detector(TakesLists, keras.Model):
         """
         raise NotImplementedError
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+    def compute_loss(
+        self,
+        x: Batch | None = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: None = None,
+        training: bool = True,
+    ) -> Tensor:
         """Returns the sum of the losses, and keeps the mean of each as a metric."""
         if sample_weight is not None:
             raise ValueError("Detectors take no `sample_weight`.")
@@ -257,13 +249,8 @@ class Detector(TakesLists, keras.Model):
         others = [loss / replicas.num_replicas() for loss in self.losses]
         return _poisoned(ops.where(is_wrong, float("nan"), sum([*losses, *others])))
 
-    def key_maker(self, batch_size, stage):
-        """Returns a function of N that gives the keys `(B, N)` of this step.
-
-        Args:
-            batch_size: int or scalar tensor B.
-            stage: 0 or 1; the two stages of a detector draw from different streams.
-        """
+    def key_maker(self, batch_size: Tensor, stage: int) -> Callable[[Tensor], Tensor]:
+        """Returns a function of N that gives the keys `(B, N)` of this step for stage 0 or 1."""
         return functools.partial(self._keys, batch_size, stage)
 
     def _keys(self, batch_size, stage, num):
@@ -279,8 +266,11 @@ class Detector(TakesLists, keras.Model):
     def make_predict_function(self, force=False):
         return super().make_predict_function(self.has_changed("predict") or force)
 
-    def has_changed(self, kind):
-        """Whether settings have changed since this was asked for the same `kind` of function."""
+    def has_changed(self, kind: str) -> bool:
+        """Whether settings of heads have changed since this was asked of the same kind of function.
+
+        Then Keras is to trace it anew: a compiled function keeps those that it was traced with.
+        """
         now = tuple(getattr(head, "settings", None) for head in self.heads())
         before = self.__dict__.get(f"_traced_{kind}", now)
         object.__setattr__(self, f"_traced_{kind}", now)  # past Keras' tracking
@@ -302,11 +292,17 @@ class Detector(TakesLists, keras.Model):
     def _outputs(self, outputs):
         return {key: outputs[key] for key in self.OUTPUTS}
 
-    def predict_on_batch(self, x):
+    def predict_on_batch(self, x: Any) -> dict[str, np.ndarray]:
         """As `keras.Model.predict_on_batch`; several devices share a batch of any size."""
         return distributed.predict_evenly(self, super().predict_on_batch, as_batch(x))
 
-    def detect(self, images, score_threshold=0.05, batch_size=1, exif_rotation=False):
+    def detect(
+        self,
+        images: Any,
+        score_threshold: float = 0.05,
+        batch_size: int = 1,
+        exif_rotation: bool = False,
+    ) -> Any:  # a dict, or a list of them
         """Finds objects in images of any kind and size; boxes are in each image's own pixels.
 
         Args:
@@ -320,12 +316,22 @@ class Detector(TakesLists, keras.Model):
         Returns:
             A dict of arrays `"boxes"` `(n, 4)`, `"scores"` `(n,)`, `"labels"` `(n,)` and a list
             `"names"`, best first; for a list of images, a list of such dicts.
+
+        Raises:
+            ValueError: if an image cannot be read. The message names it, by its path or its
+                position in the list, and what is wrong. Also if `score_threshold` is not in 0..1,
+                or `batch_size` is less than 1.
         """
         return detect(self, images, score_threshold, batch_size, exif_rotation)
 
     def export(
-        self, filepath, format="tf_saved_model", verbose=None, input_signature=None, **kwargs
-    ):
+        self,
+        filepath: str | os.PathLike[str],
+        format: str = "tf_saved_model",
+        verbose: bool | None = None,
+        input_signature: Any = None,
+        **kwargs: Any,
+    ) -> None:
         """Writes the detector for programs without Keras, as `keras.Model.export` does.
 
         What is written takes what `predict` takes and gives what it gives: boxes in pixels of the
@@ -363,7 +369,7 @@ class Detector(TakesLists, keras.Model):
 
         return export(self, filepath, format, verbose, input_signature, **kwargs)
 
-    def quantize(self, mode=None, config=None, **kwargs):
+    def quantize(self, mode: Any = None, config: Any = None, **kwargs: Any) -> None:
         """Refuses: Keras would save a quantized detector to a file that cannot be loaded.
 
         Raises:
@@ -372,7 +378,7 @@ class Detector(TakesLists, keras.Model):
         received = f"config={config!r}" if mode is None else f"mode={mode!r}"
         raise ValueError(QUANTIZED.format(received))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         serialize, own = keras.saving.serialize_keras_object, super().get_config()
         return {
             **{key: own[key] for key in ("name", "trainable", "dtype")},
@@ -386,7 +392,7 @@ class Detector(TakesLists, keras.Model):
         }
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
         parts = ("backbone", *cls.PARTS, "normalization", "input_policy")
         config = {**config, **live_parts(config, parts)}
         necks = config["neck"] if isinstance(config["neck"], (list, tuple)) else [config["neck"]]
@@ -414,30 +420,10 @@ def _levels(pyramid):
 
 
 def check_strides(detector, head, shapes):
-    """Raises a ValueError if a head has other strides than the pyramid.
+    """Refuses a head with other strides than the pyramid, of whose levels `shapes` has the names.
 
     Anchors would lie elsewhere than the features that they are judged by, and training would not
     fail but learn little.
-
-    Args:
-        detector: detector whose backbone and neck are built.
-        head: one of its heads, with strides in `settings`, and of `roi_align` if it has one.
-        shapes: dict of the shapes of the pyramid's levels; of a list nothing is known.
-
-    Raises:
-        ValueError: if the strides are others.
-
-    Example:
-
-    >>> from libra_keras.models import libra_faster_rcnn_small
-    >>> from libra_keras.models.strides import check_strides
-    >>> detector = libra_faster_rcnn_small(num_classes=2)
-    >>> check_strides(detector, detector.rpn, {"P2": (None, None, None, 48)})
-    >>> try:
-    ...     check_strides(detector, detector.rpn, {"P3": (None, None, None, 48)})
-    ... except ValueError as error:
-    ...     print(str(error).split(".")[0])
-    The pyramid has the levels P3 of strides (8,), but the strides of RPNHead are (4, 8, 16, 32, 64)
     """
     owner = getattr(head, "roi_align", None) or getattr(head, "settings", None)
     strides = tuple(getattr(owner, "strides", ()))

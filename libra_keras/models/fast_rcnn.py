@@ -1,13 +1,20 @@
 """The second stage as a detector of its own, on proposals that come with the images."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
+from libra_keras.data.images import InputPolicy
 from libra_keras.functional.replicas import with_an_image
+from libra_keras.models.box_head import BoxHead
 from libra_keras.models.detect import detect
 from libra_keras.models.detector import Detector
-from libra_keras.models.inputs import images_and_sizes
+from libra_keras.models.ground_truth import GroundTruth
+from libra_keras.models.inputs import Batch, images_and_sizes
 from libra_keras.models.proposals import Proposals
+from libra_keras.typing import Tensor
 
 
 @keras.saving.register_keras_serializable(package="libra_keras")
@@ -67,29 +74,29 @@ class FastRCNN(Detector):
 
     def __init__(
         self,
-        backbone,
-        neck,
-        box_head,
-        normalization=None,
-        input_policy=None,
-        class_names=None,
-        seed=0,
-        **kwargs,
-    ):
+        backbone: keras.layers.Layer,
+        neck: keras.layers.Layer | list[keras.layers.Layer],
+        box_head: BoxHead,
+        normalization: keras.layers.Layer | None = None,
+        input_policy: InputPolicy | None = None,
+        class_names: Sequence[str] | None = None,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(backbone, neck, normalization, input_policy, class_names, seed, **kwargs)
         self.box_head = box_head
         self.build((None, None, None, 3))
 
     @property
-    def num_classes(self):
+    def num_classes(self) -> int:
         """Number of classes without the background."""
         return self.box_head.num_classes
 
-    def heads(self):
+    def heads(self) -> list[keras.layers.Layer]:
         """Returns the layers that read the pyramid."""
         return [self.box_head]
 
-    def call(self, x, training=False):
+    def call(self, x: Batch, training: bool = False) -> dict[str, Any]:
         proposals = given_proposals(x)
         images, image_sizes = images_and_sizes(x)
         outputs = {"pyramid": self.pyramid(images, image_sizes, training)}
@@ -97,14 +104,21 @@ class FastRCNN(Detector):
             return outputs
         return {**outputs, **self.box_head.detect(outputs["pyramid"], proposals, image_sizes)}
 
-    def compute_losses(self, x, truth, y_pred, training):
+    def compute_losses(
+        self, x: Batch, truth: GroundTruth, y_pred: dict[str, Any], training: bool
+    ) -> tuple[Tensor, ...]:
         """Returns the class and box losses of the sampled proposals and objects."""
         make_keys = self.key_maker(ops.shape(truth.labels)[0], stage=0)
         return self.box_head.compute_losses(y_pred["pyramid"], given_proposals(x), truth, make_keys)
 
     def detect(
-        self, images, score_threshold=0.05, batch_size=1, exif_rotation=False, proposals=None
-    ):
+        self,
+        images: Any,
+        score_threshold: float = 0.05,
+        batch_size: int = 1,
+        exif_rotation: bool = False,
+        proposals: Any = None,
+    ) -> Any:  # a dict, or a list of them
         """Finds objects in images of any kind and size; boxes are in each image's own pixels.
 
         Args:
@@ -126,22 +140,8 @@ class FastRCNN(Detector):
         return detect(self, images, score_threshold, batch_size, exif_rotation, proposals)
 
 
-def given_proposals(x):
-    """Returns the `Proposals` that come with a batch, all with the score 1.
-
-    Args:
-        x: dict as in the call of `FastRCNN`.
-
-    Raises:
-        ValueError: if the batch holds none.
-
-    Example:
-
-    >>> from libra_keras.models.fast_rcnn import given_proposals
-    >>> x = {"images": None, "proposals": [[[0.0, 0.0, 8.0, 8.0], [0.0, 0.0, 0.0, 0.0]]]}
-    >>> given_proposals(x).mask.numpy().tolist()
-    [[True, False]]
-    """
+def given_proposals(x: Batch) -> Proposals:
+    """Returns the `Proposals` that come with a batch, all with the score 1."""
     if not isinstance(x, dict) or "proposals" not in x:
         received = sorted(x) if isinstance(x, dict) else "images alone"
         raise ValueError(

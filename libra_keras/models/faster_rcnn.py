@@ -1,11 +1,19 @@
 """The two-stage detector."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
+from libra_keras.data.images import InputPolicy
+from libra_keras.models.box_head import BoxHead
 from libra_keras.models.detector import Detector
-from libra_keras.models.inputs import images_and_sizes
+from libra_keras.models.ground_truth import GroundTruth
+from libra_keras.models.inputs import Batch, images_and_sizes
 from libra_keras.models.proposals import Proposals
+from libra_keras.models.rpn_head import RPNHead
+from libra_keras.typing import Tensor
 
 
 @keras.saving.register_keras_serializable(package="libra_keras")
@@ -64,31 +72,31 @@ class FasterRCNN(Detector):
 
     def __init__(
         self,
-        backbone,
-        neck,
-        rpn,
-        box_head,
-        normalization=None,
-        input_policy=None,
-        class_names=None,
-        seed=0,
-        **kwargs,
-    ):
+        backbone: keras.layers.Layer,
+        neck: keras.layers.Layer | list[keras.layers.Layer],
+        rpn: RPNHead,
+        box_head: BoxHead,
+        normalization: keras.layers.Layer | None = None,
+        input_policy: InputPolicy | None = None,
+        class_names: Sequence[str] | None = None,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(backbone, neck, normalization, input_policy, class_names, seed, **kwargs)
         self.rpn = rpn
         self.box_head = box_head
         self.build((None, None, None, 3))
 
     @property
-    def num_classes(self):
+    def num_classes(self) -> int:
         """Number of classes without the background."""
         return self.box_head.num_classes
 
-    def heads(self):
+    def heads(self) -> list[keras.layers.Layer]:
         """Returns the layers that read the pyramid."""
         return [self.rpn, self.box_head]
 
-    def call(self, x, training=False):
+    def call(self, x: Batch, training: bool = False) -> dict[str, Any]:
         images, image_sizes = images_and_sizes(x)
         pyramid = self.pyramid(images, image_sizes, training)
         outputs = {"pyramid": pyramid, "rpn": self.rpn(pyramid)}
@@ -98,7 +106,9 @@ class FasterRCNN(Detector):
         detections = self.box_head.detect(pyramid, proposals, image_sizes)
         return {**outputs, "proposals": proposals._asdict(), **detections}
 
-    def compute_losses(self, x, truth, y_pred, training):
+    def compute_losses(
+        self, x: Batch, truth: GroundTruth, y_pred: dict[str, Any], training: bool
+    ) -> tuple[Tensor, ...]:
         """Returns the class and box losses of both stages."""
         _, image_sizes = images_and_sizes(x)
         make_rpn_keys, make_box_keys = (
@@ -114,7 +124,7 @@ class FasterRCNN(Detector):
         )
         return *rpn_losses, *box_losses
 
-    def propose(self, x):
+    def propose(self, x: Batch) -> dict[str, Tensor]:
         """Returns the first stage's proposals for a batch.
 
         Args:

@@ -1,12 +1,13 @@
 """The truth of a batch in the one form that all targets are computed from."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 import keras
 import numpy as np
 from keras import ops
 
 from libra_keras.functional.replicas import with_an_image
+from libra_keras.typing import Tensor
 
 # Of what a user may give as a list: its values' type, what a row has beside M, and its padding.
 ROWS = {"boxes": ("float32", (4,), 0.0), "labels": ("int32", (), -1), "classes": ("int32", (), -1)}
@@ -22,18 +23,18 @@ class GroundTruth(NamedTuple):
 
     Example:
 
-    >>> from libra_keras.models.ground_truth import GroundTruth
+    >>> from libra_keras.models import GroundTruth
     >>> truth = GroundTruth.of({"boxes": [[[0.0, 0.0, 8.0, 8.0], [-1.0] * 4]], "labels": [[3, -1]]})
     >>> truth.mask.numpy().tolist(), truth.labels.numpy().tolist()
     ([[True, False]], [[3, 0]])
     """
 
-    boxes: object
-    labels: object
-    mask: object
+    boxes: Tensor
+    labels: Tensor
+    mask: Tensor
 
     @classmethod
-    def of(cls, y):
+    def of(cls, y: Any) -> Self:
         """Reads `{"boxes", "labels"}` (or `"classes"`), dense or ragged; label -1 means padding.
 
         Raises:
@@ -69,24 +70,7 @@ class GroundTruth(NamedTuple):
 
 
 def as_arrays(y):
-    """Makes padded arrays of lists with an entry for each image: Keras takes lists for something
-    else, as `models.inputs.as_batch` says.
-
-    Args:
-        y: dict of `"boxes"` and `"labels"` (or `"classes"`); anything else comes back as it is.
-
-    Returns:
-        What `y` is, with arrays for lists, as wide as the most boxes of an image.
-
-    Raises:
-        ValueError: if an entry has another shape than `(n, 4)`, or `(n,)`.
-
-    Example:
-
-    >>> from libra_keras.models.ground_truth import as_arrays
-    >>> as_arrays({"boxes": [[[0, 0, 8, 8]], []], "labels": [[3], []]})["labels"].tolist()
-    [[3], [-1]]
-    """
+    """Makes padded arrays of lists with an entry for each image, as `as_batch` does of images."""
     if not isinstance(y, dict):
         return y
     return {key: _padded(key, value) for key, value in y.items()}
@@ -125,25 +109,10 @@ def _check_shapes(boxes, labels):
 
 
 def check_labels(labels, model):
-    """Finds labels of classes that a model does not have.
+    """Returns whether there are labels of classes that a model does not have.
 
     They would be trained as background, or as nothing. TensorFlow's graphs and PyTorch raise an
     error that says so; where nothing can be raised, the loss is to become NaN.
-
-    Args:
-        labels: int32 tensor `(B, M)`.
-        model: detector; a region proposal network takes labels of any class.
-
-    Returns:
-        Bool scalar, whether there are any.
-
-    Example:
-
-    >>> from keras import ops
-    >>> from libra_keras.models import libra_faster_rcnn_small
-    >>> from libra_keras.models.ground_truth import check_labels
-    >>> bool(check_labels(ops.convert_to_tensor([[0, 5]]), libra_faster_rcnn_small(num_classes=6)))
-    False
     """
     if "class_loss" not in model.LOSSES:
         return ops.convert_to_tensor(False)

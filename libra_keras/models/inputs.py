@@ -5,6 +5,7 @@ import inspect
 import itertools
 import os
 import warnings
+from typing import TypeAlias
 
 import keras
 import numpy as np
@@ -13,6 +14,9 @@ from keras import ops
 from libra_keras.data.batch_values import doubtful
 from libra_keras.functional.replicas import with_an_image
 from libra_keras.models.ground_truth import as_arrays
+from libra_keras.typing import Tensor
+
+Batch: TypeAlias = Tensor | dict[str, Tensor]
 
 EXPECTED = (
     "`images` must be a batch (B, H, W, 3), RGB, or a list of images (H, W, 3) of one size; "

@@ -1,13 +1,18 @@
 """The first stage as a detector of its own: where might an object be, of whatever class?"""
 
 import dataclasses
+from typing import Any, Self
 
 import keras
+import numpy as np
 from keras import ops
 
+from libra_keras.data.images import InputPolicy
 from libra_keras.models.detector import Detector
-from libra_keras.models.inputs import images_and_sizes
+from libra_keras.models.ground_truth import GroundTruth
+from libra_keras.models.inputs import Batch, images_and_sizes
 from libra_keras.models.rpn_head import RPNHead
+from libra_keras.typing import Tensor
 
 
 @keras.saving.register_keras_serializable(package="libra_keras")
@@ -63,8 +68,15 @@ class RegionProposalNetwork(Detector):
     PARTS = ("rpn",)
 
     def __init__(
-        self, backbone, neck, rpn, normalization=None, input_policy=None, seed=0, **kwargs
-    ):
+        self,
+        backbone: keras.layers.Layer,
+        neck: keras.layers.Layer | list[keras.layers.Layer],
+        rpn: RPNHead,
+        normalization: keras.layers.Layer | None = None,
+        input_policy: InputPolicy | None = None,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
         unknown = sorted({"num_classes", "class_names"} & kwargs.keys())
         if unknown:
             raise TypeError(
@@ -76,7 +88,7 @@ class RegionProposalNetwork(Detector):
         self.build((None, None, None, 3))
 
     @classmethod
-    def of(cls, detector, num=None):
+    def of(cls, detector: Detector, num: int | None = None) -> Self:
         """Returns the first stage of a two-stage detector; its layers are shared, not copied.
 
         Args:
@@ -106,28 +118,30 @@ class RegionProposalNetwork(Detector):
         return cls(detector.backbone, detector.neck, rpn, *parts, dtype=detector.dtype_policy)
 
     @property
-    def num_classes(self):
+    def num_classes(self) -> int:
         """1: an object, of whatever class."""
         return 1
 
-    def heads(self):
+    def heads(self) -> list[keras.layers.Layer]:
         """Returns the layers that read the pyramid."""
         return [self.rpn]
 
-    def call(self, x, training=False):
+    def call(self, x: Batch, training: bool = False) -> dict[str, Any]:
         images, image_sizes = images_and_sizes(x)
         outputs = {"rpn": self.rpn(self.pyramid(images, image_sizes, training))}
         if training:
             return outputs
         return {**outputs, **self.rpn.propose(outputs["rpn"], image_sizes)._asdict()}
 
-    def compute_losses(self, x, truth, y_pred, training):
+    def compute_losses(
+        self, x: Batch, truth: GroundTruth, y_pred: dict[str, Any], training: bool
+    ) -> tuple[Tensor, ...]:
         """Returns the class and box losses of the sampled anchors."""
         _, image_sizes = images_and_sizes(x)
         make_keys = self.key_maker(ops.shape(truth.labels)[0], stage=0)
         return self.rpn.compute_losses(y_pred["rpn"], truth, image_sizes, make_keys)
 
-    def propose(self, x):
+    def propose(self, x: Batch) -> dict[str, np.ndarray]:
         """Returns a batch's proposals as `predict_on_batch` does: a dict of arrays.
 
         Args:
@@ -135,7 +149,13 @@ class RegionProposalNetwork(Detector):
         """
         return self.predict_on_batch(x)
 
-    def detect(self, images, score_threshold=0.0, batch_size=1, exif_rotation=False):
+    def detect(
+        self,
+        images: Any,
+        score_threshold: float = 0.0,
+        batch_size: int = 1,
+        exif_rotation: bool = False,
+    ) -> Any:  # a dict, or a list of them
         """Proposes boxes in images of any kind and size, in each image's own pixels.
 
         Args:
@@ -147,7 +167,7 @@ class RegionProposalNetwork(Detector):
         """
         return super().detect(images, score_threshold, batch_size, exif_rotation)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {key: value for key, value in super().get_config().items() if key != "class_names"}
 
 

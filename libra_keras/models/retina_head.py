@@ -1,6 +1,7 @@
 """The one stage of a one-stage detector: what is at each anchor, and where exactly?"""
 
 import math
+from typing import Any, Self
 
 import keras
 from keras import ops
@@ -12,9 +13,11 @@ from libra_keras.layers.channels_last import ChannelsLast
 from libra_keras.losses import FocalLoss, SmoothL1Loss
 from libra_keras.models.detections import select_dense_detections
 from libra_keras.models.distributed import loss_mean
+from libra_keras.models.ground_truth import GroundTruth
 from libra_keras.models.inputs import is_image
 from libra_keras.models.settings import RetinaHeadSettings, checked_weight, live_parts
 from libra_keras.models.targets import Targets, match_anchors, mean_per_image
+from libra_keras.typing import Tensor
 
 
 @keras.saving.register_keras_serializable(package="libra_keras")
@@ -60,13 +63,13 @@ class RetinaHead(ChannelsLast):
 
     def __init__(
         self,
-        num_classes,
-        settings=None,
-        class_loss=None,
-        box_loss=None,
-        box_loss_weight=1.0,
-        **kwargs,
-    ):
+        num_classes: int,
+        settings: RetinaHeadSettings | None = None,
+        class_loss: keras.losses.Loss | None = None,
+        box_loss: keras.losses.Loss | None = None,
+        box_loss_weight: float = 1.0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         if num_classes < 1:
             raise ValueError(f"`num_classes` must be at least 1. Received: {num_classes}")
@@ -117,7 +120,7 @@ class RetinaHead(ChannelsLast):
             self.box_deltas.build((None, None, None, inner))
         self.built = True
 
-    def call(self, pyramid):
+    def call(self, pyramid: list[Tensor]) -> dict[str, list[Tensor]]:
         return {
             "logits": self._answers(pyramid, self.class_convs, self.class_logits, self.num_classes),
             "deltas": self._answers(pyramid, self.box_convs, self.box_deltas, 4),
@@ -141,7 +144,7 @@ class RetinaHead(ChannelsLast):
             answers.append(ops.reshape(last(hidden), (batch, -1, length)))
         return answers
 
-    def detect(self, outputs, image_sizes):
+    def detect(self, outputs: dict[str, list[Tensor]], image_sizes: Tensor) -> dict[str, Tensor]:
         """Returns a batch's detections: a dict of padded arrays, see `select_dense_detections`.
 
         Args:
@@ -152,7 +155,9 @@ class RetinaHead(ChannelsLast):
             outputs["logits"], outputs["deltas"], outputs["anchors"], image_sizes, self.settings
         )
 
-    def compute_losses(self, outputs, truth, image_sizes):
+    def compute_losses(
+        self, outputs: dict[str, list[Tensor]], truth: GroundTruth, image_sizes: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Returns the classification and box losses of all anchors of the batch.
 
         Both are sums over the global batch, divided by its number of positive anchors (counting
@@ -186,7 +191,7 @@ class RetinaHead(ChannelsLast):
         goal, deltas = ops.where(mask, goal, 0.0), ops.where(mask, deltas, 0.0)
         return ops.sum(self.box_loss.call(goal, deltas))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object
         return {
             **super().get_config(),
@@ -198,38 +203,13 @@ class RetinaHead(ChannelsLast):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         parts = ("settings", "class_loss", "box_loss")
         return super().from_config({**config, **live_parts(config, parts)})
 
 
 def find_dense_targets(anchors, gt_boxes, gt_labels, gt_mask, image_sizes, settings):
-    """Looks up what every anchor should answer.
-
-    Args:
-        anchors: float tensor `(N, 4)` in pixels.
-        gt_boxes: float tensor `(B, M, 4)`.
-        gt_labels: int tensor `(B, M)`.
-        gt_mask: bool tensor `(B, M)`, false for padding.
-        image_sizes: int tensor `(B, 2)`, height and width before padding.
-        settings: `RetinaHeadSettings`.
-
-    Returns:
-        `Targets` of shape `(B, N)`; weights are 0 for anchors between the two overlaps, and for
-        those centred in the padding of their image.
-
-    Example:
-
-    >>> import numpy as np
-    >>> from libra_keras.models import RetinaHeadSettings
-    >>> from libra_keras.models.retina_head import find_dense_targets
-    >>> anchors = np.array([[0, 0, 32, 32], [0, 0, 32, 14], [64, 0, 96, 32]], "float32")
-    >>> boxes, labels = np.array([[[0, 0, 32, 32]]], "float32"), np.array([[5]])
-    >>> targets = find_dense_targets(anchors, boxes, labels, np.array([[True]]),
-    ...                              np.array([[64, 128]]), RetinaHeadSettings())
-    >>> targets.is_positive.numpy().tolist(), targets.weights.numpy().tolist()
-    ([[True, False, False]], [[1.0, 0.0, 1.0]])
-    """
+    """Looks up what every anchor `(N, 4)` should answer; ignored ones have the weight 0."""
     found = match_anchors(anchors, gt_boxes, gt_mask, image_sizes, settings)
     labels = ops.take_along_axis(gt_labels, found.matched_gt, axis=1)
     boxes = ops.take_along_axis(gt_boxes, found.matched_gt[..., None], axis=1)

@@ -1,9 +1,16 @@
 """The one-stage detector."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 
+from libra_keras.data.images import InputPolicy
 from libra_keras.models.detector import Detector
-from libra_keras.models.inputs import images_and_sizes
+from libra_keras.models.ground_truth import GroundTruth
+from libra_keras.models.inputs import Batch, images_and_sizes
+from libra_keras.models.retina_head import RetinaHead
+from libra_keras.typing import Tensor
 
 
 @keras.saving.register_keras_serializable(package="libra_keras")
@@ -60,29 +67,29 @@ class RetinaNet(Detector):
 
     def __init__(
         self,
-        backbone,
-        neck,
-        head,
-        normalization=None,
-        input_policy=None,
-        class_names=None,
-        seed=0,
-        **kwargs,
-    ):
+        backbone: keras.layers.Layer,
+        neck: keras.layers.Layer | list[keras.layers.Layer],
+        head: RetinaHead,
+        normalization: keras.layers.Layer | None = None,
+        input_policy: InputPolicy | None = None,
+        class_names: Sequence[str] | None = None,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(backbone, neck, normalization, input_policy, class_names, seed, **kwargs)
         self.head = head
         self.build((None, None, None, 3))
 
     @property
-    def num_classes(self):
+    def num_classes(self) -> int:
         """Number of classes without the background."""
         return self.head.num_classes
 
-    def heads(self):
+    def heads(self) -> list[keras.layers.Layer]:
         """Returns the layers that read the pyramid."""
         return [self.head]
 
-    def call(self, x, training=False):
+    def call(self, x: Batch, training: bool = False) -> dict[str, Any]:
         images, image_sizes = images_and_sizes(x)
         pyramid = self.pyramid(images, image_sizes, training)
         outputs = {"pyramid": pyramid, "head": self.head(pyramid)}
@@ -90,7 +97,9 @@ class RetinaNet(Detector):
             return outputs
         return {**outputs, **self.head.detect(outputs["head"], image_sizes)}
 
-    def compute_losses(self, x, truth, y_pred, training):
+    def compute_losses(
+        self, x: Batch, truth: GroundTruth, y_pred: dict[str, Any], training: bool
+    ) -> tuple[Tensor, ...]:
         """Returns the class and box losses of all anchors."""
         _, image_sizes = images_and_sizes(x)
         return self.head.compute_losses(y_pred["head"], truth, image_sizes)

@@ -1,5 +1,8 @@
 """The first stage: where might an object be?"""
 
+from collections.abc import Callable
+from typing import Any, Self
+
 import keras
 from keras import ops
 
@@ -9,11 +12,13 @@ from libra_keras.functional.boxes import encode
 from libra_keras.layers.channels_last import ChannelsLast
 from libra_keras.losses import SmoothL1Loss
 from libra_keras.models.distributed import loss_mean
+from libra_keras.models.ground_truth import GroundTruth
 from libra_keras.models.inputs import is_image
-from libra_keras.models.proposals import select_proposals
+from libra_keras.models.proposals import Proposals, select_proposals
 from libra_keras.models.settings import RPNSettings, checked_weight, live_parts
 from libra_keras.models.targets import match_anchors, mean_per_image, sample_targets
-from libra_keras.samplers import RandomSampler
+from libra_keras.samplers import RandomSampler, Sampler
+from libra_keras.typing import Tensor
 
 
 @keras.saving.register_keras_serializable(package="libra_keras")
@@ -48,7 +53,14 @@ class RPNHead(ChannelsLast):
     Reference: [Ren et al., 2015](https://arxiv.org/abs/1506.01497), section 3.1.
     """
 
-    def __init__(self, settings=None, sampler=None, box_loss=None, box_loss_weight=1.0, **kwargs):
+    def __init__(
+        self,
+        settings: RPNSettings | None = None,
+        sampler: Sampler | None = None,
+        box_loss: keras.losses.Loss | None = None,
+        box_loss_weight: float = 1.0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.settings = settings or RPNSettings()
         self.sampler = sampler or RandomSampler(num=256, positive_fraction=0.5)
@@ -80,7 +92,7 @@ class RPNHead(ChannelsLast):
             self.deltas_conv.build((None, None, None, self.settings.channels))
         self.built = True
 
-    def call(self, pyramid):
+    def call(self, pyramid: list[Tensor]) -> dict[str, list[Tensor]]:
         hidden = [self.shared_conv(level) for level in pyramid]
         batch = ops.shape(pyramid[0])[0]
         return {
@@ -96,7 +108,9 @@ class RPNHead(ChannelsLast):
             sizes, settings.strides, settings.scales, settings.ratios, settings.geometry
         )
 
-    def propose(self, outputs, image_sizes, training=False):
+    def propose(
+        self, outputs: dict[str, list[Tensor]], image_sizes: Tensor, training: bool = False
+    ) -> Proposals:
         """Returns the `Proposals` of a batch; no gradient flows through them.
 
         Args:
@@ -114,7 +128,13 @@ class RPNHead(ChannelsLast):
             settings.pre_nms_train if training else settings.pre_nms_test,
         )
 
-    def compute_losses(self, outputs, truth, image_sizes, make_keys):
+    def compute_losses(
+        self,
+        outputs: dict[str, list[Tensor]],
+        truth: GroundTruth,
+        image_sizes: Tensor,
+        make_keys: Callable[[Tensor], Tensor],
+    ) -> tuple[Tensor, Tensor]:
         """Returns the mean classification and box losses of the sampled anchors of the batch.
 
         Both are sums over the global batch, divided by its number of sampled anchors (counting at
@@ -149,7 +169,7 @@ class RPNHead(ChannelsLast):
             self.box_loss_weight * ops.sum(box_loss * targets.weights) / normaliser,
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object
         return {
             **super().get_config(),
@@ -160,7 +180,7 @@ class RPNHead(ChannelsLast):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         parts = ("settings", "sampler", "box_loss")
         return super().from_config({**config, **live_parts(config, parts)})
 

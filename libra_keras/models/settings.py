@@ -1,6 +1,7 @@
 """Sizes and thresholds of detectors' heads, as frozen values that save with the model."""
 
 import dataclasses
+from typing import Any, Self
 
 import keras
 
@@ -8,13 +9,7 @@ from libra_keras.functional.argument_checks import check_geometry
 
 
 def live_parts(config, names):
-    """Returns the named entries of a config as objects, whether they are serialised or live.
-
-    Example:
-
-    >>> from libra_keras.models.settings import RPNSettings, live_parts
-    >>> live_parts({"settings": RPNSettings(channels=8)}, ["settings", "sampler"])["sampler"]
-    """
+    """Returns the named entries of a config as objects, whether they are serialised or live."""
     parts = {name: config.get(name) for name in names}
     return {
         name: keras.saving.deserialize_keras_object(part) if isinstance(part, dict) else part
@@ -51,11 +46,11 @@ class _Settings:
         elif not (value and min(value) > 0 if isinstance(value, tuple) else value > 0):
             raise ValueError(f"`{name}` must be positive. Received: {name}={value}")
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         return cls(**config)
 
 
@@ -93,9 +88,9 @@ class RPNSettings(_Settings):
     """
 
     channels: int = 256
-    strides: tuple = (4, 8, 16, 32, 64)
-    scales: tuple = (8.0,)
-    ratios: tuple = (0.5, 1.0, 2.0)
+    strides: tuple[int, ...] = (4, 8, 16, 32, 64)
+    scales: tuple[float, ...] = (8.0,)
+    ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
     positive_iou: float = 0.7
     negative_iou: float = 0.3
     min_positive_iou: float = 0.3
@@ -107,7 +102,7 @@ class RPNSettings(_Settings):
     geometry: str = "continuous"
 
     @property
-    def num_anchors(self):
+    def num_anchors(self) -> int:
         """Anchors of one cell."""
         return len(self.scales) * len(self.ratios)
 
@@ -145,7 +140,7 @@ class BoxHeadSettings(_Settings):
 
     channels: int = 1024
     positive_iou: float = 0.5
-    stds: tuple = (0.1, 0.1, 0.2, 0.2)
+    stds: tuple[float, ...] = (0.1, 0.1, 0.2, 0.2)
     score_threshold: float = 0.05
     nms_iou: float = 0.5
     max_candidates: int = 2000
@@ -195,14 +190,14 @@ class RetinaHeadSettings(_Settings):
 
     channels: int = 256
     num_convs: int = 4
-    strides: tuple = (8, 16, 32, 64, 128)
+    strides: tuple[int, ...] = (8, 16, 32, 64, 128)
     base_scale: float = 4.0
     scales_per_octave: int = 3
-    ratios: tuple = (0.5, 1.0, 2.0)
+    ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
     positive_iou: float = 0.5
     negative_iou: float = 0.4
     min_positive_iou: float = 0.0
-    stds: tuple = (1.0, 1.0, 1.0, 1.0)
+    stds: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0)
     prior_probability: float = 0.01
     pre_nms: int = 1000
     score_threshold: float = 0.05
@@ -217,12 +212,12 @@ class RetinaHeadSettings(_Settings):
             raise ValueError(f"`{name}` must be less than 1. Received: {name}={value}")
 
     @property
-    def scales(self):
+    def scales(self) -> tuple[float, ...]:
         """Sides of the square anchors of one cell in strides."""
         steps = range(self.scales_per_octave)
         return tuple(self.base_scale * 2 ** (i / self.scales_per_octave) for i in steps)
 
     @property
-    def num_anchors(self):
+    def num_anchors(self) -> int:
         """Anchors of one cell."""
         return self.scales_per_octave * len(self.ratios)
