@@ -53,7 +53,7 @@ TENSORFLOW = {
     "data/pipeline.py", "functional/native.py",
     "functional/replicas.py", "backbones/conv_batch_norm.py",
     "models/distributed.py", "models/ground_truth.py", "models/inputs.py",
-    "runs/tensorboard.py",
+    "runs/watching.py",
 }  # fmt: skip
 TENSORFLOW_FOLDERS = {"export", "training", "devices"}
 # What stands against the picture: each waits inside a function, and is a shortcut for users.

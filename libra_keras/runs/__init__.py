@@ -19,7 +19,7 @@ from libra_keras.runs.defaults import resolve
 _LATER = {
     "NonFiniteLoss": ("fitting", "NonFiniteLoss"),
     "Run": ("run", "Run"),
-    "Stopped": ("signals", "Stopped"),
+    "Stopped": ("moments", "Stopped"),
     "open": ("run", "open_run"),
     "train": ("training", "train"),
 }

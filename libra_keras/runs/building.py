@@ -1,14 +1,23 @@
-"""From a config to a detector and its optimizer."""
+"""From a config to the devices of a run, its detector, and the optimizer."""
 
 import contextlib
+import hashlib
 import inspect
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import keras
 
 from libra_keras import models
 from libra_keras.data import DetectionData, InputPolicy
+from libra_keras.devices import (
+    Cluster,
+    Devices,
+    devices_of,
+    devices_of_machine,
+    leave_gpus,
+)
 from libra_keras.layers import ImageNormalization, MultilevelROIAlign
 from libra_keras.models.constructors.converted import (
     converted_backbone,
@@ -17,34 +26,55 @@ from libra_keras.models.constructors.converted import (
 )
 from libra_keras.models.constructors.parts import network_of, resnet, small_backbone
 from libra_keras.models.fine_tuning import freeze
-from libra_keras.runs.checks import flag
-from libra_keras.runs.config import ModelConfig, TrainConfig, settings
+from libra_keras.models.rebuilding import (
+    changed,
+    config_with_batch_norm,
+    config_with_classes,
+    config_with_policy,
+    config_with_sampling_ratio,
+    rebuilt,
+    reheaded_layers,
+)
+from libra_keras.runs.config import DeviceConfig, ModelConfig, TrainConfig, flag, settings
 from libra_keras.runs.defaults import drop_fractions
-from libra_keras.runs.initial import build_initial
 from libra_keras.runs.parts import with_parts
+from libra_keras.runs.run import load_detector
 from libra_keras.training import SGD, AdamW, WarmupMultiStep
 
 # Options of a ResNet and of the second stage, which a small model's constructor chooses.
 CHOSEN = ("backbone_weights", "backbone_style", "train_affine", "frozen_stages", "sampling_ratio")
+NAMED = 3  # classes that the line about the start names
+
+
+def chosen_devices(config: DeviceConfig, model: keras.Model | None = None) -> Devices:
+    """Returns the devices that a run asks for, to be entered before anything is built."""
+    if model is not None:
+        return devices_of(model)
+    if config.cluster:
+        return Cluster()
+    if config.count != "all":
+        leave_gpus(config.count or 1)
+    return devices_of_machine(config.count)
+
+
+def check_batch(batch: int, devices: Devices) -> None:
+    """Checks that devices can share a batch evenly, and says which they are."""
+    if batch % devices.num:
+        raise ValueError(
+            f"--batch {batch} cannot be split evenly over {devices.num} devices. It is the "
+            "number of images of a step over all of them"
+        )
+    if devices.num > 1:
+        each = batch // devices.num
+        names = ", ".join(devices.names)
+        print(f"{devices.num} devices, {each} images of every batch on each: {names}", flush=True)
 
 
 def build(
     config: TrainConfig, data: DetectionData, batch_norm: str, given: keras.Model | None = None
 ) -> tuple[keras.Model, dict[str, Any] | None]:
-    """Builds the detector of a run for the classes of its data, and freezes what is to stay.
-
-    Args:
-        config: `TrainConfig`, resolved.
-        data: `DetectionData`.
-        batch_norm: `"trainable"`, or `"synchronized"` for several devices.
-        given: detector that is trained instead, or `None`.
-
-    Returns:
-        Tuple of the detector and what the record says about where it started: `None` for nowhere.
-
-    Raises:
-        ValueError: if an option does not fit the detector, or a frozen part would stay random.
-    """
+    """Builds the detector of a run, frozen where it is to stay, and returns it with what the record
+    says about where it started: `None` for nowhere."""
     parts = config.model.freeze
     if given is not None:
         freeze(given, parts)
@@ -65,16 +95,7 @@ def build(
 
 @contextlib.contextmanager
 def built_with(precision: str | None) -> Iterator[None]:
-    """Layers that are made within this context get a dtype policy; `None` changes nothing.
-
-    Example:
-
-    >>> import keras
-    >>> from libra_keras.runs.building import built_with
-    >>> with built_with("mixed_bfloat16"):
-    ...     keras.layers.Dense(1).compute_dtype
-    'bfloat16'
-    """
+    """Layers that are made within this context get a dtype policy; `None` changes nothing."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision or before)
     try:
@@ -86,18 +107,8 @@ def built_with(precision: str | None) -> Iterator[None]:
 def build_model(
     config: TrainConfig, data: DetectionData, batch_norm: str = "trainable"
 ) -> keras.Model:
-    """Builds the named detector for the classes of `data`.
-
-    Args:
-        config: `TrainConfig`, resolved.
-        data: `DetectionData`.
-        batch_norm: `"trainable"`, or `"synchronized"` for several devices: of a backbone that has
-            not weights to begin with.
-
-    Raises:
-        ValueError: if options of the backbone are given for a small model, whose constructor
-            chooses its own, or those of RoIAlign for a model without a second stage.
-    """
+    """Builds the named detector for the classes of `data`; `batch_norm` is that of a backbone that
+    has no weights to begin with."""
     own = config.model
     constructor = getattr(models, own.name)
     arguments = {
@@ -173,34 +184,95 @@ def _resnext(network, weights, **arguments):
     return parts
 
 
+def build_initial(
+    config: TrainConfig, data: DetectionData, batch_norm: str = "trainable"
+) -> tuple[keras.Model, dict[str, Any]]:
+    """Builds the detector of `init` for the classes of `data`, and returns it with what the record
+    says about it; `batch_norm` is what a trained one becomes."""
+    init = config.model.init
+    found = load_detector(init)
+    saved = config_with_classes(found, data.class_names)
+    saved = _with_options(found, config_with_batch_norm(saved, batch_norm), config)
+    fresh = reheaded_layers(found, data.class_names)
+    model = rebuilt(found, saved, fresh)
+    model.trained_steps.assign(0)  # of this training, which decide what is sampled
+    print(_line(init, found, data, fresh))
+    return model, _record(init, found, fresh)
+
+
+def _with_options(detector, saved, config):
+    """The saved config of a detector with the options that may change it."""
+    own = config.model
+    changes = {
+        "backbone": {"frozen_stages": own.frozen_stages, "train_affine": own.train_affine},
+        "input_policy": {"short_side": own.short_side, "long_side": own.long_side},
+    }
+    saved = {**saved, "seed": config.run.seed}
+    if own.precision:
+        saved = config_with_policy(saved, own.precision, old=detector.dtype_policy.name)
+    for part, values in changes.items():
+        given = {name: value for name, value in values.items() if value is not None}
+        unknown = [name for name in given if name not in saved[part]["config"]]
+        if unknown:
+            raise ValueError(
+                f"{flag(unknown[0])} needs a ResNet; the backbone of {own.init} "
+                f"is a {type(detector.backbone).__name__}"
+            )
+        saved[part] = changed(saved[part], **given)
+    return saved if own.sampling_ratio is None else _with_ratio(detector, saved, own.sampling_ratio)
+
+
+def _with_ratio(detector, saved, ratio):
+    if "box_head" not in saved:
+        raise ValueError(
+            f"--sampling-ratio is of the second stage, which a {type(detector).__name__} has not"
+        )
+    return config_with_sampling_ratio(saved, ratio)
+
+
+def _line(path, found, data, fresh):
+    if fresh:
+        new = f"re-initialised for {_number(data.num_classes)}: {', '.join(fresh)}"
+    else:
+        new = "all weights kept"
+    return f"Started from {path} ({_classes(found)}); {new}"
+
+
+def _classes(found):
+    if isinstance(found, models.RegionProposalNetwork):
+        return "boxes of any class"
+    names = found.class_names
+    if names is None:
+        return f"{_number(found.num_classes)} without names"
+    more = ", ..." if len(names) > NAMED else ""
+    return f"{_number(len(names))}: {', '.join(names[:NAMED])}{more}"
+
+
+def _number(count):
+    return "1 class" if count == 1 else f"{count} classes"
+
+
+def _record(path, found, fresh):
+    path = Path(path)
+    weights = path / "last.weights.h5" if path.is_dir() else path
+    with weights.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {
+        "path": str(path),
+        "weights": weights.name,
+        "sha256": digest,
+        "class_names": found.class_names,
+        "reinitialised": list(fresh),
+    }
+
+
 def check_frozen(
     names: tuple[str, ...],
     started_from: Mapping[str, Any] | None,
     model: keras.Model,
     backbone_weights: str | None = None,
 ) -> None:
-    """Checks that no part that is to be frozen would stay random.
-
-    Args:
-        names: parts that do not learn.
-        started_from: dict for the record of the run, see `build_initial`; `None` if the heads start
-            from nothing.
-        model: `Detector`, built.
-        backbone_weights: `None` or `"none"` if the backbone starts from nothing, too.
-
-    Raises:
-        ValueError: if a part would.
-
-    Example:
-
-    >>> from libra_keras.models import libra_faster_rcnn_small
-    >>> from libra_keras.runs.building import check_frozen
-    >>> model = libra_faster_rcnn_small(num_classes=2)
-    >>> check_frozen(("box_head",), None, model)
-    Traceback (most recent call last):
-    ...
-    ValueError: --freeze box_head would keep random weights: only --init brings others
-    """
+    """Checks that no part that is to be frozen would stay random."""
     for name in names:
         is_backbone = name == "backbone"
         if is_backbone and (started_from or backbone_weights not in (None, "none")):

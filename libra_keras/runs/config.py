@@ -92,29 +92,17 @@ class TrainConfig(Checked):
 
 
 def option_name(field: dataclasses.Field) -> str:
-    """Returns what a field is called among the options and in `settings`.
-
-    Example:
-
-    >>> import dataclasses
-    >>> from libra_keras.runs.config import ModelConfig, option_name
-    >>> [option_name(field) for field in dataclasses.fields(ModelConfig)][:2]
-    ['model', 'init']
-    """
+    """Returns what a field is called among the options and in `settings`."""
     return field.metadata.get("name", field.name)
 
 
+def flag(name: str) -> str:
+    """Returns how an option is written on the command line."""
+    return f"--{name.replace('_', '-')}"
+
+
 def settings(config: TrainConfig) -> dict[str, Any]:
-    """Returns a config as a flat dict of options, as `config.json` has had it from the first.
-
-    Example:
-
-    >>> from libra_keras.runs import TrainConfig
-    >>> from libra_keras.runs.config import settings
-    >>> found = settings(TrainConfig())
-    >>> found["data"], found["model"], found["freeze"]
-    ('shapes', None, '')
-    """
+    """Returns a config as a flat dict of options, as `config.json` has had it from the first."""
     flat = {
         name: getattr(getattr(config, group), field.name) for name, group, field in config.options()
     }
@@ -122,14 +110,7 @@ def settings(config: TrainConfig) -> dict[str, Any]:
 
 
 def from_settings(recorded: Mapping[str, Any]) -> TrainConfig:
-    """Reads the flat dict of `settings`; runs from before there was a config have that alone.
-
-    Example:
-
-    >>> from libra_keras.runs.config import from_settings
-    >>> from_settings({"epochs": 3, "freeze": "backbone, neck", "verb": "train"}).model.freeze
-    ('backbone', 'neck')
-    """
+    """Reads the flat dict of `settings`; runs from before there was a config have that alone."""
     found = {}
     for name, group, field in TrainConfig().options():
         if name in recorded:

@@ -1,10 +1,17 @@
-"""What a run does when it is told nothing: every tuned number, and how a config gets them."""
+"""What a config becomes: defaults where nothing was said, and what is refused."""
 
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
-from libra_keras.runs import checks
-from libra_keras.runs.config import ModelConfig, OptimizerConfig, ScheduleConfig, TrainConfig
+from libra_keras.runs.config import (
+    ModelConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+    TrainConfig,
+    flag,
+    settings,
+)
 from libra_keras.runs.fields import unknown_name
 from libra_keras.runs.groups import SCHEDULES
 
@@ -41,6 +48,7 @@ RETINANET = RESNET.replace(schedule={"learning_rate": 0.00125})
 FAMILIES = (SMALL, RESNET, RETINANET)
 # What a detector that is given brings along: these defaults of its family do not apply.
 BROUGHT_ALONG = ("backbone_weights", "short_side", "long_side")
+BACKBONE = ("backbone_weights", "backbone_style")  # what a detector that is there has already
 
 
 def resolve(config: TrainConfig, model: Any = None) -> TrainConfig:
@@ -66,25 +74,15 @@ def resolve(config: TrainConfig, model: Any = None) -> TrainConfig:
     ('libra_faster_rcnn_small', 0.004)
     """
     config, defaults = _with_start(config, model)
-    checks.check_optimizer(config, defaults)
+    check_optimizer(config, defaults)
     config = _filled(_with_rate(_with_schedule(config), defaults), defaults)
-    checks.check_ranges(config)
+    check_ranges(config)
     drop_fractions(config.schedule.drops)
     return config
 
 
 def family(name: str) -> TrainConfig:
-    """Returns the defaults of a named detector's family.
-
-    Raises:
-        ValueError: if there is no such detector.
-
-    Example:
-
-    >>> from libra_keras.runs.defaults import family
-    >>> family("retinanet_resnext101_64x4d").model.backbone_weights  # Keras has none of these
-    'none'
-    """
+    """Returns the defaults of a named detector's family."""
     from libra_keras import models
 
     if name not in models.list():
@@ -99,15 +97,7 @@ def family(name: str) -> TrainConfig:
 
 
 def usual_rate(config: TrainConfig) -> float | None:
-    """Returns the default rate for the images of an update; `None` if there is none.
-
-    Example:
-
-    >>> from libra_keras.runs import TrainConfig, resolve
-    >>> from libra_keras.runs.defaults import usual_rate
-    >>> usual_rate(resolve(TrainConfig()).replace(schedule={"batch": 2, "accumulate": 4}))
-    0.004
-    """
+    """Returns the default rate for the images of an update; `None` if there is none."""
     if config.model.name is None:
         return None
     defaults = family(config.model.name)
@@ -117,15 +107,7 @@ def usual_rate(config: TrainConfig) -> float | None:
 
 
 def rate_scaled_from(config: TrainConfig) -> str | None:
-    """Says how the rate of a resolved config follows from the default; `None` if it does not.
-
-    Example:
-
-    >>> from libra_keras.runs import ScheduleConfig, TrainConfig, resolve
-    >>> from libra_keras.runs.defaults import rate_scaled_from
-    >>> rate_scaled_from(resolve(TrainConfig(schedule=ScheduleConfig(batch=8))))
-    '0.002 x 8/4 images'
-    """
+    """Says how the rate of a resolved config follows from the default; `None` if it does not."""
     defaults = _defaults_of(config)
     if defaults is None or config.optimizer.name != defaults.optimizer.name:
         return None
@@ -136,14 +118,7 @@ def rate_scaled_from(config: TrainConfig) -> str | None:
 
 
 def drop_fractions(text: str) -> list[Fraction]:
-    """Parses `"8/12,11/12"` or `"0.7"`; `"none"` and `""` are no drops.
-
-    Example:
-
-    >>> from libra_keras.runs.defaults import drop_fractions
-    >>> [str(fraction) for fraction in drop_fractions("8/12,0.9")]
-    ['2/3', '9/10']
-    """
+    """Parses `"8/12,11/12"` or `"0.7"`; `"none"` and `""` are no drops."""
     parts = [] if text in ("none", "") else text.split(",")
     try:
         fractions = [Fraction(part.strip()) for part in parts]
@@ -155,14 +130,7 @@ def drop_fractions(text: str) -> list[Fraction]:
 
 
 def default_texts() -> dict[str, str]:
-    """Returns the defaults of each option that depends on the family: those of small models first.
-
-    Example:
-
-    >>> from libra_keras.runs.defaults import default_texts
-    >>> default_texts()["learning_rate"]
-    '0.002 | 0.0025 | 0.00125'
-    """
+    """Returns the defaults of each option in all families, those of small models first."""
     texts = {}
     for name, group, field in TrainConfig().options():
         found = [getattr(getattr(each, group), field.name) for each in FAMILIES]
@@ -173,15 +141,15 @@ def default_texts() -> dict[str, str]:
 def _with_start(config, model):
     """The config with the name of what it starts from, and the defaults that apply."""
     if model is not None:
-        checks.check_given(config)
+        check_given(config)
         return config, _of_kind(type(model).__name__)
     if config.model.init is None:
         name = config.model.name or DEFAULT_MODEL
         return config.replace(model={"name": name}), family(name)
-    from libra_keras.runs.initial import recorded_model
+    from libra_keras.runs.run import recorded_model
 
     recorded = recorded_model(config.model.init)
-    checks.check_start(config, recorded)
+    check_start(config, recorded)
     config = config.replace(model={"name": recorded})
     return config, _defaults_of(config).replace(model=dict.fromkeys(BROUGHT_ALONG))
 
@@ -192,7 +160,7 @@ def _defaults_of(config):
         return family(config.model.name)
     if config.model.init is None:
         return None
-    from libra_keras.runs.initial import kind_of
+    from libra_keras.runs.run import kind_of
 
     return _of_kind(kind_of(config.model.init))
 
@@ -237,3 +205,85 @@ def _filled(config, defaults):
         if getattr(getattr(config, group), field.name) is None and value is not None:
             changes.setdefault(group, {})[field.name] = value
     return config.replace(**changes)
+
+
+def check_start(config: TrainConfig, recorded: str | None) -> None:
+    """Checks what is said beside `init`."""
+    name, found = config.model.name, settings(config)
+    given = [flag(each) for each in BACKBONE if found[each] is not None]
+    if given:
+        raise ValueError(f"--init brings its own backbone; leave {' and '.join(given)} away")
+    if config.model.neck:
+        raise ValueError(f"--init brings its own neck; leave --neck {config.model.neck} away")
+    if name and name != recorded:
+        holds = f"is a {recorded}" if recorded else "does not say which model it is"
+        raise ValueError(f"{config.model.init} {holds}; leave --model {name} away")
+
+
+def check_given(config: TrainConfig) -> None:
+    """Checks what is said beside a detector that is given, which is trained as it is."""
+    given = [
+        f"{group}.{field.name}"
+        for _, group, field in config.options()
+        if (group == "model" and field.name != "freeze") or group == "devices"
+        if getattr(getattr(config, group), field.name) not in (None, False)
+    ]
+    if given:
+        raise ValueError(f"The model given is trained as it is; leave {' and '.join(given)} away")
+
+
+def check_optimizer(config: TrainConfig, defaults: TrainConfig) -> None:
+    """The rate and the decay of one optimizer are not those of another."""
+    if config.optimizer.name in (None, defaults.optimizer.name):
+        return
+    found = settings(config)
+    missing = [flag(n) for n in ("learning_rate", "weight_decay") if found[n] is None]
+    if missing:
+        raise ValueError(
+            f"--optimizer {config.optimizer.name} needs {' and '.join(missing)} too: the defaults "
+            f"of this detector are for {defaults.optimizer.name}"
+        )
+
+
+def check_ranges(config: TrainConfig) -> None:
+    """Checks the numbers of a config that is filled."""
+    schedule, optimizer = config.schedule, config.optimizer
+    steps = 1 if schedule.steps is None else schedule.steps
+    if min(schedule.batch, schedule.epochs, schedule.accumulate, steps) < 1:
+        raise ValueError("--batch, --epochs, --accumulate and --steps must be at least 1")
+    if config.model.max_detections is not None and config.model.max_detections < 1:
+        raise ValueError(f"--max-detections must be at least 1, not {config.model.max_detections}")
+    if schedule.eval_every < 0:
+        raise ValueError("--eval-every must be a number of epochs, or 0")
+    if not optimizer.clip_norm >= 0:
+        raise ValueError(f"--clip-norm must not be negative. Received: {optimizer.clip_norm:g}")
+    if not 0 <= optimizer.ema < 1:
+        raise ValueError(f"--ema must lie in [0, 1). Received: {optimizer.ema:g}")
+    if not 0 <= optimizer.average_last < 1:
+        raise ValueError(f"--average-last must lie in [0, 1). Received: {optimizer.average_last:g}")
+    if optimizer.ema and optimizer.average_last:
+        raise ValueError("--ema and --average-last are two averages; leave one of them away")
+    if config.run.save_every < 0:
+        raise ValueError("--save-every must be a number of steps, or 0")
+    if isinstance(config.devices.count, str) and config.devices.count != "all":
+        raise ValueError(f"--devices must be a number or all. Received: {config.devices.count!r}")
+    if config.devices.cluster and config.devices.count is not None:
+        raise ValueError("--cluster takes all devices of every machine; leave --devices away")
+    _check_backbone_rate(config)
+    _check_cache(config.data.cache, config.run.folder)
+
+
+def _check_backbone_rate(config):
+    rate = config.optimizer.backbone_rate
+    if rate is None:
+        return
+    if "backbone" in config.model.freeze:
+        raise ValueError("--backbone-rate is of a backbone that learns, and --freeze names it")
+    if not rate >= 0:
+        raise ValueError(f"--backbone-rate must not be negative, not {rate}")
+
+
+def _check_cache(cache, folder):
+    """The run folder is to be empty at first."""
+    if cache and folder and Path(cache).resolve().is_relative_to(Path(folder).resolve()):
+        raise ValueError(f"--cache must not lie in the run folder {folder}. Received: {cache}")

@@ -11,60 +11,22 @@ from typing import Any
 
 
 def option(default: Any, help: str, **details: Any) -> Any:
-    """Returns a dataclass field that is an option of `libra-keras train` as well.
-
-    Args:
-        default: of the field; `None` where the detector's family decides.
-        help: str, the text of `--help`.
-        **details: `name` of the option, if it is not the field's; `metavar` and `choices` of
-            argparse; `parse`, a function from text; `group`, a heading of its own in `--help`.
-
-    Example:
-
-    >>> import dataclasses
-    >>> from libra_keras.runs.fields import option
-    >>> @dataclasses.dataclass(frozen=True)
-    ... class Group:
-    ...     batch: int | None = option(None, "images of a step", metavar="N")
-    >>> dataclasses.fields(Group)[0].metadata["metavar"]
-    'N'
-    """
+    """Returns a dataclass field that is an option of `libra-keras train` as well: `metavar` and
+    `choices` are argparse's, `name` is the option's if it is another, `parse` reads text, and
+    `group` is a heading of its own."""
     return dataclasses.field(default=default, metadata={"help": help, **details})
 
 
 def reader(field: dataclasses.Field) -> Callable[[str], Any]:
-    """Returns the function that reads a field's value from text; `bool` for one that is a switch.
-
-    Example:
-
-    >>> import dataclasses
-    >>> from libra_keras.runs.config import ScheduleConfig
-    >>> from libra_keras.runs.fields import reader
-    >>> [reader(field) for field in dataclasses.fields(ScheduleConfig)][:2]
-    [<class 'str'>, <class 'int'>]
-    """
+    """Returns the function that reads a field's value from text; `bool` for a switch."""
     if "parse" in field.metadata:
         return field.metadata["parse"]
     return next(each for each in _kinds(field.type) if each is not types.NoneType)
 
 
 class Checked:
-    """Base of frozen dataclasses whose fields must have the types that they are annotated with.
-
-    Paths become strings, lists become tuples, and a number without a fraction may stand for a
-    float. Each check is made once, when the value is made.
-
-    Example:
-
-    >>> import dataclasses
-    >>> from libra_keras.runs.fields import Checked
-    >>> @dataclasses.dataclass(frozen=True)
-    ... class Group(Checked):
-    ...     batch: int | None = None
-    >>> Group(batch="4")
-    Traceback (most recent call last):
-    TypeError: Group.batch must be int or None. Received: '4'
-    """
+    """Base of frozen dataclasses whose values must have the types of their fields, once paths have
+    become strings, and lists tuples."""
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
@@ -80,14 +42,7 @@ class Checked:
 
 
 def unknown_name(name: str, known: Iterable[str]) -> str:
-    """Says that a name is unknown, and which known one is nearest.
-
-    Example:
-
-    >>> from libra_keras.runs.fields import unknown_name
-    >>> unknown_name("learning_rat", ["epochs", "learning_rate"])
-    "'learning_rat' is unknown; did you mean 'learning_rate'?"
-    """
+    """Says that a name is unknown, and which known one is nearest."""
     known = list(known)
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"

@@ -10,20 +10,18 @@ from typing import Any
 import keras
 
 from libra_keras.data import DetectionData
-from libra_keras.devices.strategies import Devices
+from libra_keras.devices import Devices
 from libra_keras.evaluation import COCOEvaluation, ProposalEvaluation, voc_ap
 from libra_keras.evaluation.class_matching import relabelled
 from libra_keras.files import atomic
 from libra_keras.models import RegionProposalNetwork
-from libra_keras.runs import damage, report
+from libra_keras.runs import report
 from libra_keras.runs.advice import Advisor, recall_of
-from libra_keras.runs.folder import RunFolder
-from libra_keras.runs.moments import TimeIsUp
+from libra_keras.runs.folder import RunFolder, disk_explained
+from libra_keras.runs.inputs import damage_explained, tell_damage
+from libra_keras.runs.moments import Stopped, StopSignals, TimeIsUp
 from libra_keras.runs.resumable import Pace, ResumableFit
-from libra_keras.runs.resuming import disk_explained
-from libra_keras.runs.signals import Stopped, StopSignals
-from libra_keras.runs.tensorboard import TensorBoardLogger
-from libra_keras.runs.watching import ProgressBar, Speedometer
+from libra_keras.runs.watching import ProgressBar, Speedometer, TensorBoardLogger
 from libra_keras.training import LearningRateLogger, StepLogger, StopOnNonFinite
 from libra_keras.training.averages import has_averages
 
@@ -41,33 +39,19 @@ class NonFiniteLoss(ArithmeticError):
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """A run that is ready to start: everything is built and checked.
+    """A run that is ready to start: everything is built and checked."""
 
-    Attributes:
-        model: compiled detector.
-        batches: what this process reads of them, from where the run goes on.
-        source: `TrainingSource` of all batches.
-        val: `DetectionData` to measure on.
-        pace: `Pace`.
-        devices: `Devices`, entered.
-        done: batches that the run has trained on already.
-        eval_every: epochs between evaluations; 0 evaluates at the end only.
-        with_voc: whether Pascal VOC's AP is measured at the end as well.
-        known: dict from subjects to what is known to look wrong, for `Advisor`.
-        folder: `RunFolder`; `None` on a worker that writes nothing.
-    """
-
-    model: keras.Model
-    batches: Any
-    source: Any
+    model: keras.Model  # compiled detector
+    batches: Any  # what this process reads of them, from where the run goes on
+    source: Any  # `TrainingSource` of all batches
     val: DetectionData
     pace: Pace
-    devices: Devices
-    done: int
-    eval_every: int
-    with_voc: bool
-    known: dict[str, str | None]
-    folder: RunFolder | None
+    devices: Devices  # entered
+    done: int  # batches that the run has trained on already
+    eval_every: int  # epochs; 0 evaluates at the end only
+    with_voc: bool  # whether Pascal VOC's AP is measured at the end as well
+    known: dict[str, str | None]  # what is known to look wrong, by subjects, for `Advisor`
+    folder: RunFolder | None  # of a process that writes one
 
     def damaged(self) -> dict[str, dict[str, str]]:
         """Returns the images to learn from that have turned out to be damaged."""
@@ -85,23 +69,15 @@ class Watch:
 
 
 def fit_and_report(job: Job) -> bool:
-    """Trains, measures, and fills the run folder; goes on with an unfinished run in it.
-
-    Returns:
-        Whether the run is finished; else its time was up, and it is saved.
-
-    Raises:
-        Stopped: after Ctrl-C or SIGTERM; the run is saved.
-        NonFiniteLoss: if the loss was not finite.
-        OSError: if files cannot be written; what was saved before is whole.
-    """
+    """Trains, measures, and fills the run folder, or goes on with the unfinished run in it; returns
+    whether the run is finished, else its time was up and it is saved."""
     watch = _watch(job)
     run = _resumable(job, watch)
 
     def find():
         return {**job.damaged(), "evaluation": watch.evaluation.damaged}
 
-    with damage.explained(find), disk_explained(job.folder.path):
+    with damage_explained(find), disk_explained(job.folder.path):
         if not _train(job, watch, run, find):
             return False
         _measure(job, watch.evaluation)
@@ -111,18 +87,13 @@ def fit_and_report(job: Job) -> bool:
 
 
 def follow(job: Job) -> None:
-    """Trains a worker of a cluster that writes nothing, until the run ends.
-
-    Ctrl-C and SIGTERM do not end it at once: the chief does, which is told to stop as well.
-
-    Raises:
-        NonFiniteLoss: if the loss was not finite.
-    """
+    """Trains a worker of a cluster that writes nothing until the run ends, also through Ctrl-C and
+    SIGTERM, of which the chief is told as well."""
     pace = job.pace
     if job.done >= pace.steps * pace.epochs:
         return
     guard = StopOnNonFinite(first_step=job.done % pace.steps)
-    with damage.explained(job.damaged), StopSignals("The chief ends the run") as signals:
+    with damage_explained(job.damaged), StopSignals("The chief ends the run") as signals:
         # Schedulers tell all workers to stop. The chief needs this one for the step it is in.
         signals.held = True
         job.devices.fit(
@@ -133,7 +104,7 @@ def follow(job: Job) -> None:
             epochs=pace.epochs,
             callbacks=[guard],
         )
-    damage.tell(job.damaged())
+    tell_damage(job.damaged())
     if guard.failure:
         raise NonFiniteLoss(guard.failure)
 
@@ -198,15 +169,15 @@ def _train(job, watch, run, find_damaged):
         run.fit(job.model, job.batches)
     except KeyboardInterrupt as stop:
         report.tell_interruption(job.model, job.folder)
-        damage.tell(find_damaged())
+        tell_damage(find_damaged())
         if isinstance(stop, Stopped):
             raise
         raise Stopped() from stop
     except TimeIsUp:
         report.tell_interruption(job.model, job.folder, "The time is up")
-        damage.tell(find_damaged())
+        tell_damage(find_damaged())
         return False
-    damage.tell(find_damaged())
+    tell_damage(find_damaged())
     if watch.guard.failure:
         atomic.save_weights(job.model, job.folder.last_weights)
         kind = "averaged weights" if has_averages(job.model) else "weights"  # as `fit` left them
@@ -253,14 +224,7 @@ class GuardedProposalEvaluation(_Guarded, ProposalEvaluation):
 
 
 class PrintAP(keras.callbacks.Callback):
-    """Prints AP, or recall, after every evaluation; belongs behind it.
-
-    Example:
-
-    >>> from libra_keras.runs.fitting import PrintAP
-    >>> PrintAP().on_epoch_end(0, {"val_AP": 0.5, "val_AP50": 0.75, "val_AP_small": 0.25})
-    AP 0.500  AP50 0.750  AP_small 0.250
-    """
+    """Prints AP, or recall, after every evaluation; belongs behind it."""
 
     def on_epoch_end(self, epoch, logs=None):
         measured = {name.removeprefix("val_"): value for name, value in (logs or {}).items()}

@@ -5,12 +5,14 @@ import importlib.metadata
 import json
 import platform
 import re
+import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import keras
+from keras import ops
 
 import libra_keras
 from libra_keras.files import atomic, locks
@@ -20,58 +22,45 @@ from libra_keras.files.replacing import (
     check_writable,
     foreign_entries,
 )
-from libra_keras.runs.checkpoints import SAVED, Checkpoints
+from libra_keras.training.callbacks import batches_done
 
+PATTERN = "step-{}.weights.h5"  # the weights and the optimizer after so many batches
+STATE = "state.json"  # names the weights that belong to it
+CANDIDATE = "best.weights.h5"  # of the epoch that is not saved yet
 WEIGHTS = ("last.weights.h5", "best.weights.h5")
-_SAVED = tuple(f"checkpoints/{name}" for name in SAVED)
 # All that a run has written before its first checkpoint is complete.
-BEGUN = Kind("run", "config.json", ("config.json", "model.json", *_SAVED))
+BEGUN = Kind(
+    "run",
+    "config.json",
+    (
+        "config.json",  # the command, its settings, the data, and the versions that ran
+        "model.json",  # the architecture, for `keras.models.model_from_json`
+        # From which a run that was interrupted goes on; deleted when it is complete.
+        *(f"checkpoints/{name}" for name in (PATTERN.format("*"), STATE, CANDIDATE, "lock")),
+    ),
+)
 COMPLETE = Kind(
     "run",
     "config.json",
     (
         *BEGUN.entries,
-        *("log.csv", "steps.csv", "tensorboard/", *WEIGHTS, "kept-*.weights.h5"),
-        *("model.keras", "metrics.json", "detections.png", "curves.png"),
+        "log.csv",  # a row per epoch: losses, learning rate, and `val_` metrics
+        "steps.csv",  # the means of the losses over every 20 steps
+        "tensorboard/",  # all of these, images per second, and a picture
+        *WEIGHTS,  # after the last epoch, with the optimizer; of the best `val_AP` or `val_AR@100`
+        "kept-*.weights.h5",  # after such a share of the steps, where `train` was asked for them
+        "model.keras",  # the detector of the last step, for `keras.saving.load_model`
+        *("metrics.json", "detections.png", "curves.png"),
     ),
 )
 COPIES = 4  # of weights and optimizer at most: saved, being saved, best, and room for the rest
 
 
 class RunFolder:
-    """Writes a training run's files, each either whole or not at all.
-
-    - `config.json`: the command, its settings, the data, and the versions that ran.
-    - `model.json`: the architecture, for `keras.models.model_from_json`.
-    - `log.csv`: one row per epoch: losses, learning rate, and `val_` metrics.
-    - `steps.csv`: the means of the losses over every 20 steps.
-    - `tensorboard/`: all of it, images per second, and a picture of annotations and detections,
-      for TensorBoard, if it is installed and the backend is TensorFlow.
-    - `last.weights.h5`: weights and optimizer after the last epoch; `best.weights.h5`: those with
-      the best `val_AP`, or `val_AR@100` of a region proposal network; `kept-0.5.weights.h5` and
-      the like: those after such a share of the steps, where `train` was asked for them.
-    - `model.keras`: the trained detector of the last step, for `keras.saving.load_model`.
-    - `metrics.json`, `detections.png`, `curves.png`: the results.
-    - `checkpoints/`: from which a run that was interrupted goes on; deleted when it is complete.
-
-    Args:
-        path: the folder.
-
-    Attributes:
-        goes_on: bool, whether an unfinished run in it goes on.
-
-    Example:
-
-    >>> import tempfile
-    >>> from libra_keras.runs.folder import RunFolder
-    >>> folder = RunFolder.create(tempfile.mkdtemp())
-    >>> folder.write_json("metrics.json", {"AP": 0.5})
-    >>> (folder.path / "metrics.json").read_text()
-    '{\\n  "AP": 0.5\\n}\\n'
-    """
+    """Writes a training run's files, each either whole or not at all."""
 
     def __init__(self, path: str | Path):
-        self.goes_on = False
+        self.goes_on = False  # whether an unfinished run in it does
         self._name = None
         self._held = contextlib.ExitStack()
         self._place(path)
@@ -105,15 +94,18 @@ class RunFolder:
         """Batches that the run has trained on already; 0 if none goes on."""
         return self.checkpoints.read()["batches"] if self.goes_on else 0
 
-    def lock(self) -> contextlib.AbstractContextManager:
-        """Returns a context in which no other process trains in this folder.
-
-        Entering it raises a ValueError if another one does.
-        """
-        return _locked(self.checkpoints.folder / "lock", self.path)
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Context in which no other process trains in this folder; a ValueError if one does."""
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(locks.exclusive(self.checkpoints.folder / "lock"))
+            except BlockingIOError as error:
+                raise ValueError(f"Another process is training in {self.path}") from error
+            yield
 
     def hold(self) -> None:
-        """Locks the folder until `release`; raises a ValueError if another process trains in it."""
+        """Locks the folder until `release`."""
         self._held.enter_context(self.lock())
 
     def release(self) -> None:
@@ -122,34 +114,13 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: str | Path, overwrite: bool = False) -> "RunFolder":
-        """Makes an empty run folder; call it when nothing is left that could go wrong before.
-
-        Args:
-            path: the folder; its parents are made.
-            overwrite: bool, whether an earlier *run* in it is deleted.
-
-        Returns:
-            `RunFolder`.
-
-        Raises:
-            ValueError: as `check` does.
-        """
+        """Makes an empty run folder; call it when nothing is left that could go wrong before."""
         folder = cls(path)
         folder._make(overwrite)
         return folder
 
     def begin(self, record: Mapping[str, Any], model: keras.Model, overwrite: bool = False) -> None:
-        """Makes the folder with what is known before training, unless the run in it goes on.
-
-        Args:
-            record: dict for `config.json`.
-            model: compiled detector.
-            overwrite: bool, whether an earlier run in it is deleted.
-
-        Raises:
-            ValueError: as `check` does.
-            OSError: if the disk is too small.
-        """
+        """Makes the folder with what is known before training, unless the run in it goes on."""
         if self.goes_on:
             self.checkpoints.check_space(model, copies=1)
             return
@@ -170,12 +141,7 @@ class RunFolder:
         self.checkpoints.folder.mkdir(parents=True, exist_ok=True)
 
     def check(self, overwrite: bool = False) -> None:
-        """Raises what `create` would, and changes nothing.
-
-        Raises:
-            ValueError: if the folder is not empty, and `overwrite` is false or what it holds is
-                no run, or more than that; or if nothing can be written there.
-        """
+        """Raises what `create` would, and changes nothing."""
         self.check_writable()
         if not self._is_hardly_begun():
             check_replaceable(self.path, COMPLETE, overwrite)
@@ -222,14 +188,107 @@ class RunFolder:
             bare.save(unfinished)
 
 
-@contextlib.contextmanager
-def _locked(path, folder):
-    with contextlib.ExitStack() as stack:
+class Checkpoints:
+    """Saves a model and the state of its run so that no kill leaves half of either: weights come
+    first, then the state that names them, and older weights go away only after that."""
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        self.state_file = self.folder / STATE
+
+    def read(self) -> dict[str, Any] | None:
+        """Returns the state that was saved last, or `None` if there is none."""
+        if not self.state_file.is_file():
+            return None
         try:
-            stack.enter_context(locks.exclusive(path))
-        except BlockingIOError as error:
-            raise ValueError(f"Another process is training in {folder}") from error
+            return json.loads(self.state_file.read_text())
+        except ValueError as error:
+            raise ValueError(f"{self.state_file} is damaged: {error}") from error
+
+    @property
+    def weights(self) -> Path | None:
+        """Path of the weights that the state names; `None` without a state."""
+        state = self.read()
+        return None if state is None else self.folder / state["weights"]
+
+    def save(self, model: keras.Model, state: Mapping[str, Any]) -> None:
+        """Saves a built model with its optimizer, and a state for JSON with the `"batches"` so far;
+        a second save after the same batch replaces the state alone."""
+        weights = self.folder / PATTERN.format(state["batches"])
+        added = {
+            "weights": weights.name,
+            "updates": batches_done(model.optimizer),
+            "metrics": [ops.convert_to_numpy(v).tolist() for v in model.metrics_variables],
+        }
+        with self._explained():
+            if weights != self.weights:  # never touched again, once there is a state that names it
+                atomic.save_weights(model, weights)
+            with atomic.replacing(self.state_file) as unfinished:
+                # Unlike JSON proper, Python's knows the infinities that a best value starts from.
+                unfinished.write_text(json.dumps({**state, **added}, indent=1))
+        # A process that was killed while it saved has left part of a file.
+        for old in [*self.folder.glob(PATTERN.format("*")), *self.folder.glob(".unfinished.*")]:
+            if old != weights:
+                old.unlink(missing_ok=True)
+
+    def restore(self, model: keras.Model) -> dict[str, Any] | None:
+        """Loads weights and optimizer as saved, and returns the state; `None` if there is none."""
+        state = self.read()
+        if state is None:
+            return None
+        weights = self.folder / state["weights"]
+        if not weights.is_file():
+            raise ValueError(f"{self.state_file} names {weights.name}, which is not there")
+        model.load_weights(weights)
+        # Keras warns only where a file lacks an optimizer's variables.
+        updates = batches_done(model.optimizer)
+        if updates != state["updates"]:
+            raise ValueError(
+                f"{weights} does not hold the optimizer of this model: expected "
+                f"{state['updates']} batches done. Received: {updates}"
+            )
+        return state
+
+    def clear(self) -> None:
+        """Deletes what was saved, the state first."""
+        self.state_file.unlink(missing_ok=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def check_space(self, model: keras.Model, copies: float) -> None:
+        """Checks that the disk holds so many more files of weights and optimizer."""
+        needed = copies * atomic.weights_size(model)
+        existing = next(p for p in (self.folder, *self.folder.resolve().parents) if p.exists())
+        free = shutil.disk_usage(existing).free
+        if free < needed:
+            raise OSError(
+                f"The disk of {existing} has {free / 2**20:.0f} MiB left; the run needs about "
+                f"{needed / 2**20:.0f} MiB for weights and optimizer"
+            )
+
+    @contextlib.contextmanager
+    def _explained(self):
+        try:
+            yield
+        except (OSError, RuntimeError) as error:  # h5py raises both over a full disk
+            why = atomic.disk_error(error) or error
+            raise OSError(
+                f"The run cannot be saved in {self.folder}: {why}. What was saved before is whole"
+            ) from error
+
+
+@contextlib.contextmanager
+def disk_explained(path: Path) -> Iterator[None]:
+    """Turns what libraries raise over a full or read-only disk into an error with the folder."""
+    try:
         yield
+    except Exception as error:
+        why = atomic.disk_error(error)
+        if why is None:
+            raise
+        raise OSError(
+            f"Files cannot be written to {path}: {why}. What was saved before is whole: "
+            "once there is room, the same command goes on"
+        ) from error
 
 
 def numbers_of(name: str) -> list[int]:
@@ -245,14 +304,7 @@ def _next_path(name):
 
 
 def versions() -> dict[str, str]:
-    """Returns a dict of the versions that decide what a run computes.
-
-    Example:
-
-    >>> from libra_keras.runs.folder import versions
-    >>> "keras" in versions()
-    True
-    """
+    """Returns a dict of the versions that decide what a run computes."""
     found = {"libra_keras": libra_keras.__version__, "python": platform.python_version()}
     for name in ("keras", "tensorflow", "jax", "torch", "numpy", "pillow", "pycocotools"):
         try:

@@ -13,14 +13,7 @@ PROPOSALS = "which fast_rcnn models need; libra-keras propose writes them"
 
 
 def number_or_all(text: str) -> int | str:
-    """Parses the number of devices.
-
-    Example:
-
-    >>> from libra_keras.runs.groups import number_or_all
-    >>> number_or_all("all"), number_or_all("2")
-    ('all', 2)
-    """
+    """Parses the number of devices."""
     return text if text == "all" else int(text)
 
 
@@ -33,14 +26,7 @@ def text_or_number(text: str) -> str | float:
 
 
 def names(text: str) -> tuple[str, ...]:
-    """Parses names with commas between them.
-
-    Example:
-
-    >>> from libra_keras.runs.groups import names
-    >>> names("backbone, neck"), names("")
-    (('backbone', 'neck'), ())
-    """
+    """Parses names with commas between them."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 

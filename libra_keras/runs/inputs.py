@@ -1,6 +1,9 @@
 """The data of a run: read, told of, and with proposals where the detector needs them."""
 
+import contextlib
 import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -14,7 +17,7 @@ from libra_keras.evaluation.class_matching import check_classes
 from libra_keras.models import FastRCNN, RegionProposalNetwork
 from libra_keras.runs.config import DataConfig, TrainConfig
 
-SHOWN = 10  # findings
+SHOWN = 10  # findings, or damaged images
 
 
 def named_after(config: TrainConfig, train: DetectionData | None) -> TrainConfig:
@@ -27,13 +30,8 @@ def named_after(config: TrainConfig, train: DetectionData | None) -> TrainConfig
 def load_both(
     config: DataConfig, train: DetectionData | None = None, val: DetectionData | None = None
 ) -> tuple[DetectionData, DetectionData]:
-    """Reads what a run learns from and is measured on, unless it is given, and tells of both.
-
-    Raises:
-        ValueError: if there are no such data, or they are bad; if there is no box to learn from;
-            if `val` has a class that `train` has not, by its name; or if there is nothing to
-            measure on.
-    """
+    """Reads what a run learns from and is measured on, unless it is given; refuses what cannot be
+    learnt from or measured on, and tells of both."""
     if train is None:  # data without images are false
         train = _read(config, config.train_split, "train")
     nothing = nothing_to_learn(train)
@@ -65,10 +63,8 @@ def load_both(
 def load(
     config: DataConfig, split: str | None, role: str, annotations: str | None = None
 ) -> DetectionData:
-    """Reads one split of the data of a config; `role` is `"train"` or `"val"`.
-
-    Data without a box to learn from are read too, for boxes may be looked for there; it is said.
-    """
+    """Reads one split for a role, `"train"` or `"val"`; that it has no box to learn from is only
+    said, for boxes may be looked for there."""
     own = _read(config, split, role, annotations)
     nothing = nothing_to_learn(own)
     if nothing:
@@ -121,17 +117,8 @@ def with_given_proposals(
 def add_given(
     own: DetectionData, file: str | None, model: keras.Model, option: str = "--proposals-file"
 ) -> DetectionData:
-    """Returns data with the proposals of a file, if the model is one that needs them.
-
-    Args:
-        own: `DetectionData`.
-        file: path, or `None`.
-        model: `keras.Model`.
-        option: what the option is called.
-
-    Raises:
-        ValueError: if such a model has no file, another model has one, or the file is wrong.
-    """
+    """Returns data with the proposals of a file, which models that need them must have, and others
+    must not."""
     needs = isinstance(model, FastRCNN)
     if needs and not file and own.max_proposals is None:
         raise ValueError(
@@ -144,11 +131,8 @@ def add_given(
 
 
 def tell_cache(source: Any) -> None:
-    """Prints how much room the cache of a run takes, and warns if there is less.
-
-    Args:
-        source: `TrainingSource`; without a cache nothing is printed.
-    """
+    """Prints how much room the cache of a `TrainingSource` takes, if it has one, and warns if there
+    is less."""
     if source.cache is None:
         return
     total, missing = source.cache.bytes_needed()
@@ -161,3 +145,35 @@ def tell_cache(source: Any) -> None:
 
 def _gigabytes(number):
     return f"{number / 1e9:.2g} GB"
+
+
+@contextlib.contextmanager
+def damage_explained(find: Callable[[], Mapping[str, Mapping[str, str]]]) -> Iterator[None]:
+    """Turns what data pipelines raise over damaged images, which TensorFlow buries in a traceback,
+    into an error that names the files, as `find` returns them by what they are for."""
+    try:
+        yield
+    except Exception as error:
+        # Either class of data/findings.py; TensorFlow hands their names on in its text only.
+        if "DamagedImage" not in f"{type(error).__name__}: {error}":
+            raise
+        lines = "".join(f"\n  {line}" for line in _damage_lines(find()))
+        raise ValueError(f"Too many images are damaged:{lines}") from error
+
+
+def tell_damage(damaged: Mapping[str, Mapping[str, str]]) -> None:
+    """Prints damaged images, as `damage_explained` finds them, to stderr."""
+    count = sum(map(len, damaged.values()))
+    if count:
+        print(f"{count} damaged image(s), replaced or shown blank:", file=sys.stderr)
+    for line in _damage_lines(damaged):
+        print(f"  {line}", file=sys.stderr)
+
+
+def _damage_lines(damaged):
+    lines = [
+        f"{purpose}: {file}: {why}" for purpose, files in damaged.items()
+        for file, why in files.items()
+    ]  # fmt: skip
+    more = [f"... {len(lines)} in all"] if len(lines) > SHOWN else []
+    return lines[:SHOWN] + more

@@ -10,7 +10,7 @@ from libra_keras import evaluation
 from libra_keras.data import DetectionData, evaluation_batches
 from libra_keras.evaluation.class_matching import check_classes, relabelled
 from libra_keras.models import RegionProposalNetwork
-from libra_keras.runs import damage
+from libra_keras.runs.inputs import damage_explained, tell_damage
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,56 +24,34 @@ class Wanted:
 def measure(
     model: keras.Model, data: DetectionData, batch: int = 4, wanted: Wanted = Wanted()
 ) -> dict[str, float]:
-    """Measures a detector as `libra-keras evaluate` does.
-
-    Args:
-        model: detector, or a region proposal network, whose recall is measured.
-        data: `DetectionData`; its classes are matched by name.
-        batch: images at a time.
-        wanted: `Wanted`.
-
-    Returns:
-        Dict of the metrics.
-
-    Raises:
-        ValueError: if the data have a class that the detector does not know; if it has no first
-            stage whose proposals could be measured; or if too many images are damaged.
-    """
+    """Measures a detector, its classes matched by name, or the recall of a region proposal network,
+    as `libra-keras evaluate` does."""
     _check_classes(model, data)
     batches = evaluation_batches(data, model.input_policy, batch)
 
     def find():
         return {"evaluation": batches.source.damaged}
 
-    with damage.explained(find):
+    with damage_explained(find):
         metrics = _measured(model, data, batches, wanted)
-    damage.tell(find())
+    tell_damage(find())
     return metrics
 
 
 def propose(
     detector: keras.Model, data: DetectionData, batch: int = 4, num: int | None = None
 ) -> list[dict[str, Any]]:
-    """Collects the proposals of a detector's first stage, as `libra-keras propose` does.
-
-    Args:
-        detector: two-stage detector, or a region proposal network.
-        data: `DetectionData`.
-        batch: images at a time.
-        num: most proposals of an image; `None` for the detector's own number.
-
-    Returns:
-        List of a dict per image, see `data.write_proposals`.
-    """
+    """Collects the proposals of a detector's first stage as `libra-keras propose` does, a dict an
+    image, `num` of them at most."""
     model = RegionProposalNetwork.of(detector, num)
     batches = evaluation_batches(data, model.input_policy, batch)
 
     def find():
         return {"proposals": batches.source.damaged}
 
-    with damage.explained(find):
+    with damage_explained(find):
         found = evaluation.collect_proposals(model, batches, _verbosity())
-    damage.tell(find())
+    tell_damage(find())
     return found
 
 

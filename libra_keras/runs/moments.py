@@ -1,36 +1,82 @@
-"""Moments of a run that its config does not name: when it stops, and when its weights are kept."""
+"""Moments of a run that its config does not name: when it stops, and when weights are kept."""
 
 import dataclasses
 import math
+import signal
+import sys
+import threading
 import time
 from collections.abc import Iterable
 from numbers import Real
 
 from libra_keras.runs.config import DeviceConfig
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stopped(KeyboardInterrupt):
+    """Raised when a run has been told to stop, and is in order.
+
+    Args:
+        signum: the signal; by default that of Ctrl-C.
+
+    Attributes:
+        status: int, the exit status that shells expect: 128 + the signal.
+
+    Example:
+
+    >>> import signal
+    >>> from libra_keras.runs import Stopped
+    >>> Stopped(signal.SIGINT).status
+    130
+    """
+
+    def __init__(self, signum: int = signal.SIGINT):
+        super().__init__()
+        self.status = 128 + signum
+
 
 class TimeIsUp(Exception):
     """Raised in the fit of a run whose time has come, once it is saved; `train` returns then."""
 
 
+class StopSignals:
+    """Context in which Ctrl-C (SIGINT) and SIGTERM raise `Stopped`, the first one not while `held`;
+    outside of a program's main thread, where Python handles no signals, nothing changes."""
+
+    def __init__(self, promise: str = "Stops after this step, and saves the run"):
+        self.promise = promise  # what is said when a signal waits
+        self.held = False
+        self.received = None
+        self._before = {}
+
+    def __enter__(self):
+        if threading.current_thread() is threading.main_thread():
+            self._before = {signum: signal.signal(signum, self._receive) for signum in SIGNALS}
+        return self
+
+    def __exit__(self, *_):
+        for signum, handler in self._before.items():
+            signal.signal(signum, handler)
+        self._before = {}
+
+    def release(self) -> None:
+        """Ends `held`; raises `Stopped` if a signal is waiting."""
+        self.held = False
+        if self.received is not None:
+            raise Stopped(self.received)
+
+    def _receive(self, signum, frame):
+        if not self.held or self.received is not None:
+            raise Stopped(signum)
+        self.received = signal.Signals(signum)
+        print(f"\n{self.promise}; once more stops at once.", file=sys.stderr, flush=True)
+
+
 @dataclasses.dataclass(frozen=True)
 class Moments:
-    """When a run stops for want of time, and when its weights are kept.
-
-    Attributes:
-        stop_by: time, as `time.time()` gives it, or `None`.
-        keep_at: fractions of the run, in (0, 1].
-
-    Raises:
-        TypeError: if one of them is no number.
-        ValueError: if `stop_by` is NaN, or a fraction is out of range.
-
-    Example:
-
-    >>> from libra_keras.runs.moments import Moments
-    >>> Moments(keep_at=(0.5, 5 / 6)).kept(steps=9)
-    {5: ['kept-0.5.weights.h5'], 8: ['kept-0.833333.weights.h5']}
-    """
+    """The time, as `time.time()` gives it, at which a run stops, and the fractions in (0, 1] of it
+    after which its weights are kept."""
 
     stop_by: float | None = None
     keep_at: tuple[float, ...] = ()
@@ -57,23 +103,7 @@ class Moments:
 
 
 def moments_of(devices: DeviceConfig, stop_by: float | None, keep_at: Iterable[float]) -> Moments:
-    """Returns the moments of a run on the devices of its config.
-
-    Args:
-        devices: `DeviceConfig`.
-        stop_by, keep_at: as of `Moments`.
-
-    Raises:
-        TypeError: as `Moments` does.
-        ValueError: as `Moments` does; or if a cluster is to stop, whose workers would wait.
-
-    Example:
-
-    >>> from libra_keras.runs import DeviceConfig
-    >>> from libra_keras.runs.moments import moments_of
-    >>> moments_of(DeviceConfig(), stop_by=None, keep_at=[0.5]).keep_at
-    (0.5,)
-    """
+    """Returns the moments of a run; a cluster cannot stop by a time, for its workers would wait."""
     if stop_by is not None and devices.cluster:
         raise ValueError("`stop_by` is not for a cluster: the other workers would wait for the one")
     if not isinstance(keep_at, Iterable) or isinstance(keep_at, str):

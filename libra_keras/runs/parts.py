@@ -20,28 +20,8 @@ from libra_keras.samplers import (
 
 
 def with_parts(model: keras.Model, own: ModelConfig) -> keras.Model:
-    """Returns a detector with the parts that a config names; weights of all others are kept.
-
-    Args:
-        model: `Detector`, built. Its samplers and losses are replaced in place.
-        own: `ModelConfig`.
-
-    Returns:
-        The detector, or one with another neck around the same layers.
-
-    Raises:
-        ValueError: if the detector has no such part, or values do not fit each other.
-
-    Example:
-
-    >>> from libra_keras.models import fast_rcnn_small
-    >>> from libra_keras.runs import ModelConfig
-    >>> from libra_keras.runs.parts import with_parts
-    >>> own = ModelConfig(box_loss="balanced_l1", box_gamma=1.0, box_loss_weight=1.5)
-    >>> head = with_parts(fast_rcnn_small(), own).box_head
-    >>> head.box_loss.gamma, head.box_loss_weight
-    (1.0, 1.5)
-    """
+    """Returns a detector with the parts that a config names: the given one with other samplers and
+    losses, or one with another neck around the same layers."""
     check_fit(model, own)
     _replace_roi_sampler(model, own)
     _limit_rpn(model, own.rpn_limit)
@@ -50,11 +30,7 @@ def with_parts(model: keras.Model, own: ModelConfig) -> keras.Model:
 
 
 def check_fit(model: keras.Model, own: ModelConfig) -> None:
-    """Checks that a detector has the parts that are to be replaced.
-
-    Raises:
-        ValueError: if it has not, or values do not fit each other.
-    """
+    """Checks that a detector has what is to be replaced, and that the options fit together."""
     kind = type(model).__name__
     samples = (own.positives, own.negatives, own.bins, own.upper) != (None,) * 4
     if samples and not hasattr(model, "box_head"):

@@ -25,18 +25,8 @@ SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".
 def predict(
     model: keras.Model, files: list[Path], folder: Path, score: float, exif_rotation: bool
 ) -> int:
-    """Draws the detections of each file, and writes the numbers of all, as `libra-keras predict`.
-
-    Args:
-        model: detector.
-        files: as `find_images` returns them; `check` has accepted them.
-        folder: gets the pictures and `detections.json`.
-        score: lowest score.
-        exif_rotation: whether photos are turned as their EXIF orientation says.
-
-    Returns:
-        Number of files that could be read. The others are named on stderr.
-    """
+    """Draws the detections of each file that `check` has accepted, writes the numbers of all, and
+    returns how many files could be read; the others are named on stderr."""
     if isinstance(model, FastRCNN):
         raise ValueError(
             "a FastRCNN proposes no boxes itself; in Python, `model.detect(image, proposals=...)` "
@@ -52,11 +42,7 @@ def predict(
 
 
 def check(files: list[Path], folder: Path) -> None:
-    """Refuses to write over photographs, and over all that an earlier `predict` has not written.
-
-    Raises:
-        ValueError: if that would happen.
-    """
+    """Refuses to write over photographs, and over all that an earlier `predict` has not written."""
     outputs = [folder / name for name in (*picture_names(files), NUMBERS)]
     originals = {file.resolve() for file in files}
     clashes = [str(output) for output in outputs if output.resolve() in originals]
@@ -66,11 +52,7 @@ def check(files: list[Path], folder: Path) -> None:
 
 
 def find_images(sources: Iterable[str | Path]) -> list[Path]:
-    """Returns the files of a list of files and folders (not searched deeper), in order.
-
-    Raises:
-        ValueError: if one does not exist, or a folder has no image.
-    """
+    """Returns the files of a list of files and folders (not searched deeper), in order."""
     files = []
     for source in map(Path, sources):
         if source.is_dir():
@@ -86,15 +68,7 @@ def find_images(sources: Iterable[str | Path]) -> list[Path]:
 
 
 def picture_names(files: Iterable[Path]) -> list[str]:
-    """Names for the pictures of `files`, numbered where two would be equal.
-
-    Example:
-
-    >>> from pathlib import Path
-    >>> from libra_keras.runs.predicting import picture_names
-    >>> picture_names([Path("a/cat.jpg"), Path("b/cat.png"), Path("dog.jpg")])
-    ['cat.png', 'cat-2.png', 'dog.png']
-    """
+    """Names for the pictures of `files`, numbered where two would be equal."""
     names, taken = [], set()
     for file in files:
         stem, number = _shortened(file.stem), 2

@@ -20,19 +20,12 @@ MUCH = 0.05  # of the first weights in the averages: then the run is short for s
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """How a run went.
+    """How a run went."""
 
-    Attributes:
-        evaluation: the callback that has measured it.
-        damaged: dict from what images were for to a dict of damaged files.
-        seconds: how long it took.
-        warnings: of `Advisor`.
-    """
-
-    evaluation: Any
-    damaged: dict[str, dict[str, str]]
+    evaluation: Any  # the callback that has measured it
+    damaged: dict[str, dict[str, str]]  # files by what the images were for
     seconds: float
-    warnings: dict[str, dict]
+    warnings: dict[str, dict]  # of `Advisor`
 
 
 def write(model, val, folder, result: Result) -> None:
@@ -51,21 +44,7 @@ def write(model, val, folder, result: Result) -> None:
 
 
 def describe(config: TrainConfig, steps: int) -> str:
-    """Says in one line how the run is going to learn.
-
-    Args:
-        config: `TrainConfig`, resolved.
-        steps: steps of an epoch.
-
-    Example:
-
-    >>> from libra_keras.runs import ScheduleConfig, TrainConfig, resolve
-    >>> from libra_keras.runs.report import describe
-    >>> schedule = ScheduleConfig(epochs=12, batch=4, accumulate=2)
-    >>> print(describe(resolve(TrainConfig(schedule=schedule)), steps=500))
-    12 epochs of 500 steps of 4 images, an update every 2 steps, learning rate 0.004 = \
-0.002 x 8/4 images
-    """
+    """Says in one line how the run is going to learn."""
     schedule, ema = config.schedule, config.optimizer.ema
     text = f"{schedule.epochs} epochs of {steps} steps of {schedule.batch} images"
     if schedule.accumulate > 1:
@@ -153,28 +132,13 @@ def _print_result(folder, record, metrics):
 
 
 def finite(values: dict[str, float]) -> dict[str, float | None]:
-    """Replaces NaN and infinities, which JSON does not know, by `None` (null) in a dict.
-
-    Example:
-
-    >>> from libra_keras.runs.report import finite
-    >>> finite({"AP": 0.5, "AP_small": float("nan"), "best_val_AP": float("-inf")})
-    {'AP': 0.5, 'AP_small': None, 'best_val_AP': None}
-    """
+    """Replaces NaN and infinities, which JSON does not know, by `None` (null) in a dict."""
     return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
 def metric_lines(metrics: dict[str, float]) -> str:
     """Returns COCO's numbers in two rows of six, recall of proposals in a third, then Pascal
-    VOC's, then one line per class.
-
-    Example:
-
-    >>> from libra_keras.runs.report import metric_lines
-    >>> print(metric_lines({"AP": 0.5, "AP50": 0.75, "AP/cat": float("nan")}))
-    AP 0.500  AP50 0.750
-      AP of cat  -
-    """
+    VOC's, then one line per class."""
     named = [f"{name} {_number(metrics[name])}" for name in METRICS if name in metrics]
     named += [f"{name} {_number(value)}" for name, value in metrics.items() if _is_recall(name)]
     named += [f"{name} {_number(value)}" for name, value in metrics.items() if _is_beyond(name)]
@@ -203,14 +167,7 @@ def _number(value):
 
 
 def headline(metrics: dict[str, float]) -> str:
-    """The few numbers that a training run ends with: AP, or the recall of proposals.
-
-    Example:
-
-    >>> from libra_keras.runs.report import headline
-    >>> headline({"AR@100": 0.5, "AR@300": 0.625, "AR_small@300": 0.25})
-    'AR@100 0.500  AR@300 0.625'
-    """
+    """The few numbers that a training run ends with: AP, or the recall of proposals."""
     recalls = [name for name in metrics if name.startswith("AR@")]
     names = ("AP", "AP50", "AP_small") if "AP" in metrics else recalls
     return "  ".join(f"{name} {_number(metrics[name])}" for name in names)

@@ -4,34 +4,21 @@ import dataclasses
 import itertools
 import time
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from libra_keras.files import atomic
-from libra_keras.runs.checkpoints import CANDIDATE, cut_table, set_metrics
-from libra_keras.runs.folder import RunFolder
-from libra_keras.runs.moments import Moments, TimeIsUp
-from libra_keras.runs.signals import Stopped, StopSignals
+from libra_keras.runs.folder import CANDIDATE, RunFolder
+from libra_keras.runs.moments import Moments, Stopped, StopSignals, TimeIsUp
 from libra_keras.training.averages import averaged_weights, has_averages
 
 
 @dataclasses.dataclass(frozen=True)
 class Pace:
-    """How long a run is, and how often it is saved.
-
-    Attributes:
-        steps: batches in an epoch.
-        epochs: passes.
-        save_every: batches between two saves; 0 saves when epochs end.
-        moments: `Moments`, when it stops for want of time, and when its weights are kept.
-
-    Example:
-
-    >>> from libra_keras.runs.resumable import Pace
-    >>> Pace(steps=100, epochs=2).save_every
-    500
-    """
+    """How long a run is, and how often it is saved: every so many batches, or 0 when epochs end."""
 
     steps: int
     epochs: int
@@ -40,54 +27,15 @@ class Pace:
 
 
 class ResumableFit(keras.callbacks.Callback):
-    """Trains with `model.fit`, saves where the run stands, and goes on from there.
+    """Trains with `model.fit`, saves where the run stands, and goes on from there: Keras sees this
+    callback alone, which stands for all others, and to them a run that was killed looks like one
+    that was not."""
 
-    Keras sees this callback alone. It stands for all the others, and to them a run that was killed
-    looks like one that was not: epochs and batches keep their numbers, means of an epoch go on,
-    tables are cut back to the rows that they had, and what was under way is done again. Data must
-    begin at batch `batches`, which `data.training_batches(start_step=...)` does.
-
-    The run is saved every `save_every` batches; when an epoch's batches are done, before it is
-    evaluated; after that; where weights are kept; and on Ctrl-C, on SIGTERM and when its time has
-    come. A run that another callback stops, as `StopOnNonFinite` does, is not saved again: it would
-    go on from there.
-
-    Args:
-        folder: `RunFolder`. `last.weights.h5` gets the weights after every epoch, or their moving
-            averages where the optimizer keeps any; `best.weights.h5` what a callback has saved at
-            `candidate` in that epoch.
-        callbacks: list of callbacks. The state of one with `get_state` and `set_state`, a dict
-            for JSON, is saved too; in the middle of an epoch, `set_state` follows `on_epoch_begin`.
-        pace: `Pace`.
-        parts: dict from names to other objects with `get_state` and `set_state`.
-        verbose: 0, 1 or 2, as of `fit`. Defaults to 0.
-        fit: function `(model, batches, **options)` in the place of `model.fit`, such as
-            `Cluster.fit`.
-
-    Attributes:
-        epoch, step: ints, where the run stands: complete epochs, and batches of the next one.
-        candidate: path at which an evaluation saves the weights that did best so far. They are
-            moved to `best.weights.h5` once it is saved that they did.
-
-    Example:
-
-    >>> import tempfile
-    >>> import keras
-    >>> import numpy as np
-    >>> from libra_keras.runs.folder import RunFolder
-    >>> from libra_keras.runs.resumable import Pace, ResumableFit
-    >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-    >>> model.compile("sgd", "mse")
-    >>> model.optimizer.build(model.trainable_variables)
-    >>> folder = RunFolder.create(tempfile.mkdtemp())
-    >>> run = ResumableFit(folder, [], Pace(steps=2, epochs=3))
-    >>> run.open(model)
-    False
-    >>> run.fit(model, ((np.ones((1, 1)), np.ones((1, 1))) for _ in range(6)))
-    >>> again = ResumableFit(folder, [], Pace(steps=2, epochs=3))
-    >>> again.open(model), again.batches
-    (True, 6)
-    """
+    # Epochs and batches keep their numbers, means of an epoch go on, tables are cut back to their
+    # rows, and what was under way is done again. The state of a callback, or of one of `parts`,
+    # with `get_state` and `set_state`, a dict for JSON, is saved too; in the middle of an epoch,
+    # `set_state` follows `on_epoch_begin`. A run that another callback stops, as `StopOnNonFinite`
+    # does, is not saved again: it would go on from there.
 
     def __init__(
         self,
@@ -108,6 +56,7 @@ class ResumableFit(keras.callbacks.Callback):
         self.parts = {**stateful, **(parts or {})}
         self.verbose = verbose
         self._fit = fit
+        # An evaluation saves here what did best so far; `_publish` moves it once that is saved.
         self.candidate = self.checkpoints.folder / CANDIDATE
         self.epoch = self.step = 0
         self._restored = None  # the state that callbacks have not been given yet
@@ -126,19 +75,8 @@ class ResumableFit(keras.callbacks.Callback):
         """Seconds that the run has taken, without those that kills have cost."""
         return self._seconds_before + time.monotonic() - self._started
 
-    def open(self, model):
-        """Restores the run, or saves its start; belongs before `fit`.
-
-        Args:
-            model: compiled `keras.Model` with a built optimizer.
-
-        Returns:
-            Whether there was a run to restore.
-
-        Raises:
-            OSError: if a run cannot be saved there.
-            ValueError: if what was saved does not fit the model.
-        """
+    def open(self, model: keras.Model) -> bool:
+        """Restores the run, or saves its start, and returns whether there was one; before `fit`."""
         self.set_model(model)
         state = self.checkpoints.restore(model)
         if state is None:
@@ -155,17 +93,9 @@ class ResumableFit(keras.callbacks.Callback):
         self._restored = state
         return True
 
-    def fit(self, model, batches):
-        """Trains on what is left of the run.
-
-        Args:
-            model: the one that `open` was given.
-            batches: what `fit` takes; its first batch is number `self.batches` of the run.
-
-        Raises:
-            Stopped: after Ctrl-C or SIGTERM; the run is saved.
-            TimeIsUp: when its time has come; the run is saved.
-        """
+    def fit(self, model: keras.Model, batches: Any) -> None:
+        """Trains on what is left of the run, from batch `self.batches` on; raises `Stopped` after a
+        signal and `TimeIsUp` when its time has come, and the run is saved."""
         self._started = time.monotonic()
         with self._signals:
             if self.step == self.steps or self.epoch == self.epochs:
@@ -261,11 +191,7 @@ class ResumableFit(keras.callbacks.Callback):
         self._call("on_train_end", logs)
 
     def save(self):
-        """Saves the run as it stands.
-
-        Raises:
-            OSError: if it cannot be written; what was saved before stays whole.
-        """
+        """Saves the run as it stands."""
         tables = [path for path in self.folder.tables if path.exists()]
         for path in tables:
             atomic.flush_to_disk(path)
@@ -283,10 +209,8 @@ class ResumableFit(keras.callbacks.Callback):
         self.checkpoints.save(self.model, state)
 
     def _keep(self):
-        """Keeps the weights after the last batch where they are asked for; returns whether.
-
-        It comes before a save: a run that is killed in between does both again.
-        """
+        """Keeps the weights after the last batch where they are asked for; returns whether."""
+        # It comes before a save: a run that is killed in between does both again.
         names = self._kept.get(self.batches, ())
         for name in names:
             with averaged_weights(self.model):
@@ -323,6 +247,21 @@ class ResumableFit(keras.callbacks.Callback):
     def _call(self, method, *arguments):
         for callback in self.callbacks:
             getattr(callback, method)(*arguments)
+
+
+def set_metrics(model: keras.Model, state: Mapping[str, Any]) -> None:
+    """Continues the running means of an epoch, after Keras has reset them for it."""
+    for variable, value in zip(model.metrics_variables, state["metrics"], strict=True):
+        variable.assign(np.asarray(value, variable.dtype))
+
+
+def cut_table(path: Path, size: int) -> None:
+    """Takes the rows away that were written after a run was saved: they will come again."""
+    if not size:
+        path.unlink(missing_ok=True)  # an empty file would get no header
+    elif path.exists() and path.stat().st_size > size:
+        with path.open("rb+") as file:
+            file.truncate(size)
 
 
 def _one_after_another(batches):

@@ -1,14 +1,19 @@
-"""Which folder a run gets: a new one, or that of a run which was interrupted and goes on."""
+"""Which folder a run gets, what is recorded of it there, and whether it can go on."""
 
 import contextlib
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from libra_keras.files import atomic
-from libra_keras.runs.checks import flag
-from libra_keras.runs.config import TrainConfig, from_settings, settings
+import keras
+
+from libra_keras.data import DetectionData
+from libra_keras.data.sources import is_voc, short_name
+from libra_keras.devices import device_name, missing_gpu_advice
+from libra_keras.runs.config import TrainConfig, flag, from_settings, settings
+from libra_keras.runs.defaults import rate_scaled_from
 from libra_keras.runs.folder import RunFolder, numbers_of
 
 # Settings that change no weights and no numbers.
@@ -19,22 +24,8 @@ DECIDED = ("train", "val", "class_names", "steps_per_epoch", "input_policy", "ba
 
 @contextlib.contextmanager
 def opened(config: TrainConfig) -> Iterator[RunFolder]:
-    """Finds where a run goes, and whether it goes on; no other process may train there meanwhile.
-
-    Without a folder in the config, a run goes on in the newest `runs/<model>-<data>-<number>` that
-    is unfinished and has the same settings; else it gets the next number. With `overwrite` a run
-    begins anew, unless it is an unfinished one that this very config began. Nothing is made or
-    deleted yet: `RunFolder.begin` does that.
-
-    Args:
-        config: `TrainConfig`, resolved.
-
-    Yields:
-        `RunFolder`, locked if the run goes on.
-
-    Raises:
-        ValueError: if the folder is in use, or holds an unfinished run with other settings.
-    """
+    """Finds where a run goes, and whether it goes on, and locks the folder then; nothing is made or
+    deleted yet."""
     folder = _named(config) if config.run.folder else _numbered(stem(config), config)
     try:
         yield folder
@@ -71,27 +62,39 @@ def _numbered(name, config):
 
 
 def stem(config: TrainConfig) -> str:
-    """Name of the folders of runs whose config names none, without their numbers.
-
-    Example:
-
-    >>> from libra_keras.runs import ModelConfig, TrainConfig
-    >>> from libra_keras.runs.resuming import stem
-    >>> stem(TrainConfig(model=ModelConfig("libra_rpn_small")))
-    'libra_rpn_small-shapes'
-    """
-    from libra_keras.data.sources import short_name
-
+    """Name of the folders of runs whose config names none, without their numbers."""
     start = config.model.name or Path(config.model.init or "model").stem
     return f"{start}-{short_name(config.data.source)}"
 
 
-def recorded_config(folder: RunFolder) -> TrainConfig | None:
-    """Returns the config of the run in a folder; `None` if there is none.
+def record_of(
+    config: TrainConfig, train: DetectionData, val: DetectionData, model: keras.Model, steps: int
+) -> dict[str, Any]:
+    """Returns what `config.json` is to say: everything needed to understand and repeat a run."""
+    return {
+        "config": config.to_dict(),
+        "settings": {**settings(config), "rate_scaled_from": rate_scaled_from(config)},
+        "device": _device(),
+        "steps_per_epoch": steps,
+        "train": train.summary(),
+        "val": val.summary(),
+        "class_names": list(train.class_names),
+        "input_policy": model.input_policy.get_config(),
+        "parameters": model.count_params(),
+        "dtype_policy": model.dtype_policy.name,
+    }
 
-    Raises:
-        ValueError: if what is recorded is no config.
-    """
+
+def _device():
+    """The name of what a run computes on; warns if that could have been a GPU."""
+    device = device_name()
+    if advice := missing_gpu_advice(device):
+        print(f"Warning: {advice}", file=sys.stderr, flush=True)
+    return device
+
+
+def recorded_config(folder: RunFolder) -> TrainConfig | None:
+    """Returns the config of the run in a folder; `None` if there is none."""
     record = folder.read_config()
     try:
         if "config" in record:
@@ -111,41 +114,21 @@ def recorded_settings(folder: RunFolder) -> dict[str, Any]:
 
 
 def differences(recorded: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
-    """Returns the names of the settings that would give another run.
-
-    A setting that an earlier version did not have counts as equal.
-
-    Example:
-
-    >>> from libra_keras.runs.resuming import differences
-    >>> differences({"epochs": 2, "to": "a"}, {"epochs": 3, "to": "b", "new": 1})
-    ['epochs']
-    """
+    """Returns the names of the settings that would give another run; one that an earlier version
+    did not have counts as equal."""
     names = [name for name in recorded if name in given and name not in FREE]
     return [name for name in names if recorded[name] != given[name]]
 
 
 def reads_as_before(config: TrainConfig, folder: RunFolder | None) -> bool:
     """Whether a run goes on that began when all of VOC's corners were read as pixels."""
-    from libra_keras.data.sources import is_voc
-
     if folder is None or not folder.goes_on or "corners" in recorded_settings(folder):
         return False
     return config.data.corners == "auto" and is_voc(config.data.source, config.data.format)
 
 
 def check_record(folder: RunFolder, record: Mapping[str, Any]) -> None:
-    """Checks that the unfinished run in a folder is this one.
-
-    Args:
-        folder: `RunFolder` of a run that goes on.
-        record: dict for its `config.json`, as this program would write it.
-
-    Raises:
-        ValueError: if the data or the program are others.
-    """
-    import keras
-
+    """Checks that the unfinished run in a folder is this one, of the same data and program."""
     recorded = folder.read_config()
     given = json.loads(json.dumps({**record, "backend": keras.backend.backend()}, default=str))
     for name in DECIDED:
@@ -155,37 +138,6 @@ def check_record(folder: RunFolder, record: Mapping[str, Any]) -> None:
                 f"{recorded[name]}, now it is {given[name]}. Choose another "
                 "folder with --to, or delete this one"
             )
-
-
-@contextlib.contextmanager
-def disk_explained(path: Path) -> Iterator[None]:
-    """Turns what libraries raise over a full or read-only disk into an error that names the folder.
-
-    Args:
-        path: of the run folder.
-
-    Raises:
-        OSError: if the error in the block is about the disk.
-
-    Example:
-
-    >>> from libra_keras.runs.resuming import disk_explained
-    >>> with disk_explained("runs/mine"):
-    ...     raise RuntimeError("flush failed: No space left on device; errno = 28")
-    Traceback (most recent call last):
-    OSError: Files cannot be written to runs/mine: No space left on device. What was saved before \
-is whole: once there is room, the same command goes on
-    """
-    try:
-        yield
-    except Exception as error:
-        why = atomic.disk_error(error)
-        if why is None:
-            raise
-        raise OSError(
-            f"Files cannot be written to {path}: {why}. What was saved before is whole: "
-            "once there is room, the same command goes on"
-        ) from error
 
 
 def _begins_anew(folder, config):

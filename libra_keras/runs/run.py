@@ -1,4 +1,4 @@
-"""A training run that has ended, or that is opened again: its detector, its numbers, its folder."""
+"""A training run that has ended, or that is opened again, or what it says of itself unopened."""
 
 import functools
 import json
@@ -12,6 +12,7 @@ from libra_keras.runs.config import TrainConfig
 from libra_keras.runs.folder import RunFolder
 from libra_keras.runs.resuming import recorded_config
 
+SUFFIX = ".weights.h5"
 CHECKPOINTS = (".pth", ".pt", ".bin", ".safetensors")
 
 
@@ -26,7 +27,7 @@ class Run:
 
     Attributes:
         model: the detector, such as a `FasterRCNN`.
-        is_finished: bool, whether the run has ended and was measured; a run that `stop_by` has
+        is_finished: whether the run has ended and was measured; a run that `stop_by` has
             stopped goes on when it is trained again.
         metrics: dict of COCO's numbers by their names, `None` before the run has ended.
         config: `TrainConfig` of the run, `None` if it is no run.
@@ -109,17 +110,7 @@ def open_run(path: str | Path, weights: str = "last") -> Run:
 
 
 def load_detector(path: str | Path, weights: str = "last") -> keras.Model:
-    """Loads the detector of a run folder, of a converted checkpoint, or of a `.keras` file.
-
-    Args:
-        path, weights: as of `open_run`.
-
-    Returns:
-        The detector that was saved, such as a `FasterRCNN`.
-
-    Raises:
-        ValueError: as `open_run` does; or if what is there is damaged, or another model.
-    """
+    """Loads the detector of what `open_run` opens, unless it is damaged or another model."""
     import libra_keras.models  # noqa: F401  registers what the file names
 
     path = open_run(path, weights).folder
@@ -130,11 +121,35 @@ def load_detector(path: str | Path, weights: str = "last") -> keras.Model:
         if is_file:
             return _checked(keras.saving.load_model(path, compile=False))
         model = _checked(keras.models.model_from_json((path / "model.json").read_text()))
-        model.load_weights(path / f"{weights}.weights.h5")
+        model.load_weights(path / f"{weights}{SUFFIX}")
     # TypeError: what Keras raises over classes that it does not know
     except (TypeError, ValueError, KeyError, OSError) as error:
         raise ValueError(f"{path} cannot be loaded: {error}") from error
     return model
+
+
+def recorded_model(path: str | Path) -> str | None:
+    """Returns which ready-made detector a run, its `model.keras` or a conversion says it is; `None`
+    if there is no such record."""
+    from libra_keras import models
+
+    path = Path(path)
+    folder = path.parent if path.name == "model.keras" else path
+    name = _read(folder / "conversion.json").get("model")
+    name = name or _read(folder / "config.json").get("settings", {}).get("model")
+    return name if name in models.list() else None
+
+
+def kind_of(path: str | Path) -> str | None:
+    """Returns the class of a saved model, read without building it; `None` if there is none."""
+    path = Path(path)
+    if path.is_dir():
+        return _read(path / "model.json").get("class_name")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return json.loads(archive.read("config.json")).get("class_name")
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile):  # said when it is loaded
+        return None
 
 
 def _checked(model):
@@ -151,9 +166,20 @@ def _check_folder(path, weights):
             f"{path} looks like a checkpoint of PyTorch; convert it first: libra-keras convert "
             f"{path} --to FOLDER"
         )
-    for name in ("model.json", f"{weights}.weights.h5"):
+    for name in ("model.json", f"{weights}{SUFFIX}"):
         if not (path / name).is_file():
+            there = sorted(file.name.removesuffix(SUFFIX) for file in path.glob(f"*{SUFFIX}"))
+            hint = f". --weights may be {', '.join(there)}" if there else ""
             raise ValueError(
                 "RUN must be a run folder, a converted folder or a .keras file; there is no "
-                f"{path / name}"
+                f"{path / name}{hint}"
             )
+
+
+def _read(file):
+    """A JSON object; an empty one if there is none."""
+    try:
+        found = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

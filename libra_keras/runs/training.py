@@ -7,16 +7,14 @@ from collections.abc import Iterable
 import keras
 
 from libra_keras.data import DetectionData, training_batches
-from libra_keras.devices.determinism import make_deterministic
-from libra_keras.devices.strategies import Devices
-from libra_keras.runs import inputs, machine, report, resuming
+from libra_keras.devices import Devices, make_deterministic
+from libra_keras.runs import inputs, report, resuming
 from libra_keras.runs.advice import at_start
-from libra_keras.runs.building import build, build_optimizer
+from libra_keras.runs.building import build, build_optimizer, check_batch, chosen_devices
 from libra_keras.runs.config import RunConfig, TrainConfig
 from libra_keras.runs.defaults import resolve
 from libra_keras.runs.fitting import Job, fit_and_report, follow
 from libra_keras.runs.moments import moments_of
-from libra_keras.runs.record import record_of
 from libra_keras.runs.resumable import Pace
 from libra_keras.runs.run import Run
 
@@ -75,9 +73,9 @@ def train(
     config = inputs.named_after(resolve(config, model), train)
     if config.run.deterministic:
         make_deterministic(config.run.seed)  # JAX reads its flags when it looks for devices
-    devices = machine.chosen(config.devices, model)
+    devices = chosen_devices(config.devices, model)
     with _folder(config, devices) as folder, devices:
-        machine.check_batch(config.schedule.batch, devices)
+        check_batch(config.schedule.batch, devices)
         if devices.agreed(int(resuming.reads_as_before(config, folder))):
             config = config.replace(data={"corners": "pixels"})
         train, val = inputs.load_both(config.data, train, val)
@@ -114,8 +112,8 @@ def _prepare(config, train, val, devices: Devices, folder, given, moments) -> Jo
     with devices.scope():
         model.compile(build_optimizer(config, steps))
     if folder:
-        record = record_of(config, train, val, model, steps) | {"started_from": started_from}
-        _begin(folder, record, model, config)
+        record = resuming.record_of(config, train, val, model, steps)
+        _begin(folder, {**record, "started_from": started_from}, model, config)
     return Job(
         model=model,
         batches=devices.share(batches, done),

@@ -1,4 +1,4 @@
-"""How fast a run is, and the progress bar that says so."""
+"""How a run is watched: its speed, the progress bar that shows it, and TensorBoard's curves."""
 
 import collections
 import math
@@ -10,32 +10,10 @@ from libra_keras.training.callbacks import batches_done, learning_rate_at
 
 
 class Speedometer(keras.callbacks.Callback):
-    """Measures training images per second, waiting for batches included.
+    """Measures training images per second over the last batches of an epoch; its first is left out,
+    since it compiles or follows an evaluation."""
 
-    The first batch of an epoch is left out: it compiles, or follows an evaluation. What is
-    measured goes into no log, since tables of a run should be the same whenever it is repeated.
-
-    Args:
-        batch_size: int, images of a batch, over all devices.
-        window: int, batches over which `images_per_second` is measured. Defaults to 20.
-
-    Attributes:
-        images_per_second: float, of the last `window` batches of the epoch; NaN before its second.
-
-    Example:
-
-    >>> from libra_keras.runs.watching import Speedometer
-    >>> speed = Speedometer(batch_size=4)
-    >>> speed.on_epoch_begin(0)
-    >>> speed.on_train_batch_end(0)
-    >>> speed.images_per_second
-    nan
-    >>> speed.on_train_batch_end(1)
-    >>> speed.images_per_second > 0
-    True
-    """
-
-    def __init__(self, batch_size, window=20):
+    def __init__(self, batch_size: int, window: int = 20):
         super().__init__()
         self.batch_size = batch_size
         self._ends = collections.deque(maxlen=window + 1)  # (batches so far, clock)
@@ -48,6 +26,7 @@ class Speedometer(keras.callbacks.Callback):
 
     @property
     def images_per_second(self):
+        """Of the last `window` batches, waiting for them included; NaN before the second."""
         if len(self._ends) < 2:
             return math.nan
         (first, start), (last, end) = self._ends[0], self._ends[-1]
@@ -63,24 +42,7 @@ class Speedometer(keras.callbacks.Callback):
 
 
 class ProgressBar(keras.callbacks.ProgbarLogger):
-    """Keras' bar with the learning rate and images per second; other callbacks see neither.
-
-    Args:
-        speed: `Speedometer`; belongs before the bar in the list of callbacks.
-
-    Example:
-
-    >>> import keras
-    >>> import numpy as np
-    >>> from libra_keras.runs.watching import ProgressBar, Speedometer
-    >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-    >>> model.compile(keras.optimizers.SGD(0.5), "mse")
-    >>> speed = Speedometer(batch_size=2)
-    >>> history = model.fit(np.ones((8, 1)), np.ones((8, 1)), batch_size=2, verbose=0,
-    ...                     callbacks=[speed, ProgressBar(speed)])
-    >>> list(history.history)
-    ['loss']
-    """
+    """Keras' bar with the learning rate and images per second, which other callbacks do not see."""
 
     def __init__(self, speed):
         super().__init__()
@@ -93,3 +55,51 @@ class ProgressBar(keras.callbacks.ProgbarLogger):
     def on_epoch_end(self, epoch, logs=None):
         if self.verbose:
             super().on_epoch_end(epoch, self.speed.beside(logs))
+
+
+class TensorBoardLogger(keras.callbacks.Callback):
+    """Writes what a run shows of itself as event files, over its steps: the rows of a `StepLogger`
+    that has `write_row` as its `on_row`, images per second, and the metrics and a picture of each
+    evaluation."""
+
+    def __init__(self, folder, speed=None, picture=None):
+        super().__init__()
+        self.folder = str(folder)
+        self.speed = speed
+        self.picture = picture
+        self._opened = None
+
+    def write_row(self, step, values):
+        """Writes floats by their names as of a step, counted from 1."""
+        values = {f"train/{name}": value for name, value in values.items()}
+        if self.speed is not None:
+            values["train/images_per_second"] = self.speed.images_per_second
+        self._write(step, values)
+
+    def on_epoch_end(self, epoch, logs=None):
+        measured = {
+            f"val/{name.removeprefix('val_')}": value
+            for name, value in (logs or {}).items()
+            if name.startswith("val_")
+        }
+        if any(map(math.isfinite, measured.values())):
+            picture = None if self.picture is None else self.picture()
+            self._write(batches_done(self.model.optimizer), measured, picture)
+
+    def on_train_end(self, logs=None):
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
+    def _write(self, step, values, picture=None):
+        import tensorflow as tf
+
+        if self._opened is None:
+            self._opened = tf.summary.create_file_writer(self.folder)
+        with self._opened.as_default(step=step):
+            for name, value in values.items():
+                if math.isfinite(value):
+                    tf.summary.scalar(name, value)
+            if picture is not None:
+                tf.summary.image("val/annotated and detected", picture[None])
+        self._opened.flush()  # a run that is killed has shown what it wrote

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from libra_keras.cli import main
-from libra_keras.runs.checkpoints import Checkpoints
+from libra_keras.runs.folder import Checkpoints
 
 ROOT = Path(__file__).parents[2]
 RUN = (

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import keras
@@ -16,6 +17,7 @@ from voc_folder import truncate, write_voc
 from libra_keras.cli import loading, main
 from libra_keras.data import shapes, voc
 from libra_keras.evaluation import METRICS
+from libra_keras.runs.predicting import picture_names
 
 GOOD = [[(5, 5, 40, 30)], [(10, 3, 30, 40)], [], [(1, 1, 64, 48)]]
 
@@ -91,6 +93,11 @@ def test_predict_replaces_its_own_files_alone(run_folder, tmp_path, capsys, name
     assert main(["predict", str(run_folder), str(images), "--to", str(to)]) == 1
     assert f"found/{name} is no output of an earlier predict" in capsys.readouterr().err
     assert {file.name: file.read_bytes() for file in to.iterdir()} == before
+
+
+def test_pictures_of_equal_names_are_numbered():
+    files = [Path("a/cat.jpg"), Path("b/cat.png"), Path("dog.jpg")]
+    assert picture_names(files) == ["cat.png", "cat-2.png", "dog.png"]
 
 
 @pytest.mark.slow

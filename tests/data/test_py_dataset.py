@@ -9,7 +9,7 @@ from libra_keras import data
 from libra_keras.data.batches import TrainingSource
 from libra_keras.data.findings import TooManyDamagedImages
 from libra_keras.data.py_dataset import Batches
-from libra_keras.runs.damage import explained
+from libra_keras.runs.inputs import damage_explained
 
 pytestmark = pytest.mark.portable
 POLICY = data.InputPolicy(40, 60, pad_multiple=8)  # buckets 40 x 64 and 64 x 40
@@ -188,6 +188,6 @@ def test_fit_is_stopped_by_damage_with_the_names_of_the_files(files):
     model = Recorder(steps=6)
     model.compile(keras.optimizers.SGD(0.0))
     with pytest.raises(ValueError, match=r"training: .*00\d.png") as stopped:
-        with explained(lambda: {"training": batches.source.damaged}):
+        with damage_explained(lambda: {"training": batches.source.damaged}):
             model.fit(batches, epochs=2, steps_per_epoch=3, shuffle=False, verbose=0)
     assert "Too many images are damaged" in str(stopped.value)

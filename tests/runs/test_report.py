@@ -3,7 +3,7 @@
 import pytest
 from configs import resolved
 
-from libra_keras.runs.report import describe, headline, metric_lines
+from libra_keras.runs.report import describe, finite, headline, metric_lines
 
 RESNET = ("--model", "faster_rcnn_resnet50")
 
@@ -49,3 +49,8 @@ def test_recall_is_reported_where_there_is_no_ap():
     assert headline(metrics) == "AR@100 0.500  AR@300 0.750"
     assert metric_lines(metrics) == "AR@100 0.500  AR@300 0.750  AR_small@300 -"
     assert headline({"AP": 1, "AP50": 1, "AP_small": 1, **metrics}).startswith("AP 1.000")
+
+
+def test_json_gets_no_number_that_it_does_not_know():
+    found = finite({"AP": 0.5, "AP_small": float("nan"), "best_val_AP": float("-inf")})
+    assert found == {"AP": 0.5, "AP_small": None, "best_val_AP": None}

@@ -11,11 +11,9 @@ import pytest
 
 from libra_keras.files import atomic
 from libra_keras.runs import moments
-from libra_keras.runs.checkpoints import Checkpoints
-from libra_keras.runs.folder import RunFolder
-from libra_keras.runs.moments import Moments, TimeIsUp
+from libra_keras.runs.folder import Checkpoints, RunFolder
+from libra_keras.runs.moments import Moments, Stopped, TimeIsUp
 from libra_keras.runs.resumable import Pace, ResumableFit
-from libra_keras.runs.signals import Stopped
 from libra_keras.training import (
     SGD,
     LearningRateLogger,

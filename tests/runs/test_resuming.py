@@ -1,7 +1,5 @@
 """Which run goes on, which begins anew, and what is refused; nothing is trained here."""
 
-import contextlib
-
 import pytest
 from configs import resolved
 
@@ -145,10 +143,3 @@ def test_damaged_state(here, capsys):
     unfinished("mine", *FIRST).checkpoints.state_file.write_text("{")
     assert main(["train", *FIRST, "--to", "mine"]) == 1
     assert "state.json is damaged" in capsys.readouterr().err
-
-
-def test_errors_that_are_not_about_the_disk_pass(here):
-    with pytest.raises(KeyError, match="no boxes"), resuming.disk_explained(here):
-        raise KeyError("no boxes")
-    with contextlib.suppress(OSError), resuming.disk_explained(here):
-        raise PermissionError("Permission denied: photo.jpg")

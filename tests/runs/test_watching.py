@@ -6,8 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from libra_keras.runs.tensorboard import TensorBoardLogger
-from libra_keras.runs.watching import ProgressBar, Speedometer
+from libra_keras.runs.watching import ProgressBar, Speedometer, TensorBoardLogger
 from libra_keras.training import SGD, StepLogger, WarmupMultiStep
 
 
