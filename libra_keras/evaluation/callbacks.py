@@ -121,9 +121,7 @@ class COCOEvaluation(EpochEvaluation):
     Args:
         data: `DetectionData` to evaluate on.
         policy: `InputPolicy`, or `None` for `model.input_policy`.
-        batch_size: int. Defaults to 8.
-        every: int >= 1, epochs from one evaluation to the next. The last epoch is evaluated in
-            any case. Defaults to 1.
+        every: epochs from one evaluation to the next, at least 1; the last is evaluated anyway.
         best_weights: path that ends in `.weights.h5`, or `None`. The weights are saved there
             whenever `monitor` beats its best so far. A crash while saving leaves the old file.
         monitor: str, one of the names that are logged. Defaults to `"val_AP"`.
@@ -133,8 +131,7 @@ class COCOEvaluation(EpochEvaluation):
 
     Attributes:
         metrics: dict of the last evaluation, as `evaluate_detections` returns it.
-        detections: list of the last evaluation, as `collect_detections` returns it: with the
-            labels of the model.
+        detections: list, as `collect_detections` returns it: with the labels of the model.
         best: float, the best value of `monitor` so far; set it to continue an earlier run.
 
     Raises:
@@ -190,8 +187,7 @@ class ProposalEvaluation(EpochEvaluation):
 
     Args:
         data: `DetectionData` to evaluate on; its classes do not matter.
-        counts: increasing ints, numbers of best proposals per image that count. Defaults to
-            `(100, 300, 1000)`.
+        counts: increasing numbers of best proposals per image that count.
         policy, batch_size, every, best_weights, verbose, fills_logs: as in `COCOEvaluation`.
         monitor: str, one of the names that are logged. Defaults to that of the first count.
 
@@ -201,8 +197,7 @@ class ProposalEvaluation(EpochEvaluation):
         best: float, the best value of `monitor` so far; set it to continue an earlier run.
 
     Raises:
-        ValueError: if `counts`, `every`, `monitor` or the name of `best_weights` is not as
-            described.
+        ValueError: if `counts`, `every`, `monitor` or `best_weights` is not as described.
 
     Example:
 

@@ -90,12 +90,8 @@ def collect_detections(model: Any, batches: Iterable[dict], verbose: int = 1) ->
     >>> from libra_keras.evaluation import collect_detections
     >>> class Blind:
     ...     def predict_on_batch(self, x):
-    ...         rows = len(x["images"]), 5
-    ...         return {
-    ...             "boxes": np.zeros((*rows, 4)),
-    ...             "scores": np.zeros(rows),
-    ...             "labels": -np.ones(rows),
-    ...         }
+    ...         n = len(x["images"]), 5
+    ...         return {"boxes": np.zeros((*n, 4)), "scores": np.zeros(n), "labels": -np.ones(n)}
     >>> sizes = np.array([[32, 32]])
     >>> batch = {"images": np.zeros((1, 32, 32, 3)), "image_ids": np.array([7])}
     >>> batch |= {"image_sizes": sizes, "original_sizes": sizes}
@@ -220,11 +216,10 @@ def evaluate_detections(
 
     >>> from libra_keras.data import DetectionData
     >>> from libra_keras.evaluation import evaluate_detections
+    >>> cat = {"id": 1, "image_id": 7, "category_id": 3, "bbox": [0, 0, 40, 40], "area": 1600}
     >>> annotations = {
     ...     "images": [{"id": 7, "height": 60, "width": 80}],
-    ...     "annotations": [
-    ...         {"id": 1, "image_id": 7, "category_id": 3, "bbox": [0, 0, 40, 40], "area": 1600}
-    ...     ],
+    ...     "annotations": [cat],
     ...     "categories": [{"id": 3, "name": "cat"}],
     ... }
     >>> data = DetectionData("one cat", ("cat",), (3,), [], annotations)
@@ -268,9 +263,7 @@ def evaluate(
 
     Args:
         model: a detector, such as `libra_keras.models.FasterRCNN`.
-        data: `DetectionData`.
         policy: `InputPolicy`, or `None` for `model.input_policy`.
-        batch_size: int. Defaults to 8.
         verbose: 0 for silence, 1 for a progress bar.
 
     Returns:
@@ -286,12 +279,8 @@ def evaluate(
     >>> class Blind:
     ...     input_policy = data.InputPolicy(short_side=64, long_side=64)
     ...     def predict_on_batch(self, x):
-    ...         rows = len(x["images"]), 5
-    ...         return {
-    ...             "boxes": np.zeros((*rows, 4)),
-    ...             "scores": np.zeros(rows),
-    ...             "labels": -np.ones(rows),
-    ...         }
+    ...         n = len(x["images"]), 5
+    ...         return {"boxes": np.zeros((*n, 4)), "scores": np.zeros(n), "labels": -np.ones(n)}
     >>> evaluation.evaluate(Blind(), data.shapes(4), verbose=0)["AP"]
     0.0
     """

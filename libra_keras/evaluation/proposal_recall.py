@@ -55,11 +55,9 @@ def proposal_recall(
     pycocotools. A thousand proposals per image take it about a second for every few images.
 
     Args:
-        data: `DetectionData`.
         proposals: list of dicts with `"image_id"`, `"boxes"` `(n, 4)` in pixels of the file, and
             `"scores"` `(n,)`, as `collect_proposals` returns it.
-        counts: increasing ints, numbers of best proposals per image that count. Defaults to
-            `(100, 300, 1000)`.
+        counts: increasing numbers of best proposals per image that count.
 
     Returns:
         Dict of floats in [0, 1]: `"AR@<count>"` for each count, and for the largest one also
@@ -74,11 +72,10 @@ def proposal_recall(
 
     >>> from libra_keras.data import DetectionData
     >>> from libra_keras.evaluation import proposal_recall
+    >>> cat = {"id": 1, "image_id": 7, "category_id": 3, "bbox": [0, 0, 40, 40], "area": 1600}
     >>> annotations = {
     ...     "images": [{"id": 7, "height": 60, "width": 80}],
-    ...     "annotations": [
-    ...         {"id": 1, "image_id": 7, "category_id": 3, "bbox": [0, 0, 40, 40], "area": 1600}
-    ...     ],
+    ...     "annotations": [cat],
     ...     "categories": [{"id": 3, "name": "cat"}],
     ... }
     >>> data = DetectionData("one cat", ("cat",), (3,), [], annotations)

@@ -48,10 +48,7 @@ def voc_ap(data: DetectionData, detections: list[dict]) -> dict[str, float]:
     >>> row = {"image_id": 7, "category_id": 3}
     >>> annotations = {
     ...     "images": [{"id": 7, "height": 60, "width": 80}],
-    ...     "annotations": [
-    ...         {**row, "id": 1, "bbox": [0, 0, 40, 40]},
-    ...         {**row, "id": 2, "bbox": [40, 0, 40, 40]},
-    ...     ],
+    ...     "annotations": [{**row, "id": i + 1, "bbox": [40 * i, 0, 40, 40]} for i in (0, 1)],
     ...     "categories": [{"id": 3, "name": "cat"}],
     ... }
     >>> data = DetectionData("two cats", ("cat",), (3,), [], annotations)
