@@ -97,7 +97,7 @@ class BackboneAdapter(keras.layers.Layer):
         self.frozen_stages = frozen_stages
         maps = _chosen_maps(_as_functional(model), levels)
         self.model = keras.Model(maps.pop("images"), maps, name=model.name)
-        self._frozen_within = ()
+        self._frozen_within: tuple[int, ...] = ()
         if self.trainable:  # else nobody knows what trained before
             self._frozen_within = tuple(
                 id(layer) for layer in self._inner_layers() if not layer.trainable

@@ -257,11 +257,8 @@ def add_bias(x, bias):
 
 
 def normalise(x, gamma, beta, epsilon=EPSILON, synchronized=False):
-    """Normalises `x` with its own statistics; returns it, their mean and biased variance `(C,)`.
-
-    Synchronized statistics are those of the global batch, however unevenly replicas share it. In
-    two passes: the difference of two means loses digits.
-    """
+    """Normalises `x` with its own statistics; returns it, their mean and biased variance `(C,)`."""
+    # In two passes: the difference of two means loses digits.
     values, gamma, beta = (ops.cast(each, "float32") for each in (x, gamma, beta))
     # JAX sees one global batch: its statistics are synchronized without being asked. With PyTorch
     # a batch is on one device.
@@ -302,17 +299,14 @@ def normalise_fused(x, gamma, beta, epsilon=EPSILON):
 
 
 def grouped_conv(x, kernel, strides=1, padding="same"):
-    """Convolves G groups of channels separately, kernel `(h, w, C / G, F)`, and joins the results.
-
-    On TensorFlow this is one operation where its gradient exists: on GPUs, and on CPUs with oneDNN
-    for float32 and bfloat16. (`keras.ops.conv` compiles grouped kernels with XLA there, whose
-    gradient on a CPU takes a hundred times longer.)
-    """
+    """Convolves G groups of channels, with a kernel `(h, w, C / G, F)`, and joins the results."""
     if keras.backend.backend() != "tensorflow":
         return ops.conv(x, kernel, strides, padding, data_format="channels_last")
     import tensorflow as tf
 
     x, kernel = ops.convert_to_tensor(x), ops.convert_to_tensor(kernel)
+    # `keras.ops.conv` compiles grouped kernels with XLA here, whose gradient on a CPU takes a
+    # hundred times longer.
     if has_gradient(x.dtype.name):
         return tf.nn.conv2d(x, kernel, strides, padding.upper())
     return convolve_each_group(x, kernel, strides, padding)
@@ -328,10 +322,9 @@ def convolve_each_group(x, kernel, strides, padding):
 
 @functools.cache
 def has_gradient(dtype):
-    """Whether TensorFlow differentiates grouped convolutions of this dtype here: only trying tells.
-
-    It depends on the device, the build of TensorFlow, and `TF_ENABLE_ONEDNN_OPTS`.
-    """
+    """Whether TensorFlow differentiates grouped convolutions of this dtype: an attempt tells."""
+    # It depends on the device, the build of TensorFlow, and `TF_ENABLE_ONEDNN_OPTS`: on GPUs it
+    # does, and on CPUs with oneDNN for float32 and bfloat16.
     import tensorflow as tf
 
     with tf.init_scope():  # eagerly, also while a graph is being traced
@@ -348,11 +341,9 @@ def has_gradient(dtype):
 
 @contextlib.contextmanager
 def folded_into(values):
-    """Within this context the layers convolve with the kernels and biases given, not their weights.
-
-    For export: a graph that is traced here holds neither statistics nor the arithmetic of folding.
-    The switch is one for the whole process.
-    """
+    """Within this context layers convolve with the given `(kernel, bias)`, not their weights."""
+    # For export: a graph that is traced here holds neither statistics nor the arithmetic of
+    # folding. The switch is one for the whole process.
     own = {id(layer): pair for layer, pair in values.items()}
     _given.update(own)
     try:

@@ -1,7 +1,4 @@
-"""Feature maps inside a functional Keras model: which there are, their strides, which to use.
-
-Keras has no public way to walk along a graph; `_node` is the one place that knows the private one.
-"""
+"""Feature maps inside a functional Keras model: which there are, their strides, which to use."""
 
 import difflib
 import math
@@ -27,13 +24,11 @@ def named_map(model, name):
 
 
 def last_maps(model):
-    """Finds `{"C2": tensor, ...}`, the last feature map of each stride; some may be missing.
-
-    Only tensors count that everything passes through on its way to the output: what lies beside a
-    shortcut is no feature map. The next stage may begin with layers that still have the old stride
-    (the expansion of an inverted bottleneck), so the last sum or concatenation is taken where there
-    is one, with the activation that follows it. C5 is the output of the network.
-    """
+    """Finds `{"C2": tensor, ...}`, the last feature map of each stride; some may be missing."""
+    # Only tensors count that everything passes through on its way to the output: what lies beside a
+    # shortcut is no feature map. The next stage may begin with layers that still have the old
+    # stride (the expansion of an inverted bottleneck), so the last sum or concatenation is taken
+    # where there is one, with the activation that follows it. C5 is the output of the network.
     tensors = _passed_by_all(model.outputs[0])
     strides = strides_of(model, tensors)
     maps = {}
@@ -127,5 +122,6 @@ def _nodes(outputs):
 
 
 def _node(tensor):
+    # Keras has no public way to walk along a graph; this is the one place that knows the private.
     operation, index, _ = tensor._keras_history
     return operation._inbound_nodes[index]

@@ -293,12 +293,10 @@ def check_choice(name, value, choices):
 
 
 def imagenet_values(weights, depth):
-    """Reads `keras.applications`' weights: a function of (stage, block, conv) to a layer's arrays.
-
-    `(0, 0, 1)` is the stem; stages count from 1, blocks from 0, convolutions of a block from 1, and
-    convolution 0 is its shortcut. Biases, which are zero up to rounding, are dropped; the epsilon
-    of 1.001e-5 becomes ours, which changes nothing measurable.
-    """
+    """Reads weights of `keras.applications`: a function of (stage, block, conv) to arrays."""
+    # `(0, 0, 1)` is the stem; stages count from 1, blocks from 0, convolutions of a block from 1,
+    # and convolution 0 is its shortcut. Biases, which are zero up to rounding, are dropped; the
+    # epsilon of 1.001e-5 becomes ours, which changes nothing measurable.
     if depth not in NETWORKS:
         raise ValueError(
             f"ImageNet weights exist for depths {tuple(NETWORKS)}. Received: depth={depth}"

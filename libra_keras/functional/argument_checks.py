@@ -56,7 +56,7 @@ def check_arguments(arguments: Mapping[str, Tensor]) -> None:
     ...     print(error)
     `boxes` must have shape (B, N, 4). Received: shape=(5, 4); of one image, pass `boxes[None]`
     """
-    sizes = {}
+    sizes: dict[str, tuple[int, str | None]] = {}
     for key, x in arguments.items():
         if x is None:
             continue

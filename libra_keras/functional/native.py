@@ -48,9 +48,6 @@ def portable() -> Iterator[None]:
 def enabled() -> bool:
     """Whether twins may be used here: the backend is TensorFlow, and not inside `portable()`.
 
-    Returns:
-        bool.
-
     Example:
 
     >>> from libra_keras.functional import native
@@ -63,9 +60,6 @@ def enabled() -> bool:
 
 def is_portable_tensorflow() -> bool:
     """Whether a graph of TensorFlow is made here that other programs will run: in `portable()`.
-
-    Returns:
-        bool.
 
     Example:
 
@@ -105,7 +99,8 @@ def compiled(function: Callable, **static: Hashable) -> Callable:
                 "`compiled` takes static arguments by keyword only. "
                 f"Received a partial with positional arguments: {function.args}"
             )
-        function, static = function.func, {**function.keywords, **static}
+        static = {**function.keywords, **static}
+        function = function.func
 
     def call(*tensors):
         if not enabled():
@@ -131,9 +126,6 @@ def has_sparse_pooling() -> bool:
     """Whether `sparse_pooling` may stand in for the portable code: twins on, and no GPU.
 
     On a GPU gathering is not the bottleneck, and the sparse kernels have not been measured there.
-
-    Returns:
-        bool.
 
     Example:
 
@@ -291,10 +283,8 @@ def _dense_entries(taps):
 
 
 def _used_entries(taps):
-    """As `_dense_entries`, but only the first `num_rows * num_columns` taps of each bin.
-
-    Most boxes need few of the T taps per axis; listing just those keeps the matrix small.
-    """
+    """As `_dense_entries`, but only the first `num_rows * num_columns` taps of each bin."""
+    # Most boxes need few of the T taps per axis; listing just those keeps the matrix small.
     import tensorflow as tf
 
     num_boxes, (size, width) = tf.shape(taps.rows)[0], taps.rows.shape[1:]

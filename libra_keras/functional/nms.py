@@ -101,13 +101,11 @@ def _nms(boxes, scores, iou_threshold, groups, mask, max_output):
 
 
 def _suppress(boxes, groups, valid, iou_threshold, max_output, num_boxes):
-    """Which of the sorted boxes are kept, `(B, P)`, decided block by block.
-
-    A block that starts at `start` has already lost what earlier blocks suppress. The greedy rule
-    inside it, "kept if no kept box before me overlaps me", is iterated from "all are kept": after
-    k rounds every box with a chain of at most k overlapping boxes before it is right, so the fixed
-    point is the greedy result. Then what was kept suppresses everything behind the block.
-    """
+    """Which of the sorted boxes are kept, `(B, P)`, decided block by block."""
+    # A block that starts at `start` has already lost what earlier blocks suppress. The greedy rule
+    # inside it, "kept if no kept box before me overlaps me", is iterated from "all are kept": after
+    # k rounds every box with a chain of at most k overlapping boxes before it is right, so the
+    # fixed point is the greedy result. Then what was kept suppresses everything behind the block.
     num_blocks = boxes.shape[1] // BLOCK
     block_of = ops.arange(boxes.shape[1]) // BLOCK
     earlier = ops.arange(BLOCK)[:, None] < ops.arange(BLOCK)[None, :]

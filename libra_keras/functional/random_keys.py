@@ -82,8 +82,6 @@ def renew(keys: Tensor, stream: int) -> Tensor:
     >>> fresh = renew(ops.convert_to_tensor([0.25, 0.5, 0.25]), stream=1)
     >>> ops.convert_to_numpy(fresh * 1000).astype(int).tolist()
     [485, 350, 485]
-
-    Source: ours.
     """
     check_arguments({"keys float": keys})
     state = tuple(ops.convert_to_tensor(_signed(word), "int32") for word in _START)

@@ -1,10 +1,9 @@
-"""What a model must know of the other replicas of a TensorFlow distribution strategy.
+"""What a model must know of the other replicas of a TensorFlow distribution strategy."""
 
-R replicas hold parts of one global batch. They make the update of one device if losses are divided
-by counts of the global batch, random choices depend on an image's place in it, and a replica that
-got no image adds nothing. Outside a strategy, and on the other backends, where one program sees
-the whole batch, everything here does nothing.
-"""
+# R replicas hold parts of one global batch. They make the update of one device if losses are
+# divided by counts of the global batch, random choices depend on an image's place in it, and a
+# replica that got no image adds nothing. Outside a strategy, and on the other backends, where one
+# program sees the whole batch, everything here does nothing.
 
 import contextlib
 import threading
@@ -46,11 +45,8 @@ def global_positions(batch_size):
 
 
 def with_global_value(losses):
-    """Gives a replica's losses 1 / R of the sum over all, and leaves them their own gradient.
-
-    Keras weighs what replicas report by their numbers of images: the mean is right if all report
-    the same.
-    """
+    """Gives a replica's losses 1 / R of the sum over all, and leaves them their own gradient."""
+    # Keras weighs what replicas report by their numbers of images: right if all report the same.
     count = num_replicas()
     if count == 1:
         return losses

@@ -211,7 +211,7 @@ class Taps(NamedTuple):
 
     Example:
 
-    >>> x
+    >>> from libra_keras.functional.roi_align import Taps
     >>> Taps._fields
     ('rows', 'row_weights', 'columns', 'column_weights', 'num_rows', 'num_columns')
     """
@@ -348,10 +348,8 @@ def _pair_taps(places, weights, cells):
 
 
 def _band_taps(places, weights, cells):
-    """As `_pair_taps`, with shared cells read once: for samples at most one cell apart.
-
-    Such samples of one bin touch consecutive cells, one more than there are samples.
-    """
+    """As `_pair_taps`, with shared cells read once: for samples at most one cell apart."""
+    # Such samples of one bin touch consecutive cells, one more than there are samples.
     first = ops.floor(places[..., :1])
     band = first + ops.arange(places.shape[-1] + 1, dtype="float32")  # (R, S, T)
     reach = ops.maximum(1.0 - ops.abs(places[..., None, :] - band[..., :, None]), 0.0)

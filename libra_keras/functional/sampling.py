@@ -222,8 +222,6 @@ def hardest_first(keys: Tensor, losses: Tensor) -> Tensor:
     >>> ranks = hardest_first(keys, ops.convert_to_tensor([[5.0, 1.0, 7.0, 5.0]])) * 2**24
     >>> ops.convert_to_numpy(ranks)[0].tolist()
     [2.0, 3.0, 0.0, 1.0]
-
-    Source: ours.
     """
     check_arguments({"keys (B, N) float": keys, "losses (B, N)": losses})
     losses = ops.cast(losses, "float32")
@@ -310,11 +308,9 @@ def _column(count, num):
 
 
 def _scores(keys, order):
-    """Joins what decides first (`order`, 0 = never, highest first) with the keys.
-
-    Float32, for which XLA's top-k on a CPU is a hundred times faster than for int32. The gaps
-    between orders keep rounding (keys lose at most two of 24 bits) from mixing them.
-    """
+    """Joins what decides first (`order`, 0 = never, highest first) with the keys, in float32."""
+    # XLA's top-k on a CPU is a hundred times faster for it than for int32. The gaps between orders
+    # keep rounding (keys lose at most two of 24 bits) from mixing them.
     return ops.where(order > 0, ops.cast(2 * order - 1, "float32") - ops.cast(keys, "float32"), 0.0)
 
 
@@ -357,10 +353,7 @@ def _bins(max_iou, candidates, lower, upper, num_bins):
 
 
 def _rank_in_group(keys, group):
-    """Sorts each row by (group, key) and returns order, sorted groups, rank, is_first, `(B, N)`.
-
-    `order` are the original indices; `rank` counts from 0 within each group.
-    """
+    """Sorts rows by (group, key): order, sorted groups, rank in the group from 0, is_first."""
     by_key = ops.argsort(keys, axis=1)
     by_group = ops.argsort(ops.take_along_axis(group, by_key, axis=1), axis=1)  # a stable sort
     order = ops.cast(ops.take_along_axis(by_key, by_group, axis=1), "int32")

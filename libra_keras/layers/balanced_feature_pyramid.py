@@ -77,9 +77,9 @@ class BalancedFeaturePyramid(ChannelsLast):
         # XLA resizes nothing between sizes that it does not know; `jit_compile="auto"` reads this.
         self.supports_jit = keras.backend.backend() != "tensorflow"
         self.refine_level = refine_level
-        self.refiner = None if named else refiner
-        self._refiner_name = refiner if named else None
-        self._built_for = None
+        self.refiner = refiner if isinstance(refiner, keras.layers.Layer) else None
+        self._refiner_name = refiner if isinstance(refiner, str) else None
+        self._built_for: Any = None  # `BuiltFor`, once it is built
         if self.data_format == "channels_last":
             keep_channels_last(self)
 

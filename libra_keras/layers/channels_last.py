@@ -6,11 +6,10 @@ import keras
 
 
 class ChannelsLast(keras.layers.Layer):
-    """Base of layers of `(B, H, W, C)`: under Keras' setting `channels_first` they must be told.
+    """Base of layers of `(B, H, W, C)`: under Keras' setting `channels_first` they must be told."""
 
-    Feature maps are `(B, C, H, W)` there, and a layer would take their width for channels, often
-    without any error.
-    """
+    # Feature maps are `(B, C, H, W)` there, and a layer would take their width for channels, often
+    # without any error.
 
     def __init__(self, *, data_format: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)

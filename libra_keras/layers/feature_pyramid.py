@@ -91,7 +91,7 @@ class FeaturePyramid(ChannelsLast):
         self.start_level = start_level
         self.extra_levels = extra_levels
         self.extra_relu = extra_relu
-        self._built_for = None
+        self._built_for: Any = None  # `BuiltFor`, once it is built
 
     def build(self, input_shape: Pyramid) -> None:
         super().build(input_shape)

@@ -14,11 +14,7 @@ _EXPECTED = "A pyramid must be a dict such as {'P2': ..., 'P3': ...}, or a list 
 
 
 def unpack(pyramid):
-    """Returns the names, or `None` of a list, and the levels or their shapes, finest first.
-
-    A dict is ordered by the numbers in its keys: frameworks sort dicts as they like, and
-    alphabetically "P10" comes before "P2".
-    """
+    """Returns the names, or `None` of a list, and the levels or their shapes, finest first."""
     _refuse_one_tensor(pyramid)
     if not isinstance(pyramid, dict | list | tuple):
         raise TypeError(f"{_EXPECTED} Received: {type(pyramid).__name__}")
@@ -26,6 +22,7 @@ def unpack(pyramid):
         raise ValueError(f"A pyramid must have at least one level. Received: {pyramid!r}")
     if not isinstance(pyramid, dict):
         return None, list(pyramid)
+    # Frameworks sort dicts as they like, and by the alphabet "P10" comes before "P2".
     names = sorted(pyramid, key=level_number)
     return names, [pyramid[name] for name in names]
 

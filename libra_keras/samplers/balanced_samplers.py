@@ -9,7 +9,7 @@ from libra_keras.functional.sampling import choose_instance_balanced, choose_iou
 from libra_keras.samplers.sampler import RandomSampler, Sampler, check_range
 from libra_keras.typing import Tensor
 
-PRESETS = {
+PRESETS: dict[str, dict[str, Any]] = {
     "mmdet": {"upper": "all", "include_zero": False},
     "paper_code": {"upper": "all", "include_zero": True},
     "paper_text": {"upper": 0.5, "include_zero": True},

@@ -1,5 +1,7 @@
 """Our samplers behind the `BoxMatcher` of KerasCV and KerasHub."""
 
+from typing import Any, Self
+
 import keras
 from keras import ops
 
@@ -7,13 +9,19 @@ from libra_keras.functional import replicas
 from libra_keras.functional.argument_checks import check_arguments
 from libra_keras.functional.matching import Match
 from libra_keras.functional.random_keys import random_keys
+from libra_keras.samplers.sampler import Sampler
+from libra_keras.typing import Tensor
 
 POSITIVE, NEGATIVE, IGNORED = 1, -1, -2  # what the label encoders of both packages use
 
 
 def from_box_matcher(
-    similarity, matched_columns, matched_values, positive_value=POSITIVE, negative_value=NEGATIVE
-):
+    similarity: Tensor,
+    matched_columns: Tensor,
+    matched_values: Tensor,
+    positive_value: int = POSITIVE,
+    negative_value: int = NEGATIVE,
+) -> Match:
     """Translates the result of a `BoxMatcher` to the `Match` that our samplers take.
 
     Args:
@@ -99,14 +107,14 @@ class SampledBoxMatcher(keras.layers.Layer):
 
     def __init__(
         self,
-        matcher,
-        sampler,
-        seed=0,
-        positive_value=POSITIVE,
-        negative_value=NEGATIVE,
-        ignored_value=IGNORED,
-        **kwargs,
-    ):
+        matcher: keras.layers.Layer,
+        sampler: Sampler,
+        seed: int = 0,
+        positive_value: int = POSITIVE,
+        negative_value: int = NEGATIVE,
+        ignored_value: int = IGNORED,
+        **kwargs: Any,
+    ) -> None:
         # In mixed precision the automatic cast would round overlaps across thresholds.
         super().__init__(autocast=False, **kwargs)
         self.matcher = matcher
@@ -120,7 +128,7 @@ class SampledBoxMatcher(keras.layers.Layer):
         )
         self.built = True
 
-    def call(self, similarity):
+    def call(self, similarity: Tensor) -> tuple[Tensor, Tensor]:
         check_arguments({"similarity (B, N, M)": similarity})
         columns, values = self.matcher(similarity)
         match = from_box_matcher(
@@ -134,7 +142,7 @@ class SampledBoxMatcher(keras.layers.Layer):
         values = ops.cast(values, "int32")
         return ops.cast(columns, "int32"), ops.where(chosen, values, self.ignored_value)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object
         return {
             **super().get_config(),
@@ -147,7 +155,7 @@ class SampledBoxMatcher(keras.layers.Layer):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         config = dict(config)
         for part in ("matcher", "sampler"):
             if isinstance(config[part], dict):
