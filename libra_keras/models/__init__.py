@@ -2,8 +2,8 @@
 
 from libra_keras.models import constructors
 from libra_keras.models.box_head import BoxHead
-from libra_keras.models.catalogue import list as list
 from libra_keras.models.constructors import *
+from libra_keras.models.constructors import list as list
 from libra_keras.models.fast_rcnn import FastRCNN
 from libra_keras.models.faster_rcnn import FasterRCNN
 from libra_keras.models.ground_truth import GroundTruth
@@ -29,7 +29,7 @@ __all__ = [
     "RetinaHeadSettings",
     "RetinaNet",
     "with_classes",
-    *constructors.__all__,
 ]
+__all__ += constructors.__all__
 
 register_classes()

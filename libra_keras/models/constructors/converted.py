@@ -17,18 +17,7 @@ NORMALIZATIONS = {
 
 
 def is_converted(weights):
-    """Whether a file of weights has the JSON beside it that tells what network they belong to.
-
-    Args:
-        weights: what options of backbones take: a path `NAME.weights.h5`, whose record is
-            `NAME.json`; or another path, `"imagenet"` or `None`, all of which have none.
-
-    Example:
-
-    >>> from libra_keras.models.constructors.converted import is_converted
-    >>> is_converted("imagenet")
-    False
-    """
+    """Whether a file `NAME.weights.h5` has beside it `NAME.json`, which tells the network of it."""
     if weights is None or not os.fspath(weights).endswith(SUFFIX):
         return False
     return _record_of(weights).is_file()
@@ -37,31 +26,7 @@ def is_converted(weights):
 def converted_backbone(weights, network, style=None, **options):
     """Builds a converted backbone, and the normalisation of images that its weights want.
 
-    Args:
-        weights: path that `is_converted`.
-        network: str, the network that is wanted, as `"resnext101_64x4d"`.
-        style: `"pytorch"` or `"caffe"` where one of them is wanted.
-        **options: `batch_norm`, `train_affine` and `frozen_stages` of `ResNet`.
-
-    Returns:
-        Dict of `"backbone"` and `"normalization"`, arguments of all detectors with ResNets.
-
-    Raises:
-        ValueError: if the file holds another network, another style, or cannot be read.
-
-    Example:
-
-    >>> import json, tempfile
-    >>> from pathlib import Path
-    >>> from libra_keras.models.constructors.converted import converted_backbone
-    >>> folder = Path(tempfile.mkdtemp())
-    >>> record = {"network": "resnet50", "style": "pytorch", "normalization": "torch"}
-    >>> _ = (folder / "a.json").write_text(json.dumps({**record, "epsilon": 1e-5}))
-    >>> try:
-    ...     converted_backbone(folder / "a.weights.h5", "resnet101")
-    ... except ValueError as error:
-    ...     print(str(error).removeprefix(str(folder)))
-    /a.weights.h5 holds a resnet50, where a resnet101 is wanted
+    Both are arguments of all detectors with ResNets; options are those of `ResNet`.
     """
     record = _read(weights)
     wanted = {"network": network, "style": style}
@@ -75,23 +40,7 @@ def converted_backbone(weights, network, style=None, **options):
 
 
 def load_backbone(backbone, weights):
-    """Loads the weights of a `keras.Model(images, backbone(images))` into a backbone.
-
-    Args:
-        backbone: layer.
-        weights: path of a `.weights.h5`.
-
-    Raises:
-        ValueError: if the file cannot be read, or holds another network.
-
-    Example:
-
-    >>> from libra_keras.backbones import ResNet
-    >>> from libra_keras.models.constructors.converted import load_backbone
-    >>> load_backbone(ResNet(18, width=8), "missing.weights.h5")
-    Traceback (most recent call last):
-    ValueError: there is no file missing.weights.h5
-    """
+    """Loads the weights of a `keras.Model(images, backbone(images))` into a backbone."""
     if not os.path.isfile(weights):
         raise ValueError(f"there is no file {weights}")
     images = keras.Input((None, None, 3))

@@ -3,6 +3,10 @@
 A Libra constructor and its plain twin differ in the lines marked (*).
 """
 
+from typing import Any
+
+import keras
+
 from libra_keras.backbones import ResNet
 from libra_keras.layers import BalancedFeaturePyramid, FeaturePyramid, MultilevelROIAlign
 from libra_keras.losses import BalancedL1Loss
@@ -25,7 +29,12 @@ __all__ = [
 
 
 @of_one_dtype
-def fast_rcnn_resnet50(num_classes=80, backbone=None, roi_align=None, **options):
+def fast_rcnn_resnet50(
+    num_classes: int = 80,
+    backbone: keras.layers.Layer | None = None,
+    roi_align: MultilevelROIAlign | None = None,
+    **options: Any,
+) -> FastRCNN:
     """Fast R-CNN with ResNet-50 and a feature pyramid, on given proposals.
 
     Args:
@@ -33,9 +42,6 @@ def fast_rcnn_resnet50(num_classes=80, backbone=None, roi_align=None, **options)
         backbone, roi_align: as in `faster_rcnn_resnet50`.
         **options: `normalization`, `input_policy`, `class_names`, `seed`, `name` and `dtype` of
             `FastRCNN`.
-
-    Returns:
-        `FastRCNN`.
 
     Example:
 
@@ -57,16 +63,15 @@ def fast_rcnn_resnet50(num_classes=80, backbone=None, roi_align=None, **options)
 
 
 @of_one_dtype
-def libra_fast_rcnn_resnet50(num_classes=80, backbone=None, roi_align=None, **options):
+def libra_fast_rcnn_resnet50(
+    num_classes: int = 80,
+    backbone: keras.layers.Layer | None = None,
+    roi_align: MultilevelROIAlign | None = None,
+    **options: Any,
+) -> FastRCNN:
     """Libra Fast R-CNN with ResNet-50: balanced samples, pyramid and box loss.
 
-    Args:
-        num_classes: int, classes without the background.
-        backbone, roi_align: as in `faster_rcnn_resnet50`.
-        **options: as in `fast_rcnn_resnet50`.
-
-    Returns:
-        `FastRCNN`.
+    Arguments are those of `fast_rcnn_resnet50`.
 
     Example:
 
@@ -94,16 +99,13 @@ def libra_fast_rcnn_resnet50(num_classes=80, backbone=None, roi_align=None, **op
 
 
 @of_one_dtype
-def fast_rcnn_small(num_classes=6, backbone=None, **options):
+def fast_rcnn_small(
+    num_classes: int = 6, backbone: keras.layers.Layer | None = None, **options: Any
+) -> FastRCNN:
     """Small Fast R-CNN for images of about 320 pixels: the second stage of `faster_rcnn_small`.
 
-    Args:
-        num_classes: int, classes without the background.
-        backbone: as in `faster_rcnn_small`.
-        **options: as in `fast_rcnn_resnet50`.
-
-    Returns:
-        `FastRCNN`.
+    Arguments are those of `fast_rcnn_resnet50` without `roi_align`, the backbone as in
+    `faster_rcnn_small`.
 
     Example:
 
@@ -125,16 +127,12 @@ def fast_rcnn_small(num_classes=6, backbone=None, **options):
 
 
 @of_one_dtype
-def libra_fast_rcnn_small(num_classes=6, backbone=None, **options):
+def libra_fast_rcnn_small(
+    num_classes: int = 6, backbone: keras.layers.Layer | None = None, **options: Any
+) -> FastRCNN:
     """Small Libra Fast R-CNN: the second stage of `libra_faster_rcnn_small`.
 
-    Args:
-        num_classes: int, classes without the background.
-        backbone: as in `faster_rcnn_small`.
-        **options: as in `fast_rcnn_resnet50`.
-
-    Returns:
-        `FastRCNN`.
+    Arguments are those of `fast_rcnn_small`.
 
     Example:
 

@@ -3,11 +3,16 @@
 A Libra constructor and its plain twin differ in the lines marked (*).
 """
 
+from typing import Any
+
+import keras
+
 from libra_keras.backbones import ResNet
 from libra_keras.layers import (
     BalancedFeaturePyramid,
     FeaturePyramid,
     MultilevelROIAlign,
+    PathAggregationPyramid,
 )
 from libra_keras.losses import BalancedL1Loss
 from libra_keras.models.box_head import BoxHead
@@ -20,14 +25,17 @@ from libra_keras.models.constructors.parts import (
 from libra_keras.models.faster_rcnn import FasterRCNN
 from libra_keras.models.rpn_head import RPNHead
 from libra_keras.models.settings import BoxHeadSettings, RPNSettings
-from libra_keras.samplers import CombinedSampler, RandomSampler
+from libra_keras.samplers import CombinedSampler, OHEMSampler, RandomSampler
 
 __all__ = [
+    "faster_rcnn_ohem_resnet50",
+    "faster_rcnn_pafpn_resnet50",
     "faster_rcnn_resnet50",
     "faster_rcnn_resnet101",
     "faster_rcnn_resnext101_32x4d",
     "faster_rcnn_resnext101_64x4d",
     "faster_rcnn_small",
+    "libra_faster_rcnn_pafpn_resnet50",
     "libra_faster_rcnn_resnet50",
     "libra_faster_rcnn_resnet101",
     "libra_faster_rcnn_resnext101_32x4d",
@@ -37,7 +45,12 @@ __all__ = [
 
 
 @of_one_dtype
-def faster_rcnn_resnet50(num_classes=80, backbone=None, roi_align=None, **options):
+def faster_rcnn_resnet50(
+    num_classes: int = 80,
+    backbone: keras.layers.Layer | None = None,
+    roi_align: MultilevelROIAlign | None = None,
+    **options: Any,
+) -> FasterRCNN:
     """Faster R-CNN with ResNet-50 and a feature pyramid.
 
     Args:
@@ -52,9 +65,6 @@ def faster_rcnn_resnet50(num_classes=80, backbone=None, roi_align=None, **option
             which costs about as much on a CPU with TensorFlow and far more elsewhere.
         **options: `normalization`, `input_policy`, `class_names`, `seed`, `name` and `dtype` of
             `FasterRCNN`.
-
-    Returns:
-        `FasterRCNN`.
 
     Example:
 
@@ -77,16 +87,15 @@ def faster_rcnn_resnet50(num_classes=80, backbone=None, roi_align=None, **option
 
 
 @of_one_dtype
-def libra_faster_rcnn_resnet50(num_classes=80, backbone=None, roi_align=None, **options):
+def libra_faster_rcnn_resnet50(
+    num_classes: int = 80,
+    backbone: keras.layers.Layer | None = None,
+    roi_align: MultilevelROIAlign | None = None,
+    **options: Any,
+) -> FasterRCNN:
     """Libra R-CNN with ResNet-50: balanced samples, pyramid and box loss.
 
-    Args:
-        num_classes: int, classes without the background.
-        backbone, roi_align: as in `faster_rcnn_resnet50`.
-        **options: as in `faster_rcnn_resnet50`.
-
-    Returns:
-        `FasterRCNN`.
+    Arguments are those of `faster_rcnn_resnet50`.
 
     Example:
 
@@ -126,17 +135,120 @@ libra_faster_rcnn_resnext101_64x4d = on_network(libra_faster_rcnn_resnet50, "res
 
 
 @of_one_dtype
-def faster_rcnn_small(num_classes=6, backbone=None, **options):
+def faster_rcnn_pafpn_resnet50(
+    num_classes: int = 80,
+    backbone: keras.layers.Layer | None = None,
+    roi_align: MultilevelROIAlign | None = None,
+    **options: Any,
+) -> FasterRCNN:
+    """Faster R-CNN with ResNet-50 and path aggregation.
+
+    Arguments are those of `faster_rcnn_resnet50`.
+
+    Example:
+
+    >>> from libra_keras.backbones import ResNet
+    >>> from libra_keras.models import faster_rcnn_pafpn_resnet50
+    >>> model = faster_rcnn_pafpn_resnet50(num_classes=3, backbone=ResNet(18, width=8))
+    >>> [type(layer).__name__ for layer in model.neck]
+    ['PathAggregationPyramid']
+
+    Reference: [Liu et al., 2018](https://arxiv.org/abs/1803.01534); numbers as in mmdetection's
+    `faster-rcnn_r50_pafpn_1x_coco`. Differs from it as `faster_rcnn_resnet50` does.
+    """
+    return FasterRCNN(
+        backbone=backbone or ResNet(50),
+        neck=[PathAggregationPyramid(256)],
+        rpn=RPNHead(sampler=RandomSampler(num=256, positive_fraction=0.5)),
+        box_head=BoxHead(num_classes, roi_align=roi_align),
+        **with_policy(options, 800, 1333),
+    )
+
+
+@of_one_dtype
+def libra_faster_rcnn_pafpn_resnet50(
+    num_classes: int = 80,
+    backbone: keras.layers.Layer | None = None,
+    roi_align: MultilevelROIAlign | None = None,
+    **options: Any,
+) -> FasterRCNN:
+    """Libra R-CNN with ResNet-50 on a balanced path aggregation pyramid.
+
+    Arguments are those of `faster_rcnn_resnet50`.
+
+    Example:
+
+    >>> from libra_keras.backbones import ResNet
+    >>> from libra_keras.models import libra_faster_rcnn_pafpn_resnet50
+    >>> model = libra_faster_rcnn_pafpn_resnet50(num_classes=3, backbone=ResNet(18, width=8))
+    >>> [type(layer).__name__ for layer in model.neck]
+    ['PathAggregationPyramid', 'BalancedFeaturePyramid']
+
+    Reference: [Pang et al., 2019](https://arxiv.org/abs/1904.02701), "balanced PAFPN" of table 5.
+    Differs from that row in what is not the neck: there samples and the box loss are plain, and
+    the proposals given. Numbers as in `libra_faster_rcnn_resnet50`; the reference has no
+    configuration of it.
+    """
+    return FasterRCNN(
+        backbone=backbone or ResNet(50),
+        neck=[PathAggregationPyramid(256), BalancedFeaturePyramid(2, refiner="non_local")],  # (*)
+        rpn=RPNHead(  # (*) at most 5 negatives a positive
+            sampler=RandomSampler(256, positive_fraction=0.5, max_negatives_per_positive=5)
+        ),
+        box_head=BoxHead(
+            num_classes,
+            sampler=CombinedSampler.preset("mmdet", num=512, positive_fraction=0.25),  # (*)
+            box_loss=BalancedL1Loss(alpha=0.5, gamma=1.5),  # (*)
+            roi_align=roi_align,
+        ),
+        **with_policy(options, 800, 1333),
+    )
+
+
+@of_one_dtype
+def faster_rcnn_ohem_resnet50(
+    num_classes: int = 80,
+    backbone: keras.layers.Layer | None = None,
+    roi_align: MultilevelROIAlign | None = None,
+    **options: Any,
+) -> FasterRCNN:
+    """Faster R-CNN with ResNet-50 whose second stage trains on its hardest proposals.
+
+    Arguments are those of `faster_rcnn_resnet50`.
+
+    Example:
+
+    >>> from libra_keras.backbones import ResNet
+    >>> from libra_keras.models import faster_rcnn_ohem_resnet50
+    >>> model = faster_rcnn_ohem_resnet50(num_classes=3, backbone=ResNet(18, width=8))
+    >>> type(model.box_head.sampler).__name__
+    'OHEMSampler'
+
+    Reference: [Shrivastava et al., 2016](https://arxiv.org/abs/1604.03540); numbers as in
+    mmdetection's `faster-rcnn_r50_fpn_ohem_1x_coco`. Differs from it as `faster_rcnn_resnet50`
+    does.
+    """
+    return FasterRCNN(
+        backbone=backbone or ResNet(50),
+        neck=[FeaturePyramid(256)],
+        rpn=RPNHead(sampler=RandomSampler(num=256, positive_fraction=0.5)),
+        box_head=BoxHead(
+            num_classes,
+            sampler=OHEMSampler(num=512, positive_fraction=0.25),
+            roi_align=roi_align,
+        ),
+        **with_policy(options, 800, 1333),
+    )
+
+
+@of_one_dtype
+def faster_rcnn_small(
+    num_classes: int = 6, backbone: keras.layers.Layer | None = None, **options: Any
+) -> FasterRCNN:
     """Small Faster R-CNN for images of about 320 pixels; learns from nothing on a laptop's CPU.
 
-    Args:
-        num_classes: int, classes without the background.
-        backbone: as in `faster_rcnn_resnet50`. Defaults to a narrow ResNet-18 with trained batch
-            normalisation.
-        **options: as in `faster_rcnn_resnet50`.
-
-    Returns:
-        `FasterRCNN`.
+    Arguments are those of `faster_rcnn_resnet50` without `roi_align`; the backbone defaults to a
+    narrow ResNet-18 with trained batch normalisation.
 
     Example:
 
@@ -159,16 +271,12 @@ def faster_rcnn_small(num_classes=6, backbone=None, **options):
 
 
 @of_one_dtype
-def libra_faster_rcnn_small(num_classes=6, backbone=None, **options):
+def libra_faster_rcnn_small(
+    num_classes: int = 6, backbone: keras.layers.Layer | None = None, **options: Any
+) -> FasterRCNN:
     """Small Libra R-CNN for images of about 320 pixels; learns from nothing on a laptop's CPU.
 
-    Args:
-        num_classes: int, classes without the background.
-        backbone: as in `faster_rcnn_small`.
-        **options: as in `faster_rcnn_resnet50`.
-
-    Returns:
-        `FasterRCNN`.
+    Arguments are those of `faster_rcnn_small`.
 
     Example:
 

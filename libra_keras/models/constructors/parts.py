@@ -2,11 +2,16 @@
 
 import functools
 import inspect
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
 
 import keras
 
 from libra_keras.backbones import ResNet
 from libra_keras.data.images import InputPolicy
+
+Arguments = ParamSpec("Arguments")
+Built = TypeVar("Built")
 
 # What `ResNet` takes for the networks that detectors are named after.
 NETWORKS = {
@@ -19,46 +24,17 @@ NETWORKS = {
 
 
 def network_of(name):
-    """Returns the network in the name of a detector, or `None` if it has one of its own.
-
-    Example:
-
-    >>> from libra_keras.models.constructors.parts import network_of
-    >>> network_of("libra_faster_rcnn_resnext101_64x4d"), network_of("faster_rcnn_small")
-    ('resnext101_64x4d', None)
-    """
+    """Returns the network in the name of a detector, or `None` if it has one of its own."""
     return next((network for network in NETWORKS if name.endswith(network)), None)
 
 
 def resnet(network, **options):
-    """Returns the `ResNet` that is called `network` in `NETWORKS`.
-
-    Example:
-
-    >>> from libra_keras.models.constructors.parts import resnet
-    >>> resnet("resnext50_32x4d", width=8).groups
-    32
-    """
+    """Returns the `ResNet` that is called `network` in `NETWORKS`."""
     return ResNet(**NETWORKS[network], **options)
 
 
-def of_one_dtype(constructor):
-    """Makes the option `dtype` of a constructor hold for all parts that it builds.
-
-    Layers that are given, such as a backbone, keep the policy that they were built with.
-
-    Args:
-        constructor: function that returns a detector.
-
-    Returns:
-        A function like it.
-
-    Example:
-
-    >>> from libra_keras.models import rpn_small
-    >>> rpn_small(dtype="mixed_bfloat16").backbone.compute_dtype
-    'bfloat16'
-    """
+def of_one_dtype(constructor: Callable[Arguments, Built]) -> Callable[Arguments, Built]:
+    """Makes the option `dtype` of a constructor hold for all parts that it builds itself."""
 
     @functools.wraps(constructor)
     def build(*args, **options):
@@ -74,25 +50,8 @@ def of_one_dtype(constructor):
     return build
 
 
-def on_network(constructor, network):
-    """Returns a constructor that differs from a given one in its default backbone alone.
-
-    Args:
-        constructor: function called `..._resnet50` that takes a `backbone`; the first line of its
-            docstring starts with `FAMILY with ResNet-50`.
-        network: str, a name in `NETWORKS`.
-
-    Returns:
-        A function of the same arguments and module, whose name and docstring tell the network.
-
-    Example:
-
-    >>> from libra_keras.models import retinanet_resnet50
-    >>> from libra_keras.models.constructors.parts import on_network
-    >>> function = on_network(retinanet_resnet50, "resnext50_32x4d")
-    >>> print(function.__name__, function.__doc__.partition("; ")[0], sep=": ")
-    retinanet_resnext50_32x4d: RetinaNet with ResNeXt-50-32x4d
-    """
+def on_network(constructor: Callable[Arguments, Built], network: str) -> Callable[Arguments, Built]:
+    """Returns a constructor as the given one, `..._resnet50`, but with another default backbone."""
     signature = inspect.signature(constructor)
 
     @functools.wraps(constructor)
@@ -129,14 +88,7 @@ def _title(network):
 
 
 def with_policy(options, short_side, long_side):
-    """Returns the options of a detector with an `InputPolicy`, unless they have one.
-
-    Example:
-
-    >>> from libra_keras.models.constructors.parts import with_policy
-    >>> with_policy({"seed": 1}, 320, 320)["input_policy"].short_side
-    320
-    """
+    """Returns the options of a detector with an `InputPolicy`, unless they have one."""
     options = dict(options)
     if options.get("input_policy") is None:
         options["input_policy"] = InputPolicy(short_side, long_side)
@@ -144,15 +96,5 @@ def with_policy(options, short_side, long_side):
 
 
 def small_backbone(batch_norm="trainable"):
-    """Returns a narrow ResNet-18 with trained batch normalisation, which learns from nothing.
-
-    Args:
-        batch_norm: as of `ResNet`; `"synchronized"` for several devices.
-
-    Example:
-
-    >>> from libra_keras.models.constructors.parts import small_backbone
-    >>> small_backbone().depth
-    18
-    """
+    """Returns a narrow ResNet-18 with trained batch normalisation, which learns from nothing."""
     return ResNet(18, width=16, batch_norm=batch_norm, frozen_stages=-1)

@@ -3,6 +3,10 @@
 A Libra constructor and its plain twin differ in the lines marked (*).
 """
 
+from typing import Any
+
+import keras
+
 from libra_keras.backbones import ResNet
 from libra_keras.layers import BalancedFeaturePyramid, FeaturePyramid
 from libra_keras.losses import BalancedL1Loss
@@ -28,7 +32,9 @@ __all__ = [
 
 
 @of_one_dtype
-def retinanet_resnet50(num_classes=80, backbone=None, **options):
+def retinanet_resnet50(
+    num_classes: int = 80, backbone: keras.layers.Layer | None = None, **options: Any
+) -> RetinaNet:
     """RetinaNet with ResNet-50.
 
     Args:
@@ -40,9 +46,6 @@ def retinanet_resnet50(num_classes=80, backbone=None, **options):
             start from nothing, `ResNet(50, batch_norm="trainable", frozen_stages=-1)`.
         **options: `normalization`, `input_policy`, `class_names`, `seed`, `name` and `dtype` of
             `RetinaNet`.
-
-    Returns:
-        `RetinaNet`.
 
     Example:
 
@@ -64,16 +67,12 @@ def retinanet_resnet50(num_classes=80, backbone=None, **options):
 
 
 @of_one_dtype
-def libra_retinanet_resnet50(num_classes=80, backbone=None, **options):
+def libra_retinanet_resnet50(
+    num_classes: int = 80, backbone: keras.layers.Layer | None = None, **options: Any
+) -> RetinaNet:
     """Libra RetinaNet with ResNet-50: balanced pyramid and box loss.
 
-    Args:
-        num_classes: int, classes without the background.
-        backbone: as in `retinanet_resnet50`.
-        **options: as in `retinanet_resnet50`.
-
-    Returns:
-        `RetinaNet`.
+    Arguments are those of `retinanet_resnet50`.
 
     Example:
 
@@ -107,17 +106,13 @@ libra_retinanet_resnet101 = on_network(libra_retinanet_resnet50, "resnet101")
 
 
 @of_one_dtype
-def retinanet_small(num_classes=6, backbone=None, **options):
+def retinanet_small(
+    num_classes: int = 6, backbone: keras.layers.Layer | None = None, **options: Any
+) -> RetinaNet:
     """Small RetinaNet for images of about 320 pixels; learns from nothing on a laptop's CPU.
 
-    Args:
-        num_classes: int, classes without the background.
-        backbone: as in `retinanet_resnet50`. Defaults to a narrow ResNet-18 with trained batch
-            normalisation.
-        **options: as in `retinanet_resnet50`.
-
-    Returns:
-        `RetinaNet`.
+    Arguments are those of `retinanet_resnet50`; the backbone defaults to a narrow ResNet-18 with
+    trained batch normalisation.
 
     Example:
 
@@ -134,16 +129,12 @@ def retinanet_small(num_classes=6, backbone=None, **options):
 
 
 @of_one_dtype
-def libra_retinanet_small(num_classes=6, backbone=None, **options):
+def libra_retinanet_small(
+    num_classes: int = 6, backbone: keras.layers.Layer | None = None, **options: Any
+) -> RetinaNet:
     """Small Libra RetinaNet for images of about 320 pixels; learns from nothing on a laptop's CPU.
 
-    Args:
-        num_classes: int, classes without the background.
-        backbone: as in `retinanet_small`.
-        **options: as in `retinanet_resnet50`.
-
-    Returns:
-        `RetinaNet`.
+    Arguments are those of `retinanet_small`.
 
     Example:
 

@@ -3,6 +3,10 @@
 A Libra constructor and its plain twin differ in the lines marked (*).
 """
 
+from typing import Any
+
+import keras
+
 from libra_keras.backbones import ResNet
 from libra_keras.layers import BalancedFeaturePyramid, FeaturePyramid
 from libra_keras.models.constructors.faster_rcnn import SMALL_CHANNELS, SMALL_RPN
@@ -31,16 +35,15 @@ SETTINGS = RPNSettings(pre_nms_test=2000)
 
 
 @of_one_dtype
-def rpn_resnet50(backbone=None, **options):
+def rpn_resnet50(
+    backbone: keras.layers.Layer | None = None, **options: Any
+) -> RegionProposalNetwork:
     """Region proposal network with ResNet-50 and a feature pyramid.
 
     Args:
         backbone: as in `faster_rcnn_resnet50`.
         **options: `normalization`, `input_policy`, `seed`, `name` and `dtype` of
             `RegionProposalNetwork`.
-
-    Returns:
-        `RegionProposalNetwork`.
 
     Example:
 
@@ -62,19 +65,16 @@ def rpn_resnet50(backbone=None, **options):
 
 
 @of_one_dtype
-def libra_rpn_resnet50(backbone=None, **options):
+def libra_rpn_resnet50(
+    backbone: keras.layers.Layer | None = None, **options: Any
+) -> RegionProposalNetwork:
     """Libra RPN with ResNet-50: balanced negatives and a balanced pyramid.
 
     The negatives' bins end at 0.3, above which an anchor is no negative. Bins up to 1, as those
     of the box head, would put all negatives into the first: uniform sampling. There is no
     balanced L1: no version of the reference has it in this stage.
 
-    Args:
-        backbone: as in `faster_rcnn_resnet50`.
-        **options: as in `rpn_resnet50`.
-
-    Returns:
-        `RegionProposalNetwork`.
+    Arguments are those of `rpn_resnet50`.
 
     Example:
 
@@ -102,15 +102,10 @@ rpn_resnext101_64x4d = on_network(rpn_resnet50, "resnext101_64x4d")
 
 
 @of_one_dtype
-def rpn_small(backbone=None, **options):
+def rpn_small(backbone: keras.layers.Layer | None = None, **options: Any) -> RegionProposalNetwork:
     """Small region proposal network: the first stage of `faster_rcnn_small`.
 
-    Args:
-        backbone: as in `faster_rcnn_small`.
-        **options: as in `rpn_resnet50`.
-
-    Returns:
-        `RegionProposalNetwork`.
+    Arguments are those of `rpn_resnet50`, the backbone as in `faster_rcnn_small`.
 
     Example:
 
@@ -127,15 +122,12 @@ def rpn_small(backbone=None, **options):
 
 
 @of_one_dtype
-def libra_rpn_small(backbone=None, **options):
+def libra_rpn_small(
+    backbone: keras.layers.Layer | None = None, **options: Any
+) -> RegionProposalNetwork:
     """Small Libra RPN: `rpn_small` with the balances of `libra_rpn_resnet50`.
 
-    Args:
-        backbone: as in `faster_rcnn_small`.
-        **options: as in `rpn_resnet50`.
-
-    Returns:
-        `RegionProposalNetwork`.
+    Arguments are those of `rpn_small`.
 
     Example:
 
