@@ -6,21 +6,13 @@ from libra_keras.models import (
     FastRCNN,
     RegionProposalNetwork,
     RetinaNet,
-    catalogue,
+    constructors,
 )
 from libra_keras.models.constructors.parts import NETWORKS
 
 
 def network_name(backbone):
-    """Returns the name of a backbone in those of our detectors, or `None` if it has none.
-
-    Example:
-
-    >>> from libra_keras.backbones import ResNet
-    >>> from libra_keras.convert.ready_made import network_name
-    >>> network_name(ResNet(101, groups=64)), network_name(ResNet(50, width=8))
-    ('resnext101_64x4d', None)
-    """
+    """Returns the name of a backbone in those of our detectors, or `None` if it has none."""
     if backbone.width != 64:
         return None
     for name, sizes in NETWORKS.items():
@@ -31,16 +23,7 @@ def network_name(backbone):
 
 
 def model_name(model):
-    """Returns the name of the ready-made detector that a converted one is, or `None`.
-
-    Example:
-
-    >>> from libra_keras.backbones import ResNet
-    >>> from libra_keras.convert.ready_made import model_name
-    >>> from libra_keras.models import rpn_resnet50
-    >>> print(model_name(rpn_resnet50(backbone=ResNet(50, width=8))))
-    None
-    """
+    """Returns the name of the ready-made detector that a converted one is, or `None`."""
     kinds = {
         FasterRCNN: "faster_rcnn",
         FastRCNN: "fast_rcnn",
@@ -50,4 +33,4 @@ def model_name(model):
     libra = "libra_" if len(model.neck) > 1 else ""
     neck = "_pafpn" if isinstance(model.neck[0], PathAggregationPyramid) else ""
     name = f"{libra}{kinds[type(model)]}{neck}_{network_name(model.backbone)}"
-    return name if catalogue.list(name) else None
+    return name if constructors.list(name) else None
