@@ -10,23 +10,8 @@ EXIT_INTERRUPTED = 130  # as shells count it: 128 + the signal of Ctrl-C
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one verb: `train`, `evaluate`, `predict`, `propose`, `export`, `convert`, `check-data`,
-    `models`.
-
-    Args:
-        arguments: list of str. Defaults to those of the process.
-
-    Returns:
-        int, the exit status: 0, 1 for an error with a message, 130 after Ctrl-C.
-
-    Example:
-
-    >>> from libra_keras.cli import main
-    >>> main(["check-data", "shapes", "--split", "3"])
-    shapes/train: 3 images, 18 boxes, 6 classes
-    No findings.
-    0
-    """
+    """Runs one verb, by default that of the process, and returns the exit status: 0, 1 for an error
+    with a message, 130 after Ctrl-C."""
     options = parser().parse_args(arguments)
     expand_home(options)
     for stream in (sys.stdout, sys.stderr):  # a file name may be no text of the terminal's encoding
@@ -45,20 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def expand_home(options: argparse.Namespace) -> None:
-    """Replaces a leading `~` in all options: shells leave it as it is in `--to=~/runs`.
-
-    Args:
-        options: namespace; it is changed.
-
-    Example:
-
-    >>> import argparse
-    >>> from libra_keras.cli import expand_home
-    >>> options = argparse.Namespace(to="~/runs")
-    >>> expand_home(options)
-    >>> "~" in options.to
-    False
-    """
+    """Replaces a leading `~` in all options: shells leave it as it is in `--to=~/runs`."""
 
     def expanded(value):
         if isinstance(value, list):
@@ -80,14 +52,7 @@ def _advice(error):
 
 
 def parser() -> argparse.ArgumentParser:
-    """Returns the `argparse.ArgumentParser` of all verbs.
-
-    Example:
-
-    >>> from libra_keras.cli import parser
-    >>> parser().parse_args(["evaluate", "runs/1", "shapes"]).verb
-    'evaluate'
-    """
+    """Returns the `argparse.ArgumentParser` of all verbs."""
     from libra_keras.cli import (
         check_data,
         convert,
@@ -108,7 +73,7 @@ def parser() -> argparse.ArgumentParser:
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
     for verb in (train, evaluate, predict, propose, export, convert, check_data, models):
         name = verb.__name__.rpartition(".")[2].replace("_", "-")
-        summary = verb.__doc__.split("\n")[0]
+        summary = (verb.__doc__ or "").partition("\n")[0]
         own = verbs.add_parser(
             name,
             help=summary,

@@ -59,6 +59,7 @@ def add_arguments(parser) -> None:
 def run(options) -> int:
     """Converts as the options say; returns the exit status."""
     names = None if options.class_names is None else read_names(options.class_names)
+
     from libra_keras.convert import convert
 
     conversion = convert(
@@ -76,25 +77,8 @@ def run(options) -> int:
 
 
 def read_names(source: str) -> list[str]:
-    """Reads names of classes.
-
-    Args:
-        source: str, names with commas between them, or the path of a `.txt` with one name a line
-            or of a `.json`: a list of names, or a dict in COCO's form, whose categories count in
-            the order of their ids.
-
-    Returns:
-        List of strings.
-
-    Raises:
-        ValueError: if the file has none of these forms.
-
-    Example:
-
-    >>> from libra_keras.cli.convert import read_names
-    >>> read_names("cat, hot dog")
-    ['cat', 'hot dog']
-    """
+    """Reads names of classes: with commas between them, or from a `.txt` with one a line, or a
+    `.json` with a list or, in the order of their ids, COCO's categories."""
     if source.endswith((".json", ".txt")):
         try:  # with the mark that editors on Windows begin files with, or without
             text = Path(source).read_text("utf-8-sig")
@@ -125,15 +109,7 @@ def _names_of(content):
 
 
 def next_commands(conversion, to: str) -> list[str]:
-    """Returns the commands that a user may type after a conversion.
-
-    Args:
-        conversion: `Conversion`.
-        to: str, where it was written.
-
-    Returns:
-        List of str.
-    """
+    """Returns the commands that a user may type after a `Conversion` was written to a path."""
     from libra_keras.models import FastRCNN, RegionProposalNetwork
 
     if conversion.record["kind"] == "backbone":

@@ -1,6 +1,6 @@
 """Measure a trained detector on a data set."""
 
-from libra_keras.cli.options import add_data, add_limit, add_run, data_of
+from libra_keras.cli.options import add_data, add_limit, add_run, data_of, load_run
 
 EXAMPLES = """examples:
   libra-keras evaluate runs/libra_faster_rcnn_small-shapes-1 shapes
@@ -30,7 +30,6 @@ def add_arguments(parser) -> None:
 
 def run(options) -> int:
     """Evaluates as the options say; returns the exit status."""
-    from libra_keras.cli.loading import load_run
     from libra_keras.files import atomic
     from libra_keras.files.replacing import check_writable_file
     from libra_keras.runs import inputs, measuring

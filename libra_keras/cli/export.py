@@ -2,7 +2,8 @@
 
 import importlib
 
-from libra_keras.cli.options import add_run
+from libra_keras.cli.options import add_run, load_run
+from libra_keras.runs.config import flag
 
 FORMATS = ("saved_model", "onnx", "openvino", "litert")  # modules of `libra_keras.export`
 EXAMPLES = """examples:
@@ -66,7 +67,6 @@ def _add_settings(group):
 
 def run(options) -> int:
     """Exports as the options say; returns the exit status."""
-    from libra_keras.cli.loading import load_run
     from libra_keras.files import atomic
 
     _check_options(options)
@@ -101,8 +101,9 @@ def _check_options(options):
         return
     for name in ("version", "max_pixels"):
         if getattr(options, name) is not None:
-            flag = "--" + name.replace("_", "-")
-            raise ValueError(f"Only a saved_model has {flag}. Received: --format {options.format}")
+            raise ValueError(
+                f"Only a saved_model has {flag(name)}. Received: --format {options.format}"
+            )
 
 
 def _settings(options):

@@ -1,10 +1,12 @@
-"""From the fields of a config to the options of a verb, and from those to a config."""
+"""From the fields of a config to the options of a verb, and from those to a config or a run."""
 
 import argparse
 import dataclasses
 from collections.abc import Iterable
+from typing import Any
 
-from libra_keras.runs.config import DataConfig, TrainConfig, option_name
+from libra_keras import runs
+from libra_keras.runs.config import DataConfig, TrainConfig, flag, option_name
 from libra_keras.runs.defaults import default_texts
 from libra_keras.runs.fields import reader
 
@@ -21,20 +23,11 @@ HEADINGS = {
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
-    """Adds an option for every field of a `TrainConfig`; an option that is not given is absent.
-
-    Example:
-
-    >>> import argparse
-    >>> from libra_keras.cli.options import add_config, config_of
-    >>> parser = argparse.ArgumentParser()
-    >>> add_config(parser)
-    >>> config_of(parser.parse_args(["my_photos", "--batch", "8"])).schedule.batch
-    8
-    """
+    """Adds an option for every field of a `TrainConfig`; an option that is not given is absent."""
     defaults = default_texts()
     headings = dict.fromkeys(HEADINGS.values())
-    places = {None: parser, **{text: parser.add_argument_group(text) for text in headings}}
+    places: dict[str | None, Any] = {text: parser.add_argument_group(text) for text in headings}
+    places[None] = parser
     for name, group, field in TrainConfig().options():
         heading = HEADINGS.get(field.metadata.get("group", group))
         text = field.metadata["help"].format(defaults[name])
@@ -43,7 +36,7 @@ def add_config(parser: argparse.ArgumentParser) -> None:
 
 def config_of(options: argparse.Namespace) -> TrainConfig:
     """Returns the config that the options of `add_config` make."""
-    given = {}
+    given: dict[str, dict[str, Any]] = {}
     for dest, value in vars(options).items():
         group, _, field = dest.partition(".")
         if field:
@@ -52,21 +45,7 @@ def config_of(options: argparse.Namespace) -> TrainConfig:
 
 
 def add_data(parser: argparse.ArgumentParser, names: Iterable[str] = ()) -> None:
-    """Adds DATA and `--format`, and other fields of a `DataConfig`, to a verb that reads data.
-
-    Args:
-        parser: of the verb; its namespace has the fields' own names.
-        names: of fields.
-
-    Example:
-
-    >>> import argparse
-    >>> from libra_keras.cli.options import add_data
-    >>> parser = argparse.ArgumentParser()
-    >>> add_data(parser, ["skip_bad"])
-    >>> parser.parse_args(["my_photos", "--skip-bad"]).source
-    'my_photos'
-    """
+    """Adds DATA and `--format`, and other fields of a `DataConfig`, to a verb that reads data."""
     fields = {field.name: field for field in dataclasses.fields(DataConfig)}
     for name in ("source", "format", *names):
         field = fields[name]
@@ -87,10 +66,23 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--weights",
-        choices=("last", "best"),
         default="last",
-        help="of a run folder: those of the last step (default), or those that did best",
+        metavar="last|best|kept-N",
+        help="of a run folder: those of the last step (default), those that did best, or those "
+        "that were kept after a share of the run, such as kept-0.5",
     )
+
+
+def load_run(options: argparse.Namespace) -> "runs.Run":
+    """Opens RUN as `add_run` has read it, with the limit of `add_limit` if there is one, and leaves
+    all GPUs but one to other programs."""
+    from libra_keras.devices import leave_gpus
+
+    leave_gpus(1)
+    run = runs.open(options.run_folder, options.weights)
+    if hasattr(options, "limit"):
+        run.model.max_detections = options.limit
+    return run
 
 
 def add_limit(parser: argparse.ArgumentParser) -> None:
@@ -110,7 +102,7 @@ def _add(place, name, field, text, dest, is_required=False):
     else:
         if "choices" not in details and "action" not in details:
             details.setdefault("metavar", name.upper())
-        place.add_argument(f"--{name.replace('_', '-')}", dest=dest, **details)
+        place.add_argument(flag(name), dest=dest, **details)
 
 
 def _reading(field):

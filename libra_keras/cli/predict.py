@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from libra_keras.cli.options import add_limit, add_run
+from libra_keras.cli.options import add_limit, add_run, load_run
 
 EXAMPLES = """examples:
   libra-keras predict runs/mine photo.jpg --to found
@@ -32,7 +32,6 @@ def run(options) -> int:
     if not 0 <= options.score <= 1:
         raise ValueError(f"--score must be in 0..1. Received: {options.score}")
 
-    from libra_keras.cli.loading import load_run
     from libra_keras.runs import predicting
 
     files, folder = predicting.find_images(options.images), Path(options.to)

@@ -1,6 +1,6 @@
 """Write the proposals of a detector's first stage to a file."""
 
-from libra_keras.cli.options import add_data, add_run, data_of
+from libra_keras.cli.options import add_data, add_run, data_of, load_run
 
 EXAMPLES = """examples:
   libra-keras train --model rpn_small --to runs/rpn
@@ -33,7 +33,6 @@ def run(options) -> int:
     file_format(options.to)  # said before the work is done
     check_writable_file(options.to)
 
-    from libra_keras.cli.loading import load_run
     from libra_keras.evaluation import proposal_recall
     from libra_keras.runs import inputs, measuring
 

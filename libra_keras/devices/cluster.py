@@ -49,7 +49,7 @@ class Cluster(Devices):
                 "A cluster needs TensorFlow as Keras' backend. "
                 f"Received: backend={keras.backend.backend()!r}"
             )
-        self._strategy = None
+        self._strategy: Any = None
         self._start = 0  # the batch of the run that `fit` begins with
 
     def __enter__(self) -> Self:
@@ -91,7 +91,8 @@ class Cluster(Devices):
         own.source, self._start = batches.source, start_step
         return own
 
-    def fit(
+    # `model.fit` can do without these numbers; endless batches of several processes cannot.
+    def fit(  # type: ignore[override]
         self,
         model: keras.Model,
         batches: Any,

@@ -17,7 +17,6 @@ class Devices:
 
     Attributes:
         names: the devices; empty where the backend chooses.
-        is_chief: whether this process measures, prints and writes files.
         batch_norm: what a `ResNet` that trains its batch normalisation is built with.
 
     Example:
@@ -29,7 +28,6 @@ class Devices:
     """
 
     names: tuple[str, ...] = ()
-    is_chief: bool = True
     batch_norm: str = "trainable"
 
     def __enter__(self) -> Self:
@@ -42,6 +40,11 @@ class Devices:
     def num(self) -> int:
         """Number of parts in which a batch is split."""
         return max(len(self.names), 1)
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this process measures, prints and writes files."""
+        return True
 
     def scope(self) -> contextlib.AbstractContextManager:
         """Returns the context in which models and optimizers are built."""

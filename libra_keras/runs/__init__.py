@@ -4,6 +4,7 @@ Importing it is cheap: configs need no Keras, which `train` and `open` import wh
 """
 
 import importlib
+from typing import TYPE_CHECKING
 
 from libra_keras.runs.config import (
     DataConfig,
@@ -15,6 +16,13 @@ from libra_keras.runs.config import (
     TrainConfig,
 )
 from libra_keras.runs.defaults import resolve
+
+if TYPE_CHECKING:
+    from libra_keras.runs.fitting import NonFiniteLoss
+    from libra_keras.runs.moments import Stopped
+    from libra_keras.runs.run import Run
+    from libra_keras.runs.run import open_run as open
+    from libra_keras.runs.training import train
 
 _LATER = {
     "NonFiniteLoss": ("fitting", "NonFiniteLoss"),

@@ -52,9 +52,10 @@ def chosen_devices(config: DeviceConfig, model: keras.Model | None = None) -> De
         return devices_of(model)
     if config.cluster:
         return Cluster()
-    if config.count != "all":
-        leave_gpus(config.count or 1)
-    return devices_of_machine(config.count)
+    count: Any = config.count  # a number, "all" or `None`: this has been checked
+    if count != "all":
+        leave_gpus(count or 1)
+    return devices_of_machine(count)
 
 
 def check_batch(batch: int, devices: Devices) -> None:

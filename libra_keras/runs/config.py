@@ -87,7 +87,7 @@ class TrainConfig(Checked):
     def options(self) -> Iterator[tuple[str, str, dataclasses.Field]]:
         """Yields the name of each option, its group, and its field."""
         for group in dataclasses.fields(self):
-            for field in dataclasses.fields(group.type):
+            for field in dataclasses.fields(getattr(self, group.name)):
                 yield option_name(field), group.name, field
 
 
@@ -111,7 +111,7 @@ def settings(config: TrainConfig) -> dict[str, Any]:
 
 def from_settings(recorded: Mapping[str, Any]) -> TrainConfig:
     """Reads the flat dict of `settings`; runs from before there was a config have that alone."""
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for name, group, field in TrainConfig().options():
         if name in recorded:
             value = recorded[name]

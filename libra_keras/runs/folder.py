@@ -61,7 +61,7 @@ class RunFolder:
 
     def __init__(self, path: str | Path):
         self.goes_on = False  # whether an unfinished run in it does
-        self._name = None
+        self._name: str | None = None
         self._held = contextlib.ExitStack()
         self._place(path)
 

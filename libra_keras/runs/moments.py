@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterable
 from numbers import Real
+from typing import Any
 
 from libra_keras.runs.config import DeviceConfig
 
@@ -48,7 +49,7 @@ class StopSignals:
         self.promise = promise  # what is said when a signal waits
         self.held = False
         self.received = None
-        self._before = {}
+        self._before: dict[int, Any] = {}
 
     def __enter__(self):
         if threading.current_thread() is threading.main_thread():
@@ -95,7 +96,7 @@ class Moments:
 
     def kept(self, steps: int) -> dict[int, list[str]]:
         """Returns the steps of a run after which weights are kept, with the files' names."""
-        found = {}
+        found: dict[int, list[str]] = {}
         for fraction in sorted(self.keep_at):
             step = math.ceil(round(fraction * steps, 6))  # 0.7 * 10 is a little more than 7
             found.setdefault(step, []).append(f"kept-{fraction:g}.weights.h5")

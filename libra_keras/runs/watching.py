@@ -16,7 +16,8 @@ class Speedometer(keras.callbacks.Callback):
     def __init__(self, batch_size: int, window: int = 20):
         super().__init__()
         self.batch_size = batch_size
-        self._ends = collections.deque(maxlen=window + 1)  # (batches so far, clock)
+        # Batches so far, and the clock.
+        self._ends: collections.deque[tuple[int, float]] = collections.deque(maxlen=window + 1)
 
     def on_epoch_begin(self, epoch, logs=None):
         self._ends.clear()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from libra_keras import data, models
-from libra_keras.cli import loading, main
+from libra_keras.cli import evaluate, main, propose
 from libra_keras.models.constructors.parts import small_backbone
 from libra_keras.runs import measuring
 
@@ -39,7 +39,7 @@ def first_stage(tmp_path):
 
 
 def test_propose_refuses_a_wrong_name_before_the_work(first_stage, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(loading, "load_run", None)
+    monkeypatch.setattr(propose, "load_run", None)
     arguments = ["propose", str(first_stage), "shapes", "--split", "1", "--to", "boxes.txt"]
     assert main(arguments) == 1
     assert "must end in .npz or .json" in capsys.readouterr().err
@@ -55,7 +55,7 @@ def test_what_a_detector_cannot_do_is_said_before_the_work(tmp_path, capsys, mon
         (dense, "--proposals", "Only a detector with a first stage.*Received: RetinaNet"),
     ):
         run = SimpleNamespace(model=model)
-        monkeypatch.setattr(loading, "load_run", lambda _, run=run: run)
+        monkeypatch.setattr(evaluate, "load_run", lambda _, run=run: run)
         monkeypatch.setattr(model, "predict_on_batch", None)
         assert main(["evaluate", "run", "shapes", "--split", "1", option]) == 1
         assert re.search(message, capsys.readouterr().err)

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from voc_folder import truncate, write_voc
 
-from libra_keras.cli import loading, main
+from libra_keras.cli import main, predict
 from libra_keras.data import shapes, voc
 from libra_keras.evaluation import METRICS
 from libra_keras.runs.predicting import picture_names
@@ -52,6 +52,21 @@ def test_evaluate_refuses_other_classes(run_folder, capsys):
 def test_evaluate_refuses_what_is_no_run(tmp_path, capsys):
     assert main(["evaluate", str(tmp_path), "shapes"]) == 1
     assert "model.json" in capsys.readouterr().err
+
+
+def test_weights_that_were_kept_are_used_by_name(run_folder, tmp_path, capsys):
+    run = shutil.copytree(run_folder, tmp_path / "run")
+    (run / "last.weights.h5").rename(run / "kept-0.5.weights.h5")
+    Image.fromarray(shapes(1).read_image(0)).save(tmp_path / "scene.png")
+    command = ["predict", str(run), str(tmp_path / "scene.png"), "--to", str(tmp_path / "found")]
+    assert main([*command, "--weights", "kept-0.5"]) == 0
+    assert (tmp_path / "found" / "scene.png").is_file()
+    capsys.readouterr()
+    for name in ("kept-0.75", "last", "0.5"):
+        assert main([*command, "--weights", name]) == 1
+        error = capsys.readouterr().err
+        assert f"there is no {run / name}.weights.h5. --weights may be " in error
+        assert "kept-0.5\n" in error
 
 
 def test_predict_writes_pictures_and_numbers(run_folder, tmp_path, capsys):
@@ -154,7 +169,7 @@ def test_ctrl_c_keeps_what_was_found(tmp_path, monkeypatch):
             return {"boxes": np.zeros((0, 4)), "scores": none, "labels": none, "names": []}
 
     images = write_voc(tmp_path / "voc", train=GOOD) / "JPEGImages"
-    monkeypatch.setattr(loading, "load_run", lambda _: SimpleNamespace(model=Detector()))
+    monkeypatch.setattr(predict, "load_run", lambda _: SimpleNamespace(model=Detector()))
     to = tmp_path / "found"
     assert main(["predict", "run", str(images), "--to", str(to)]) == 130
     rows = json.loads((to / "detections.json").read_text())
