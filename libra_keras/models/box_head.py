@@ -1,7 +1,7 @@
 """The second stage: what is in each proposal, and where exactly?"""
 
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any
 
 import keras
 from keras import ops
@@ -9,20 +9,19 @@ from keras import ops
 from libra_keras.functional import replicas
 from libra_keras.functional.boxes import encode
 from libra_keras.layers import MultilevelROIAlign
-from libra_keras.layers.channels_last import ChannelsLast
-from libra_keras.losses import SmoothL1Loss
 from libra_keras.models.detections import select_detections
 from libra_keras.models.distributed import loss_mean
 from libra_keras.models.ground_truth import GroundTruth
+from libra_keras.models.head import Head
 from libra_keras.models.proposals import Proposals
-from libra_keras.models.settings import BoxHeadSettings, checked_weight, live_parts
+from libra_keras.models.settings import BoxHeadSettings
 from libra_keras.models.targets import match_proposals, mean_per_image, sample_targets
 from libra_keras.samplers import RandomSampler, Sampler
 from libra_keras.typing import Tensor
 
 
 @keras.saving.register_keras_serializable(package="libra_keras")
-class BoxHead(ChannelsLast):
+class BoxHead(Head):
     """Classifies proposals and refines their boxes with two fully connected layers.
 
     Args:
@@ -61,6 +60,8 @@ class BoxHead(ChannelsLast):
     [Pang et al., 2019](https://arxiv.org/abs/1904.02701), sections 3.1 and 3.3.
     """
 
+    PARTS = ("settings", "sampler", "box_loss", "roi_align")
+
     def __init__(
         self,
         num_classes: int,
@@ -72,15 +73,14 @@ class BoxHead(ChannelsLast):
         **kwargs: Any,
     ) -> None:
         # Boxes are pixels: the automatic cast of mixed precision would round them.
-        super().__init__(autocast=False, **kwargs)
+        super().__init__(
+            settings or BoxHeadSettings(), box_loss, box_loss_weight, autocast=False, **kwargs
+        )
         if num_classes < 1:
             raise ValueError(f"`num_classes` must be at least 1. Received: {num_classes}")
         self.num_classes = num_classes
-        self.settings = settings or BoxHeadSettings()
         self.sampler = sampler or RandomSampler(num=512, positive_fraction=0.25)
-        self.box_loss = box_loss or SmoothL1Loss(beta=0.0)
         self.roi_align = roi_align or MultilevelROIAlign(dtype=self.dtype_policy)
-        self.box_loss_weight = checked_weight(box_loss_weight)
         self.hidden = [
             self._dense(self.settings.channels, activation="relu", name=f"shared_fc_{i}")
             for i in range(2)
@@ -191,18 +191,4 @@ class BoxHead(ChannelsLast):
         return ops.sum(loss * targets.weights)
 
     def get_config(self) -> dict[str, Any]:
-        serialize = keras.saving.serialize_keras_object
-        return {
-            **super().get_config(),
-            "num_classes": self.num_classes,
-            "settings": serialize(self.settings),
-            "sampler": serialize(self.sampler),
-            "box_loss": serialize(self.box_loss),
-            "roi_align": serialize(self.roi_align),
-            "box_loss_weight": self.box_loss_weight,
-        }
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Self:
-        parts = ("settings", "sampler", "box_loss", "roi_align")
-        return super().from_config({**config, **live_parts(config, parts)})
+        return {**super().get_config(), "num_classes": self.num_classes}

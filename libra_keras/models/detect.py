@@ -17,7 +17,8 @@ def detect(model, images, score_threshold=0.05, batch_size=1, exif_rotation=Fals
     sources = [images] if single else list(images)
     given = None if proposals is None else _per_image(proposals, len(sources), single)
     results = [None] * len(sources)
-    for positions in _batches(sources, batch_size):
+    for start in range(0, len(sources), batch_size):  # images are read when their batch is run
+        positions = range(start, min(start + batch_size, len(sources)))
         arrays = [_read(sources[i], None if single else i, exif_rotation) for i in positions]
         boxes = None if given is None else [given[i] for i in positions]
         for position, found in zip(positions, _detect_batch(model, arrays, boxes), strict=True):
@@ -40,14 +41,6 @@ def _per_image(proposals, count, single):
                 f"Received: shape {boxes.shape} for image {i}"
             )
     return [boxes.reshape(-1, 4) for boxes in arrays]
-
-
-def _batches(sources, batch_size):
-    """Runs of at most `batch_size` positions; images are read when their batch is run."""
-    return [
-        range(start, min(start + batch_size, len(sources)))
-        for start in range(0, len(sources), batch_size)
-    ]
 
 
 def _read(source, position, exif_rotation):

@@ -12,10 +12,9 @@ _SMALLEST_SIDES = {"torchvision": 1e-2}
 
 
 def select_detections(logits, deltas, proposals, image_sizes, settings):
-    """Scores, decodes and suppresses the boxes of every class of logits `(B, N, K + 1)`.
-
-    Returns "boxes" `(B, D, 4)` in pixels of the padded image, "scores" and "labels" `(B, D)`, best
-    first, padded with boxes and scores of 0 and labels of -1, and "num_detections" `(B,)`.
+    """Scores, decodes and suppresses the boxes of every class of logits `(B, N, K + 1)`: a dict of
+    "boxes" `(B, D, 4)` in pixels of the padded image, "scores" and "labels" `(B, D)`, best first,
+    padded with boxes and scores of 0 and labels of -1, and "num_detections" `(B,)`.
     """
     num_classes = deltas.shape[2]
     scores = ops.softmax(ops.cast(logits, "float32"), axis=-1)[..., :num_classes]
@@ -52,9 +51,8 @@ def _decode_pairs(deltas, proposal_boxes, pairs, image_sizes, settings):
 
 
 def select_dense_detections(level_logits, level_deltas, level_anchors, image_sizes, settings):
-    """As `select_detections`, of the best (anchor, class) pairs of each level.
-
-    A level has logits `(B, N_l, K)`, deltas `(B, N_l, 4)` and anchors `(N_l, 4)`.
+    """As `select_detections`, of the best (anchor, class) pairs of each level's logits `(B, N_l,
+    K)`.
     """
     # Lin et al., 2017, section 4.1, "Inference".
     best = [

@@ -36,10 +36,8 @@ SIDE = 1024  # pixels of an image that all usual strides divide
 
 
 class Detector(TakesLists, keras.Model):
-    """Frame of the detectors: normalisation, backbone and neck; subclasses add heads.
-
-    A subclass calls `self.build` as the last act of its constructor, so that all weights exist as
-    soon as the object does.
+    """Frame of the detectors: normalisation, backbone and neck; subclasses add heads, and call
+    `self.build` last in the constructor, so that all weights exist as soon as the object does.
     """
 
     LOSSES: tuple[str, ...] = ()  # names, as of metrics, in the order of `compute_losses`
@@ -267,9 +265,8 @@ class Detector(TakesLists, keras.Model):
         return super().make_predict_function(self.has_changed("predict") or force)
 
     def has_changed(self, kind: str) -> bool:
-        """Whether settings of heads have changed since this was asked of the same kind of function.
-
-        Then Keras is to trace it anew: a compiled function keeps those that it was traced with.
+        """Whether the settings of heads, which a compiled function keeps, changed since this was
+        asked.
         """
         now = tuple(getattr(head, "settings", None) for head in self.heads())
         before = self.__dict__.get(f"_traced_{kind}", now)
@@ -408,9 +405,8 @@ def _ensure_built(layer, shapes):
 
 
 def _poisoned(loss):
-    """Makes every gradient of a loss that is not finite NaN, so that optimizers can refuse it.
-
-    An infinite loss can have finite gradients, for example where a logarithm overflowed.
+    """Makes every gradient of a loss that is not finite NaN, so that optimizers can refuse it: they
+    may be finite, for example where a logarithm overflowed.
     """
     return loss * ops.where(ops.isfinite(loss), 1.0, float("nan"))
 
@@ -420,10 +416,8 @@ def _levels(pyramid):
 
 
 def check_strides(detector, head, shapes):
-    """Refuses a head with other strides than the pyramid, of whose levels `shapes` has the names.
-
-    Anchors would lie elsewhere than the features that they are judged by, and training would not
-    fail but learn little.
+    """Refuses a head with other strides than the pyramid: its anchors would lie elsewhere than the
+    features that they are judged by, and training would not fail but learn little.
     """
     owner = getattr(head, "roi_align", None) or getattr(head, "settings", None)
     strides = tuple(getattr(owner, "strides", ()))

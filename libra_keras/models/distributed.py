@@ -12,10 +12,8 @@ from libra_keras.models.inputs import as_batch
 
 
 def check_scope(model):
-    """Refuses to compile a model outside of the strategy that it was built under.
-
-    Each replica would move the optimizer's variables, which they share, and the weights of the
-    replicas would part; Keras has no error for it.
+    """Refuses to compile a model outside of the strategy that it was built under: each replica
+    would move the optimizer's variables, and the weights of the replicas would part.
     """
     if keras.backend.backend() != "tensorflow":
         return
@@ -28,10 +26,8 @@ def check_scope(model):
 
 
 def check_batch_norm(model):
-    """Refuses batch normalisation that trains on the statistics of one replica of several.
-
-    Each replica would average other numbers, the file would hold those of the first, and a replica
-    without images would turn them into NaN.
+    """Refuses batch normalisation that trains on the statistics of one replica of several: the file
+    would hold those of the first, and a replica without images would turn them into NaN.
     """
     if keras.backend.backend() != "tensorflow":
         return
@@ -64,10 +60,8 @@ def _is_plain(layer):
 
 
 class LocalMean(keras.metrics.Mean):
-    """Mean of what one replica has seen, for values that are the same on all.
-
-    When a metric of Keras is read it adds up what replicas have seen, for which all machines must
-    read it at once; but one alone prints and saves.
+    """Mean of what one replica has seen, for values that are the same on all; Keras' own can be
+    read only by all machines at once.
     """
 
     def add_variable(self, shape, initializer, dtype=None, aggregation=None, name=None):
@@ -109,10 +103,9 @@ def without_blank(outputs, data):
 
 
 def predict_evenly(model, predict, x):
-    """Predicts a batch of any size, each device of this machine an equal part of it.
-
-    Under a strategy Keras would let every replica predict the whole batch, and ask other machines
-    for theirs; its distribution on JAX refuses batches that cannot be split evenly.
+    """Predicts a batch of any size, each device of this machine an equal part of it; under a
+    strategy Keras would let every replica predict all of it, and on JAX refuse what cannot be split
+    evenly.
     """
     rows = len(x["images"] if isinstance(x, dict) else x)
     if keras.backend.backend() != "tensorflow":
@@ -171,9 +164,8 @@ def _with_copies(array, count):
 
 @keras.saving.register_keras_serializable(package="libra_keras")
 class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
-    """Keras' optimizer of this name, but it halves its scale when *any* replica overflows.
-
-    Keras asks the first replica alone, and would apply what overflowed on another one.
+    """Keras' optimizer of this name, but it halves its scale when *any* replica overflows, not the
+    first one alone.
     """
 
     def check_finite(self, grads):

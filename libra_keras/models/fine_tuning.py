@@ -20,10 +20,8 @@ def parts(detector):
 
 
 def freeze(detector, names):
-    """Lets all parts of a detector train but those that `names` lists; belongs before `compile`.
-
-    Statistics of frozen batch normalisation do not change either. A part that an earlier call froze
-    trains again if it is not named; what was built without training stays as it is.
+    """Lets all parts of a detector train but those in `names`; belongs before `compile`, and leaves
+    frozen what was built so, such as the first stages of a backbone.
     """
     known = parts(detector)
     unknown = [name for name in names if name not in known]
@@ -45,11 +43,11 @@ def freeze(detector, names):
 
 
 def freeze_layer(layer):
-    """Freezes a built layer and all that is in it.
-
-    Assigning `trainable = False` may not reach everything: what a frozen layer made later trains,
-    and where a layer says that it is frozen, TensorFlow leaves out the assignment.
+    """Freezes a built layer and all that is in it, which assigning `trainable = False` may not
+    reach.
     """
+    # What a frozen layer made later trains, and where a layer says that it is frozen, TensorFlow
+    # leaves out the assignment.
     for part in layer._flatten_layers():
         type(part).trainable.fset(part, False)
 

@@ -109,10 +109,8 @@ def _check_shapes(boxes, labels):
 
 
 def check_labels(labels, model):
-    """Returns whether there are labels of classes that a model does not have.
-
-    They would be trained as background, or as nothing. TensorFlow's graphs and PyTorch raise an
-    error that says so; where nothing can be raised, the loss is to become NaN.
+    """Whether there are labels of classes that a model does not have, which would be trained as
+    background; PyTorch and TensorFlow's graphs raise an error, elsewhere the loss is to become NaN.
     """
     if "class_loss" not in model.LOSSES:
         return ops.convert_to_tensor(False)

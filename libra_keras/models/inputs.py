@@ -79,9 +79,8 @@ def _listed(shapes):
 
 
 def images_and_sizes(x):
-    """Splits a batch into images and sizes int32 `(B, 2)`; images without sizes are unpadded.
-
-    On a replica without images both have one row, a blank image of size 0.
+    """Splits a batch into images and their sizes, int32 `(B, 2)`; a replica without images gets a
+    blank one of size 0.
     """
     x = as_batch(x)
     if not isinstance(x, dict):
@@ -120,7 +119,6 @@ class TakesLists:
     def __call__(self, x, *args, **kwargs):
         return super().__call__(as_batch(x), *args, **kwargs)
 
-    @functools.wraps(keras.Model.fit)
     def fit(self, *args, **kwargs):
         given = inspect.signature(super().fit).bind(*args, **kwargs).arguments
         held_out = given.get("validation_data")
@@ -160,10 +158,8 @@ class TakesLists:
 
 
 def _look_at_first_batch(model):
-    """Warns, once, if the next batch that a detector trains on looks wrong.
-
-    The batch is taken out of Keras' iterator and put back in front of the others: nothing is read
-    twice, and the compiled function is the same.
+    """Warns if the next batch that a detector trains on looks wrong; it is taken out of Keras'
+    iterator and put back in front of the others, so that nothing is read twice.
     """
     function = model.train_function
 

@@ -23,10 +23,9 @@ class Proposals(NamedTuple):
 
 
 def select_proposals(level_logits, level_deltas, level_anchors, image_sizes, settings, pre_nms):
-    """Takes the `pre_nms` best anchors of each level, decodes them, and keeps what NMS leaves.
-
-    A level has logits `(B, N_l)`, deltas `(B, N_l, 4)` and anchors `(N_l, 4)`; the `Proposals` have
-    `settings.post_nms` rows, whatever the image's size."""
+    """Takes the `pre_nms` best anchors of each level, decodes them, and keeps what NMS leaves:
+    `settings.post_nms` rows, whatever the image's size.
+    """
     # Faster R-CNN section 3.1; per level as in FPN section 4.1.
     best = [
         _best_of_level(logits, deltas, anchors, image_sizes, settings.geometry, pre_nms)
@@ -55,9 +54,8 @@ def _best_of_level(logits, deltas, anchors, image_sizes, geometry, pre_nms):
 
 
 def filled_up(values, count):
-    """Values `(B, N)`, with -inf up to `count` a row where N is smaller or unknown.
-
-    The sizes of what follows then depend on no image.
+    """Values `(B, N)`, with -inf up to `count` a row where N is smaller or unknown, so that the
+    sizes of what follows depend on no image.
     """
     if values.shape[1] is not None and values.shape[1] >= count:
         return values

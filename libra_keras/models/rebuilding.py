@@ -49,9 +49,8 @@ def with_classes(detector: AnyDetector, class_names: Sequence[str]) -> AnyDetect
 
 
 def reheaded_layers(detector: Detector, class_names: Sequence[str]) -> list[str]:
-    """Returns the attributes of the heads that `with_classes` lets start anew.
-
-    A detector without names cannot be known to find these classes, even if it finds as many.
+    """Returns the attributes of heads that `with_classes` lets start anew; names that are not known
+    count as other ones.
     """
     if detector.class_names is not None and detector.class_names == list(class_names):
         return []
@@ -109,9 +108,8 @@ def changed(saved: Saved, **values: Any) -> Saved:
 
 
 def rebuilt(detector: AnyDetector, config: Saved, fresh: Iterable[str] = ()) -> AnyDetector:
-    """Returns a detector of a changed config with the values of another one, variable by variable.
-
-    The layers of heads that `fresh` names keep the values that they are initialised with.
+    """Returns a detector of a changed config with the values of another one, but for the layers of
+    heads in `fresh`, which keep what they are initialised with.
     """
     made = type(detector).from_config(config)
     layers = [getattr(head, name) for head in made.heads() for name in fresh if hasattr(head, name)]

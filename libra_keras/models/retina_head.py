@@ -1,27 +1,26 @@
 """The one stage of a one-stage detector: what is at each anchor, and where exactly?"""
 
 import math
-from typing import Any, Self
+from typing import Any
 
 import keras
 from keras import ops
 
 from libra_keras.functional import native, replicas
-from libra_keras.functional.anchors import pyramid_anchors
 from libra_keras.functional.boxes import encode
-from libra_keras.layers.channels_last import ChannelsLast
-from libra_keras.losses import FocalLoss, SmoothL1Loss
+from libra_keras.losses import FocalLoss
 from libra_keras.models.detections import select_dense_detections
 from libra_keras.models.distributed import loss_mean
 from libra_keras.models.ground_truth import GroundTruth
+from libra_keras.models.head import AnchorHead
 from libra_keras.models.inputs import is_image
-from libra_keras.models.settings import RetinaHeadSettings, checked_weight, live_parts
+from libra_keras.models.settings import RetinaHeadSettings
 from libra_keras.models.targets import Targets, match_anchors, mean_per_image
 from libra_keras.typing import Tensor
 
 
 @keras.saving.register_keras_serializable(package="libra_keras")
-class RetinaHead(ChannelsLast):
+class RetinaHead(AnchorHead):
     """Classifies and shifts the anchors of every pyramid level with two small networks.
 
     The two branches have equal shapes and share nothing; each serves all levels. All anchors are
@@ -61,6 +60,8 @@ class RetinaHead(ChannelsLast):
     Reference: [Lin et al., 2017](https://arxiv.org/abs/1708.02002), section 4.
     """
 
+    PARTS = ("settings", "class_loss", "box_loss")
+
     def __init__(
         self,
         num_classes: int,
@@ -70,44 +71,29 @@ class RetinaHead(ChannelsLast):
         box_loss_weight: float = 1.0,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(settings or RetinaHeadSettings(), box_loss, box_loss_weight, **kwargs)
         if num_classes < 1:
             raise ValueError(f"`num_classes` must be at least 1. Received: {num_classes}")
         self.num_classes = num_classes
-        self.settings = settings or RetinaHeadSettings()
         self.class_loss = class_loss or FocalLoss()
-        self.box_loss = box_loss or SmoothL1Loss(beta=0.0)
-        self.box_loss_weight = checked_weight(box_loss_weight)
         prior, num_anchors = self.settings.prior_probability, self.settings.num_anchors
         self.class_convs = self._branch("class_conv")
         self.box_convs = self._branch("box_conv")
         self.class_logits = self._conv(
             num_anchors * num_classes,
-            "class_logits",
+            3,
+            name="class_logits",
             bias_initializer=keras.initializers.Constant(math.log(prior / (1.0 - prior))),
         )
-        self.box_deltas = self._conv(4 * num_anchors, "box_deltas")
+        self.box_deltas = self._conv(4 * num_anchors, 3, name="box_deltas")
         self.positives = loss_mean("positives")  # anchors, per image
 
     def _branch(self, name):
         settings = self.settings
         return [
-            self._conv(settings.channels, f"{name}_{i}", activation="relu")
+            self._conv(settings.channels, 3, name=f"{name}_{i}", activation="relu")
             for i in range(settings.num_convs)
         ]
-
-    def _conv(self, filters, name, **options):
-        return keras.layers.Conv2D(
-            filters,
-            3,
-            padding="same",
-            kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
-            data_format="channels_last",
-            trainable=self.trainable,
-            dtype=self.dtype_policy,
-            name=name,
-            **options,
-        )
 
     def build(self, input_shape):
         super().build(input_shape)
@@ -126,13 +112,6 @@ class RetinaHead(ChannelsLast):
             "deltas": self._answers(pyramid, self.box_convs, self.box_deltas, 4),
             "anchors": self._anchors(pyramid),
         }
-
-    def _anchors(self, pyramid):
-        sizes = [ops.shape(level)[1:3] for level in pyramid]
-        settings = self.settings
-        return pyramid_anchors(
-            sizes, settings.strides, settings.scales, settings.ratios, settings.geometry
-        )
 
     def _answers(self, pyramid, convs, last, length):
         """What a branch says of each anchor: a list of `(B, N_l, length)`."""
@@ -192,20 +171,7 @@ class RetinaHead(ChannelsLast):
         return ops.sum(self.box_loss.call(goal, deltas))
 
     def get_config(self) -> dict[str, Any]:
-        serialize = keras.saving.serialize_keras_object
-        return {
-            **super().get_config(),
-            "num_classes": self.num_classes,
-            "settings": serialize(self.settings),
-            "class_loss": serialize(self.class_loss),
-            "box_loss": serialize(self.box_loss),
-            "box_loss_weight": self.box_loss_weight,
-        }
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Self:
-        parts = ("settings", "class_loss", "box_loss")
-        return super().from_config({**config, **live_parts(config, parts)})
+        return {**super().get_config(), "num_classes": self.num_classes}
 
 
 def find_dense_targets(anchors, gt_boxes, gt_labels, gt_mask, image_sizes, settings):
@@ -218,9 +184,8 @@ def find_dense_targets(anchors, gt_boxes, gt_labels, gt_mask, image_sizes, setti
 
 
 def _sum_of_class_losses(labels, weights, *level_logits, loss):
-    """Sum over all levels of logits `(B, N_l, K)`; labels and weights are `(B, sum of N_l)`.
-
-    The levels are not joined, since that would copy the largest tensor of a step.
+    """Sum over levels of logits `(B, N_l, K)`, which are not joined, since that would copy the
+    largest tensor of a step; labels and weights are `(B, sum of N_l)`.
     """
     total, start = 0.0, 0
     for logits in level_logits:

@@ -1,28 +1,26 @@
 """The first stage: where might an object be?"""
 
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any
 
 import keras
 from keras import ops
 
 from libra_keras.functional import native, replicas
-from libra_keras.functional.anchors import pyramid_anchors
 from libra_keras.functional.boxes import encode
-from libra_keras.layers.channels_last import ChannelsLast
-from libra_keras.losses import SmoothL1Loss
 from libra_keras.models.distributed import loss_mean
 from libra_keras.models.ground_truth import GroundTruth
+from libra_keras.models.head import AnchorHead
 from libra_keras.models.inputs import is_image
 from libra_keras.models.proposals import Proposals, select_proposals
-from libra_keras.models.settings import RPNSettings, checked_weight, live_parts
+from libra_keras.models.settings import RPNSettings
 from libra_keras.models.targets import match_anchors, mean_per_image, sample_targets
 from libra_keras.samplers import RandomSampler, Sampler
 from libra_keras.typing import Tensor
 
 
 @keras.saving.register_keras_serializable(package="libra_keras")
-class RPNHead(ChannelsLast):
+class RPNHead(AnchorHead):
     """Scores and shifts the anchors of every pyramid level; one small network serves all levels.
 
     Args:
@@ -53,6 +51,8 @@ class RPNHead(ChannelsLast):
     Reference: [Ren et al., 2015](https://arxiv.org/abs/1506.01497), section 3.1.
     """
 
+    PARTS = ("settings", "sampler", "box_loss")
+
     def __init__(
         self,
         settings: RPNSettings | None = None,
@@ -61,27 +61,12 @@ class RPNHead(ChannelsLast):
         box_loss_weight: float = 1.0,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        self.settings = settings or RPNSettings()
+        super().__init__(settings or RPNSettings(), box_loss, box_loss_weight, **kwargs)
         self.sampler = sampler or RandomSampler(num=256, positive_fraction=0.5)
-        self.box_loss = box_loss or SmoothL1Loss(beta=0.0)
-        self.box_loss_weight = checked_weight(box_loss_weight)
         self.shared_conv = self._conv(self.settings.channels, 3, activation="relu")
         self.logits_conv = self._conv(self.settings.num_anchors, 1)
         self.deltas_conv = self._conv(4 * self.settings.num_anchors, 1)
         self.positives = loss_mean("rpn_positives")  # sampled ones, per image
-
-    def _conv(self, filters, kernel_size, activation=None):
-        return keras.layers.Conv2D(
-            filters,
-            kernel_size,
-            padding="same",
-            activation=activation,
-            kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
-            data_format="channels_last",
-            trainable=self.trainable,
-            dtype=self.dtype_policy,
-        )
 
     def build(self, input_shape):
         super().build(input_shape)
@@ -100,13 +85,6 @@ class RPNHead(ChannelsLast):
             "deltas": [ops.reshape(self.deltas_conv(level), (batch, -1, 4)) for level in hidden],
             "anchors": self._anchors(pyramid),
         }
-
-    def _anchors(self, pyramid):
-        sizes = [ops.shape(level)[1:3] for level in pyramid]
-        settings = self.settings
-        return pyramid_anchors(
-            sizes, settings.strides, settings.scales, settings.ratios, settings.geometry
-        )
 
     def propose(
         self, outputs: dict[str, list[Tensor]], image_sizes: Tensor, training: bool = False
@@ -168,21 +146,6 @@ class RPNHead(ChannelsLast):
             ops.sum(class_loss * targets.weights) / normaliser,
             self.box_loss_weight * ops.sum(box_loss * targets.weights) / normaliser,
         )
-
-    def get_config(self) -> dict[str, Any]:
-        serialize = keras.saving.serialize_keras_object
-        return {
-            **super().get_config(),
-            "settings": serialize(self.settings),
-            "sampler": serialize(self.sampler),
-            "box_loss": serialize(self.box_loss),
-            "box_loss_weight": self.box_loss_weight,
-        }
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Self:
-        parts = ("settings", "sampler", "box_loss")
-        return super().from_config({**config, **live_parts(config, parts)})
 
 
 def _gather(levels, indices):

@@ -26,6 +26,7 @@ def checked_weight(value):
     return float(value)
 
 
+@dataclasses.dataclass(frozen=True)
 class _Settings:
     """Gives a dataclass what Keras asks of a saved object, and checks its values."""
 

@@ -40,9 +40,8 @@ def match_anchors(anchors, gt_boxes, gt_mask, image_sizes, settings):
 
 
 def match_proposals(proposals, truth, positive_iou):
-    """Returns candidates `(B, M + P, 4)`, the objects before the proposals, and their `Match`.
-
-    Every object is its own match; proposals below `positive_iou` are negative, padding neither.
+    """Returns candidates `(B, M + P, 4)`, the objects before the proposals, and their `Match`:
+    every object is its own, and padding is neither positive nor negative.
     """
     # Faster R-CNN section 3.2; the objects are added as in mmdetection.
     found = match(
@@ -67,9 +66,8 @@ def match_proposals(proposals, truth, positive_iou):
 
 
 def sample_targets(found, truth, sampler, keys, losses=None):
-    """Draws the candidates that are trained: indices int32 `(B, num)` and their `Targets`.
-
-    `keys` and, for a sampler that needs them, `losses` are `(B, N)`; keys are uniform in [0, 1).
+    """Draws the candidates that are trained, by keys `(B, N)` in [0, 1): their indices, int32 `(B,
+    num)`, and their `Targets`.
     """
     losses = [] if losses is None else [losses]
     indices, is_positive, weights = sampler(found, keys, *losses)
@@ -80,10 +78,8 @@ def sample_targets(found, truth, sampler, keys, losses=None):
 
 
 def mean_per_image(chosen, present):
-    """Mean number of the boxes chosen by `(B, N)` of an image, over the images of all replicas.
-
-    `present` `(B,)` is 0 for the blank image of a replica without images. Shown beside the
-    losses, since losses do not tell how many boxes a step has learnt from.
+    """Mean number of the boxes chosen by `(B, N)` of an image, of those `(B,)` present, over all
+    replicas: a metric, since losses do not tell how many boxes a step has learnt from.
     """
     counts = ops.sum(ops.cast(chosen, "float32"), axis=1)
     both = ops.stack([ops.sum(counts * present), ops.sum(present)])

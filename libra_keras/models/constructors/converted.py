@@ -24,10 +24,7 @@ def is_converted(weights):
 
 
 def converted_backbone(weights, network, style=None, **options):
-    """Builds a converted backbone, and the normalisation of images that its weights want.
-
-    Both are arguments of all detectors with ResNets; options are those of `ResNet`.
-    """
+    """Builds a converted backbone, and the normalisation of images that its weights want."""
     record = _read(weights)
     wanted = {"network": network, "style": style}
     for key, value in wanted.items():
