@@ -34,26 +34,7 @@ _BOX_HEAD = "roi_head.bbox_head"
 
 
 def build_detector(canonical):
-    """Builds a detector with the sizes of a checkpoint, and random weights.
-
-    Args:
-        canonical: `Canonical`.
-
-    Returns:
-        `FasterRCNN`, `FastRCNN`, `RetinaNet` or `RegionProposalNetwork`; Libra's parts are in it
-        if the checkpoint has a balanced pyramid.
-
-    Raises:
-        ValueError: if the names are of no such detector, or tensors that tell its sizes lack.
-
-    Example:
-
-    >>> from libra_keras.convert.architecture import build_detector
-    >>> from libra_keras.convert.canonical import Canonical
-    >>> build_detector(Canonical({}, {}, {}, ""))
-    Traceback (most recent call last):
-    ValueError: it has no head of a two-stage detector, a RetinaNet or a region proposal network
-    """
+    """Builds a detector with the sizes of a checkpoint, and random weights."""
     kind = _kind(canonical)
     backbone = build_backbone(canonical, "backbone.")
     paper = _ready_made(kind, canonical.is_libra)
@@ -229,24 +210,7 @@ def _extra_levels(canonical, laterals):
 
 
 def build_backbone(canonical, prefix=""):
-    """Builds the `ResNet` of a checkpoint, with random weights.
-
-    Args:
-        canonical: `Canonical`.
-        prefix: str, before the names of the backbone.
-
-    Raises:
-        ValueError: if the blocks are those of no ResNet or ResNeXt.
-
-    Example:
-
-    >>> import numpy as np
-    >>> from libra_keras.convert.architecture import build_backbone
-    >>> from libra_keras.convert.canonical import Canonical
-    >>> build_backbone(Canonical({"conv1.weight": np.zeros((64, 3, 7, 7))}, {}, {}, ""))
-    Traceback (most recent call last):
-    ValueError: blocks of (0, 0, 0, 0) are those of no ResNet that is known
-    """
+    """Builds the `ResNet` of a checkpoint, with random weights."""
     width = canonical.shape(f"{prefix}conv1.weight", None, 3, 7, 7)[0]
     blocks = tuple(canonical.count(f"{prefix}layer{stage}.") for stage in range(1, 5))
     bottleneck = canonical.has(f"{prefix}layer1.0.conv3.")

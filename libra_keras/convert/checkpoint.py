@@ -2,24 +2,28 @@
 
 import dataclasses
 import hashlib
-import pickle
-import warnings
+import os
 from pathlib import Path
+from typing import Any
 
+import ml_dtypes  # noqa: F401 - makes bfloat16 known to NumPy, for safetensors
 import numpy as np
+from safetensors import safe_open
 
-from libra_keras.convert import unpickling
-from libra_keras.convert.checkpoint_content import find_meta, find_tensors
 from libra_keras.convert.file_kinds import PICKLE, SAFETENSORS, checkpoint_kind
-from libra_keras.convert.pickled_values import StoredArray, StoredTensor
+from libra_keras.convert.pickles import Array, Stub, reason
+from libra_keras.convert.torch_files import Tensor, opened
 
-INSTALL = "pip install 'libra-keras[convert]'"
-# Below 2.6, `weights_only=True` could be made to run code; below 2.10, to read other memory.
-OLDEST_TORCH = (2, 10)
+# Where training programs put the weights, the averaged ones last. Or they are at the top.
+ENTRIES = (
+    "state_dict", "model", "model_state_dict", "model_ema", "state_dict_ema", "ema_state_dict",
+)  # fmt: skip
 # What counts the updates of averages, beside names that all begin with `module.`: of mmengine's
 # averaged models, and of PyTorch's.
 COUNTERS = {"steps", "n_averaged"}
 PADDLE = "StructuredToParameterName@@"  # an entry of every file of weights of PaddlePaddle
+VIEWS = 16  # of the size of a file: the most that tensors which share values may take
+_DROPPED = object()  # stands for a value that is not plain
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,8 +33,8 @@ class Checkpoint:
     Attributes:
         path: `Path` of the file.
         tensors: dict of arrays by name, in the order and of the types of the file, except that
-            float16 and bfloat16 have become float32. `module.` of data-parallel training is taken
-            off the names.
+            floats of 16 bits and fewer have become float32. `module.` of data-parallel training
+            is taken off the names.
         meta: dict of what else the file says: strings, numbers, bools, `None`, lists and dicts of
             them with strings as keys. Everything else is dropped.
         sha256: str, the file's hash, 64 hexadecimal digits.
@@ -40,29 +44,28 @@ class Checkpoint:
 
     >>> from pathlib import Path
     >>> import numpy as np
-    >>> from libra_keras.convert.checkpoint import Checkpoint
+    >>> from libra_keras.convert import Checkpoint
     >>> Checkpoint(Path("a.pth"), {"fc.bias": np.zeros(3)}, {"epoch": 12}, "").meta
     {'epoch': 12}
     """
 
     path: Path
-    tensors: dict
-    meta: dict
+    tensors: dict[str, np.ndarray]
+    meta: dict[str, Any]
     sha256: str
     entry: str = ""
 
 
-def read_checkpoint(path):
+def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """Reads a checkpoint of PyTorch (either form of `torch.save`), safetensors, or a pickle of
     NumPy arrays, as detectron2's model zoo has them.
 
-    Nothing in the file is executed. `torch.load(weights_only=True)` reads files of weights. If it
-    refuses, as it does for training runs, which hold objects of their program's classes, the
-    pickle is read as data by `libra_keras.convert.unpickling`: what is no tensor and no plain
-    value is dropped. A file may still ask for much time and memory.
+    Nothing in the file is executed, and PyTorch is not needed: pickles are read as data. What is
+    no tensor and no plain value is dropped, as are entries whose key is no string, bytes, bool,
+    `None` or whole number of 32 bits.
 
     Args:
-        path: str or path. What it is shows in its first bytes, not in its name.
+        path: path of the file. What it is shows in its first bytes, not in its name.
 
     Returns:
         `Checkpoint`.
@@ -71,14 +74,12 @@ def read_checkpoint(path):
         FileNotFoundError: if there is no file.
         ValueError: if it is no checkpoint, is truncated or damaged, holds no tensors by name, or
             values that are not finite.
-        ImportError: if PyTorch is needed and not installed or older than 2.10, or safetensors is
-            needed and not installed.
 
     Example:
 
     >>> import tempfile
     >>> from pathlib import Path
-    >>> from libra_keras.convert.checkpoint import read_checkpoint
+    >>> from libra_keras.convert import read_checkpoint
     >>> empty = Path(tempfile.mkdtemp()) / "model.pth"
     >>> empty.touch()
     >>> try:
@@ -91,108 +92,134 @@ def read_checkpoint(path):
     kind = checkpoint_kind(path)
     if kind == SAFETENSORS:
         found, meta = _read_safetensors(path)
-        entry = ""
-    else:
-        content = _read_pickle(path) if kind == PICKLE else _read_torch(path)
+        return Checkpoint(path, _arrays(found, path, None), meta, file_hash(path))
+    with opened(path, kind) as (content, read_storage):
+        if kind == PICKLE:
+            _check_program(content, path)
         entry, found = find_tensors(content, path)
         meta = find_meta(content, entry)
-    tensors = _arrays(_without_prefix(found), path)
+        tensors = _arrays(found, path, read_storage)
     return Checkpoint(path, tensors, meta, file_hash(path), entry)
 
 
 def file_hash(path):
-    """Returns the SHA-256 of a file as 64 hexadecimal digits.
-
-    Args:
-        path: str or path.
-
-    Example:
-
-    >>> import tempfile
-    >>> from pathlib import Path
-    >>> from libra_keras.convert.checkpoint import file_hash
-    >>> file = Path(tempfile.mkdtemp()) / "model.pth"
-    >>> file.touch()
-    >>> file_hash(file)[:8]
-    'e3b0c442'
-    """
+    """Returns the SHA-256 of a file as 64 hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def import_torch():
-    """Returns the module `torch`.
-
-    Raises:
-        ImportError: if it is not installed or too old, with the command that installs it.
-    """
-    try:
-        import torch
-    except ImportError as error:
-        raise ImportError(f"PyTorch is not installed: {INSTALL}") from error
-    if tuple(map(int, torch.__version__.split(".")[:2])) < OLDEST_TORCH:
-        raise ImportError(
-            f"PyTorch {torch.__version__} is too old to read files without running them; "
-            f"2.10 or newer is needed: {INSTALL}"
-        )
-    return torch
-
-
 def _read_safetensors(path):
-    import_torch()
     try:
-        from safetensors import SafetensorError, safe_open
-    except ImportError as error:
-        raise ImportError(f"safetensors is not installed: {INSTALL}") from error
-    try:
-        # As tensors of PyTorch: NumPy has no bfloat16.
-        with safe_open(path, framework="pt") as file:
+        with safe_open(path, framework="np") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             meta = dict(file.metadata() or {})
-    except SafetensorError as error:
-        raise ValueError(f"{path} is truncated or damaged: {error}") from error
+    except Exception as error:  # of a damaged header anything comes up
+        raise ValueError(f"{path} is truncated or damaged: {reason(error)}") from error
     if not tensors:
         raise ValueError(f"{path} holds no weights")
     return tensors, meta
 
 
-def _read_pickle(path):
-    """What another program than PyTorch has pickled, as far as it is plain or arrays."""
-    try:
-        with open(path, "rb") as file:
-            content = unpickling.load(file)
-    except unpickling.UnpicklingError as error:
-        raise ValueError(f"{path} is a pickle that is truncated or damaged: {error}") from error
+def _check_program(content, path):
     if path.suffix == ".pdparams" or (isinstance(content, dict) and PADDLE in content):
         raise ValueError(
             f"{path} is a pickle of NumPy arrays (PaddlePaddle), whose networks cannot be converted"
         )
-    return content
 
 
-def _read_torch(path):
-    """What was given to `torch.save`, tensors as `torch.Tensor` or `StoredTensor`.
+def find_tensors(content, path):
+    """Returns the first of `ENTRIES` that has tensors (`""` if only the top has) and its dict."""
+    entries = _entries(content)
+    if not isinstance(entries, dict) or not entries:
+        raise ValueError(f"{path} holds {_object(content)}")
+    for name in ENTRIES:
+        found = _entries(entries.get(name))
+        if isinstance(found, dict) and any(map(_is_tensor, found.values())):
+            return name, _only_tensors(found, path)
+    if any(map(_is_tensor, entries.values())):
+        plain = (str, int, float, bool, list, tuple, dict, type(None))
+        found = {name: value for name, value in entries.items() if not isinstance(value, plain)}
+        return "", _only_tensors(found, path)
+    for name in ENTRIES:
+        if type(entries.get(name)) is Stub:
+            raise ValueError(f"{path} holds, as {name!r}, {_object(entries[name])}")
+    raise ValueError(f"{path} holds no weights; its entries are {str(list(entries)[:10]):.300}")
 
-    Refusals of the pickle alone lead to the second reader: archives of programs, which
-    `torch.load` would start there, are other errors.
-    """
-    torch = import_torch()
+
+def _object(value):
+    if type(value) is not Stub:
+        return f"no tensors by name, but a single {type(value).__name__}"
+    return f"an object of {value.name}, not weights: save the model's state_dict() instead"
+
+
+def _only_tensors(found, path):
+    for name, value in found.items():
+        if type(name) is not str:
+            raise ValueError(f"{path} has a tensor whose name is no string: {name!r:.100}")
+        if not _is_tensor(value):
+            kind = value.name if type(value) is Stub else type(value).__name__
+            raise ValueError(f"{path}: {name:.100} should be a tensor. Received: {kind}")
+    return found
+
+
+def _is_tensor(value):
+    return type(value) is Tensor or (type(value) is Array and value.values is not None)
+
+
+def _entries(value):
+    """The items of an object that was a dictionary of a class of its own; all else as it is."""
+    return value.entries if type(value) is Stub and value.entries else value
+
+
+def find_meta(content, entry):
+    """Returns the plain values of a file's `meta`, if its tensors were in an entry, and its top."""
+    content = _entries(content)
+    scalars = (str, int, float, bool)
+    top = {name: value for name, value in content.items() if isinstance(value, scalars)}
+    meta = _entries(content.get("meta")) if entry else {}
     try:
-        # A file object: of a path, `torch.load` also looks at the suffix.
-        with warnings.catch_warnings(), open(path, "rb") as file:
-            warnings.simplefilter("ignore")  # such as: an unusual protocol
-            try:
-                return torch.load(file, map_location="cpu", weights_only=True)
-            except pickle.UnpicklingError:
-                file.seek(0)
-                return torch.load(
-                    file, map_location="cpu", weights_only=False, pickle_module=unpickling
-                )
-    except Exception as error:  # of a damaged file PyTorch raises what comes up
-        reason = f"{type(error).__name__}: {error}".partition("\n")[0].rstrip(": ")
+        return _plain({**top, **(meta if isinstance(meta, dict) else {})}, {})
+    except RecursionError:  # what no program nests
+        return _plain(top, {})
+
+
+def _plain(value, done):
+    """Returns a copy without what is not plain; `done` holds by `id` what was met before.
+
+    A list with such elements is dropped as a whole: its elements have places.
+    """
+    value = _entries(value)
+    if value is None or type(value) in (str, int, float, bool):
+        return value
+    if id(value) in done:
+        return done[id(value)]
+    if isinstance(value, dict):
+        done[id(value)] = result = {}
+        items = {name: _plain(item, done) for name, item in value.items() if type(name) is str}
+        result.update({name: item for name, item in items.items() if item is not _DROPPED})
+        return result
+    if isinstance(value, (list, tuple)):
+        done[id(value)] = _DROPPED  # if it contains itself
+        items = [_plain(item, done) for item in value]
+        done[id(value)] = _DROPPED if _DROPPED in items else items
+        return done[id(value)]
+    return _DROPPED
+
+
+def _arrays(tensors, path, read_storage):
+    """The values of tensors, checked."""
+    size, arrays = path.stat().st_size, {}
+    left = VIEWS * size
+    for name, tensor in _without_prefix(tensors).items():
+        arrays[name] = _array(name, tensor, read_storage, min(size, left), path)
+        left -= arrays[name].nbytes
+    bad = [name for name, array in arrays.items() if not np.isfinite(array).all()]
+    if bad:
         raise ValueError(
-            f"{path} is truncated, damaged or no checkpoint of PyTorch: {reason}"
-        ) from error
+            f"{path}: {len(bad)} of {len(arrays)} tensors hold values that are not finite. The "
+            f"first is {bad[0]}"
+        )
+    return arrays
 
 
 def _without_prefix(tensors):
@@ -203,40 +230,15 @@ def _without_prefix(tensors):
     return {name.removeprefix(prefix): value for name, value in wrapped.items()}
 
 
-def _arrays(tensors, path):
-    """The values of tensors, checked."""
-    largest = path.stat().st_size
-    arrays = {name: _array(name, tensor, largest, path) for name, tensor in tensors.items()}
-    bad = [name for name, array in arrays.items() if not np.isfinite(array).all()]
-    if bad:
-        raise ValueError(
-            f"{path}: {len(bad)} of {len(arrays)} tensors hold values that are not finite. The "
-            f"first is {bad[0]}"
-        )
-    return arrays
-
-
-def _array(name, tensor, largest, path):
-    if type(tensor) is StoredArray:
-        values = tensor.values
-        dtype = "float32" if values.dtype.itemsize == 2 and values.dtype.kind == "f" else None
-        return np.array(values, dtype or values.dtype.newbyteorder("="))
-    torch = import_torch()
+def _array(name, tensor, read_storage, largest, path):
     try:
-        if type(tensor) is StoredTensor:
-            # Pickles call this function by its name, so that it stays what it is.
-            tensor = torch._utils._rebuild_tensor(
-                tensor.storage, tensor.offset, tensor.size, tensor.strides
-            )
-        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex():
-            raise ValueError("it is sparse, quantized or complex")
-        if tensor.device.type != "cpu":
-            raise ValueError(f"it has no values, but the device {tensor.device}")
-        if tensor.numel() * tensor.element_size() > largest:
-            raise ValueError(f"its shape {tuple(tensor.shape)} is larger than the file")
-        if tensor.is_floating_point() and tensor.dtype != torch.float64:
-            tensor = tensor.float()
-        return np.array(tensor.detach().numpy())
-    except (ValueError, RuntimeError, TypeError, AttributeError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"{path}: {name} cannot be read: {reason}") from error
+        values = tensor.values(read_storage, largest) if type(tensor) is Tensor else tensor
+        values = values.values if type(values) is Array else values
+        if values.dtype.kind == "c":
+            raise ValueError("it is complex")
+        # Floats that NumPy does not know are of the kind V.
+        is_short_float = values.dtype.kind in "fV" and values.dtype.itemsize < 4
+        return np.array(values, "f4" if is_short_float else values.dtype.newbyteorder("="))
+    except Exception as error:  # such as of a damaged archive
+        words = str(error) if type(error) is ValueError else reason(error)
+        raise ValueError(f"{path}: {name:.100} cannot be read: {words}") from error

@@ -1,24 +1,50 @@
 """From a checkpoint file to a detector or a backbone of ours, and to files that keep it."""
 
 import dataclasses
+import json
+import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 
 import libra_keras
+from libra_keras import models
 from libra_keras.convert.architecture import build_backbone, build_detector
-from libra_keras.convert.backbones import from_keras_applications, from_torch_backbone, is_backbone
+from libra_keras.convert.backbones import (
+    from_detectron2,
+    from_keras_applications,
+    from_torch_backbone,
+    is_backbone,
+    is_detectron2,
+)
+from libra_keras.convert.canonical import backbone_variables, named_variables, place
 from libra_keras.convert.checkpoint import Checkpoint, file_hash, read_checkpoint
-from libra_keras.convert.detectron2 import from_detectron2, is_detectron2
 from libra_keras.convert.mmdetection import from_mmdetection, is_mmdetection
-from libra_keras.convert.origins import origin
-from libra_keras.convert.output_files import check_free, write_backbone, write_detector
-from libra_keras.convert.placement import backbone_variables, named_variables, place
-from libra_keras.convert.ready_made import model_name, network_name
 from libra_keras.convert.torchvision import from_torchvision, is_torchvision
-from libra_keras.models import RegionProposalNetwork
+from libra_keras.files import atomic
+from libra_keras.files.locks import alone_beside
+from libra_keras.files.replacing import Kind, check_replaceable, check_replaceable_files
+from libra_keras.layers import PathAggregationPyramid
+from libra_keras.models import FasterRCNN, FastRCNN, RegionProposalNetwork, RetinaNet
+from libra_keras.models.constructors.parts import NETWORKS
 
+RECORD = "conversion.json"
+WEIGHTS, OF_BACKBONE = "last.weights.h5", ".weights.h5"
+DETECTOR = Kind("conversion", RECORD, ("model.json", WEIGHTS, RECORD))
+# Patterns of names of tensors, and what that cannot be converted has such names; the first fits.
+ORIGINS = [
+    (r"(model\.)?model\.\d+\.(conv|bn|cv\d|m|dfl)\b", "a YOLO of ultralytics"),
+    (r"(conv1|res_conv1|res\d_\d+_branch\w+?)(_bn)?_[wbs]", "a network of Caffe2 (Detectron)"),
+    (r"backbone\.bottom_up\.|proposal_generator\.|roi_heads\.res5\.", "a network of detectron2"),
+    (r"(model\.)?(backbone\.(conv_encoder|model)|encoder|decoder)\.", "a transformer such as DETR"),
+    (r".*(\.attn\.|cls_token|patch_embed)", "a transformer of images such as ViT or Swin"),
+    (r"(backbone|neck|bbox_head|roi_head|rpn_head)\.", "another detector, such as mmdetection's"),
+    (r"features\.(\d+|conv0|denseblock\d)\.", "a network of torchvision that is no ResNet"),
+    (r"(module|model|net|backbone)\.", "a network inside of another, whose name comes first"),
+]
 _OPTIONS = {  # of `load`, which concern the files of each kind
     "mmdetection": {"class_names", "era", "backbone_style", "epsilon"},
     "torchvision": {"class_names", "epsilon"},
@@ -48,9 +74,9 @@ class Conversion:
     """
 
     model: keras.Model
-    record: dict
+    record: dict[str, Any]
 
-    def summary(self):
+    def summary(self) -> str:
         """Returns a few lines for people: what was converted, and what was left out."""
         record = self.record
         what = record.get("model") or record.get("network") or type(self.model).__name__
@@ -60,7 +86,7 @@ class Conversion:
         if names:
             shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
             lines.append(f"  {len(names)} classes: {shown}")
-        reasons = {}
+        reasons: dict[str, list[str]] = {}
         for name, why in record["unused"].items():
             reasons.setdefault(why, []).append(name)
         for why, left in reasons.items():
@@ -68,7 +94,12 @@ class Conversion:
         return "\n".join([*lines, *(f"  {note}" for note in record["notes"])])
 
 
-def convert(source, to, overwrite=False, **options):
+def convert(
+    source: str | os.PathLike[str] | Checkpoint,
+    to: str | os.PathLike[str],
+    overwrite: bool = False,
+    **options: Any,
+) -> Conversion:
     """Converts a checkpoint and writes what `predict`, `evaluate`, `export` and `train` read.
 
     A detector becomes a folder with `model.json`, `last.weights.h5` and `conversion.json`; it is
@@ -78,7 +109,7 @@ def convert(source, to, overwrite=False, **options):
     Args:
         source, **options: as of `load`.
         to: path of the folder, or of the file.
-        overwrite: bool, whether an earlier conversion there is replaced. A folder must hold
+        overwrite: whether an earlier conversion there is replaced. A folder must hold
             nothing else.
 
     Returns:
@@ -87,7 +118,6 @@ def convert(source, to, overwrite=False, **options):
     Raises:
         ValueError: as `load` does, or if there is something at `to` already, or the name does not
             suit. Nothing is written then.
-        ImportError: if PyTorch or safetensors is needed and not installed.
 
     Example:
 
@@ -106,7 +136,13 @@ def convert(source, to, overwrite=False, **options):
     return conversion
 
 
-def load(source, class_names=None, era=None, backbone_style=None, epsilon=None):
+def load(
+    source: str | os.PathLike[str] | Checkpoint,
+    class_names: Sequence[str] | None = None,
+    era: str | None = None,
+    backbone_style: str | None = None,
+    epsilon: float | None = None,
+) -> Conversion:
     """Converts a checkpoint in memory.
 
     What can be converted: of mmdetection, all eras, Faster R-CNN (FPN, PAFPN, Libra), Fast R-CNN,
@@ -117,12 +153,12 @@ def load(source, class_names=None, era=None, backbone_style=None, epsilon=None):
 
     Args:
         source: path of a `.pth`, `.pt`, `.safetensors`, `.pkl` or `.h5` file, or a `Checkpoint`.
-        class_names: list of strings, the classes without background. Defaults to those in the
+        class_names: the classes without background. Defaults to those in the
             file, or those of COCO if there are 80 (of VOC: 20).
         era: `"1.x"` or `"2.x"`, of mmdetection; `None` finds it out where the file shows it.
         backbone_style: `"pytorch"` or `"caffe"`, as of `ResNet`; by default what the file says, or
             `"pytorch"`.
-        epsilon: float, of batch normalisation. Defaults to 1e-5, or 0 for the detectors that
+        epsilon: of batch normalisation. Defaults to 1e-5, or 0 for the detectors that
             torchvision has published.
 
     Returns:
@@ -132,13 +168,11 @@ def load(source, class_names=None, era=None, backbone_style=None, epsilon=None):
         ValueError: if the file is no checkpoint, is of another architecture, or a tensor is
             missing, surplus or misshaped; they are all listed; or if an option does not apply to
             such a file.
-        ImportError: if PyTorch or safetensors is needed and not installed.
 
     Example:
 
     >>> from pathlib import Path
-    >>> from libra_keras.convert import load
-    >>> from libra_keras.convert.checkpoint import Checkpoint
+    >>> from libra_keras.convert import Checkpoint, load
     >>> load(Checkpoint(Path("other.pth"), {"blocks.0.attn.w": None}, {}, ""))
     Traceback (most recent call last):
     ValueError: other.pth cannot be converted: it is no detector of mmdetection or torchvision and \
@@ -262,3 +296,97 @@ def _backbone_conversion(backbone, canonical, path, sha256):
         "epsilon": backbone.epsilon,
     }
     return Conversion(model, record)
+
+
+def network_name(backbone):
+    """Returns the name of a backbone in those of our detectors, or `None` if it has none."""
+    if backbone.width != 64:
+        return None
+    for name, sizes in NETWORKS.items():
+        plain = {"groups": 1, **sizes}
+        if all(getattr(backbone, key) == value for key, value in plain.items()):
+            return name
+    return None
+
+
+def model_name(model):
+    """Returns the name of the ready-made detector that a converted one is, or `None`."""
+    kinds = {
+        FasterRCNN: "faster_rcnn",
+        FastRCNN: "fast_rcnn",
+        RetinaNet: "retinanet",
+        RegionProposalNetwork: "rpn",
+    }
+    libra = "libra_" if len(model.neck) > 1 else ""
+    neck = "_pafpn" if isinstance(model.neck[0], PathAggregationPyramid) else ""
+    name = f"{libra}{kinds[type(model)]}{neck}_{network_name(model.backbone)}"
+    return name if models.list(name) else None
+
+
+def origin(names):
+    """Returns what names of tensors look like, or `None`."""
+    for pattern, description in ORIGINS:
+        if any(re.match(pattern, name) for name in names):
+            return description
+    return None
+
+
+def check_free(to, overwrite):
+    """Raises unless a conversion may be written to a path."""
+    if not to.name.endswith(OF_BACKBONE):
+        check_replaceable(to, DETECTOR, overwrite)
+        return
+    record = _record_beside(to)
+    # Its record takes the name of a JSON file, which may be somebody's.
+    check_replaceable_files([record], "record of a conversion", _is_record, overwrite)
+    # Without one they are those of a run, for example.
+    what = f"conversion (no {record.name})"
+    check_replaceable_files([to], what, lambda _: record.exists(), overwrite)
+
+
+def _record_beside(file):
+    return file.with_name(file.name.removesuffix(OF_BACKBONE) + ".json")
+
+
+def _is_record(file):
+    try:
+        return json.loads(file.read_text()).get("kind") == "backbone"
+    except (ValueError, AttributeError, OSError):
+        return False
+
+
+def write_detector(model, record, folder):
+    """Writes a folder that is used like that of a run, whole or not at all."""
+    if folder.is_file() or folder.name.endswith((".h5", ".keras")):
+        raise ValueError(f"a detector is written to a folder. Received: {folder}")
+    with alone_beside(folder), atomic.replacing(folder) as unfinished:
+        unfinished.mkdir()
+        (unfinished / "model.json").write_text(model.to_json())
+        atomic.save_weights(model, unfinished / WEIGHTS)
+        atomic.write_json(unfinished / RECORD, record)
+
+
+def write_backbone(model, record, file):
+    """Writes the weights of a backbone, and the record beside them."""
+    if not file.name.endswith(OF_BACKBONE) or file.is_dir():
+        what = f" ({record['taken_for']})" if "taken_for" in record else ""
+        raise ValueError(f"a backbone{what} is written to a file NAME.weights.h5. Received: {file}")
+    record_file = _record_beside(file)
+    # Weights whose record is missing are an error later; beside the record of others they are not.
+    record_file.unlink(missing_ok=True)
+    atomic.save_weights(model, file)
+    atomic.write_json(record_file, record)
+
+
+def read_record(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """Returns the record of a converted detector's folder, or `None` if it is none.
+
+    Example:
+
+    >>> import tempfile
+    >>> from libra_keras.convert import read_record
+    >>> print(read_record(tempfile.mkdtemp()))
+    None
+    """
+    file = Path(folder) / RECORD
+    return json.loads(file.read_text()) if file.is_file() else None

@@ -60,32 +60,7 @@ TENSORFLOW = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"  # how the index of a checkpoin
 
 
 def checkpoint_kind(path):
-    """Returns in which of the forms below a checkpoint is written.
-
-    Args:
-        path: path of a file.
-
-    Returns:
-        str: `"safetensors"`, `"zip"` (PyTorch 1.6 and above), `"stream"` (PyTorch before) or
-        `"pickle"` (others, such as detectron2).
-
-    Raises:
-        FileNotFoundError: if there is no file.
-        ValueError: if it is none of these; the message says what it seems to be.
-
-    Example:
-
-    >>> import tempfile
-    >>> from pathlib import Path
-    >>> from libra_keras.convert.file_kinds import checkpoint_kind
-    >>> page = Path(tempfile.mkdtemp()) / "model.pth"
-    >>> _ = page.write_text("<!DOCTYPE html><title>Not found</title>")
-    >>> try:
-    ...     checkpoint_kind(page)
-    ... except ValueError as error:
-    ...     print(str(error).removeprefix(str(page)))
-     is no checkpoint: it is an HTML page, as servers send instead of a file; download it again
-    """
+    """Returns in which form a checkpoint is written; of what is none, the error says what it is."""
     path = Path(path)
     if path.is_dir():
         what = "a SavedModel, a program" if (path / "saved_model.pb").exists() else "a folder"

@@ -42,48 +42,12 @@ _RULES = [
 
 
 def is_torchvision(tensors):
-    """Whether the names are those of a detector of torchvision.
-
-    Example:
-
-    >>> from libra_keras.convert.torchvision import is_torchvision
-    >>> is_torchvision({"backbone.body.conv1.weight": None})
-    True
-    """
+    """Whether the names are those of a detector of torchvision."""
     return "backbone.body.conv1.weight" in tensors
 
 
 def from_torchvision(checkpoint, class_names=None, epsilon=None):
-    """Brings a checkpoint of torchvision to mmdetection's names and order of classes.
-
-    The background comes last, or goes where a detector has none. Of the 91 outputs of a detector
-    of COCO the 80 that belong to a category are kept, unless `class_names` names all 90.
-
-    Args:
-        checkpoint: `Checkpoint`.
-        class_names: list of strings, the classes without the background; needed to name those
-            of a detector that was trained on other data.
-        epsilon: float, of batch normalisation; `None` takes 0 for the published files and 1e-5
-            otherwise.
-
-    Returns:
-        `Canonical`.
-
-    Raises:
-        ValueError: if the class layers do not fit together.
-
-    Example:
-
-    >>> from pathlib import Path
-    >>> import numpy as np
-    >>> from libra_keras.convert.checkpoint import Checkpoint
-    >>> from libra_keras.convert.torchvision import from_torchvision
-    >>> tensors = {"roi_heads.box_predictor.cls_score.bias": np.arange(91.0)}
-    >>> canonical = from_torchvision(Checkpoint(Path("a.pth"), tensors, {}, ""))
-    >>> kept = canonical.tensors["roi_head.bbox_head.fc_cls.bias"]
-    >>> kept[:2].tolist(), kept[-2:].tolist(), canonical.class_names[-1]
-    ([1.0, 2.0], [90.0, 0.0], 'toothbrush')
-    """
+    """Brings a checkpoint of torchvision to mmdetection's names and order of classes."""
     rules = [*_RULES, *_extra_level_rules(checkpoint.tensors)]
     tensors, origin, unused = renamed(checkpoint.tensors, rules, [(COUNTER, COUNTER_REASON)])
     result = Canonical(tensors, origin, unused, "torchvision", geometry="torchvision")

@@ -7,8 +7,7 @@ from parity import scaled_error
 
 from libra_keras.backbones import ConvBatchNorm, ResNet, conv_batch_norm
 from libra_keras.backbones.conv_batch_norm import convolve_each_group, grouped_conv
-from libra_keras.convert.canonical import Canonical
-from libra_keras.convert.placement import backbone_variables, place
+from libra_keras.convert.canonical import Canonical, backbone_variables, place
 
 numpy_of = ops.convert_to_numpy
 on_tensorflow = pytest.mark.skipif(

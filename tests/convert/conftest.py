@@ -5,7 +5,7 @@ import pytest
 
 @pytest.fixture(scope="module")
 def torch():
-    reason = "PyTorch is not installed (pip install 'libra-keras[convert]')"
+    reason = "PyTorch is not installed (pip install 'libra-keras[torch]')"
     return pytest.importorskip("torch", reason=reason)
 
 

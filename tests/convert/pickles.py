@@ -1,9 +1,10 @@
-"""Pickles that are written instruction by instruction, and a reader of PyTorch's storages."""
+"""Pickles that are written instruction by instruction, and how they are read."""
 
 import io
 import struct
 
-from libra_keras.convert import unpickling
+from libra_keras.convert.pickles import Reader, Unpickler
+from libra_keras.convert.torch_files import TorchUnpickler
 
 # Values that any reader must get back.
 PLAIN = {
@@ -39,25 +40,14 @@ def stacked(module, member):
     return text(module) + text(member) + b"\x93"
 
 
-class Kind:
-    """As `torch.load` gives types of storages: anything with a `dtype`."""
-
-    dtype = "float32"
-
-
-class Loader(unpickling.Unpickler):
-    """As the one that `torch.load` makes."""
-
-    def find_class(self, module, name):
-        return Kind() if "Storage" in name else super().find_class(module, name)
+def loads(content):
+    return Unpickler(Reader(io.BytesIO(content), len(content))).load()
 
 
 def read_with_storages(content):
-    """Returns what a pickle holds, and the ids for which storages were made."""
-    asked = []
-    unpickler = Loader(io.BytesIO(content), encoding="utf-8")
-    unpickler.persistent_load = lambda identity: asked.append(identity) or f"storage {len(asked)}"
-    return unpickler.load(), asked
+    """Returns what a pickle of PyTorch holds, and the storages that it names."""
+    unpickler = TorchUnpickler(Reader(io.BytesIO(content), len(content)))
+    return unpickler.load(), unpickler.storages
 
 
 STORAGE = (

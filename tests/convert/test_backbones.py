@@ -143,6 +143,8 @@ def test_no_network_of_keras_applications(tmp_path):
     keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]).save_weights(
         tmp_path / "dense.weights.h5"
     )
+    with pytest.raises(ValueError, match="there is no file missing.h5"):
+        load("missing.h5")
     with pytest.raises(ValueError, match="is no ResNet50, ResNet101 or ResNet152"):
         load(tmp_path / "dense.weights.h5")
     (tmp_path / "text.h5").write_text("not found")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from convert.golden_checkpoints import checkpoint
 
-from libra_keras.convert import configuration, load
+from libra_keras.convert import load, mmdetection
 
 FIRST = """# model settings
 model = dict(
@@ -119,63 +119,63 @@ SECOND = """model = dict(
 
 
 def test_first_era():
-    assert configuration.normalization(FIRST) == {
+    assert mmdetection.normalization(FIRST) == {
         "mean": (123.675, 116.28, 103.53),
         "std": (58.395, 57.12, 57.375),
         "channel_order": "rgb",
     }
-    assert configuration.image_sides(FIRST) == (600, 1000)
-    assert configuration.anchors(FIRST) == {"scales": (4.0,), "ratios": (0.5, 1.0, 2.0)}
-    assert configuration.box_stds(FIRST) == (0.1, 0.1, 0.2, 0.2)
-    assert configuration.num_classes(FIRST) == 21
-    assert configuration.keeps_ratio(FIRST) and configuration.keeps_ratio(THIRD)
+    assert mmdetection.image_sides(FIRST) == (600, 1000)
+    assert mmdetection.anchors(FIRST) == {"scales": (4.0,), "ratios": (0.5, 1.0, 2.0)}
+    assert mmdetection.box_stds(FIRST) == (0.1, 0.1, 0.2, 0.2)
+    assert mmdetection.configured_classes(FIRST) == 21
+    assert mmdetection.keeps_ratio(FIRST) and mmdetection.keeps_ratio(THIRD)
     stretched = (FIRST.replace("flip=", "keep_ratio="), THIRD.replace("ratio=True", "ratio=False"))
-    assert not any(map(configuration.keeps_ratio, stretched))
+    assert not any(map(mmdetection.keeps_ratio, stretched))
     octave = "anchor_generator=dict(octave_base_scale=4.5, scales_per_octave=3)"
-    assert configuration.anchors(octave) == {"base_scale": 4.5, "scales_per_octave": 3}
+    assert mmdetection.anchors(octave) == {"base_scale": 4.5, "scales_per_octave": 3}
 
 
 def test_third_era_and_a_dict():
     quoted = str({"anchor_generator": {"scales": [8], "ratios": [2.0]}, "num_classes": 7})
-    assert configuration.anchors(quoted) == {"scales": (8.0,), "ratios": (2.0,)}
-    assert configuration.num_classes(quoted) == 7
-    assert configuration.normalization(THIRD)["channel_order"] == "bgr"
-    assert configuration.normalization(THIRD)["std"] == (57.375, 57.12, 58.395)
-    assert configuration.image_sides(THIRD) == (600, 1000)
+    assert mmdetection.anchors(quoted) == {"scales": (8.0,), "ratios": (2.0,)}
+    assert mmdetection.configured_classes(quoted) == 7
+    assert mmdetection.normalization(THIRD)["channel_order"] == "bgr"
+    assert mmdetection.normalization(THIRD)["std"] == (57.375, 57.12, 58.395)
+    assert mmdetection.image_sides(THIRD) == (600, 1000)
     anchors = {"ratios": (1.0,), "base_scale": 2.0, "scales_per_octave": 3}
-    assert configuration.anchors(THIRD) == anchors
+    assert mmdetection.anchors(THIRD) == anchors
 
 
 def test_sorted_by_name():
-    assert configuration.box_stds(SORTED) == (0.1, 0.1, 0.2, 0.2)
-    assert configuration.anchors(SORTED) == {"scales": (4.0,), "ratios": (0.5, 1.0)}
-    assert configuration.image_sides(SORTED) == (600, 1000)
-    assert configuration.normalization(SORTED)["channel_order"] == "rgb"
-    assert configuration.num_classes(SORTED) == 20
+    assert mmdetection.box_stds(SORTED) == (0.1, 0.1, 0.2, 0.2)
+    assert mmdetection.anchors(SORTED) == {"scales": (4.0,), "ratios": (0.5, 1.0)}
+    assert mmdetection.image_sides(SORTED) == (600, 1000)
+    assert mmdetection.normalization(SORTED)["channel_order"] == "rgb"
+    assert mmdetection.configured_classes(SORTED) == 20
 
 
 def test_second_era():
-    assert configuration.box_stds(SECOND) == (0.05, 0.05, 0.1, 0.1)
-    assert configuration.anchors(SECOND) == {"scales": (8.0,), "ratios": (0.5, 1.0, 2.0)}
-    assert configuration.num_classes(SECOND) == 80
+    assert mmdetection.box_stds(SECOND) == (0.05, 0.05, 0.1, 0.1)
+    assert mmdetection.anchors(SECOND) == {"scales": (8.0,), "ratios": (0.5, 1.0, 2.0)}
+    assert mmdetection.configured_classes(SECOND) == 80
 
 
 def test_parts_say_nothing_about_each_other():
     _, _, network = SORTED.partition("    rpn_head=")
-    assert configuration.box_stds(network) is None  # a region proposal network alone
+    assert mmdetection.box_stds(network) is None  # a region proposal network alone
     bare = "roi_head=dict(bbox_head=dict(num_classes=3)), " + network
-    assert configuration.box_stds(bare) is None and configuration.num_classes(bare) == 3
+    assert mmdetection.box_stds(bare) is None and mmdetection.configured_classes(bare) == 3
     mixed = "dict(type='Expand', mean=[0, 0, 0], std=[1, 1, 1], to_rgb=False), " + SORTED
-    assert configuration.normalization(mixed)["mean"] == (123.675, 116.28, 103.53)
+    assert mmdetection.normalization(mixed)["mean"] == (123.675, 116.28, 103.53)
     # Tests at the size of the file: the scale of training is none for them.
-    assert configuration.image_sides(SORTED.replace("scale=(\n", "factor=(\n")) is None
+    assert mmdetection.image_sides(SORTED.replace("scale=(\n", "factor=(\n")) is None
 
 
 @pytest.mark.parametrize("text", [SORTED, "{'backbone': {'style': 'caffe'}}"])
 def test_style_of_the_backbone(text):
-    assert configuration.backbone_style(text) == "caffe"
-    assert configuration.backbone_style(text.replace("caffe", "pytorch")) == "pytorch"
-    assert configuration.backbone_style("") == "pytorch"
+    assert mmdetection.backbone_style(text) == "caffe"
+    assert mmdetection.backbone_style(text.replace("caffe", "pytorch")) == "pytorch"
+    assert mmdetection.backbone_style("") == "pytorch"
 
 
 @pytest.mark.parametrize(
@@ -189,9 +189,9 @@ def test_style_of_the_backbone(text):
     ],
 )
 def test_what_is_not_understood_is_not_said(text):
-    assert configuration.normalization(text) is None and configuration.image_sides(text) is None
-    assert configuration.anchors(text) == {} and configuration.box_stds(text) is None
-    assert configuration.num_classes(text) is None
+    assert mmdetection.normalization(text) is None and mmdetection.image_sides(text) is None
+    assert mmdetection.anchors(text) == {} and mmdetection.box_stds(text) is None
+    assert mmdetection.configured_classes(text) is None
 
 
 def test_a_detector_follows_its_configuration(reference):

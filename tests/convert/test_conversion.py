@@ -7,7 +7,9 @@ from convert.golden_checkpoints import checkpoint
 from reference_detector import rgb_batch
 
 from libra_keras import runs
-from libra_keras.convert import convert, load, output_files, read_record
+from libra_keras.convert import convert, load, read_record
+from libra_keras.convert.conversion import write_detector
+from libra_keras.files import atomic
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +104,7 @@ def test_a_kill_leaves_no_weights_beside_the_record_of_others(reference, tmp_pat
     def kill(path, values):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(output_files.atomic, "write_json", kill)
+    monkeypatch.setattr(atomic, "write_json", kill)
     with pytest.raises(KeyboardInterrupt):
         convert(backbone, file, overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["r18.weights.h5"]
@@ -158,25 +160,25 @@ def test_another_network():
 
 def test_two_conversions_at_once(converted, tmp_path, monkeypatch):
     conversion, folder = converted[0], tmp_path / "run"
-    write_json = output_files.atomic.write_json
+    write_json = atomic.write_json
 
     def interrupted(path, values):
         with pytest.raises(ValueError, match="Another process is writing to .*run"):
-            output_files.write_detector(conversion.model, {}, folder)
+            write_detector(conversion.model, {}, folder)
         write_json(path, values)
 
-    monkeypatch.setattr(output_files.atomic, "write_json", interrupted)
-    output_files.write_detector(conversion.model, conversion.record, folder)
+    monkeypatch.setattr(atomic, "write_json", interrupted)
+    write_detector(conversion.model, conversion.record, folder)
     assert [file.name for file in tmp_path.iterdir()] == ["run"]
     assert read_record(folder)["source"] == "tiny.pth"
 
 
 def test_a_full_disk_is_an_error_before_anything_is_written(converted, tmp_path, monkeypatch):
     """HDF5 would end the process."""
-    monkeypatch.setattr(output_files.atomic.shutil, "disk_usage", lambda _: SimpleNamespace(free=9))
+    monkeypatch.setattr(atomic.shutil, "disk_usage", lambda _: SimpleNamespace(free=9))
     monkeypatch.setattr(type(converted[0].model), "save_weights", None)
     with pytest.raises(OSError, match="No space left on device"):
-        output_files.write_detector(converted[0].model, {}, tmp_path / "run")
+        write_detector(converted[0].model, {}, tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
 
 

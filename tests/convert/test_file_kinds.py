@@ -162,23 +162,6 @@ def test_missing_files_and_folders(tmp_path):
         read_checkpoint(str(tmp_path))
 
 
-def test_without_pytorch(tmp_path, monkeypatch):
-    path = tmp_path / "model.pth"
-    path.write_bytes(pickle.dumps(OF_PYTORCH, 2))
-    monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(ImportError, match=r"pip install 'libra-keras\[convert\]'"):
-        read_checkpoint(path)
-
-
-def test_with_an_old_pytorch(tmp_path, monkeypatch):
-    path = tmp_path / "model.pth"
-    path.write_bytes(pickle.dumps(OF_PYTORCH, 2))
-    for version in ("2.5.1+cu121", "1.13.0"):
-        monkeypatch.setitem(sys.modules, "torch", type("torch", (), {"__version__": version}))
-        with pytest.raises(ImportError, match=rf"PyTorch {version[:3]}.* is too old"):
-            read_checkpoint(path)
-
-
 def test_the_hash_is_that_of_all_bytes(tmp_path):
     path = tmp_path / "model.pth"
     path.write_bytes(b"abc")

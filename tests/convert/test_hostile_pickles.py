@@ -20,15 +20,15 @@ from convert.pickles import (
     STORAGE,
     TENSOR,
     Attack,
-    Kind,
+    loads,
     name,
     read_with_storages,
     stacked,
     text,
 )
 
-from libra_keras.convert import pickled_values, unpickling
-from libra_keras.convert.pickled_values import Foreign, StoredTensor
+from libra_keras.convert.pickles import KNOWN, Array, NumberType, Stub, Unpickler
+from libra_keras.convert.torch_files import OF_TENSORS, Storage, Tensor, TorchUnpickler
 
 
 def make_folder(name):
@@ -84,7 +84,7 @@ def test_nothing_is_called(way, folder):
     except TypeError as error:  # of what the call returned
         print(error)
     (folder / MARKER).rmdir()
-    found = unpickling.loads(b"}" + text("weight") + b"K\x07s" + CALLS[way] + b"\x86.")
+    found = loads(b"}" + text("weight") + b"K\x07s" + CALLS[way] + b"\x86.")
     assert found[0] == {"weight": 7}
     assert not (folder / MARKER).exists()
 
@@ -101,7 +101,7 @@ def test_nothing_is_called(way, folder):
 )
 def test_no_call_at_any_depth(attack, protocol, folder, capsys):
     content = pickle.dumps({"a": [({"b": attack},)], "weight": 7}, protocol)
-    assert unpickling.loads(content)["weight"] == 7
+    assert loads(content)["weight"] == 7
     assert not (folder / MARKER).exists()
     assert capsys.readouterr().out == ""
 
@@ -125,19 +125,21 @@ def test_attributes_are_never_set(target):
     ):
         try:
             read_with_storages(target + state + b"b.")
-        except unpickling.UnpicklingError as error:  # state of a NumPy dtype that is a dict
+        except pickle.UnpicklingError as error:  # state of a NumPy dtype that is a dict
             assert "KeyError" in str(error) or "TypeError" in str(error)
     assert snapshot() == before
-    assert unpickling.loads(pickle.dumps(collections.OrderedDict(a=np.float64(2)))) == {"a": 2.0}
+    assert loads(pickle.dumps(collections.OrderedDict(a=np.float64(2)))) == {"a": 2.0}
 
 
 def snapshot():
     """What a pickle could have changed."""
-    names = {key: (known.name, known.function) for key, known in pickled_values.KNOWN.items()}
-    classes = Foreign, StoredTensor, unpickling.Unpickler, Kind, collections.OrderedDict
-    functions = [vars(known.function).copy() for known in pickled_values.KNOWN.values()]
-    tables = unpickling.VALUES.copy(), unpickling.ACTIONS.copy(), unpickling.LITERALS.copy()
-    return names, [dict(vars(kind)) for kind in classes], functions, tables
+    classes = (
+        Array, NumberType, Storage, Stub, Tensor, Unpickler, TorchUnpickler, pickle._Unpickler,
+        collections.OrderedDict,
+    )  # fmt: skip
+    functions = [vars(function).copy() for function in (KNOWN | OF_TENSORS).values()]
+    tables = Unpickler.dispatch.copy(), pickle._Unpickler.dispatch.copy()
+    return KNOWN | OF_TENSORS, [dict(vars(kind)) for kind in classes], functions, tables
 
 
 def test_registered_extensions_are_not_looked_up(folder):
@@ -147,7 +149,7 @@ def test_registered_extensions_are_not_looked_up(folder):
             content = code + text(MARKER) + b"\x85R."
             pickle.loads(content)
             (folder / MARKER).rmdir()
-            assert unpickling.loads(content).name == "copyreg extension 240"
+            assert loads(content).name == "copyreg extension 240"
             assert not (folder / MARKER).exists()
     finally:
         copyreg.remove_extension("os", "mkdir", 240)
@@ -161,8 +163,8 @@ def test_damaged_bytes_are_an_error_or_other_values(folder):
         for _ in range(draw.randint(1, 5)):
             damaged[draw.randrange(len(damaged))] = draw.randrange(256)
         try:
-            unpickling.loads(bytes(damaged))
-        except unpickling.UnpicklingError:
+            loads(bytes(damaged))
+        except pickle.UnpicklingError:
             pass
     assert list(folder.iterdir()) == []
 
@@ -182,5 +184,5 @@ def test_damaged_bytes_are_an_error_or_other_values(folder):
 )  # fmt: skip
 def test_arrays_with_odd_contents_stay_empty(state):
     new = b"cnumpy._core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85C\x01b\x87R"
-    found = unpickling.loads(new + pickle.dumps(state, 3)[2:-1] + b"b.")
-    assert type(found) is pickled_values.StoredArray and found.values is None
+    found = loads(new + pickle.dumps(state, 3)[2:-1] + b"b.")
+    assert type(found) is Array and found.values is None

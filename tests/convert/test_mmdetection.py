@@ -8,8 +8,8 @@ from keras import ops
 from reference_detector import rgb_batch
 
 from libra_keras.convert import load
+from libra_keras.convert.canonical import named_variables
 from libra_keras.convert.mmdetection import from_mmdetection
-from libra_keras.convert.placement import named_variables
 from libra_keras.layers import PathAggregationPyramid
 from libra_keras.losses import BalancedL1Loss, SmoothL1Loss
 from libra_keras.models import FastRCNN, RegionProposalNetwork, RetinaNet

@@ -3,8 +3,7 @@
 import numpy as np
 
 from libra_keras.backbones import ResNet
-from libra_keras.convert.canonical import Canonical
-from libra_keras.convert.placement import in_our_layout, named_variables, place
+from libra_keras.convert.canonical import Canonical, in_our_layout, named_variables, place
 from libra_keras.layers import BalancedFeaturePyramid, FeaturePyramid, MultilevelROIAlign
 from libra_keras.losses import BalancedL1Loss
 from libra_keras.models import (
