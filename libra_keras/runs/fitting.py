@@ -18,7 +18,7 @@ from libra_keras.models import RegionProposalNetwork
 from libra_keras.runs import report
 from libra_keras.runs.advice import Advisor, recall_of
 from libra_keras.runs.folder import RunFolder, disk_explained
-from libra_keras.runs.inputs import damage_explained, tell_damage
+from libra_keras.runs.inputs import damage_explained, damage_told, tell_damage
 from libra_keras.runs.moments import Stopped, StopSignals, TimeIsUp
 from libra_keras.runs.resumable import Pace, ResumableFit
 from libra_keras.runs.watching import ProgressBar, Speedometer, TensorBoardLogger
@@ -93,7 +93,7 @@ def follow(job: Job) -> None:
     if job.done >= pace.steps * pace.epochs:
         return
     guard = StopOnNonFinite(first_step=job.done % pace.steps)
-    with damage_explained(job.damaged), StopSignals("The chief ends the run") as signals:
+    with damage_told(job.damaged), StopSignals("The chief ends the run") as signals:
         # Schedulers tell all workers to stop. The chief needs this one for the step it is in.
         signals.held = True
         job.devices.fit(
@@ -104,7 +104,6 @@ def follow(job: Job) -> None:
             epochs=pace.epochs,
             callbacks=[guard],
         )
-    tell_damage(job.damaged())
     if guard.failure:
         raise NonFiniteLoss(guard.failure)
 

@@ -161,6 +161,14 @@ def damage_explained(find: Callable[[], Mapping[str, Mapping[str, str]]]) -> Ite
         raise ValueError(f"Too many images are damaged:{lines}") from error
 
 
+@contextlib.contextmanager
+def damage_told(find: Callable[[], Mapping[str, Mapping[str, str]]]) -> Iterator[None]:
+    """Does as `damage_explained`, and tells of the damage that was no error."""
+    with damage_explained(find):
+        yield
+    tell_damage(find())
+
+
 def tell_damage(damaged: Mapping[str, Mapping[str, str]]) -> None:
     """Prints damaged images, as `damage_explained` finds them, to stderr."""
     count = sum(map(len, damaged.values()))

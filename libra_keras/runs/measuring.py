@@ -10,7 +10,7 @@ from libra_keras import evaluation
 from libra_keras.data import DetectionData, evaluation_batches
 from libra_keras.evaluation.class_matching import check_classes, relabelled
 from libra_keras.models import RegionProposalNetwork
-from libra_keras.runs.inputs import damage_explained, tell_damage
+from libra_keras.runs.inputs import damage_told
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,14 +28,8 @@ def measure(
     as `libra-keras evaluate` does."""
     _check_classes(model, data)
     batches = evaluation_batches(data, model.input_policy, batch)
-
-    def find():
-        return {"evaluation": batches.source.damaged}
-
-    with damage_explained(find):
-        metrics = _measured(model, data, batches, wanted)
-    tell_damage(find())
-    return metrics
+    with damage_told(lambda: {"evaluation": batches.source.damaged}):
+        return _measured(model, data, batches, wanted)
 
 
 def propose(
@@ -45,14 +39,8 @@ def propose(
     image, `num` of them at most."""
     model = RegionProposalNetwork.of(detector, num)
     batches = evaluation_batches(data, model.input_policy, batch)
-
-    def find():
-        return {"proposals": batches.source.damaged}
-
-    with damage_explained(find):
-        found = evaluation.collect_proposals(model, batches, _verbosity())
-    tell_damage(find())
-    return found
+    with damage_told(lambda: {"proposals": batches.source.damaged}):
+        return evaluation.collect_proposals(model, batches, _verbosity())
 
 
 def _check_classes(model, data):
