@@ -48,6 +48,7 @@ ALLOWED = {
         "files",
     },
 }  # fmt: skip
+FREE = {"__version__", "registration.register_classes", "typing.Tensor"}
 # TensorFlow may be imported here; the backbones' block has functions with a faster twin.
 TENSORFLOW = {
     "data/pipeline.py", "functional/native.py",
@@ -104,7 +105,7 @@ def test_dependencies_point_one_way(trees):
             if part not in ALLOWED or not name.startswith("libra_keras."):
                 continue
             target = name.removeprefix("libra_keras.")
-            is_free = target in ("__version__", "registration.register_classes", "typing.Tensor")
+            is_free = target in FREE or target.startswith("keras_private.")
             if is_free or (not is_top and (relative(file), target) in EXCEPTIONS):
                 continue
             allowed = any(target == own or target.startswith(f"{own}.") for own in ALLOWED[part])

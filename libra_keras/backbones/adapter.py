@@ -7,6 +7,7 @@ import keras
 
 from libra_keras.backbones import feature_maps
 from libra_keras.backbones.feature_maps import LEVELS
+from libra_keras.keras_private import layers_in
 from libra_keras.typing import Tensor
 
 BATCH_NORMS = ("frozen", "trainable")
@@ -129,7 +130,7 @@ class BackboneAdapter(keras.layers.Layer):
         self._freeze_stages()
 
     def _inner_layers(self):
-        return list(self.model._flatten_layers(include_self=False))
+        return list(layers_in(self.model, include_self=False))
 
     def _freeze_stages(self):
         for layer in self._inner_layers():

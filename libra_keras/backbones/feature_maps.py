@@ -5,6 +5,8 @@ import math
 
 import keras
 
+from libra_keras.keras_private import call_that_made
+
 LEVELS = {"C2": 4, "C3": 8, "C4": 16, "C5": 32}  # what a detector reads, and the strides
 _PROBE = (256, 384)  # height and width differ, so that a mixed-up pair shows
 _MERGES = ("Add", "Concatenate")  # layers and `keras.ops` are called alike
@@ -63,7 +65,7 @@ def layers_before(tensor):
 
 def name_of(tensor):
     """Returns the name of the layer that a symbolic tensor comes from."""
-    return _node(tensor).operation.name
+    return call_that_made(tensor).operation.name
 
 
 def _stride(shape):
@@ -77,12 +79,14 @@ def _stride(shape):
 
 def _end_of_stage(tensors):
     """The last merged of some tensors of equal stride, and what merely activates it."""
-    merged = [i for i, t in enumerate(tensors) if type(_node(t).operation).__name__ in _MERGES]
+    merged = [
+        i for i, t in enumerate(tensors) if type(call_that_made(t).operation).__name__ in _MERGES
+    ]
     if not merged:
         return tensors[-1]
     end = tensors[merged[-1]]
     for tensor in tensors[merged[-1] + 1 :]:
-        node = _node(tensor)
+        node = call_that_made(tensor)
         reads_it_alone = [id(t) for t in node.input_tensors] == [id(end)]
         if not reads_it_alone or getattr(node.operation, "weights", ()):
             break
@@ -109,7 +113,7 @@ def _passed_by_all(output):
 def _nodes(outputs):
     """Calls of layers that lead to the outputs, each after those whose results it reads."""
     ordered, seen = [], set()
-    stack = [(_node(tensor), False) for tensor in reversed(outputs)]
+    stack = [(call_that_made(tensor), False) for tensor in reversed(outputs)]
     while stack:  # a network is too deep for recursion
         node, ready = stack.pop()
         if ready:
@@ -117,11 +121,5 @@ def _nodes(outputs):
         elif id(node) not in seen:
             seen.add(id(node))
             stack.append((node, True))
-            stack.extend((_node(tensor), False) for tensor in node.input_tensors)
+            stack.extend((call_that_made(tensor), False) for tensor in node.input_tensors)
     return ordered
-
-
-def _node(tensor):
-    # Keras has no public way to walk along a graph; this is the one place that knows the private.
-    operation, index, _ = tensor._keras_history
-    return operation._inbound_nodes[index]

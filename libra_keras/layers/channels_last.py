@@ -4,6 +4,8 @@ from typing import Any, Self
 
 import keras
 
+from libra_keras.keras_private import layers_in
+
 
 class ChannelsLast(keras.layers.Layer):
     """Base of layers of `(B, H, W, C)`: under Keras' setting `channels_first` they must be told."""
@@ -41,6 +43,6 @@ class ChannelsLast(keras.layers.Layer):
 
 def keep_channels_last(layer):
     """Tells a layer and all layers in it that their inputs have channels last."""
-    for part in layer._flatten_layers():
+    for part in layers_in(layer):
         if isinstance(part, ChannelsLast):
             part.data_format = "channels_last"

@@ -14,6 +14,7 @@ from libra_keras.backbones.adapter import check_feature_maps
 from libra_keras.data.images import InputPolicy
 from libra_keras.functional import replicas
 from libra_keras.functional.random_keys import random_keys
+from libra_keras.keras_private import has_compiled_metrics
 from libra_keras.layers import ImageNormalization
 from libra_keras.layers.channels_last import keep_channels_last
 from libra_keras.layers.pyramids import level_number, unpack
@@ -276,7 +277,7 @@ class Detector(TakesLists, keras.Model):
     def _maybe_symbolic_build(self, *args, **kwargs):
         # Under a strategy Keras adds up the replicas' first batches to learn their shapes, and
         # fails where these differ. But for metrics of others, everything here is built.
-        if self._compile_metrics is not None:
+        if has_compiled_metrics(self):
             super()._maybe_symbolic_build(*args, **kwargs)
 
     def predict_step(self, *args):

@@ -8,6 +8,7 @@ from keras import ops
 
 from libra_keras.backbones import ConvBatchNorm
 from libra_keras.functional import replicas
+from libra_keras.keras_private import layers_in
 from libra_keras.models.inputs import as_batch
 
 
@@ -50,7 +51,7 @@ def _plain_layers(part):
     """Layers in `part`, ours and Keras', that average the statistics of their own replica."""
     if getattr(part, "batch_norm", None) == "frozen":  # a `BackboneAdapter`'s layers do not know
         return []
-    return [layer for layer in part._flatten_layers() if layer.trainable and _is_plain(layer)]
+    return [layer for layer in layers_in(part) if layer.trainable and _is_plain(layer)]
 
 
 def _is_plain(layer):

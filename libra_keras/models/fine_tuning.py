@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from libra_keras.backbones import ResNet
+from libra_keras.keras_private import layers_in
 
 # What batch normalisation starts from; after training no stem has all of these values.
 UNTOUCHED = {"gamma": 1.0, "beta": 0.0, "moving_mean": 0.0, "moving_variance": 1.0}
@@ -48,7 +49,7 @@ def freeze_layer(layer):
     """
     # What a frozen layer made later trains, and where a layer says that it is frozen, TensorFlow
     # leaves out the assignment.
-    for part in layer._flatten_layers():
+    for part in layers_in(layer):
         type(part).trainable.fset(part, False)
 
 

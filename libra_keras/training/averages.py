@@ -6,6 +6,8 @@ from collections.abc import Iterator
 import keras
 from keras import ops
 
+from libra_keras.keras_private import averages_of, batches_of, trained_by
+
 
 def has_averages(model: keras.Model) -> bool:
     """Whether the optimizer of a model averages its weights (`use_ema`, or `average_from`)."""
@@ -20,14 +22,14 @@ def averaged_weights(model: keras.Model) -> Iterator[None]:
     optimizer = _optimizer(model)
     # The variable is that of batches; under a strategy, `int` would not take it as it is.
     if not (
-        has_averages(model) and optimizer.built and int(ops.convert_to_numpy(optimizer._iterations))
+        has_averages(model) and optimizer.built and int(ops.convert_to_numpy(batches_of(optimizer)))
     ):
         yield
         return
-    variables = optimizer._trainable_variables
+    variables = trained_by(optimizer)
     own = _copies(variables)
     # Copies: on JAX, predicting gives away the memory of weights, which would be the averages'.
-    _assign(variables, _copies(optimizer._model_variables_moving_average))
+    _assign(variables, _copies(averages_of(optimizer)))
     try:
         yield
     finally:

@@ -6,6 +6,7 @@ from pathlib import Path
 import keras
 from keras import ops
 
+from libra_keras.keras_private import batches_of
 from libra_keras.training.skip_nonfinite import SkipNonFinite
 
 
@@ -42,7 +43,7 @@ def batches_done(optimizer: keras.optimizers.Optimizer) -> int:
     """How many training batches an optimizer has seen and not skipped."""
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     # `iterations` would count whole updates where gradients are accumulated.
-    return int(ops.convert_to_numpy(optimizer._iterations))
+    return int(ops.convert_to_numpy(batches_of(optimizer)))
 
 
 class LearningRateLogger(keras.callbacks.Callback):

@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 import keras
 from keras import ops
 
+from libra_keras.keras_private import adam_moments, decays, key_of, place_of
 from libra_keras.training.skip_nonfinite import Mixin, SkipNonFinite
 from libra_keras.typing import Tensor
 
@@ -30,7 +31,7 @@ class RateMultipliers(Mixin):
 
     def set_parts(self, parts: dict[str, list]) -> None:
         """Says which variables each name means, before the optimizer is built."""
-        self._parts = {self._var_key(v): name for name, owned in parts.items() for v in owned}
+        self._parts = {key_of(self, v): name for name, owned in parts.items() for v in owned}
 
     def build(self, variables: list) -> None:
         if self.built:
@@ -49,7 +50,7 @@ class RateMultipliers(Mixin):
 
     def _name_of(self, variable):
         if self._parts is not None:
-            return self._parts.get(self._var_key(variable))
+            return self._parts.get(key_of(self, variable))
         if not self.rate_multipliers:
             return None
         fitting = [n for n in self.rate_multipliers if f"/{n}/" in f"/{variable.path}/"]
@@ -57,7 +58,7 @@ class RateMultipliers(Mixin):
 
     def own_rate(self, variable: Tensor, learning_rate: Tensor) -> Tensor:
         """Returns the learning rate of `variable`."""
-        multiplier = self._own_multipliers[self._get_variable_index(variable)]
+        multiplier = self._own_multipliers[place_of(self, variable)]
         return learning_rate if multiplier == 1.0 else learning_rate * multiplier
 
     def get_config(self) -> dict:
@@ -144,11 +145,11 @@ class SGD(SkipNonFinite, RateMultipliers, keras.optimizers.Optimizer):
     def update_step(self, gradient: Tensor, variable: Tensor, learning_rate: Tensor) -> None:
         learning_rate = ops.cast(self.own_rate(variable, learning_rate), variable.dtype)
         gradient = ops.cast(gradient, variable.dtype)
-        slot = self.velocities[self._get_variable_index(variable)]
+        slot = self.velocities[place_of(self, variable)]
         value, velocity = ops.convert_to_tensor(variable), ops.convert_to_tensor(slot)
         # `SkipNonFinite` makes either every element of every gradient NaN, or none.
         keep = ops.isnan(gradient)
-        if self.weight_decay and self._use_weight_decay(variable):
+        if self.weight_decay and decays(self, variable):
             gradient = gradient + self.weight_decay * value
         moved = self.momentum * velocity + gradient
         self.assign(variable, ops.where(keep, value, value - learning_rate * moved))
@@ -209,8 +210,7 @@ class AdamW(SkipNonFinite, RateMultipliers, keras.optimizers.AdamW):
         dtype = variable.dtype
         gradient = ops.cast(gradient, dtype)
         rate = ops.cast(self.own_rate(variable, learning_rate), dtype)
-        index = self._get_variable_index(variable)
-        slots = self._momentums[index], self._velocities[index]
+        slots = adam_moments(self, place_of(self, variable))
         value, first, second = (ops.convert_to_tensor(x) for x in (variable, *slots))
         keep = ops.isnan(gradient)  # in all elements of all gradients, or in none
         step = ops.cast(self.iterations + 1, dtype)
@@ -218,7 +218,7 @@ class AdamW(SkipNonFinite, RateMultipliers, keras.optimizers.AdamW):
         new_second = second + (ops.square(gradient) - second) * (1 - self.beta_2)
         scale = ops.sqrt(1 - self.beta_2**step) / (1 - self.beta_1**step)
         moved = value - rate * scale * new_first / (ops.sqrt(new_second) + self.epsilon)
-        if self.weight_decay and self._use_weight_decay(variable):
+        if self.weight_decay and decays(self, variable):
             moved = moved - rate * self.weight_decay * value
         for target, old, new in (
             (variable, value, moved),

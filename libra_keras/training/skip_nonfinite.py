@@ -5,6 +5,18 @@ from typing import Any
 import keras
 from keras import ops
 
+from libra_keras.keras_private import (
+    add_to_sums,
+    averages_of,
+    batches_of,
+    clipped,
+    given_rate,
+    gradient_sums,
+    place_of,
+    trained_by,
+    update,
+)
+
 Mixin: Any = object  # to type checkers any class: an optimizer comes behind it
 
 
@@ -43,7 +55,7 @@ class SkipNonFinite(Mixin):
         )
 
     def _get_current_learning_rate(self):
-        schedule = self._learning_rate
+        schedule = given_rate(self)
         if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
             return schedule(self.iterations)  # updates; Keras would count micro-batches
         return super()._get_current_learning_rate()
@@ -56,26 +68,26 @@ class SkipNonFinite(Mixin):
         grads = self._over_replicas(grads, trainable_variables)
         sums, slots = self._accumulated(grads, trainable_variables)
         steps = self.gradient_accumulation_steps or 1
-        ready = self._clip_gradients([each / steps for each in sums] if slots else sums)
+        ready = clipped(self, [each / steps for each in sums] if slots else sums)
         # A norm that clips makes NaN of what is infinite; clipped values hide it.
         seen = [*sums, *ready] if self.clipvalue else ready
         # A sum is finite only if all its terms are, and costs one pass over the gradients.
         finite = ops.all(ops.isfinite(ops.stack([ops.sum(grad) for grad in seen])))
-        complete = ops.equal((self._iterations + 1) % steps, 0)
+        complete = ops.equal((batches_of(self) + 1) % steps, 0)
         due = ops.logical_and(finite, complete)
         ready = [ops.where(due, grad, ops.cast(float("nan"), grad.dtype)) for grad in ready]
-        self._backend_update_step(ready, trainable_variables, self.learning_rate)
+        update(self, ready, trainable_variables)
         if slots:
             self._keep_sums(grads, slots, finite, complete)
         if self.use_ema:
             self._average(due)
-        skipped = ops.cast(ops.logical_not(finite), self._iterations.dtype)
+        skipped = ops.cast(ops.logical_not(finite), batches_of(self).dtype)
         self.nonfinite_updates.assign_add(skipped)
-        self._iterations.assign_sub(skipped)  # `apply` is about to count this batch
+        batches_of(self).assign_sub(skipped)  # `apply` is about to count this batch
 
     def finalize_variable_values(self, var_list: list) -> None:
         # Before the first batch that counts, averages may still be zeros.
-        if int(ops.convert_to_numpy(self._iterations)):
+        if int(ops.convert_to_numpy(batches_of(self))):
             super().finalize_variable_values(var_list)
 
     def _over_replicas(self, grads, variables):
@@ -91,7 +103,7 @@ class SkipNonFinite(Mixin):
         """Sums with the micro-batches before, and the variables that hold those."""
         if not self.gradient_accumulation_steps:
             return grads, []
-        slots = [self._accumulated_gradients[self._get_variable_index(v)] for v in variables]
+        slots = [gradient_sums(self)[place_of(self, v)] for v in variables]
         sums = [ops.convert_to_tensor(s) + grad for s, grad in zip(slots, grads, strict=True)]
         return sums, slots
 
@@ -101,7 +113,7 @@ class SkipNonFinite(Mixin):
             ops.where(finite, ops.where(complete, -ops.convert_to_tensor(slot), grad), 0.0)
             for slot, grad in zip(slots, grads, strict=True)
         ]
-        self._backend_increment_gradient_accumulators(added, slots)
+        add_to_sums(self, added, slots)
 
     def _average(self, due):
         """Moves the averages after an update; they begin as the weights that it has made."""
@@ -110,7 +122,7 @@ class SkipNonFinite(Mixin):
         if self.ema_overwrite_frequency:
             turn = ops.equal((self.iterations + 1) % self.ema_overwrite_frequency, 0)
             overwrite = ops.logical_and(due, turn)
-        pairs = zip(self._trainable_variables, self._model_variables_moving_average, strict=True)
+        pairs = zip(trained_by(self), averages_of(self), strict=True)
         for variable, slot in pairs:
             value, old = ops.convert_to_tensor(variable), ops.convert_to_tensor(slot)
             average = ops.where(first, value, ops.where(due, self._moved(old, value), old))

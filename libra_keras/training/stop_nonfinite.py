@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 import keras
 from keras import ops
 
+from libra_keras.keras_private import layers_in, own_variables
 from libra_keras.training.callbacks import batches_done
 
 SMALLEST_SCALE = 2.0**-10  # of losses in float16; it starts at 2^15, and is halved
@@ -125,8 +126,8 @@ def moving_variables(model: keras.Model) -> list[keras.Variable]:
     # Vectors and scalars: kernels that do not train never change. Nor do the statistics of layers
     # that are frozen, by `trainable` or by `batch_norm`, as in our `ResNet`.
     still: set[int] = set()
-    for layer in model._flatten_layers():
+    for layer in layers_in(model):
         if not layer.trainable or getattr(layer, "batch_norm", None) == "frozen":
-            still.update(map(id, [*layer._trainable_variables, *layer._non_trainable_variables]))
+            still.update(map(id, own_variables(layer)))
     found = model.non_trainable_variables
     return [v for v in found if len(v.shape) <= 1 and id(v) not in still]

@@ -1,0 +1,98 @@
+"""What this package uses of Keras that Keras calls private: here, and nowhere else.
+
+What our optimizers and detectors override of it is in `OVERRIDDEN`. Tests fail by name when Keras
+moves something.
+"""
+
+import keras
+
+OVERRIDDEN = {
+    keras.optimizers.Optimizer: (
+        "_get_current_learning_rate",
+        "_apply_weight_decay",
+        "_backend_apply_gradients",
+        "_all_reduce_sum_gradients",
+    ),
+    keras.Model: ("_maybe_symbolic_build",),
+}
+
+
+def layers_in(layer, include_self=True):
+    """A layer and all layers in it, however deep."""
+    return list(layer._flatten_layers(include_self=include_self))
+
+
+def own_variables(layer):
+    """Variables that a layer holds itself, without those of layers in it."""
+    return [*layer._trainable_variables, *layer._non_trainable_variables]
+
+
+def call_that_made(tensor):
+    """The call of a layer, a node of the graph, that a symbolic tensor came out of."""
+    operation, index, _ = tensor._keras_history
+    return operation._inbound_nodes[index]
+
+
+def has_compiled_metrics(model):
+    """Whether `compile` was given metrics."""
+    return model._compile_metrics is not None
+
+
+def batches_of(optimizer):
+    """The variable that counts batches; `iterations` counts updates, of several batches each."""
+    return optimizer._iterations
+
+
+def given_rate(optimizer):
+    """The learning rate as it was given: a variable, or a schedule."""
+    return optimizer._learning_rate
+
+
+def trained_by(optimizer):
+    """The variables that an optimizer trains."""
+    return optimizer._trainable_variables
+
+
+def averages_of(optimizer):
+    """The moving averages of these, in their order."""
+    return optimizer._model_variables_moving_average
+
+
+def place_of(optimizer, variable):
+    """Position of a variable among those that an optimizer trains."""
+    return optimizer._get_variable_index(variable)
+
+
+def key_of(optimizer, variable):
+    """What tells variables apart, also those of several replicas."""
+    return optimizer._var_key(variable)
+
+
+def decays(optimizer, variable):
+    """Whether weight decay applies to a variable."""
+    return optimizer._use_weight_decay(variable)
+
+
+def gradient_sums(optimizer):
+    """Variables of the gradients that accumulate, in the order of what is trained."""
+    return optimizer._accumulated_gradients
+
+
+def adam_moments(optimizer, place):
+    """First and second moment of the variable at a place."""
+    return optimizer._momentums[place], optimizer._velocities[place]
+
+
+def clipped(optimizer, gradients):
+    """Gradients, clipped as an optimizer was told."""
+    return optimizer._clip_gradients(gradients)
+
+
+def update(optimizer, gradients, variables):
+    """Applies gradients with the present rate, as the backend does it."""
+    optimizer._backend_update_step(gradients, variables, optimizer.learning_rate)
+
+
+def add_to_sums(optimizer, gradients, sums):
+    """Adds gradients to those that accumulate, as the backend does it."""
+    optimizer._backend_increment_gradient_accumulators(gradients, sums)
