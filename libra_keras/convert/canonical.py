@@ -48,11 +48,9 @@ class Canonical:
         return len({match[1] for match in found if match})
 
     def shape(self, name, *sides):
-        """Returns the shape of a tensor, checked against the sides that are known.
-
-        Before a network is built: a few numbers of a damaged file could ask for one that no memory
-        holds.
-        """
+        """Returns the shape of a tensor, checked against the sides that are known."""
+        # Before a network is built: a few numbers of a damaged file could otherwise ask for one
+        # that no memory holds.
         if name not in self.tensors:
             raise ValueError(
                 f"it has no tensor {name} (as mmdetection 3 calls it), which every network that "

@@ -11,6 +11,7 @@ import dataclasses
 import pickle
 import struct
 from pickle import UnpicklingError
+from typing import Any
 
 import numpy as np
 
@@ -171,7 +172,7 @@ class Unpickler(pickle._Unpickler):
         """Passes over a frame's length: instructions are read and counted one by one."""
         self.read(8)
 
-    dispatch = {
+    dispatch: Any = {
         **pickle._Unpickler.dispatch,
         pickle.REDUCE[0]: _reduce,
         pickle.NEWOBJ[0]: _reduce,

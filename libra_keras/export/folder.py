@@ -18,43 +18,13 @@ ROUNDS = 16
 
 
 def check_folder(path, overwrite, graph, modules):
-    """Raises what an export would, before anything is computed.
-
-    Args:
-        path: folder of the export.
-        overwrite: bool, whether an earlier export in it is replaced.
-        graph: suffix of the file that makes the folder an export, such as `".onnx"`.
-        modules: names of the modules that the export needs.
-
-    Raises:
-        ValueError: if the folder is not empty, and `overwrite` is false or what it holds is no
-            such export; or if the backend is not TensorFlow.
-        ImportError: if a package is missing. The message says how to install it.
-
-    Example:
-
-    >>> import tempfile
-    >>> from libra_keras.export.folder import check_folder
-    >>> try:
-    ...     check_folder(tempfile.mkdtemp(), False, ".onnx", ["no_such_package"])
-    ... except ImportError as error:
-    ...     print(error)
-    Writing .onnx files needs no_such_package: pip install 'libra-keras[onnx]'
-    """
+    """Raises what an export would, before anything is computed."""
     check_packages(graph, modules)
     check_replaceable(path, _kind(graph), overwrite)
 
 
 def check_packages(graph, modules):
-    """Raises unless files can be written: by this backend, with the packages that are installed.
-
-    Args:
-        graph: suffix of the files, such as `".onnx"`.
-        modules: names of the modules that the export needs.
-
-    Raises:
-        ValueError, ImportError: as `check_folder` does.
-    """
+    """Raises unless files can be written: by this backend, with the packages that are installed."""
     check_backend(f"A {graph} file")
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
@@ -73,17 +43,7 @@ def _kind(graph):
 
 
 def check_precision(options):
-    """Returns the options, or the default ones; other runtimes have float32 only.
-
-    Raises:
-        ValueError: if the options ask for another precision.
-
-    Example:
-
-    >>> from libra_keras.export.folder import check_precision
-    >>> check_precision(None).precision
-    'float32'
-    """
+    """Returns the options, or the default ones; other runtimes have float32 only."""
     options = options or ExportOptions()
     if options.precision != "float32":
         raise ValueError(
@@ -95,31 +55,7 @@ def check_precision(options):
 
 @contextlib.contextmanager
 def writing(path, model, **more):
-    """Gives a folder to write to, which takes the place of `path` with a note at the end.
-
-    Args:
-        path: folder of the export.
-        model: detector, whose classes, input policy and thresholds are noted.
-        **more: what else is noted.
-
-    Yields:
-        `Path` of the files without their suffix.
-
-    Raises:
-        ValueError: if another export is being written to the folder.
-
-    Example:
-
-    >>> import json, tempfile
-    >>> from pathlib import Path
-    >>> from libra_keras.export.folder import writing
-    >>> from libra_keras.models import rpn_small
-    >>> folder = Path(tempfile.mkdtemp()) / "exported"
-    >>> with writing(folder, rpn_small(), opset=18) as files:
-    ...     _ = files.with_suffix(".onnx").write_text("graph")
-    >>> json.loads((folder / "detector.json").read_text())["thresholds"]["nms_iou"]
-    0.7
-    """
+    """Gives the path of files without their suffix, whose folder takes the place of `path`."""
     with alone_beside(path), atomic.replacing(path) as unfinished:
         unfinished.mkdir()
         yield unfinished / NAME
@@ -127,19 +63,7 @@ def writing(path, model, **more):
 
 
 def note(model, **more):
-    """Returns what a program must know that runs an exported network: a dict for JSON.
-
-    Args:
-        model: detector.
-        **more: what else is noted.
-
-    Example:
-
-    >>> from libra_keras.export.folder import note
-    >>> from libra_keras.models import rpn_small
-    >>> note(rpn_small(), opset=18)["inputs"]
-    ['images', 'image_sizes']
-    """
+    """Returns what a program must know that runs an exported network: a dict for JSON."""
     return {
         "class_names": model.class_names,
         "input_policy": model.input_policy.get_config(),

@@ -1,17 +1,26 @@
 """A detector as a LiteRT (TensorFlow Lite) file, of builtin operations only."""
 
+import os
 import tempfile
 from pathlib import Path
 
 from libra_keras.export import folder
 from libra_keras.export.network import SPECS, network
-from libra_keras.export.options import with_options
+from libra_keras.export.options import ExportOptions, with_options
 from libra_keras.functional import control_flow
+from libra_keras.models.detector import Detector
 
 ORIENTATIONS = {"landscape": (3, 4), "portrait": (4, 3)}  # of images, height and width
 
 
-def export_litert(model, path, overwrite=False, options=None, batch_size=1, num_proposals=1000):
+def export_litert(
+    model: Detector,
+    path: str | os.PathLike[str],
+    overwrite: bool = False,
+    options: ExportOptions | None = None,
+    batch_size: int | None = 1,
+    num_proposals: int = 1000,
+) -> Path:
     """Writes a detector as `detector.tflite`, with `detector.json` beside it.
 
     Inputs and outputs are those of `export_onnx`, but LiteRT wants fixed sizes. The file has one
@@ -22,11 +31,11 @@ def export_litert(model, path, overwrite=False, options=None, batch_size=1, num_
     Args:
         model: detector; it stays as it is.
         path: folder of both files; it is made.
-        overwrite: bool, whether an earlier export in it is replaced; it stays if this one fails.
+        overwrite: whether an earlier export in it is replaced; it stays if this one fails.
         options: `ExportOptions`, of precision float32; `max_pixels` has no meaning here.
-        batch_size: int, images of a call, or `None` for any number, which is slower: fewer
+        batch_size: images of a call, or `None` for any number, which is slower: fewer
             operations then run in XNNPACK.
-        num_proposals: int P, of a `FastRCNN`.
+        num_proposals: P, of a `FastRCNN`.
 
     Returns:
         `Path` of the file `detector.tflite`.
@@ -54,14 +63,7 @@ def export_litert(model, path, overwrite=False, options=None, batch_size=1, num_
 
 
 def check_export(path, overwrite=False):
-    """Raises what `export_litert` would, before anything is computed.
-
-    Example:
-
-    >>> import tempfile
-    >>> from libra_keras.export import litert
-    >>> litert.check_export(tempfile.mkdtemp())
-    """
+    """Raises what `export_litert` would, before anything is computed."""
     folder.check_folder(path, overwrite, ".tflite", ())  # TensorFlow has the converter
 
 

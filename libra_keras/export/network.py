@@ -17,42 +17,15 @@ SPECS = {  # of what detectors take, by name: shape and dtype
 CASTING = (keras.layers.Conv2D, keras.layers.Dense)
 
 
+# The graph holds portable operations only: no XLA islands, no operation for detection that
+# TensorFlow alone knows. Batch normalisation is folded into the convolutions (but for that of a
+# network of `keras.applications` in a `BackboneAdapter`); where layers compute in bfloat16, their
+# kernels and biases are stored so, which gives the same numbers. `specs` has the shapes and
+# dtypes of inputs that are to be others than in `SPECS`, `None` for `"image_sizes"` if images
+# count as unpadded. Inside `control_flow.straight_line(rounds)` there is one output more,
+# `unfinished` int32 `(B,)`: how many boxes of an image the rounds left undecided.
 def network(model, specs=None):
-    """Traces a detector from prepared images to boxes; the model stays as it is.
-
-    The graph holds portable operations only: no XLA islands, no operation for detection that
-    TensorFlow alone knows. Batch normalisation is folded into the convolutions: their kernels and
-    biases are variables of the graph, computed once; statistics, `gamma` and `beta` are no part of
-    it. (That of a network of `keras.applications` in a `BackboneAdapter` is not folded.)
-
-    Where layers compute in bfloat16, their kernels and biases are stored in bfloat16; casting them
-    beforehand gives the same numbers. All else is stored in float32.
-
-    A batch without images gives results without rows: convolutions of nothing fail in many
-    runtimes, so that a blank image takes its place, and nothing of it is returned.
-
-    Args:
-        model: detector.
-        specs: dict from the name of an input to its shape and dtype, where these are to be others
-            than in `SPECS`; `None` for `"image_sizes"` if images are to be the only input, and
-            count as unpadded. Values of images are 0..255 in any case.
-
-    Returns:
-        `tf.function` of `images` `(B, H, W, 3)`, `image_sizes` int32 `(B, 2)` and, if the model
-        takes them, `proposals` float32 `(B, P, 4)`; it returns a dict of `model.OUTPUTS`. It has
-        been traced, once: whatever calls it shares one `ConcreteFunction`, which
-        `get_concrete_function()` returns. All sizes are free but the channels. Inside
-        `control_flow.straight_line(rounds)` there is one output more, `unfinished` int32 `(B,)`:
-        how many boxes of an image the rounds left undecided.
-
-    Example:
-
-    >>> from libra_keras.export.network import network
-    >>> from libra_keras.models import rpn_small
-    >>> traced = network(rpn_small()).get_concrete_function()
-    >>> any("moving" in variable.name for variable in traced.variables)
-    False
-    """
+    """Traces a detector, once, as a `tf.function` from prepared images to `model.OUTPUTS`."""
     import tensorflow as tf
 
     folded, cast = _folded(model), _cast(model)
@@ -75,7 +48,7 @@ def network(model, specs=None):
 
 
 def _with_a_row(x):
-    """Adds a row of zeros to `(B, ...)` where B is 0, if it is not known while tracing."""
+    """Adds a row of zeros to `(B, ...)` where B is 0: many runtimes fail at convolving nothing."""
     if x.shape[0] is not None:
         return x
     batch, *rest = ops.shape(x)

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from libra_keras.export import folder
 from libra_keras.export.network import network
-from libra_keras.export.options import with_options
+from libra_keras.export.options import ExportOptions, with_options
 from libra_keras.functional import control_flow
+from libra_keras.models.detector import Detector
 
 OPSET = 18
 MODULES = ("tf2onnx", "onnx")
@@ -19,7 +20,12 @@ AXES = {  # of the inputs, whose sizes are free
 OUTPUT_AXES = ("batch", "detections")
 
 
-def export_onnx(model, path, overwrite=False, options=None):
+def export_onnx(
+    model: Detector,
+    path: str | os.PathLike[str],
+    overwrite: bool = False,
+    options: ExportOptions | None = None,
+) -> Path:
     """Writes a detector as `detector.onnx`, with `detector.json` beside it.
 
     The graph takes what `model.input_policy.prepare` makes of images: `images` uint8
@@ -34,7 +40,7 @@ def export_onnx(model, path, overwrite=False, options=None):
     Args:
         model: detector; it stays as it is.
         path: folder of both files; it is made.
-        overwrite: bool, whether an earlier export in it is replaced; it stays if this one fails.
+        overwrite: whether an earlier export in it is replaced; it stays if this one fails.
         options: `ExportOptions`, of precision float32; `max_pixels` has no meaning here.
 
     Returns:
@@ -62,26 +68,12 @@ def export_onnx(model, path, overwrite=False, options=None):
 
 
 def check_export(path, overwrite=False):
-    """Raises what `export_onnx` would, before anything is computed.
-
-    Example:
-
-    >>> from libra_keras.export import onnx
-    >>> onnx.MODULES
-    ('tf2onnx', 'onnx')
-    """
+    """Raises what `export_onnx` would, before anything is computed."""
     folder.check_folder(path, overwrite, ".onnx", MODULES)
 
 
 def write(file, model, rounds=None, specs=None):
-    """Writes the graph of a detector.
-
-    Args:
-        file: path of the ONNX file.
-        model: detector.
-        rounds: int, how many times loops are written out, or `None` for loops.
-        specs: dict, as of `network`.
-    """
+    """Writes the graph of a detector, with loops, or `rounds` of them written out."""
     import onnx
     import tf2onnx
 

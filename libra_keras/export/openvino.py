@@ -1,16 +1,24 @@
 """A detector as OpenVINO's intermediate representation."""
 
+import os
 import tempfile
 from pathlib import Path
 
 from libra_keras.export import folder, onnx
-from libra_keras.export.options import with_options
+from libra_keras.export.options import ExportOptions, with_options
 from libra_keras.layers import MultilevelROIAlign
+from libra_keras.models.detector import Detector
 
 MODULES = (*onnx.MODULES, "openvino")
 
 
-def export_openvino(model, path, overwrite=False, options=None, rounds=folder.ROUNDS):
+def export_openvino(
+    model: Detector,
+    path: str | os.PathLike[str],
+    overwrite: bool = False,
+    options: ExportOptions | None = None,
+    rounds: int = folder.ROUNDS,
+) -> Path:
     """Writes a detector as `detector.xml` and `detector.bin`, with `detector.json` beside them.
 
     Inputs and outputs are those of `export_onnx`; B, H and W are free. OpenVINO cannot read NMS's
@@ -22,9 +30,9 @@ def export_openvino(model, path, overwrite=False, options=None, rounds=folder.RO
     Args:
         model: detector; it stays as it is.
         path: folder of the files; it is made.
-        overwrite: bool, whether an earlier export in it is replaced; it stays if this one fails.
+        overwrite: whether an earlier export in it is replaced; it stays if this one fails.
         options: `ExportOptions`, of precision float32; `max_pixels` has no meaning here.
-        rounds: int, how long a chain of boxes, each overlapping the next, may be among 128 boxes
+        rounds: how long a chain of boxes, each overlapping the next, may be among 128 boxes
             of similar score.
 
     Returns:
@@ -53,14 +61,7 @@ def export_openvino(model, path, overwrite=False, options=None, rounds=folder.RO
 
 
 def write(file, model, rounds=folder.ROUNDS, specs=None):
-    """Writes the graph of a detector.
-
-    Args:
-        file: path of the `.xml` file; the `.bin` file comes beside it.
-        model: detector.
-        rounds: int, how many times loops are written out.
-        specs: dict, as of `network`.
-    """
+    """Writes the graph of a detector, with `rounds` of its loops written out."""
     import openvino
 
     with tempfile.TemporaryDirectory() as made:
@@ -90,12 +91,5 @@ def _order_ties(graph):
 
 
 def check_export(path, overwrite=False):
-    """Raises what `export_openvino` would, before anything is computed.
-
-    Example:
-
-    >>> from libra_keras.export import openvino
-    >>> openvino.MODULES
-    ('tf2onnx', 'onnx', 'openvino')
-    """
+    """Raises what `export_openvino` would, before anything is computed."""
     folder.check_folder(path, overwrite, ".xml", MODULES)

@@ -16,11 +16,11 @@ class ExportOptions:
         precision: `"float32"`, or `"bfloat16"`: convolutions and dense layers compute in bfloat16,
             and their weights are stored so; pixels, boxes, scores and NMS stay float32. Whatever
             precision the detector was trained in.
-        score_threshold: float in 0..1; detections score more than this. A `RegionProposalNetwork`
+        score_threshold: in 0..1; detections score more than this. A `RegionProposalNetwork`
             has none.
-        nms_iou: float in 0..1, overlap above which the lower-scored of two boxes is dropped.
-        max_detections: int, most detections of an image.
-        max_pixels: int; images with more pixels are refused before they are decoded.
+        nms_iou: in 0..1, overlap above which the lower-scored of two boxes is dropped.
+        max_detections: most detections of an image.
+        max_pixels: images with more pixels are refused before they are decoded.
 
     `None` keeps the detector's own value.
 
@@ -56,27 +56,7 @@ class ExportOptions:
 
 
 def with_options(model, options):
-    """Returns a detector with the precision and the thresholds of the options.
-
-    Args:
-        model: detector; it stays as it is.
-        options: `ExportOptions`.
-
-    Returns:
-        The detector itself if nothing differs, or a copy.
-
-    Raises:
-        ValueError: if a score threshold is given for a `RegionProposalNetwork`.
-
-    Example:
-
-    >>> from libra_keras.export import ExportOptions
-    >>> from libra_keras.export.options import thresholds, with_options
-    >>> from libra_keras.models import retinanet_small
-    >>> model = with_options(retinanet_small(num_classes=6), ExportOptions(max_detections=7))
-    >>> thresholds(model)["max_detections"]
-    7
-    """
+    """Returns a detector with the precision and the thresholds of the options."""
     old = model.get_config()
     part = old[model.PARTS[-1]]
     settings = part["config"]["settings"]
@@ -88,18 +68,7 @@ def with_options(model, options):
 
 
 def thresholds(model):
-    """Returns the thresholds that a detector has: a dict of numbers.
-
-    Args:
-        model: detector.
-
-    Example:
-
-    >>> from libra_keras.export.options import thresholds
-    >>> from libra_keras.models import rpn_small
-    >>> thresholds(rpn_small())
-    {'nms_iou': 0.7, 'max_detections': 200}
-    """
+    """Returns the thresholds that a detector has: a dict of numbers."""
     settings = _settings(model)
     found = {name: getattr(settings, _own_name(settings, name), None) for name in _NAMES}
     return {name: value for name, value in found.items() if value is not None}

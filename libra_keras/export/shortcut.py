@@ -39,27 +39,7 @@ def export(
     options=None,
     **more,
 ):
-    """Writes a detector as `keras.Model.export` would; `Detector.export` says how it is used.
-
-    Args:
-        model: detector; it stays as it is.
-        filepath, format, verbose, input_signature: as of `model.export`.
-        overwrite: bool, whether an earlier export is replaced, as Keras does.
-        options: `ExportOptions`; `max_pixels` has no meaning here.
-        **more: those of `ARGUMENTS`.
-
-    Raises:
-        ValueError, ImportError: as `model.export`.
-
-    Example:
-
-    >>> from libra_keras.export.shortcut import export
-    >>> from libra_keras.models import rpn_small
-    >>> export(rpn_small(), "exported", "torch")
-    Traceback (most recent call last):
-    ValueError: A detector is not written as a program of PyTorch; other programs than Keras run \
-format='onnx', 'openvino', 'litert' or 'tf_saved_model'
-    """
+    """Writes a detector as `keras.Model.export` would; `Detector.export` says how it is used."""
     _check_format(format, more)
     path, specs = Path(filepath), input_specs(model, input_signature)
     _check_place(path, format, overwrite)
@@ -110,28 +90,7 @@ def _check_place(path, format, overwrite):
 
 
 def input_specs(model, signature):
-    """Returns what `input_signature` says: a dict from names of inputs to shapes and types.
-
-    Args:
-        model: detector.
-        signature: `None`; or a spec of the images, or a dict of specs by the names in
-            `model.INPUTS`; either also in a list. A spec is all that has a `shape` and a `dtype`.
-
-    Returns:
-        Dict for `network`; empty for `None`.
-
-    Raises:
-        ValueError: if it is something else.
-
-    Example:
-
-    >>> import keras
-    >>> from libra_keras.export.shortcut import input_specs
-    >>> from libra_keras.models import rpn_small
-    >>> images = keras.layers.InputSpec(dtype="float32", shape=(None, 64, 96, 3))
-    >>> input_specs(rpn_small(), [images])
-    {'images': ((None, 64, 96, 3), 'float32'), 'image_sizes': None}
-    """
+    """Returns what `input_signature` says: a dict from names of inputs to shapes and types."""
     if signature is None:
         return {}
     if isinstance(signature, (list, tuple)) and len(signature) == 1:
