@@ -76,7 +76,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
 def load_run(options: argparse.Namespace) -> "runs.Run":
     """Opens RUN as `add_run` has read it, with the limit of `add_limit` if there is one, and leaves
     all GPUs but one to other programs."""
-    from libra_keras.devices import leave_gpus
+    from libra_keras.devices.hardware import leave_gpus
 
     leave_gpus(1)
     run = runs.open(options.run_folder, options.weights)
