@@ -1,9 +1,9 @@
 """Pickles as data: plain values and arrays of NumPy; nothing that a file names is called.
 
 A pickle is a program: its instructions look names up, call them and set attributes. The standard
-library's reader, the one in Python, takes it apart, but those of its instructions are replaced
-here. Every name becomes a `Stub`, which does nothing; the few in `KNOWN` are carried out by
-functions of this file, which check what they get.
+library's reader in Python takes it apart, with all such instructions replaced here. Every name
+becomes a `Stub`, which does nothing; the few in `KNOWN` are carried out by functions of this file,
+which check what they get.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ import dataclasses
 import pickle
 import struct
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -172,7 +172,7 @@ class Unpickler(pickle._Unpickler):
         """Passes over a frame's length: instructions are read and counted one by one."""
         self.read(8)
 
-    dispatch: Any = {
+    dispatch: ClassVar[Any] = {
         **pickle._Unpickler.dispatch,
         pickle.REDUCE[0]: _reduce,
         pickle.NEWOBJ[0]: _reduce,

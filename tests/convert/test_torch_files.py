@@ -155,6 +155,17 @@ def test_weights_beside_them_are_read(file, body, tmp_path):
     assert checkpoint.meta["epoch"] == 12
 
 
+@pytest.mark.parametrize("body", ["deep", "deep lists"])
+def test_meta_of_what_no_program_nests(body, tmp_path):
+    weights = pickle.dumps({"a": np.zeros(2)}, 2)[2:-1]
+    meta = b"}" + text("deep") + BODIES[body] + b"s"
+    path = tmp_path / "model.pth"
+    body = b"".join([text("state_dict"), weights, b"s", text("meta"), meta, b"s"])
+    path.write_bytes(as_pickle(b"}" + body + text("epoch") + b"K\x0cs"))
+    checkpoint = read_checkpoint(path)
+    assert list(checkpoint.tensors) == ["a"] and checkpoint.meta == {"epoch": 12}
+
+
 def test_entries_of_other_keys_are_dropped():
     content = {"a": 1, b"b": 2, True: 3, None: 4, 5: 6, (1, 2): 7, 0.5: 8, 2**40: 9}
     assert loads(pickle.dumps(content)) == {"a": 1, b"b": 2, True: 3, None: 4, 5: 6}
