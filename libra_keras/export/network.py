@@ -7,6 +7,7 @@ from keras import ops
 
 from libra_keras.backbones.conv_batch_norm import ConvBatchNorm, folded_into
 from libra_keras.functional import control_flow, native
+from libra_keras.keras_private import layers_in
 
 SPECS = {  # of what detectors take, by name: shape and dtype
     "images": ((None, None, None, 3), "uint8"),
@@ -70,7 +71,7 @@ def _unfinished(images):
 
 def _folded(model):
     """Variables of the kernel and bias of each layer with batch normalisation."""
-    layers = [layer for layer in model._flatten_layers() if isinstance(layer, ConvBatchNorm)]
+    layers = [layer for layer in layers_in(model) if isinstance(layer, ConvBatchNorm)]
     return {layer: _variables(layer, ("kernel", "bias"), layer.folded()) for layer in layers}
 
 
@@ -87,7 +88,7 @@ def _variables(layer, names, values):
 def _cast(model):
     """Pairs of a weight and a variable of the dtype that it is cast to in every run."""
     pairs = []
-    for layer in model._flatten_layers():
+    for layer in layers_in(model):
         if isinstance(layer, CASTING) and layer.compute_dtype != layer.variable_dtype:
             names = [weight.name for weight in layer.weights]
             made = _variables(layer, names, [weight.value for weight in layer.weights])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from libra_keras.export import folder, onnx
 from libra_keras.export.options import ExportOptions, with_options
+from libra_keras.keras_private import layers_in
 from libra_keras.layers import MultilevelROIAlign
 from libra_keras.models.detector import Detector
 
@@ -74,7 +75,7 @@ def write(file, model, rounds=folder.ROUNDS, specs=None):
 
 def check_loops(model):
     """Raises a ValueError if a detector has a loop that OpenVINO does not read."""
-    for layer in model._flatten_layers():
+    for layer in layers_in(model):
         if isinstance(layer, MultilevelROIAlign) and layer.sampling_ratio == 0:
             raise ValueError(
                 "OpenVINO does not read the loop of a RoIAlign with sampling_ratio=0. Export to "
