@@ -78,7 +78,7 @@ class Study:
 
 def main(table: Table, description: str) -> int:
     """Runs a table from the command line; returns the exit status."""
-    options = vars(_parser(table, description).parse_args())
+    options = vars(parser(table, description).parse_args())
     end = time.time() + options["budget"]
     try:
         study = study_of(table, options)
@@ -196,7 +196,7 @@ def _check_same(trial):
             )
 
 
-def _parser(table, description):
+def parser(table, description):
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -37,7 +37,7 @@ def table_of(name):
 def study(table, tmp_path, *options):
     import runner
 
-    given = runner._parser(table, "").parse_args(
+    given = runner.parser(table, "").parse_args(
         ["--data", "shapes", "--to", str(tmp_path), *options]
     )
     return runner.study_of(table, vars(given))
