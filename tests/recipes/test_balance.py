@@ -2,13 +2,11 @@
 
 import json
 import math
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from processes import environment, need
 from voc_folder import write_voc
 
 from libra_keras import data, models
@@ -309,20 +307,25 @@ def test_errors_come_before_anything_runs(saved, tmp_path, capsys, monkeypatch, 
 # The same tables on a GPU
 
 
-@pytest.mark.slow
-def test_two_steps_of_what_a_gpu_runs(tmp_path):
-    need("jax")
+def test_what_a_gpu_runs(tmp_path, monkeypatch):
+    """All trials of both sizes, seed 0 before the others; `--tiny` was run by hand, on JAX."""
+    import gpu
+    import runner
+
     boxes = [(5, 5, 60, 40)], [(30, 10, 90, 60)]
     voc = write_voc(tmp_path / "voc", size=(96, 64), suffix="jpg", trainval=boxes * 2, test=boxes)
-    command = [sys.executable, str(FOLDER / "gpu.py"), "--bccd", str(voc), "--weights", "none"]
-    command += ["--tiny", "--workers", "2", "--to", "runs", "--results", "results"]
-    options = {"env": environment(), "cwd": tmp_path, "text": True, "capture_output": True}
-    done = subprocess.run(command, **options)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    found = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("results/*/*.json"))]
-    states = [(each["row"], each["seed"], each["status"]) for each in found]
-    rows = ["libra_limit", "plain", "plain_limit", "libra_limit", "plain"]
-    assert states == [(row, 0, "done") for row in rows]
-    assert list(tmp_path.glob("runs/compiled/*"))  # by JAX
-    again = subprocess.run([*command, "--budget", "1s"], **options)
-    assert "| plain, the limit alone (ours) |" in again.stdout and "Epoch" not in again.stdout
+    started = []
+    monkeypatch.setattr(runner, "in_own_process", lambda _, trial, end: started.append(trial))
+    command = ["gpu.py", "--bccd", str(voc), "--weights", "none", "--seeds", "2", "--workers", "1"]
+    command += ["--to", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
+    monkeypatch.setattr(sys, "argv", command)
+    for name in gpu.ENVIRONMENT:
+        monkeypatch.setenv(name, "")  # for `main` to set, and the test's end to take back
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
+    assert gpu.main() == 0
+    rows = ["plain", "plain_limit", "libra_limit", "plain", "libra_limit"]
+    assert [(trial.row, trial.config.run.seed) for trial in started] == [
+        (row, seed) for seed in range(2) for row in rows
+    ]
+    sizes = [(own.config.model.short_side, own.config.model.long_side) for own in started[:5]]
+    assert sizes == [(192, 256)] * 3 + [(288, 384)] * 2
