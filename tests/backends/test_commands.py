@@ -1,4 +1,7 @@
-"""`libra-keras train` in a terminal on JAX and PyTorch: the bar, the warnings, the files."""
+"""`libra-keras train` in a terminal on PyTorch: the bar, the warnings, the files.
+
+On JAX test_without_tensorflow.py does it.
+"""
 
 import json
 import os
@@ -31,17 +34,16 @@ def in_a_terminal(command, environment):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_the_bar_and_the_warnings_of_a_run(backend, tmp_path):
-    need(backend)
+def test_the_bar_and_the_warnings_of_a_run(tmp_path):
+    need("torch")
     folder = tmp_path / "run"
     command = [sys.executable, "-m", "libra_keras", "train", *RUN, "--to", str(folder)]
-    status, shown = in_a_terminal(command, environment(KERAS_BACKEND=backend))
+    status, shown = in_a_terminal(command, environment(KERAS_BACKEND="torch"))
     assert status == 0, shown[-3000:]
     bar = shown[shown.rindex("8/8") :]
     for name in ("rpn_class_loss: ", "rpn_box_loss: ", "learning_rate: ", "images_per_second: "):
         assert name in bar
-    assert json.loads((folder / "config.json").read_text())["backend"] == backend
+    assert json.loads((folder / "config.json").read_text())["backend"] == "torch"
     # An untrained box loss is small beside the other, and the run says so.
     warnings = json.loads((folder / "metrics.json").read_text())["warnings"]
     assert "losses" in warnings
