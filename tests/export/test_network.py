@@ -45,9 +45,8 @@ def all_nodes(graph):
 @pytest.mark.parametrize(
     ("name", "sampling_ratio"),
     [
-        (NAMES[0], 2),
         ("fast_rcnn_small", 0),
-        *(pytest.param(name, 2, marks=pytest.mark.slow) for name in NAMES[1:]),
+        *(pytest.param(name, 2, marks=pytest.mark.slow) for name in NAMES),
     ],
 )
 def test_numbers_operations_and_weights(name, sampling_ratio):

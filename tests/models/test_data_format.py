@@ -36,8 +36,11 @@ def channels_first():
 @pytest.mark.parametrize(
     "make",
     [
-        libra_faster_rcnn_small,
-        *(pytest.param(make, marks=pytest.mark.slow) for make in (retinanet_small, of_parts)),
+        retinanet_small,
+        *(
+            pytest.param(make, marks=pytest.mark.slow)
+            for make in (libra_faster_rcnn_small, of_parts)
+        ),
     ],
 )
 def test_detectors_keep_channels_last(channels_first, rng, tmp_path, make):

@@ -194,6 +194,7 @@ def custom_model():
     )
 
 
+@pytest.mark.slow
 def test_a_saved_model_detects_the_same_in_a_fresh_process(rng, tmp_path):
     model = custom_model()
     image = rng.integers(0, 255, (70, 100, 3), "uint8")

@@ -72,6 +72,7 @@ def test_classes_do_not_matter(model, rng):
     assert losses[0] == losses[1] > 0
 
 
+@pytest.mark.slow
 def test_a_step_logs_two_losses_and_trains_every_part(model, rng):
     before = [ops.convert_to_numpy(v).copy() for v in model.trainable_variables]
     logs = model.train_on_batch(*batch(rng), return_dict=True)

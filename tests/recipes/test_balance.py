@@ -193,6 +193,7 @@ def run(capsys, *arguments):
     return status, capsys.readouterr()
 
 
+@pytest.mark.slow
 def test_the_command(saved, tmp_path, capsys, monkeypatch):
     import balance
 
