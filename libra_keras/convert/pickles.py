@@ -111,6 +111,7 @@ class Unpickler(pickle._Unpickler):
     def _count(self, arguments):
         """A few bytes can name a long value again and again, to be read each time."""
         sized = str, bytes, bytearray, list, tuple, dict
+        self._copies_left -= len(arguments)  # the tuple itself is one of these
         self._copies_left -= sum(len(value) for value in arguments if type(value) in sized)
         if self._copies_left < 0:
             raise UnpicklingError("its calls read more than the file has")
