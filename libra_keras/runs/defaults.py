@@ -222,12 +222,12 @@ def check_start(config: TrainConfig, recorded: str | None) -> None:
 
 def check_given(config: TrainConfig) -> None:
     """Checks what is said beside a detector that is given, which is trained as it is."""
-    given = [
-        f"{group}.{field.name}"
+    values = {
+        f"{group}.{field.name}": getattr(getattr(config, group), field.name)
         for _, group, field in config.options()
         if (group == "model" and field.name != "freeze") or group == "devices"
-        if getattr(getattr(config, group), field.name) not in (None, False)
-    ]
+    }
+    given = [name for name, v in values.items() if v is not None and v is not False]  # 0 is said
     if given:
         raise ValueError(f"The model given is trained as it is; leave {' and '.join(given)} away")
 
