@@ -29,8 +29,9 @@ def main() -> int:
             print(f"{name}: left out, its data were not named with --set")
             continue
         left = max(0, end - time.time())
+        budget = ["--budget", f"{left:.0f}s"] if left < float("inf") else []
         print(f"\n{name}: {plan['studies'][name]['question']}", flush=True)
-        status = subprocess.call([*command, "--budget", f"{left:.0f}s"])
+        status = subprocess.call([*command, *budget])
         if status:
             return status
     return 0

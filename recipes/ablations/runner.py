@@ -15,7 +15,10 @@ from trial import Trial, described, in_own_process, run_trial, write_proposals
 from libra_keras import runs
 from libra_keras.data.sources import short_name
 from libra_keras.runs import inputs
+from libra_keras.runs.config import settings
 from libra_keras.runs.fields import reader
+from libra_keras.runs.folder import RunFolder
+from libra_keras.runs.resuming import differences, recorded_settings
 
 # Options of `libra-keras train`; what a row decides, or a trial, is none of them.
 OPTIONS = (
@@ -85,6 +88,8 @@ def main(table: Table, description: str) -> int:
         rows = rows_of(table, study, options["rows"])
         if not options["show"]:
             fill(study, rows, range(options["seeds"]), end)
+        first = rows_of(table, study, None)[0]  # which the others are compared with
+        rows = rows if first in rows else (first, *rows)
         table = dataclasses.replace(table, rows=rows)
         print(f"\n{table.title}\n\n{markdown(table, results_of(study, rows))}")
     except (ValueError, OSError) as error:
@@ -143,6 +148,7 @@ def fill(study: Study, rows: tuple[Row, ...], seeds: range, end: float) -> None:
             if trial.result.exists():
                 _check_same(trial)
             elif time.time() < end:
+                _check_folder(trial.config)
                 print(f"{trial.row}, seed {seed}", flush=True)
                 trial.result.parent.mkdir(parents=True, exist_ok=True)
                 in_own_process(run_trial, trial, end)
@@ -174,6 +180,7 @@ def _propose(study, end):
         model={"name": f"rpn_{study.size}"},
         run={"folder": str(study.folder / "proposals"), "deterministic": True},
     )
+    _check_folder(config)
     if not in_own_process(
         write_proposals, config, study.proposals, PROPOSALS.get(study.size, 2000), end
     ):
@@ -194,6 +201,27 @@ def _check_same(trial):
                 f"{trial.result} is of a run with other settings: {group} was "
                 f"{recorded['config'].get(group)}, and is {values}. Choose another --results"
             )
+    if recorded["proposals"] != given["proposals"]:
+        raise ValueError(f"{trial.result} is of other proposals. Choose another --results")
+
+
+def _check_folder(config):
+    """A run that is there must be of the same config, finished or not, and nobody else's.
+
+    Raises:
+        ValueError: if it is another one, or another process trains it.
+    """
+    folder, given = RunFolder(config.run.folder), settings(runs.resolve(config))
+    # A run names its data as they name themselves.
+    different = [n for n in differences(recorded_settings(folder), given) if n != "data"]
+    if different:
+        raise ValueError(
+            f"{folder.path} holds a run with other settings: {', '.join(different)}. Delete it, or "
+            "choose another --to"
+        )
+    if folder.is_unfinished:
+        with folder.lock():
+            pass
 
 
 def parser(table, description):

@@ -112,7 +112,9 @@ def write_proposals(
     """Trains a region proposal network, and writes what it proposes for both splits."""
     from libra_keras.runs import measuring
 
-    run = runs.train(config, stop_by=stop_by)
+    run = runs.Run(Path(config.run.folder))
+    if not run.is_finished:  # else it was killed while it proposed
+        run = runs.train(config, stop_by=stop_by)
     if not run.is_finished:
         return
     for path, own in zip(paths, _both(config), strict=True):
