@@ -240,8 +240,8 @@ class CombinedSampler(Sampler):
         self,
         positives: Sampler,
         negatives: Sampler,
-        num: int | None,
-        positive_fraction: float | None,
+        num: int,
+        positive_fraction: float,
         max_negatives_per_positive: float | None = None,
     ) -> None:
         super().__init__(num, positive_fraction, max_negatives_per_positive)

@@ -55,6 +55,14 @@ class OHEMSampler(RandomSampler):
 
     needs_losses = True
 
+    def __init__(
+        self,
+        num: int,
+        positive_fraction: float,
+        max_negatives_per_positive: float | None = None,
+    ) -> None:
+        super().__init__(num, positive_fraction, max_negatives_per_positive)
+
     def __call__(self, *arguments: Any, **named: Any) -> tuple[Tensor, Tensor, Tensor]:
         match, keys, losses = match_keys_losses(*arguments, **named)
         if losses is None:
