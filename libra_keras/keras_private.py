@@ -38,6 +38,17 @@ def has_compiled_metrics(model):
     return model._compile_metrics is not None
 
 
+def replace_loss_tracker(model, metric):
+    """Gives a compiled model another metric that keeps the mean of its loss."""
+    # Past Keras' tracking, as in its own `compile`: it takes no state after building.
+    object.__setattr__(model, "_loss_tracker", metric)
+
+
+def state_of(optimizer):
+    """Variables of an optimizer itself, without those of one that it wraps."""
+    return optimizer._variables
+
+
 def batches_of(optimizer):
     """The variable that counts batches; `iterations` counts updates, of several batches each."""
     return optimizer._iterations

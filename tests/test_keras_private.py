@@ -30,7 +30,7 @@ def places():
 
 def names_of(function):
     """Pairs of an object and a private name that a function asks of it."""
-    found = re.findall(r"\b(\w+)\.(_[a-z]\w*)", inspect.getsource(function))
+    found = re.findall(r"\b(\w+)(?:\.|, \")(_[a-z]\w*)", inspect.getsource(function))
     return [(where, name) for where, name in found]
 
 
@@ -73,5 +73,7 @@ def test_nobody_else_looks():
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Attribute) and node.attr in listed:
                 assert ast.unparse(node.value) == "super()", f"{file}:{node.lineno}: {node.attr}"
+            if isinstance(node, ast.Constant):  # of `getattr`
+                assert node.value not in listed, f"{file}:{node.lineno}: {node.value}"
             if isinstance(node, ast.ImportFrom):
                 assert not f"{node.module}.".startswith("keras.src."), f"{file}:{node.lineno}"

@@ -8,7 +8,7 @@ from keras import ops
 
 from libra_keras.backbones import ConvBatchNorm
 from libra_keras.functional import replicas
-from libra_keras.keras_private import layers_in
+from libra_keras.keras_private import layers_in, replace_loss_tracker, state_of
 from libra_keras.models.inputs import as_batch
 
 
@@ -78,8 +78,7 @@ def track_loss(model):
     """Lets a model that several machines train keep the mean of its loss as `loss_mean` does."""
     if keras.backend.backend() == "tensorflow" and _spans_machines(model.distribute_strategy):
         with model.distribute_strategy.scope():
-            # Past Keras' tracking, as in its own `compile`: it takes no state after building.
-            object.__setattr__(model, "_loss_tracker", LocalMean(name="loss"))
+            replace_loss_tracker(model, LocalMean(name="loss"))
 
 
 def _current_strategy():
@@ -176,11 +175,11 @@ class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
     # The inner optimizer's variables are saved with that. Keras would save them here once more.
 
     def save_own_variables(self, store):
-        for i, variable in enumerate(self._variables):
+        for i, variable in enumerate(state_of(self)):
             store[str(i)] = ops.convert_to_numpy(variable)
 
     def load_own_variables(self, store):
-        for i, variable in enumerate(self._variables):
+        for i, variable in enumerate(state_of(self)):
             variable.assign(store[str(i)])
 
 

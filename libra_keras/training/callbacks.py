@@ -6,7 +6,7 @@ from pathlib import Path
 import keras
 from keras import ops
 
-from libra_keras.keras_private import batches_of
+from libra_keras.keras_private import batches_of, given_rate
 from libra_keras.training.skip_nonfinite import SkipNonFinite
 
 
@@ -31,7 +31,7 @@ def learning_rate_at(optimizer: keras.optimizers.Optimizer, step: int) -> float:
     """
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     # Keras offers the rate of the *next* update only, which a drop may separate from the last.
-    schedule = getattr(optimizer, "_learning_rate", None)
+    schedule = given_rate(optimizer)
     if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
         if isinstance(optimizer, SkipNonFinite):
             step //= optimizer.gradient_accumulation_steps or 1
