@@ -115,9 +115,17 @@ def recorded_settings(folder: RunFolder) -> dict[str, Any]:
 
 def differences(recorded: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
     """Returns the names of the settings that would give another run; one that an earlier version
-    did not have counts as equal."""
+    did not have counts as equal, but for parts that replace those which it trained."""
     names = [name for name in recorded if name in given and name not in FREE]
-    return [name for name in names if recorded[name] != given[name]]
+    changed = [name for name in names if recorded[name] != given[name]]
+    fields = {name: field for name, _, field in TrainConfig().options()}
+    new = [name for name in given if name in fields and name not in recorded]
+    return changed + [
+        name
+        for name in new
+        if (fields[name].metadata.get("group") == "parts" or name == "average_last")
+        and given[name] != fields[name].default
+    ]
 
 
 def reads_as_before(config: TrainConfig, folder: RunFolder | None) -> bool:

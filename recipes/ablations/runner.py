@@ -145,9 +145,9 @@ def fill(study: Study, rows: tuple[Row, ...], seeds: range, end: float) -> None:
             return
     for seed in seeds:
         for trial in [study.trial(row, seed) for row in rows]:
-            if trial.result.exists():
-                _check_same(trial)
-            elif time.time() < end:
+            if trial.result.exists() and _is_settled(trial):
+                continue
+            if time.time() < end:
                 _check_folder(trial.config)
                 print(f"{trial.row}, seed {seed}", flush=True)
                 trial.result.parent.mkdir(parents=True, exist_ok=True)
@@ -187,11 +187,11 @@ def _propose(study, end):
         raise OSError("there are no proposals: their RPN could not be trained, see above")
 
 
-def _check_same(trial):
-    """A result in the same place must be of the same trial.
+def _is_settled(trial):
+    """Whether a trial need not be run; one that failed is tried again.
 
     Raises:
-        ValueError: if it is of another one.
+        ValueError: if the result in its place is of another one.
     """
     recorded, given = json.loads(trial.result.read_text()), described(trial)
     given = json.loads(json.dumps(given))
@@ -201,8 +201,7 @@ def _check_same(trial):
                 f"{trial.result} is of a run with other settings: {group} was "
                 f"{recorded['config'].get(group)}, and is {values}. Choose another --results"
             )
-    if recorded["proposals"] != given["proposals"]:
-        raise ValueError(f"{trial.result} is of other proposals. Choose another --results")
+    return recorded.get("status") != "failed"
 
 
 def _check_folder(config):

@@ -77,13 +77,14 @@ def markdown(table: Table, results: list[dict]) -> str:
 
 
 def paired_difference(own: list[dict], other: list[dict], metric: str) -> dict[str, Any] | None:
-    """Mean difference of runs of the same seeds, with two intervals; `None` without a pair.
+    """Mean difference of runs of the same seeds and proposals, with two intervals; `None` without a
+    pair.
 
     `t` is Student's over seeds. `bootstrap` draws seeds and images; its seeds' share is widened by
     sqrt(n / (n - 1)), since n drawn seeds vary less than n new ones. Two seeds have no interval.
     """
-    by_seed = {result["seed"]: result for result in other}
-    pairs = [(result, by_seed[result["seed"]]) for result in own if result["seed"] in by_seed]
+    twins = {_shared(result): result for result in other}
+    pairs = [(result, twins[_shared(result)]) for result in own if _shared(result) in twins]
     if not pairs:
         return None
     gains = np.array([_value(a, metric) - _value(b, metric) for a, b in pairs])
@@ -95,6 +96,11 @@ def paired_difference(own: list[dict], other: list[dict], metric: str) -> dict[s
         if all(metric in result["resampled"] for pair in pairs for result in pair):
             found["bootstrap"] = _bootstrap(gains, pairs, metric)
     return found
+
+
+def _shared(result):
+    """What two runs of a pair have in common."""
+    return result["seed"], *result.get("proposals", ())
 
 
 def _bootstrap(gains, pairs, metric):

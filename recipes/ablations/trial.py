@@ -72,10 +72,11 @@ def run_trial(trial: Trial, stop_by: float) -> None:
             return
         result = {"status": "done", **_measured(trial, run)}
     except runs.NonFiniteLoss as error:
-        result = {"status": "diverged", "why": str(error)}
+        result = {"status": "diverged", "why": str(error).partition(" Files of the batch")[0]}
     except Exception as error:  # the others of the table are worth having
         traceback.print_exc()
-        result = {"status": "failed", "why": f"{type(error).__name__}: {error}"}
+        why = f"{type(error).__name__}: {error}".replace(str(trial.config.run.folder), "...")
+        result = {"status": "failed", "why": why}
     with atomic.replacing(trial.result) as unfinished:  # in one line: it has long lists
         unfinished.write_text(json.dumps({**described(trial), **result}, allow_nan=False) + "\n")
     if result["status"] == "done" and not trial.keep:

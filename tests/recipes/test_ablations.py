@@ -78,6 +78,13 @@ def test_images_alone_make_an_interval():
     np.testing.assert_allclose(found["bootstrap"], (0.1, 3.9), atol=0.1)  # 2.5 % of -2..2 each side
 
 
+def test_runs_on_other_proposals_are_no_pair():
+    from tables import paired_difference
+
+    first, second = result("a", 0, 1), result("b", 0, 3)
+    assert paired_difference([second], [first | {"proposals": ["x"]}], "AP") is None
+
+
 def test_two_seeds_have_no_interval():
     from tables import paired_difference
 
@@ -255,11 +262,13 @@ def test_results_of_other_settings_are_refused(tmp_path):
     own = study(table, tmp_path)
     trial = own.trial(table.rows[0], 0)
     trial.result.parent.mkdir()
-    trial.result.write_text(json.dumps(described(trial)))
-    runner._check_same(trial)
+    trial.result.write_text(json.dumps({**described(trial), "status": "done"}))
+    assert runner._is_settled(trial)
+    trial.result.write_text(json.dumps({**described(trial), "status": "failed"}))
+    assert not runner._is_settled(trial)
     other = study(table, tmp_path, "--batch", "2").trial(table.rows[0], 0)
     with pytest.raises(ValueError, match="rpn-0.json is of a run with other settings: schedule"):
-        runner._check_same(other)
+        runner._is_settled(other)
 
 
 def test_the_plan_is_of_rows_that_there_are():
