@@ -119,7 +119,7 @@ def differences(recorded: Mapping[str, Any], given: Mapping[str, Any]) -> list[s
     names = [name for name in recorded if name in given and name not in FREE]
     changed = [name for name in names if recorded[name] != given[name]]
     fields = {name: field for name, _, field in TrainConfig().options()}
-    new = [name for name in given if name in fields and name not in recorded]
+    new = [name for name in given if recorded and name in fields and name not in recorded]
     return changed + [
         name
         for name in new

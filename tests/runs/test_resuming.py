@@ -139,6 +139,7 @@ def test_settings_of_an_earlier_version_are_equal_where_they_were_not_known():
     assert not resuming.differences({"epochs": 2}, {"epochs": 2, "a_new_one": 5})
     replaced = {"epochs": 2, "box_loss": "l1", "neck": None, "average_last": 0.25}
     assert resuming.differences({"epochs": 2}, replaced) == ["box_loss", "average_last"]
+    assert not resuming.differences({}, replaced)  # where there is no run
 
 
 def test_damaged_state(here, capsys):
