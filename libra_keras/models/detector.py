@@ -266,10 +266,9 @@ class Detector(TakesLists, keras.Model):
         return super().make_predict_function(self.has_changed("predict") or force)
 
     def has_changed(self, kind: str) -> bool:
-        """Whether the settings of heads, which a compiled function keeps, changed since this was
-        asked.
-        """
-        now = tuple(getattr(head, "settings", None) for head in self.heads())
+        """Whether settings or parts of heads changed since this was asked: a graph keeps the old."""
+        parts = ("settings", "sampler", "box_loss", "box_loss_weight")
+        now = [tuple(getattr(head, part, None) for part in parts) for head in self.heads()]
         before = self.__dict__.get(f"_traced_{kind}", now)
         object.__setattr__(self, f"_traced_{kind}", now)  # past Keras' tracking
         return before != now

@@ -14,6 +14,7 @@ import traceback
 from pathlib import Path
 
 import numpy as np
+from intervals import resampled_ap, resampled_images, resampled_recall
 
 from libra_keras import data, evaluation, runs
 from libra_keras.data.sources import short_name
@@ -67,10 +68,11 @@ def in_own_process(function, *arguments):
 def run_trial(trial: Trial, stop_by: float) -> None:
     """Trains and measures; writes the result when all of it is there."""
     try:
-        run = _trained(trial, stop_by)
+        train, test = _with_proposals(trial)
+        run = _trained(trial, train, test, stop_by)
         if run is None:
             return
-        result = {"status": "done", **_measured(trial, run)}
+        result = {"status": "done", **_measured(run, test)}
     except runs.NonFiniteLoss as error:
         result = {"status": "diverged", "why": str(error).partition(" Files of the batch")[0]}
     except Exception as error:  # the others of the table are worth having
@@ -145,12 +147,11 @@ def _both(config):
     )
 
 
-def _trained(trial, stop_by):
+def _trained(trial, train, test, stop_by):
     """The run, if it has come to its end in time."""
     folder = Path(trial.config.run.folder)
     if (folder / "metrics.json").is_file():  # killed while it was measured
         return runs.open(folder)
-    train, test = _with_proposals(trial)
     few = test.subset(slice(0, SHOWN))
     run = runs.train(trial.config, train, few, stop_by=stop_by, keep_at=KEPT_AT)
     return run if run.is_finished and time.time() < stop_by else None
@@ -165,10 +166,9 @@ def _with_proposals(trial):
     ]
 
 
-def _measured(trial, run):
+def _measured(run, test):
     """Means over the three measurements, of the images as they are and resampled."""
-    _, test = _with_proposals(trial)
-    counts = _resampled(len(test))
+    counts = resampled_images(len(test))
     found = []
     for weights in (*(f"kept-{share:g}" for share in KEPT_AT), "last"):
         run.model.load_weights(run.folder / f"{weights}.weights.h5")
@@ -188,16 +188,8 @@ def _measured(trial, run):
     }
 
 
-def _resampled(number):
-    from intervals import resampled_images
-
-    return resampled_images(number)
-
-
 def _measure(model, test, counts):
     """Metrics of a model, and those of interest on resampled images: two dicts."""
-    from intervals import resampled_ap, resampled_recall
-
     batches = data.evaluation_batches(test, model.input_policy, 8)
     if hasattr(model, "box_head") or hasattr(model, "head"):
         detections = evaluation.collect_detections(model, batches, 0)

@@ -34,6 +34,29 @@ def test_new_settings_take_effect_after_a_prediction(rng):
     assert model.predict(x, verbose=0)["num_detections"][0] == 0
 
 
+@pytest.mark.parametrize(
+    ("name", "head", "loss"),
+    [
+        ("faster_rcnn_small", "rpn", "rpn_box_loss"),
+        ("faster_rcnn_small", "box_head", "box_loss"),
+        ("retinanet_small", "head", "box_loss"),
+    ],
+)
+def test_a_box_loss_is_multiplied_by_its_weight(rng, name, head, loss):
+    model = make(name)
+    model.compile("sgd", run_eagerly=True)
+    x = {"images": rng.integers(0, 255, (1, 64, 96, 3), "uint8")}
+    y = {"boxes": np.array([[[8, 10, 40, 44.0]]], "float32"), "labels": np.array([[1]])}
+    before = model.test_on_batch(x, y, return_dict=True)[loss]
+    assert not model.has_changed("test")
+    getattr(model, head).box_loss_weight = 2.5
+    assert model.has_changed("test")  # a graph keeps the old weight
+    model.trained_steps.assign(0)
+    after = model.test_on_batch(x, y, return_dict=True)[loss]
+    assert after == pytest.approx(2.5 * before, rel=1e-4) and before > 0
+    assert getattr(type(model).from_config(model.get_config()), head).box_loss_weight == 2.5
+
+
 def test_names_of_classes_are_checked_whenever_they_are_given(tmp_path):
     model = make("retinanet_small")
     for wrong, error, words in (
