@@ -266,7 +266,7 @@ class Detector(TakesLists, keras.Model):
         return super().make_predict_function(self.has_changed("predict") or force)
 
     def has_changed(self, kind: str) -> bool:
-        """Whether settings or parts of heads changed since this was asked: a graph keeps the old."""
+        """Whether settings or parts of heads, which a graph keeps, changed since this was asked."""
         parts = ("settings", "sampler", "box_loss", "box_loss_weight")
         now = [tuple(getattr(head, part, None) for part in parts) for head in self.heads()]
         before = self.__dict__.get(f"_traced_{kind}", now)
