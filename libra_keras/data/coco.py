@@ -1,5 +1,6 @@
 """Reader of data sets with annotations in COCO's JSON."""
 
+import dataclasses
 import gc
 import json
 from pathlib import Path
@@ -11,6 +12,7 @@ from libra_keras.data.coco_entries import (
     annotation_problem,
     completed,
     is_id,
+    outside,
     sound_categories,
     sound_images,
     used_categories,
@@ -19,6 +21,7 @@ from libra_keras.data.coco_entries import (
 )
 from libra_keras.data.examples import DetectionData, Example
 from libra_keras.data.findings import Finding, Written
+from libra_keras.data.layouts import Place, find_coco, image_folders, image_paths
 
 KEYS = ("images", "annotations", "categories")
 
@@ -33,9 +36,14 @@ def coco(
 ) -> DetectionData:
     """Reads a data set with annotations in COCO's JSON.
 
-    Looks for `<folder>/annotations/instances_<split>.json` or `<folder>/instances_<split>.json`,
-    and for images in `<folder>/<split>` or `<folder>/images/<split>`; either can be given
-    explicitly instead. Labels `0..K-1` are the category ids in ascending order. A category without
+    Known layouts are COCO's own (`annotations/instances_<split>.json` or `instances_<split>.json`;
+    images in `<split>/`, `images/<split>/` or `images/`, where CVAT has them), Roboflow's
+    (`<split>/_annotations.coco.json` beside the images), FiftyOne's (`labels.json` and `data/`) and
+    Label Studio's (`result.json` and `images/`); JSON and images can be given explicitly instead.
+    Names of images may have folders in them, and backslashes; of a name that leads out of the
+    folder the last part is tried.
+
+    Labels `0..K-1` are the category ids in ascending order. A category without
     a box in any split (the JSONs beside this one, or of its name in the folders beside its own)
     is left out if it is the supercategory of another: Roboflow writes one. Crowds (and boxes
     with a true `"ignore"`) are not trained on; the evaluation treats crowds as COCO defines, and
@@ -45,7 +53,7 @@ def coco(
 
     Args:
         folder: path of the data set.
-        split: str, such as `"train2017"`.
+        split: str, such as `"train2017"`; `"all"` where the tool names none.
         annotation_file: path of the JSON, where it lies elsewhere.
         image_folder: path of the images, where they lie elsewhere.
         skip_bad: bool, whether bad boxes and files are dropped and counted instead of raising.
@@ -78,20 +86,36 @@ def coco(
     >>> data.class_names, data.examples[0].boxes.tolist()
     (('cat',), [[2.0, 4.0, 12.0, 12.0]])
     """
-    if folder is None and (annotation_file is None or image_folder is None):
-        raise ValueError("Expected `folder` and `split`, or `annotation_file` and `image_folder`")
-    file, image_folder = _find(folder, split, annotation_file, image_folder)
-    return from_content(load(file), file, image_folder, split or file.stem, skip_bad, check_files)
+    if annotation_file is None or image_folder is None:
+        if folder is None:
+            raise ValueError(
+                "Expected `folder` and `split`, or `annotation_file` and `image_folder`"
+            )
+        place = _find(Path(folder).expanduser(), split, annotation_file)
+    else:
+        place = Place(Path(annotation_file))
+    if image_folder is not None:
+        place = dataclasses.replace(place, images=(Path(image_folder).expanduser(),))
+    return from_place(place, split or place.annotations.stem, skip_bad, check_files)
 
 
-def from_content(content, file, image_folder, name, skip_bad=False, check_files=True):
+def from_place(place, name, skip_bad=False, check_files=True):
+    """Reads a split of a `Layout`."""
+    file, folders = place.annotations, place.images
+    for what, paths in (("a COCO annotation file", [file]), ("a folder of images", folders)):
+        if not any(path.exists() for path in paths):
+            raise FileNotFoundError(f"Expected {what} at {' or '.join(map(str, paths))}")
+    return from_content(load(file), file, folders, name, skip_bad, check_files)
+
+
+def from_content(content, file, folders, name, skip_bad=False, check_files=True):
     """Makes a data set of what `load` returns; findings name `file`."""
     rows, names, findings = completed(content["annotations"], file)
-    annotations, found = _sound({**content, "annotations": rows}, file)
+    annotations, paths, found = _sound({**content, "annotations": rows}, file, folders)
     findings += found
     class_names = {entry["id"]: entry["name"] for entry in annotations["categories"]}
     ids = sorted(class_names)
-    examples, kept_rows, found = _examples(annotations, image_folder, ids, file, names)
+    examples, kept_rows, found = _examples(annotations, paths, ids, file, names)
     examples, counts, findings = clean(
         examples,
         [class_names[i] for i in ids],
@@ -115,20 +139,19 @@ def from_content(content, file, image_folder, name, skip_bad=False, check_files=
     )
 
 
-def _find(folder, split, annotation_file, image_folder):
-    """Returns the paths of the JSON and of the folder of images."""
-    folder = Path(folder or ".").expanduser()
-    name = f"instances_{split}.json"
-    files = [annotation_file] if annotation_file else [folder / "annotations" / name, folder / name]
-    folders = [image_folder] if image_folder else [folder / str(split), folder / f"images/{split}"]
-    found = []
-    for what, paths in (("a COCO annotation file", files), ("a folder of images", folders)):
-        there = [Path(path) for path in paths if Path(path).exists()]
-        if not there:
-            places = " or ".join(str(path) for path in paths)
-            raise FileNotFoundError(f"Expected {what} at {places}")
-        found.append(there[0])
-    return found
+def _find(folder, split, annotation_file):
+    """Returns the `Place` of a split, with another JSON if one is given."""
+    if annotation_file is not None:
+        return Place(Path(annotation_file).expanduser(), image_folders(folder, str(split)))
+    layouts = find_coco(folder)
+    for layout in layouts:
+        if split in layout.splits:
+            return layout.splits[split]
+    there = "; ".join(map(str, layouts)) or "no data in COCO's form"
+    raise FileNotFoundError(
+        f"Expected a COCO annotation file at {folder / f'annotations/instances_{split}.json'} or "
+        f"{folder / f'instances_{split}.json'}, or one of another tool. Found: {there}"
+    )
 
 
 def load(file):
@@ -158,11 +181,15 @@ def load(file):
     return content
 
 
-def _sound(content, file):
-    """Leaves out the images and categories that cannot be used: the content, and findings."""
+def _sound(content, file, folders):
+    """Leaves out the images and categories that cannot be used: the content, paths of images by
+    their written names, and findings."""
     rows = content["annotations"]
     used = used_ids(rows)
     images, found = sound_images(content["images"], file)
+    paths = image_paths((image["file_name"] for image in images), folders)
+    found += [outside(image, file) for image in images if paths[image["file_name"]] is None]
+    images = [image for image in images if paths[image["file_name"]] is not None]
     categories, groups = without_groups(
         content["categories"], used, lambda: _used_elsewhere(file), file
     )
@@ -173,7 +200,7 @@ def _sound(content, file):
         gone -= {image["id"] for image in images}
         rows = [r for r in rows if not is_id(r.get("image_id")) or r["image_id"] not in gone]
     sound = {"images": images, "annotations": rows, "categories": list(categories.values())}
-    return {**content, **sound}, found + findings
+    return {**content, **sound}, paths, found + findings
 
 
 def _used_elsewhere(file):
@@ -189,11 +216,11 @@ def _used_elsewhere(file):
     return found
 
 
-def _examples(content, image_folder, category_ids, file, names):
+def _examples(content, paths, category_ids, file, names):
     """Returns raw `Example`s, the rows of their boxes, and findings on boxes left out."""
     labels = {category: label for label, category in enumerate(category_ids)}
     rows = {image["id"]: [] for image in content["images"]}
-    files = {image["id"]: str(image_folder / image["file_name"]) for image in content["images"]}
+    files = {image["id"]: str(paths[image["file_name"]]) for image in content["images"]}
     findings = []
     for row in content["annotations"]:
         image, category = row.get("image_id"), row.get("category_id")
@@ -213,7 +240,7 @@ def _examples(content, image_folder, category_ids, file, names):
     for image in content["images"]:
         own = rows.pop(image["id"], [])  # a second image of the same id, a finding, has none
         kept_rows.append(own)
-        examples.append(_example(image, own, labels, image_folder))
+        examples.append(_example(image, own, labels, paths[image["file_name"]]))
     return examples, kept_rows, findings
 
 
@@ -234,12 +261,12 @@ def _written(kept_rows, names):
     )
 
 
-def _example(image, rows, labels, image_folder):
+def _example(image, rows, labels, path):
     boxes = np.array([row["bbox"] for row in rows], "float64").reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
     return Example(
         image["id"],
-        image_folder / image["file_name"],
+        path,
         int(image.get("height") or 0),
         int(image.get("width") or 0),
         boxes.astype("float32"),

@@ -1,8 +1,13 @@
 """Where the annotations and images of a folder lie: what tools write, told by names of files."""
 
 import dataclasses
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+ALL = "all"  # the split of a folder whose tool names none
+ORDER = ("train", "val", "test")  # how names of splits begin, in the order in which they are told
+ANNOTATIONS, IMAGES = "Annotations", "JPEGImages"
+SAMPLED = 10  # names of images by which their folder is found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,4 +38,100 @@ class Layout:
     splits: Mapping[str, Place]
 
     def __str__(self) -> str:
-        return f"{self.title}: {', '.join(self.splits)}"
+        return f"{self.title}: {', '.join(sorted(self.splits, key=_order))}"
+
+
+def find_coco(folder: Path) -> list[Layout]:
+    """Returns the layouts of COCO's form that a folder has."""
+    start = "instances_"
+    own = *folder.glob(f"{start}*.json"), *folder.glob(f"annotations/{start}*.json")
+    names = {file.stem.removeprefix(start): file for file in own}
+    labels = *folder.glob("labels.json"), *folder.glob("*/labels.json")
+    labels = [file for file in labels if (file.parent / "data").is_dir()]
+    result = folder / "result.json"
+    studio = {ALL: Place(result, (folder, folder / "images"))}
+    titles = {
+        "COCO": {name: Place(file, image_folders(folder, name)) for name, file in names.items()},
+        "Roboflow COCO": {
+            file.parent.name: Place(file, (file.parent,))
+            for file in folder.glob("*/_annotations.coco.json")
+        },
+        "FiftyOne COCO": {
+            ALL if file.parent == folder else file.parent.name: Place(file, (file.parent / "data",))
+            for file in labels
+        },
+        "Label Studio COCO": studio if result.is_file() else {},
+    }
+    return [Layout(title, "coco", splits) for title, splits in titles.items() if splits]
+
+
+def image_folders(folder: Path, split: str) -> tuple[Path, ...]:
+    """Returns where the images of a split may lie: CVAT has them below `images/`."""
+    images = folder / "images"
+    return folder / split, images / split, images, folder
+
+
+def find_voc(folder: Path) -> list[Layout]:
+    """Returns the layout of Pascal VOC's form that a folder has, in a list."""
+    listings = {file.stem: file for file in folder.glob("ImageSets/Main/*.txt")}
+    # VOC's own lists per class (`dog_train.txt`) are not splits: they come with `train.txt`.
+    names = [name for name in listings if not listings.keys() & set(name.split("_")[1:])]
+    if names:
+        title = "CVAT VOC" if (folder / "labelmap.txt").is_file() else "Pascal VOC"
+        return [Layout(title, "voc", {name: Place(listings[name]) for name in names})]
+    if _has_xml(folder / ANNOTATIONS, "**/*.xml"):
+        title = "Label Studio VOC" if (folder / "images").is_dir() else "Pascal VOC, no ImageSets"
+        return [Layout(title, "voc", {ALL: Place(folder / ANNOTATIONS)})]
+    if _has_xml(folder):
+        return [Layout("LabelImg VOC", "voc", {ALL: Place(folder)})]
+    places = {entry.name: Place(entry) for entry in folder.iterdir() if _has_xml(entry)}
+    return [Layout("VOC, a folder per split", "voc", places)] if places else []
+
+
+def _has_xml(folder, pattern="*.xml"):
+    """Whether there are XML files; `annotations.xml` is CVAT's own form, of all images."""
+    return any(file.name != "annotations.xml" for file in folder.glob(pattern))
+
+
+def _order(name):
+    return next((i for i, start in enumerate(ORDER) if name.startswith(start)), len(ORDER)), name
+
+
+def leads_out(name: str) -> bool:
+    """Whether the written name of an image is absolute or goes up: files of others must not say
+    what is read outside of their folder."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    return path.is_absolute() or bool(PureWindowsPath(name).drive) or ".." in path.parts
+
+
+# How tools write names of images: below one of the folders, the same from Windows, or with folders
+# of another machine, of which the last part alone is of use here.
+SPELLINGS: tuple[Callable[[str], str], ...] = (
+    str,
+    lambda name: name.replace("\\", "/"),
+    lambda name: PurePosixPath(name.replace("\\", "/")).name,
+)
+
+
+def image_paths(names: Iterable[str], folders: Iterable[Path]) -> dict[str, Path | None]:
+    """Returns the paths of images by their written names; `None` for one that leads out.
+
+    One folder and one spelling hold for all: those by which the most of some names are found.
+    """
+    names = list(names)
+    there = [folder for folder in folders if folder.is_dir()] or list(folders)
+    ways = [(folder, spelled) for folder in there for spelled in SPELLINGS]
+    some = names[:: max(1, len(names) // SAMPLED)]
+    best, most = ways[0], 0
+    for way in ways:
+        found = sum(path is not None and path.is_file() for path in (_path(n, *way) for n in some))
+        if found > most:
+            best, most = way, found
+        if most == len(some):
+            break
+    return {name: _path(name, *best) for name in names}
+
+
+def _path(name, folder, spelled):
+    name = spelled(name)
+    return None if leads_out(name) else folder / name

@@ -136,7 +136,7 @@ def tfds(
     else:
         file = Path(annotations)
         content, fetch = _joined(load(file), images, fetch, by_id=name.startswith("coco"))
-    found = from_content(content, file, Path(name, split), f"{name}/{split}", skip_bad, False)
+    found = from_content(content, file, [Path(name, split)], f"{name}/{split}", skip_bad, False)
     return dataclasses.replace(
         found, reader=lambda example: read_image(fetch[example.image_id]()["image"])
     )

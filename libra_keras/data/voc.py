@@ -5,13 +5,14 @@ import dataclasses
 import functools
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from libra_keras.data.checks import clean
 from libra_keras.data.examples import DetectionData, Example, coco_annotations
 from libra_keras.data.findings import Finding, Written, in_unit_range
+from libra_keras.data.layouts import ANNOTATIONS, IMAGES, find_voc, leads_out
 from libra_keras.data.voc_xml import CHOICES, EDGES, PIXELS, decide, read_xml, sample
 
 # What a file that cannot be read makes `read_xml` raise.
@@ -20,7 +21,6 @@ UNREADABLE = OSError, ET.ParseError, ValueError, LookupError
 IMAGE_SUFFIXES = (
     ".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".jp2",
 )  # fmt: skip
-ANNOTATIONS, IMAGES = "Annotations", "JPEGImages"
 
 
 def voc(
@@ -31,13 +31,15 @@ def voc(
     skip_bad: bool = False,
     check_files: bool = True,
     corners: str = "auto",
+    image_folder: str | Path | None = None,
 ) -> DetectionData:
     """Reads a data set in the form of Pascal VOC.
 
-    Two layouts are known: that of VOC itself (`Annotations/*.xml`, `JPEGImages/*`, and
-    `ImageSets/Main/<split>.txt` with a name per line), and one folder per split with images and
-    XML files side by side (`<folder>/<split>/*.xml`). In the former, names may have folders in
-    them: `a/0` is `Annotations/a/0.xml` and `JPEGImages/a/0.jpg`.
+    Known layouts are that of VOC itself (`Annotations/*.xml`, `JPEGImages/*`, and
+    `ImageSets/Main/<split>.txt` with a name per line), the same without `ImageSets` (Label Studio
+    has `images/` for `JPEGImages/`), and images and XML files side by side, in `<folder>/<split>/`
+    or in the folder itself (LabelImg). In `Annotations`, names may have folders in them, as CVAT
+    writes them: `a/0` is `Annotations/a/0.xml` and `JPEGImages/a/0.jpg`.
 
     VOC's own corners name the first and the last pixel of a box, counted from 1, so that a box is
     `[xmin - 1, ymin - 1, xmax, ymax]`. Most tools that write this form (LabelImg, CVAT, Roboflow,
@@ -55,7 +57,7 @@ def voc(
 
     Args:
         folder: path of the data set.
-        split: str, such as `"trainval"`.
+        split: str, such as `"trainval"`; `"all"` of a folder whose tool names none.
         class_names: names in the order of the labels. Defaults to all names in the annotations of
             the *whole folder*, sorted, so that the splits of a data set agree.
         first_pixel: int, the coordinate of the first pixel of a row: 1 in VOC (default), 0 where
@@ -64,6 +66,7 @@ def voc(
         check_files: bool, whether image files must exist with readable headers. Those of images
             without a size in the XML must in any case.
         corners: `"pixels"`, `"edges"` or `"auto"` (default).
+        image_folder: path of the images, where they lie elsewhere.
 
     Returns:
         `DetectionData`; its `annotations` are made from these boxes.
@@ -95,7 +98,7 @@ def voc(
     _check_corners(corners, first_pixel)
     folder = Path(folder).expanduser()
     entries, findings = _entries(folder, split)
-    files = _Files(folder, [file for _, file in entries])
+    files = _Files(folder, [file for _, file in entries], image_folder)
     class_names = files.class_names() if class_names is None else list(class_names)
     note = None
     if corners == "auto":
@@ -149,10 +152,10 @@ def _check_corners(corners, first_pixel):
 class _Files:
     """The annotation files of a data set, those of all its splits; each is read once."""
 
-    def __init__(self, folder, of_split):
+    def __init__(self, folder, of_split, image_folder):
         self.folder = folder
         self.of_split = of_split
-        self._finder = ImageFinder(folder)
+        self._finder = ImageFinder(folder, image_folder)
         self._read = {}
 
     @functools.cached_property
@@ -199,14 +202,19 @@ class _Files:
 
 def _entries(folder, split):
     """Returns ids and paths of the XML files of a split, in its order, and findings on others."""
-    listing = folder / "ImageSets" / "Main" / f"{split}.txt"
-    if not listing.is_file():
-        files = sorted((folder / split).glob("*.xml"))
-        if not files:
-            raise FileNotFoundError(
-                f"Expected a Pascal VOC data set: {listing}, or XML files in {folder / split}"
-            )
-        return list(enumerate(files, 1)), []
+    layouts = find_voc(folder)
+    place = next((each.splits[split] for each in layouts if split in each.splits), None)
+    if place is None:
+        listing = folder / "ImageSets" / "Main" / f"{split}.txt"
+        there = "; ".join(map(str, layouts)) or "no data in Pascal VOC's form"
+        raise FileNotFoundError(
+            f"Expected a Pascal VOC data set: {listing}, or XML files in {folder / split}. "
+            f"Found: {there}"
+        )
+    listing = place.annotations
+    if listing.is_dir():
+        pattern = "**/*.xml" if listing.name == ANNOTATIONS else "*.xml"
+        return list(enumerate(sorted(listing.glob(pattern)), 1)), []
     try:
         lines = [line.strip() for line in listing.read_text("utf-8-sig").splitlines()]
     except UnicodeDecodeError as error:
@@ -274,8 +282,9 @@ def _written(objects):
 class ImageFinder:
     """Finds the images of a data set's annotation files, below its folder and nowhere else."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, image_folder=None):
         self.folder = folder
+        self._images_elsewhere = image_folder and Path(image_folder).expanduser()
         self._listed = {}  # the images of each folder by stem
 
     def find(self, file, written):
@@ -297,12 +306,15 @@ class ImageFinder:
 
     def _places(self, file):
         """The folder that names of images start from, and that of the file's own image."""
-        parts = file.parent.relative_to(self.folder).parts
-        if ANNOTATIONS not in parts:
-            return file.parent, file.parent
-        depth = parts.index(ANNOTATIONS)
-        top = self.folder.joinpath(*parts[:depth], IMAGES)
-        return top, top.joinpath(*parts[depth + 1 :])
+        parts, inside = file.parent.relative_to(self.folder).parts, ()
+        top = file.parent
+        if ANNOTATIONS in parts:
+            depth = parts.index(ANNOTATIONS)
+            inside = parts[depth + 1 :]
+            own = [self.folder.joinpath(*parts[:depth], name) for name in (IMAGES, "images")]
+            top = own[1] if own[1].is_dir() and not own[0].is_dir() else own[0]
+        top = self._images_elsewhere or top
+        return top, top.joinpath(*inside)
 
     def _images(self, folder):
         """The images of a folder by stem; other files, such as text, may lie beside them."""
@@ -318,8 +330,7 @@ class ImageFinder:
 def _relative(written):
     """A written name as the folder that it lies in, and the name; no folder if that leads out."""
     path = PurePosixPath(written.replace("\\", "/"))
-    leads_out = path.is_absolute() or PureWindowsPath(written).drive or ".." in path.parts
-    return ("" if leads_out else path.parent), path.name
+    return ("" if leads_out(written) else path.parent), path.name
 
 
 def _named(paths, name):
