@@ -2,7 +2,7 @@
 
 import sys
 
-from libra_keras.cli.options import add_data, data_of
+from libra_keras.cli.options import OF_FOLDERS, add_data, data_of
 
 EXAMPLES = """examples:
   libra-keras check-data my_photos
@@ -13,16 +13,18 @@ EXAMPLES = """examples:
 
 def add_arguments(parser) -> None:
     """Adds the options of the verb."""
-    add_data(parser, ["corners"])
+    add_data(parser, OF_FOLDERS)
     parser.add_argument("--split", help="default: all of them, one after the other")
 
 
 def run(options) -> int:
     """Checks as the options say; returns the exit status."""
-    from libra_keras.data.sources import find_splits
+    from libra_keras.runs.inputs import layout_of
 
     own = data_of(options)
-    splits = [options.split] if options.split else find_splits(own.source, own.format)
+    layout = layout_of(own)
+    print(f"{own.source} is {layout}", flush=True)
+    splits = [options.split] if options.split else list(layout.splits)
     findings, unreadable = [], 0
     for split in splits:
         try:
@@ -43,7 +45,16 @@ def _check(own, split):
     from libra_keras import data
 
     # Readers raise on the first findings unless they drop them.
-    read = data.load(own.source, split, form=own.format, skip_bad=True, corners=own.corners)
+    read = data.load(
+        own.source,
+        split,
+        form=own.format,
+        skip_bad=True,
+        annotations=own.annotations,
+        corners=own.corners,
+        images=own.images,
+        class_names=own.class_names or None,
+    )
     print(read.summary(), flush=True)
     findings = data.check_data(read, verbose=int(sys.stdout.isatty()))
     for finding in findings:

@@ -1,6 +1,6 @@
 """Measure a trained detector on a data set."""
 
-from libra_keras.cli.options import add_data, add_limit, add_run, data_of, load_run
+from libra_keras.cli.options import OF_FOLDERS, add_data, add_limit, add_run, data_of, load_run
 
 EXAMPLES = """examples:
   libra-keras evaluate runs/libra_faster_rcnn_small-shapes-1 shapes
@@ -20,11 +20,10 @@ def add_arguments(parser) -> None:
     """Adds the options of the verb."""
     add_run(parser)
     add_limit(parser)
-    add_data(parser, ["skip_bad", "voc", "proposals_file", "corners"])
+    add_data(parser, ["skip_bad", "voc", "proposals_file", "val_fraction", *OF_FOLDERS])
     parser.add_argument("--split", help="default: val, or test")
     parser.add_argument("--batch", type=int, default=4, metavar="N", help="default: 4")
     parser.add_argument("--proposals", action="store_true", help="also recall of proposals")
-    parser.add_argument("--annotations", metavar="JSON", help="of tfds: data, the original ones")
     parser.add_argument("--to", metavar="FILE", help="write the numbers as JSON")
 
 
@@ -38,7 +37,7 @@ def run(options) -> int:
     if options.to:
         check_writable_file(options.to)
     own = data_of(options)
-    data = inputs.load(own, options.split, "val", options.annotations)
+    data = inputs.load(own, options.split, "val")
     print(data.summary())
     model = load_run(options).model
     inputs.check_voc(own.voc, model)

@@ -1,6 +1,6 @@
 """Write the proposals of a detector's first stage to a file."""
 
-from libra_keras.cli.options import add_data, add_run, data_of, load_run
+from libra_keras.cli.options import OF_FOLDERS, add_data, add_run, data_of, load_run
 
 EXAMPLES = """examples:
   libra-keras train --model rpn_small --to runs/rpn
@@ -16,7 +16,7 @@ EXAMPLES = """examples:
 def add_arguments(parser) -> None:
     """Adds the options of the verb."""
     add_run(parser)
-    add_data(parser, ["skip_bad", "corners"])
+    add_data(parser, ["skip_bad", *OF_FOLDERS])
     parser.add_argument("--split", required=True, help="what to propose boxes for")
     parser.add_argument("--batch", type=int, default=4, metavar="N", help="default: 4")
     parser.add_argument(

@@ -7,6 +7,10 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 ALL = "all"  # the split of a folder whose tool names none
 ORDER = ("train", "val", "test")  # how names of splits begin, in the order in which they are told
 ANNOTATIONS, IMAGES = "Annotations", "JPEGImages"
+# In order: where files of one stem differ in nothing else, an earlier one is the image.
+IMAGE_SUFFIXES = (
+    ".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".jp2",
+)  # fmt: skip
 SAMPLED = 10  # names of images by which their folder is found
 
 
@@ -68,7 +72,8 @@ def find_coco(folder: Path) -> list[Layout]:
 def image_folders(folder: Path, split: str) -> tuple[Path, ...]:
     """Returns where the images of a split may lie: CVAT has them below `images/`."""
     images = folder / "images"
-    return folder / split, images / split, images, folder
+    has_own = any(file.suffix.lower() in IMAGE_SUFFIXES for file in folder.iterdir())
+    return folder / split, images / split, images, *([folder] if has_own else [])
 
 
 def find_voc(folder: Path) -> list[Layout]:
@@ -94,7 +99,8 @@ def _has_xml(folder, pattern="*.xml"):
 
 
 def _order(name):
-    return next((i for i, start in enumerate(ORDER) if name.startswith(start)), len(ORDER)), name
+    lower = name.lower()
+    return next((i for i, start in enumerate(ORDER) if lower.startswith(start)), len(ORDER)), lower
 
 
 def leads_out(name: str) -> bool:

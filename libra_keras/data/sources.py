@@ -1,9 +1,16 @@
-"""From the name of a data set to a `DetectionData`: shapes, a COCO or VOC folder, TFDS."""
+"""From what a user calls a data set to a `DetectionData`: shapes, a tool's folder, TFDS."""
 
+import collections
+import dataclasses
+import glob
+import hashlib
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
-from libra_keras.data.coco import coco
+from libra_keras.data.coco import from_place as read_coco
 from libra_keras.data.examples import DetectionData
+from libra_keras.data.layouts import Layout, Place, find_coco, find_voc, image_folders
 from libra_keras.data.shapes import shapes
 from libra_keras.data.tfds import splits_with_annotations, tfds
 from libra_keras.data.voc import voc
@@ -11,17 +18,27 @@ from libra_keras.data.voc import voc
 # What the splits of a data set are usually called, best first.
 USUAL = {
     "train": ("train", "trainval", "train2017", "train2014", "training"),
-    "val": ("val", "test", "val2017", "val2014", "valid", "validation"),
+    "val": ("val", "val2017", "val2014", "valid", "validation", "test"),
 }
 TFDS = "tfds:"  # before a name of TensorFlow Datasets
-USUAL_TFDS = {"train": ("train",), "val": ("validation",)}
-# What a folder must hold.
-LAYOUTS = {
-    "coco": "annotations/instances_<split>.json or instances_<split>.json, and images in <split>/ "
-    "or images/<split>/",
-    "voc": "Annotations/*.xml, JPEGImages/* and ImageSets/Main/<split>.txt, or <split>/*.xml "
-    "beside their images",
+FINDERS = {
+    "coco": find_coco,
+    "voc": find_voc,
 }
+SUFFIXES = {".json": "coco", ".yaml": "yolo", ".yml": "yolo", ".xml": "cvat", ".csv": "csv"}
+# What a folder must hold.
+FORMS = {
+    "coco": "annotations/instances_<split>.json (or instances_<split>.json) with images in "
+    "<split>/, images/<split>/ or images/; <split>/_annotations.coco.json; labels.json and data/; "
+    "result.json and images/",
+    "voc": "Annotations/*.xml and JPEGImages/ or images/, with or without "
+    "ImageSets/Main/<split>.txt; <split>/*.xml or *.xml beside their images",
+    "yolo": "data.yaml or dataset.yaml; obj.names and obj_<split>_data/; classes.txt, images/ and "
+    "labels/",
+    "cvat": "annotations.xml and images/",
+    "csv": "*.csv or <split>/*.csv with the columns image, x1, y1, x2, y2, class",
+}
+SHOWN = 3  # names of files of a kind
 
 
 def load(
@@ -32,25 +49,36 @@ def load(
     skip_bad: bool = False,
     annotations: str | Path | None = None,
     corners: str = "auto",
+    images: str | Path | None = None,
+    class_names: Sequence[str] | None = None,
+    val_fraction: float | None = None,
 ) -> DetectionData:
     """Reads one split of a data set, whatever form it has.
 
     Args:
-        where: `"shapes"`, a folder in COCO's or Pascal VOC's form, or `"tfds:<name>"`.
-        split: str, or `None` for the split that is usually called so. A number is that many of the
-            drawn scenes, of those held out if the role is `"val"`.
-        role: `"train"` or `"val"`, which usual names are looked for.
-        form: `"coco"` or `"voc"`, of a folder; by default its layout tells.
+        where: `"shapes"`, a folder as annotation tools write it (COCO, Pascal VOC, YOLO, CVAT, CSV;
+            which one is found out), or `"tfds:<name>"`.
+        split: str, or `None` for the split that is usually called so, or for the only one. A
+            number is that many of the drawn scenes, of those held out if the role is `"val"`.
+        role: `"train"` or `"val"`, which usual names are looked for, and which part of a split is
+            read if it is divided.
+        form: `"coco"`, `"voc"`, `"yolo"`, `"cvat"` or `"csv"`, where more than one fits.
         skip_bad: bool, whether bad boxes and files are dropped and counted.
-        annotations: path of COCO's original JSON, for data of TFDS, or `None`.
+        annotations: path of the annotations, where their place or name is another; `{split}` in it
+            stands for the name of a split. For data of TFDS, COCO's original JSON.
         corners: `"pixels"` or `"edges"`, what the corners in VOC's files are, or `"auto"`; see
             `data.voc`.
+        images: path of the folder of images, where it is another; `{split}` as above.
+        class_names: names in the order of the labels, where the files have none or another order.
+        val_fraction: share of a split to measure on, such as 0.2, where there is but one. The hash
+            of its name decides where an image goes, so that others may be added.
 
     Returns:
         `DetectionData`.
 
     Raises:
-        ValueError: if there is no such data, or it is bad and `skip_bad` is false.
+        ValueError: if there is no such data, two layouts fit, an option is not for such data, or
+            they are bad and `skip_bad` is false.
 
     Example:
 
@@ -59,87 +87,200 @@ def load(
     'shapes/val: 4 images, 27 boxes, 6 classes'
     """
     where = str(where)
-    if annotations and not where.startswith(TFDS):
-        raise ValueError(f"--annotations is for data of TFDS. Received: DATA {where!r}")
-    is_folder = where != "shapes" and not where.startswith(TFDS)
-    found = find_format(where, form) if is_folder else None
-    if corners != "auto" and found != "voc":
-        raise ValueError(f"--corners is for folders in VOC's form. Received: DATA {where!r}")
-    split = split or usual_split(where, form, role)
-    if where == "shapes":
-        return shapes(role, int(split)) if split.isdigit() else shapes(split)
-    if where.startswith(TFDS):
+    layout = find_layout(where, form, annotations, images)
+    said = None if corners == "auto" else corners
+    _check_options(where, layout.form, said, images, class_names, annotations)
+    split = split or usual_split(layout, where, role, val_fraction is not None)
+    if layout.form == "shapes":
+        found = shapes(role, int(split)) if split.isdigit() else shapes(split)
+    elif layout.form == "tfds":
         name = where.removeprefix(TFDS)
-        return tfds(name, split, annotations=annotations, skip_bad=skip_bad)
-    if found == "coco":
-        return coco(where, split, skip_bad=skip_bad)
-    return voc(where, split, skip_bad=skip_bad, corners=corners)
+        found = tfds(name, split, annotations=annotations, skip_bad=skip_bad)
+    elif split not in layout.splits:
+        raise ValueError(f"{where} has no split {split!r}. It is {layout}")
+    elif layout.form == "voc":
+        found = voc(where, split, class_names, None, skip_bad, True, corners, images)
+    else:
+        name = f"{short_name(where)}/{split}"
+        place = layout.splits[split]
+        if layout.form == "coco":
+            found = read_coco(place, name, skip_bad)
+        else:
+            reader = {"yolo": yolo, "cvat": cvat, "csv": csv_table}[layout.form]
+            found = reader.from_place(place, name, class_names, skip_bad)
+    return found if val_fraction is None else divided(found, role, val_fraction)
 
 
-def usual_split(where, form, role):
-    """Returns the first split of a data set whose name is usual for its role."""
-    found = find_splits(where, form)
-    usual = USUAL_TFDS if str(where).startswith(TFDS) else USUAL
-    for name in usual[role]:
-        if name in found:
-            return name
-    option = "--train-split or --split" if role == "train" else "--val-split or --split"
-    raise ValueError(f"name a split of {where} with {option}; it has {', '.join(found)}")
-
-
-def find_splits(where, form="auto"):
-    """Returns the names of all splits of a data set, sorted."""
+def find_layout(
+    where: str | Path,
+    form: str = "auto",
+    annotations: str | Path | None = None,
+    images: str | Path | None = None,
+) -> Layout:
+    """Finds out how a data set is laid out, from names of files and at most one small file."""
     if where == "shapes":
-        return ["train", "val"]
+        return Layout("Drawn scenes", "shapes", dict.fromkeys(("train", "val")))
     if str(where).startswith(TFDS):
-        return list(splits_with_annotations(where.removeprefix(TFDS)))
-    folder, form = Path(where), find_format(where, form)
-    found = {"coco": _coco_splits, "voc": _voc_splits}[form](folder)
-    if not found:
-        raise ValueError(f"no split found in {folder} (expected {LAYOUTS[form]})")
-    return found
-
-
-def find_format(where, form="auto"):
-    """Returns `"coco"` or `"voc"`, by the layout of the folder unless `form` says it."""
+        splits = splits_with_annotations(str(where).removeprefix(TFDS))
+        return Layout("TFDS", "tfds", dict.fromkeys(splits))
     folder = Path(where)
+    if folder.is_file() and annotations is None:
+        folder, annotations = folder.parent, folder
     if not folder.is_dir():
         raise ValueError(
             f"DATA must be 'shapes', an existing folder, or tfds:<name>. Received: {str(where)!r}"
         )
-    if form != "auto":
-        return form
-    if _coco_splits(folder):
-        return "coco"
-    if _voc_splits(folder):
-        return "voc"
-    raise ValueError(
-        f"{folder} is neither a COCO folder ({LAYOUTS['coco']}) nor a Pascal VOC folder "
-        f"({LAYOUTS['voc']})"
-    )
+    found = _given(folder, annotations, form) if annotations else _found(folder, form)
+    return _with_images(found, images) if images else found
+
+
+def _found(folder, form):
+    forms = FINDERS if form == "auto" else {form: FINDERS[form]}
+    found = [layout for find in forms.values() for layout in find(folder)]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        expected = "\n".join(f"  {name}: {FORMS[name]}" for name in forms)
+        raise ValueError(
+            f"no data found in {folder}, which holds {_content(folder)}. What is read "
+            f"(or name the file with --annotations, and the images with --images):\n{expected}"
+        )
+    forms = sorted({layout.form for layout in found})
+    option = "--format " + " or ".join(forms) if len(forms) > 1 else "--annotations FILE"
+    fitting = "; and ".join(map(str, found))
+    raise ValueError(f"{folder} can be read in {len(found)} ways: {fitting}. Choose with {option}")
+
+
+def _given(folder, annotations, form):
+    """The layout of annotations that a user has named."""
+    text = os.path.expanduser(annotations)
+    suffix = Path(text).suffix.lower()
+    form = SUFFIXES.get(suffix) if form == "auto" else form
+    files = _files(text)
+    if form in ("coco", "csv"):
+        splits = {name: Place(file, image_folders(folder, name)) for name, file in files.items()}
+        return Layout(form.upper(), form, splits)
+    found = [each for file in files.values() for each in FINDERS[form](file)] if form else []
+    if not found:
+        kinds = ", ".join(SUFFIXES)
+        raise ValueError(f"--annotations must name a file of {kinds}. Received: {text!r}")
+    return found[0]
+
+
+def _files(text):
+    """The files of a path in which `{split}` may stand for names, by these."""
+    before, mark, after = text.partition("{split}")
+    if not mark:
+        found = {Path(text).stem.removeprefix("instances_"): Path(text)}
+    else:
+        paths = glob.glob(f"{glob.escape(before)}*{glob.escape(after)}")
+        found = {path[len(before) : len(path) - len(after)]: Path(path) for path in paths}
+    if not found or not all(file.is_file() for file in found.values()):
+        raise ValueError(f"--annotations must name an existing file. Received: {text!r}")
+    return found
+
+
+def _with_images(layout, images):
+    places = {
+        name: dataclasses.replace(place, images=(_folder(str(images).replace("{split}", name)),))
+        for name, place in layout.splits.items()
+    }
+    return dataclasses.replace(layout, splits=places)
+
+
+def _folder(path):
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        raise ValueError(f"--images must name an existing folder. Received: {path!r}")
+    return folder
+
+
+def _content(folder):
+    """What a folder holds, for a message."""
+    kinds, folders = collections.defaultdict(list), []
+    for entry in sorted(folder.iterdir()):
+        if entry.is_dir():
+            folders.append(f"{entry.name}/")
+        else:
+            kinds[entry.suffix.lower() or "(no suffix)"].append(entry.name)
+    parts = [f"{len(names)} {suffix} ({_some(names)})" for suffix, names in kinds.items()]
+    return ", ".join([*parts, *([f"the folders {_some(folders)}"] if folders else [])]) or "nothing"
+
+
+def _some(names):
+    return ", ".join(names[:SHOWN]) + ", ..." * (len(names) > SHOWN)
+
+
+def _check_options(where, form, corners, images, class_names, annotations):
+    """Refuses options that are not for such data."""
+    folders = ("coco", "voc", "yolo", "cvat", "csv")
+    for option, value, forms, what in (
+        ("--annotations", annotations, ("tfds", *folders), "data in files"),
+        ("--corners", corners, ("voc",), "folders in VOC's form"),
+        ("--images", images, folders, "folders"),
+        ("--classes", class_names, folders[1:], "folders in other forms than COCO's"),
+    ):
+        if value is not None and form not in forms:
+            raise ValueError(f"{option} is for {what}. Received: DATA {where!r} ({form})")
+
+
+def usual_split(layout: Layout, where: str | Path, role: str, is_divided: bool = False) -> str:
+    """Returns the first split of a data set whose name is usual for its role, or the only one."""
+    lower = {name.lower(): name for name in layout.splits}
+    usual = next((lower[name] for name in USUAL[role] if name in lower), None)
+    others = [name for other in USUAL.values() for name in other]
+    if is_divided and len(lower) > 1:
+        raise ValueError(
+            f"--val-fraction divides the only split, or the one that --train-split or --split "
+            f"names. {where} has {', '.join(layout.splits)}"
+        )
+    if usual is None and len(lower) == 1 and (is_divided or not lower.keys() & set(others)):
+        usual = next(iter(layout.splits))
+    if usual is None:
+        option = f"--{role}-split or --split"
+        raise ValueError(
+            f"name a split of {where} with {option}; it has {', '.join(layout.splits)}"
+        )
+    return usual
+
+
+def divided(data: DetectionData, role: str, val_fraction: float) -> DetectionData:
+    """Returns the part of a split that is learned from, or that is measured on."""
+    if not 0 < val_fraction < 1:
+        raise ValueError(f"--val-fraction must be between 0 and 1. Received: {val_fraction}")
+    is_val = role == "val"
+    chosen = [i for i, e in enumerate(data.examples) if _is_val(e.file, val_fraction) == is_val]
+    if not chosen and len(data):
+        purpose = "measure on" if is_val else "learn from"
+        raise ValueError(
+            f"--val-fraction {val_fraction} leaves none of the {len(data)} images of {data.name} "
+            f"to {purpose}"
+        )
+    note = f"{role} part of {len(data)} images, --val-fraction {val_fraction:g}"
+    part = data.subset(chosen)
+    return dataclasses.replace(part, name=f"{data.name}/{role}", notes=(*data.notes, note))
+
+
+def _is_val(file, fraction):
+    """Decides by the name alone, so that an image stays where it is when others come or go."""
+    digest = hashlib.sha256(Path(file).name.encode("utf-8", "surrogateescape")).digest()
+    return int.from_bytes(digest[:4]) < fraction * 2**32
 
 
 def short_name(where):
     """Returns a name for folders of runs."""
     if where.startswith(TFDS):
         return where.removeprefix(TFDS).replace("/", "-")
-    return Path(where).resolve().name
+    path = Path(where).resolve()
+    return path.parent.name if path.is_file() else path.name
 
 
-def is_voc(where, form="auto"):
+def is_voc(where, form="auto", annotations=None):
     """Whether data are in Pascal VOC's form, whose AP is then measured too."""
-    if where.startswith(TFDS):
+    if str(where).startswith(TFDS):
         return where.startswith(f"{TFDS}voc/")
-    return Path(where).is_dir() and find_format(where, form) == "voc"
+    return Path(where).exists() and find_layout(where, form, annotations).form == "voc"
 
 
-def _coco_splits(folder):
-    files = *folder.glob("annotations/instances_*.json"), *folder.glob("instances_*.json")
-    return sorted({file.stem.removeprefix("instances_") for file in files})
-
-
-def _voc_splits(folder):
-    """VOC's own lists per class (`dog_train.txt`) are not splits: they come with `train.txt`."""
-    names = {file.stem for file in folder.glob("ImageSets/Main/*.txt")}
-    names = {name for name in names if not names & set(name.split("_")[1:])}
-    return sorted(names or {file.parent.name for file in folder.glob("*/*.xml")})
+def _listed(layout):
+    return [] if layout is None else [layout]

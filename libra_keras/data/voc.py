@@ -12,15 +12,11 @@ import numpy as np
 from libra_keras.data.checks import clean
 from libra_keras.data.examples import DetectionData, Example, coco_annotations
 from libra_keras.data.findings import Finding, Written, in_unit_range
-from libra_keras.data.layouts import ANNOTATIONS, IMAGES, find_voc, leads_out
+from libra_keras.data.layouts import ANNOTATIONS, IMAGE_SUFFIXES, IMAGES, find_voc, leads_out
 from libra_keras.data.voc_xml import CHOICES, EDGES, PIXELS, decide, read_xml, sample
 
 # What a file that cannot be read makes `read_xml` raise.
 UNREADABLE = OSError, ET.ParseError, ValueError, LookupError
-# In order: where files of one stem differ in nothing else, an earlier one is the image.
-IMAGE_SUFFIXES = (
-    ".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".jp2",
-)  # fmt: skip
 
 
 def voc(

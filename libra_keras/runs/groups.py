@@ -43,12 +43,40 @@ class DataConfig(Checked):
 
     source: str = option(
         "shapes",
-        "'shapes' (drawn scenes), a folder in COCO's or Pascal VOC's form, or data that "
-        "TensorFlow Datasets has prepared: tfds:coco/2017, tfds:voc/2007, tfds:voc/2012",
+        "'shapes' (drawn scenes), a folder as annotation tools write it (COCO, Pascal VOC, YOLO, "
+        "CVAT, CSV), or data that TensorFlow Datasets has prepared: tfds:coco/2017, tfds:voc/2007, "
+        "tfds:voc/2012",
         name="data",
         metavar="DATA",
     )
-    format: str = option("auto", "of a folder", choices=("auto", "coco", "voc"))
+    format: str = option(
+        "auto",
+        "of a folder; found out where only one fits",
+        choices=("auto", "coco", "voc", "yolo", "cvat", "csv"),
+    )
+    annotations: str | None = option(
+        None,
+        "the annotations, where their place or name is another: .json, .yaml, .xml or .csv; "
+        "{split} in it stands for the names of splits; of tfds: data, COCO's own JSON of what is "
+        "measured on",
+        metavar="FILE",
+    )
+    images: str | None = option(
+        None, "the images, where their place is another; {split} as above", metavar="FOLDER"
+    )
+    class_names: tuple[str, ...] = option(
+        (),
+        "in the order of the labels, with commas, where the files do not say it",
+        name="classes",
+        metavar="NAMES",
+        parse=names,
+    )
+    val_fraction: float | None = option(
+        None,
+        "measure on this share of a split, such as 0.2, and learn from the others, where there is "
+        "one split; a hash of its name decides where an image goes",
+        metavar="SHARE",
+    )
     corners: str = option(
         "auto",
         "what corners in VOC's form are: a box's outermost pixels, counted from 1, as in VOC's own "
@@ -101,8 +129,9 @@ class ModelConfig(Checked):
     )
     init: str | None = option(
         None,
-        "start from this detector instead: a run folder, a converted folder or a .keras file; what "
-        "counts classes starts anew if they are other ones",
+        "start from this detector instead: a run folder, a converted folder, a .keras file or a "
+        "name of libra-keras models --pretrained; what counts classes starts anew if they are "
+        "other ones",
         metavar="RUN",
     )
     backbone_weights: str | None = option(

@@ -12,7 +12,8 @@ from libra_keras import data
 from libra_keras.data import DetectionData
 from libra_keras.data.findings import nothing_to_learn
 from libra_keras.data.image_cache import SPARE
-from libra_keras.data.sources import is_voc
+from libra_keras.data.layouts import Layout
+from libra_keras.data.sources import TFDS, find_layout, is_voc
 from libra_keras.evaluation.class_matching import check_classes
 from libra_keras.models import FastRCNN, RegionProposalNetwork
 from libra_keras.runs.config import DataConfig, TrainConfig
@@ -32,13 +33,18 @@ def load_both(
 ) -> tuple[DetectionData, DetectionData]:
     """Reads what a run learns from and is measured on, unless it is given; refuses what cannot be
     learnt from or measured on, and tells of both."""
+    if train is None or val is None:
+        _tell(config)
+    if train is None and val is None:
+        check_two_splits(config)
     if train is None:  # data without images are false
         train = _read(config, config.train_split, "train")
     nothing = nothing_to_learn(train)
     if nothing:
         raise ValueError(f"{train.summary()}\n  {nothing}")
     if val is None:
-        val = _read(config, config.val_split, "val")
+        split = config.val_split if config.val_fraction is None else config.train_split
+        val = _read(config, split, "val")
     check_classes(train.class_names, train.num_classes, val)
     if not len(val):
         raise ValueError(f"There are no images to measure on: {val.summary()}")
@@ -60,25 +66,59 @@ def load_both(
     return train, val
 
 
-def load(
-    config: DataConfig, split: str | None, role: str, annotations: str | None = None
-) -> DetectionData:
+def load(config: DataConfig, split: str | None, role: str) -> DetectionData:
     """Reads one split for a role, `"train"` or `"val"`; that it has no box to learn from is only
     said, for boxes may be looked for there."""
-    own = _read(config, split, role, annotations)
+    _tell(config)
+    own = _read(config, split, role)
     nothing = nothing_to_learn(own)
     if nothing:
         print(f"{nothing}\n{_meaningless(own)}")
     return own
 
 
+def layout_of(config: DataConfig) -> Layout:
+    """Finds out how the data of a run are laid out."""
+    return find_layout(config.source, config.format, config.annotations, config.images)
+
+
+def check_two_splits(config: DataConfig) -> None:
+    """Refuses to measure on the very images that are learned from unless both are named."""
+    layout = layout_of(config)
+    if config.val_fraction is not None and config.val_split:
+        raise ValueError("--val-split and --val-fraction exclude each other: give one of them")
+    if config.val_fraction is None and not config.val_split and len(layout.splits) == 1:
+        raise ValueError(
+            f"{config.source} has one split, {next(iter(layout.splits))!r}. Measure on a part of "
+            "it with --val-fraction 0.2, or name what to measure on with --val-split"
+        )
+
+
+def _tell(config):
+    """Says what a folder was found to be."""
+    layout = layout_of(config)
+    if layout.form not in ("shapes", "tfds"):
+        print(f"{config.source} is {layout}")
+
+
 def _meaningless(own):
     return f"What is measured on {own.name} means nothing."
 
 
-def _read(config, split, role, annotations=None):
-    form, corners = config.format, config.corners
-    return data.load(config.source, split, role, form, config.skip_bad, annotations, corners)
+def _read(config, split, role):
+    is_original = config.source.startswith(TFDS) and role == "train"  # which TFDS has itself
+    return data.load(
+        config.source,
+        split,
+        role,
+        config.format,
+        config.skip_bad,
+        None if is_original else config.annotations,
+        config.corners,
+        config.images,
+        config.class_names or None,
+        config.val_fraction,
+    )
 
 
 def check_voc(is_wanted: bool, model: keras.Model) -> None:
@@ -89,7 +129,7 @@ def check_voc(is_wanted: bool, model: keras.Model) -> None:
 
 def wants_voc(config: DataConfig) -> bool:
     """Whether Pascal VOC's AP is to be measured too: if the data are VOC's, or it is asked for."""
-    return config.voc or is_voc(config.source, config.format)
+    return config.voc or is_voc(config.source, config.format, config.annotations)
 
 
 def batch_options(config: TrainConfig) -> dict[str, Any]:

@@ -132,7 +132,8 @@ def reads_as_before(config: TrainConfig, folder: RunFolder | None) -> bool:
     """Whether a run goes on that began when all of VOC's corners were read as pixels."""
     if folder is None or not folder.goes_on or "corners" in recorded_settings(folder):
         return False
-    return config.data.corners == "auto" and is_voc(config.data.source, config.data.format)
+    own = config.data
+    return own.corners == "auto" and is_voc(own.source, own.format, own.annotations)
 
 
 def check_record(folder: RunFolder, record: Mapping[str, Any]) -> None:

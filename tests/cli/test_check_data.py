@@ -43,7 +43,7 @@ def test_data_with_nothing_to_learn_from(tmp_path, capsys, box, changes, said):
     assert main(["check-data", str(folder)]) == 1
     printed = capsys.readouterr().out
     assert printed.count(said) == 2 and "2 finding(s)." in printed
-    first = printed.splitlines()[1]
+    first = printed.splitlines()[2]
     assert first.startswith(f"  instances_train.json: {said}")
     run = tmp_path / "run"
     assert main(["train", str(folder), "--to", str(run)]) == 1
@@ -62,7 +62,7 @@ def test_data_without_a_box_may_be_measured_on_and_proposed_for(tmp_path, capsys
     folder = write_coco(tmp_path, FRACTIONS, {}, splits=["val"])
     assert len(load(DataConfig(str(folder)), "val", "val")) == 1
     printed = capsys.readouterr().out
-    assert LEFT in printed and "What is measured on val means nothing." in printed
+    assert LEFT in printed and "/val means nothing." in printed
     load_both(DataConfig(), data.shapes(3), data.shapes("val", 20).subset([19]))
     printed = capsys.readouterr().out
     assert "shapes/val: no boxes: none is left" in printed
@@ -72,11 +72,11 @@ def test_data_without_a_box_may_be_measured_on_and_proposed_for(tmp_path, capsys
 @pytest.mark.parametrize("form", ["coco", "voc"])
 def test_a_folder_without_a_split(tmp_path, capsys, form):
     (tmp_path / "train").mkdir()
-    (tmp_path / "train/_annotations.coco.json").write_text("{}")
+    (tmp_path / "train/_annotations.createml.json").write_text("[]")
     for verb in ("check-data", "train"):
         assert main([verb, str(tmp_path), "--format", form]) == 1
         printed = capsys.readouterr()
-        assert f"no split found in {tmp_path} (expected " in printed.err
+        assert f"no data found in {tmp_path}, which holds the folders train/" in printed.err
         assert "findings" not in printed.out
 
 

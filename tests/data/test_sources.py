@@ -1,25 +1,38 @@
-"""From the name of a data set to its format, its splits, and one of them."""
+"""From the name of a data set to its layout, its splits, and one of them."""
+
+import json
+import shutil
 
 import pytest
 from voc_folder import write_voc
 
 from libra_keras import data
-from libra_keras.data.sources import find_format, find_splits, is_voc, short_name, usual_split
+from libra_keras.data.sources import find_layout, is_voc, short_name, usual_split
 
 GOOD = [[(5, 5, 40, 30)], [(10, 3, 30, 40)], [], [(1, 1, 64, 48)]]
 
 
-def test_finds_format_and_splits_by_layout(tmp_path):
+def write_coco(folder, *splits, images=4, file="annotations/instances_{}.json"):
+    """Writes the JSON of `images` images without boxes for each split."""
+    for split in splits:
+        entries = [{"id": i, "file_name": f"{i}.png"} for i in range(1, images + 1)]
+        content = {"images": entries, "annotations": [], "categories": [{"id": 1, "name": "cat"}]}
+        path = folder / file.format(split)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content))
+    return folder
+
+
+def test_usual_splits_in_any_case(tmp_path):
     voc = write_voc(tmp_path / "voc", train=GOOD)
     (voc / "ImageSets/Main/cat_train.txt").write_text("image_0 1")  # a class, not a split
-    assert find_format(voc) == "voc"
-    assert find_splits(voc) == ["train"]
-    (tmp_path / "coco/annotations").mkdir(parents=True)
-    (tmp_path / "coco/annotations/instances_val2017.json").write_text("{}")
-    assert find_format(tmp_path / "coco") == "coco"
-    assert usual_split(tmp_path / "coco", "auto", "val") == "val2017"
-    with pytest.raises(ValueError, match="it has val2017"):
-        usual_split(tmp_path / "coco", "auto", "train")
+    assert str(find_layout(voc)) == "Pascal VOC: train"
+    coco = find_layout(write_coco(tmp_path / "coco", "Train", "val2017", "Test"))
+    assert str(coco) == "COCO: Train, val2017, Test"
+    assert usual_split(coco, "coco", "train") == "Train"  # as projects of CVAT call it
+    assert usual_split(coco, "coco", "val") == "val2017"
+    with pytest.raises(ValueError, match="name a split of voc with --val-split .* has train"):
+        usual_split(find_layout(voc), "voc", "val")  # nobody measures on `train` unasked
 
 
 @pytest.mark.parametrize(
@@ -39,47 +52,105 @@ def test_a_folder_is_read_by_its_path_or_its_name(tmp_path):
     folder = write_voc(tmp_path / "voc", train=GOOD)
     for where in (folder, str(folder)):
         assert data.load(where).summary().startswith("voc/train: 4 images")
+    with pytest.raises(ValueError, match="voc has no split 'test'. It is Pascal VOC: train"):
+        data.load(folder, "test")
 
 
-@pytest.mark.parametrize(("form", "expected"), [("coco", "instances_<split>"), ("voc", "<split>/")])
-def test_a_folder_without_a_split(tmp_path, form, expected):
-    for role in ("train", "val"):
-        with pytest.raises(
-            ValueError, match=f"no split found in {tmp_path} .expected .*{expected}"
-        ):
-            usual_split(tmp_path, form, role)
+@pytest.mark.parametrize("form", ["auto", "coco", "voc"])
+def test_a_folder_of_no_layout(tmp_path, form):
+    """What was found, and what would be read."""
+    (tmp_path / "pictures").mkdir()
+    for name in ("a.json", "b.json", "notes.txt"):
+        (tmp_path / name).touch()
+    with pytest.raises(ValueError) as told:
+        data.load(tmp_path, form=form)
+    message = str(told.value)
+    assert "2 .json (a.json, b.json), 1 .txt (notes.txt), the folders pictures/" in message
+    assert ("voc: Annotations/*.xml" in message) == (form != "coco")
+    assert ("coco: annotations/instances_<split>.json" in message) == (form != "voc")
+    assert "--annotations" in message and "--images" in message
 
 
-def test_corners_are_of_vocs_form(tmp_path):
+def test_two_layouts_that_fit(tmp_path):
+    folder = write_voc(write_coco(tmp_path / "both", "train"), train=GOOD)
+    message = "COCO: train; and Pascal VOC: train. Choose with --format coco or voc"
+    with pytest.raises(ValueError, match=message):
+        data.load(folder)
+    assert data.load(folder, form="voc").summary().startswith("both/train: 4 images")
+    write_coco(folder, file="result.json", *["all"])
+    with pytest.raises(ValueError, match="Label Studio COCO: all. Choose with --annotations FILE"):
+        data.load(folder, form="coco")
+
+
+def test_annotations_and_images_elsewhere(tmp_path):
+    voc = write_voc(tmp_path / "voc", train=GOOD)
+    pictures = shutil.move(voc / "JPEGImages", tmp_path / "pictures")
+    assert len(data.load(voc, images=pictures)) == 4
+    for number in range(1, 5):
+        (pictures / f"image_{number - 1}.png").rename(pictures / f"{number}.png")
+    labels = write_coco(tmp_path / "labels", "first", "second", file="{}_boxes.json")
+    pattern = str(labels / "{split}_boxes.json")
+    assert str(find_layout(tmp_path, annotations=pattern)) == "COCO: first, second"
+    read = data.load(tmp_path, "second", annotations=pattern, images=pictures)
+    assert len(read) == 4 and read.examples[0].file == pictures / "1.png"
+    one = data.load(labels / "first_boxes.json", images=pictures)  # DATA is a file
+    assert one.summary().startswith("labels/first_boxes: 4 images")
+    for option, given in (("annotations", "none.json"), ("images", "none")):
+        with pytest.raises(ValueError, match=f"--{option} must name an existing f.*{given}"):
+            data.load(tmp_path, **{"annotations": labels / "first_boxes.json", option: given})
+
+
+def test_a_part_of_one_split_to_measure_on(tmp_path):
+    """Who goes where depends on the name alone: more images move none of those before them."""
+    folder = write_voc(tmp_path / "voc", default=[[(5, 5, 40, 30)]] * 20)
+    parts = {role: data.load(folder, role=role, val_fraction=0.3) for role in ("train", "val")}
+    names = {role: {e.file.name for e in part.examples} for role, part in parts.items()}
+    assert len(names["train"]) + len(names["val"]) == 20 and not names["train"] & names["val"]
+    assert "image_0.png" in names["val"]  # SHA-256 of the name begins with 0x154b: 0.083 < 0.3
+    assert parts["val"].summary().startswith("voc/default/val: ")
+    assert "val part of 20 images, --val-fraction 0.3" in parts["val"].summary()
+    more = write_voc(tmp_path / "more", default=[[(5, 5, 40, 30)]] * 40)
+    more = {e.file.name for e in data.load(more, role="val", val_fraction=0.3).examples}
+    assert names["val"] == {name for name in more if name in names["train"] | names["val"]}
+    for fraction in (0, 1, 20):
+        with pytest.raises(ValueError, match="--val-fraction must be between 0 and 1"):
+            data.load(folder, val_fraction=fraction)
+    with pytest.raises(ValueError, match="leaves none of the 20 images of voc/default to measure"):
+        data.load(folder, role="val", val_fraction=1e-9)
+    with pytest.raises(ValueError, match="divides the only split.* has train, val"):
+        data.load("shapes", val_fraction=0.2)
+
+
+def test_options_are_of_their_forms(tmp_path):
     folder = write_voc(tmp_path / "voc", train=GOOD)
     first = [data.load(folder, corners=c).examples[0].boxes.tolist() for c in ("pixels", "edges")]
     assert first == [[[4, 4, 40, 30]], [[5, 5, 40, 30]]]
+    named = data.load(folder, class_names=("dog", "cat"))
+    assert named.examples[0].labels.tolist() == [1]
     for where in ("shapes", "tfds:coco/2017"):
         with pytest.raises(ValueError, match=f"--corners is for folders .*{where}"):
             data.load(where, corners="edges")
+        with pytest.raises(ValueError, match=f"--classes is for folders .*{where}"):
+            data.load(where, class_names=("cat",))
+    with pytest.raises(ValueError, match="--annotations is for data in files"):
+        data.load("shapes", "1", "val", annotations="a.json")
 
 
 def test_splits_of_tfds():
-    assert find_splits("tfds:voc/2007") == ["train", "validation", "test"]
-    assert usual_split("tfds:coco/2017", "auto", "train") == "train"
-    assert usual_split("tfds:voc/2007", "auto", "val") == "validation"
+    voc, coco = (find_layout(f"tfds:{name}") for name in ("voc/2007", "coco/2017"))
+    assert list(voc.splits) == ["train", "validation", "test"]
+    assert usual_split(coco, "coco", "train") == "train"
+    assert usual_split(voc, "voc", "val") == "validation"
     with pytest.raises(ValueError, match="`name` must be one of"):
-        usual_split("tfds:mnist", "auto", "val")
-
-
-def test_annotations_are_for_tfds():
-    with pytest.raises(ValueError, match="--annotations is for data of TFDS"):
-        data.load("shapes", "1", "val", annotations="a.json")
+        find_layout("tfds:mnist")
 
 
 def test_data_in_vocs_form_are_known(tmp_path):
     folder = str(write_voc(tmp_path / "voc", val=[[(5, 5, 40, 30)]]))
     expected = {folder: True, "shapes": False, "tfds:voc/2012": True, "tfds:coco/2017": False}
     assert {where: is_voc(where) for where in expected} == expected
-    assert is_voc(folder, "voc") and not is_voc(folder, "coco")
 
 
-def test_splits_and_names_of_what_is_no_folder():
-    assert find_splits("shapes") == ["train", "val"]
+def test_names_for_runs():
     names = {"tfds:coco/2017": "coco-2017", "data/my_photos": "my_photos", "shapes": "shapes"}
     assert {where: short_name(where) for where in names} == names
