@@ -22,6 +22,10 @@ HEADINGS = {
 }
 
 
+# Fields of a `DataConfig` that say how a folder is read.
+OF_FOLDERS = ("annotations", "images", "class_names", "corners")
+
+
 def add_config(parser: argparse.ArgumentParser) -> None:
     """Adds an option for every field of a `TrainConfig`; an option that is not given is absent."""
     defaults = default_texts()
@@ -30,7 +34,7 @@ def add_config(parser: argparse.ArgumentParser) -> None:
     places[None] = parser
     for name, group, field in TrainConfig().options():
         heading = HEADINGS.get(field.metadata.get("group", group))
-        text = field.metadata["help"].format(defaults[name])
+        text = field.metadata["help"].replace("{}", str(defaults[name]))
         _add(places[heading], name, field, text, dest=f"{group}.{field.name}")
 
 
@@ -62,7 +66,10 @@ def data_of(options: argparse.Namespace) -> DataConfig:
 def add_run(parser: argparse.ArgumentParser) -> None:
     """Adds RUN and `--weights`."""
     parser.add_argument(
-        "run_folder", metavar="RUN", help="a run folder, a converted folder, or a .keras file"
+        "run_folder",
+        metavar="RUN",
+        help="a run folder, a converted folder, a .keras file, or a name of libra-keras models "
+        "--pretrained",
     )
     parser.add_argument(
         "--weights",
