@@ -143,7 +143,7 @@ def cvat_voc(folder, subsets=("default",)):
             write_voc(folder / "Annotations", scene, head, inside, number=float)
         names = [name.removesuffix(".jpg") for name, *_ in scenes]
         write(folder / f"ImageSets/Main/{subset}.txt", *names)
-        write(folder / f"ImageSets/Layout/{subset}.txt", names[2])
+        write(folder / f"ImageSets/Action/{subset}.txt", names[2])
     labels = "background:0,0,0::", "dog:128,0,0::", "cat:0,128,0::"
     write(folder / "labelmap.txt", "# label:color_rgb:parts:actions", *labels)
     return Expected(subsets, f"{subsets[0]}0.jpg")
