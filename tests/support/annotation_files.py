@@ -9,7 +9,6 @@ COLOURS = {"dog": (200, 150, 60), "cat": (90, 90, 160)}
 BOXES = [("dog", (8, 12, 40, 30)), ("cat", (24, 6, 60, 42))]
 # (width, height) and objects
 SCENES = (((64, 48), BOXES), ((48, 64), [("cat", (12, 24, 36, 60))]), ((64, 48), []))
-SEGMENTED = {"segmentation": []}
 POSE = "<pose>Unspecified</pose><truncated>0</truncated><difficult>0</difficult>"
 
 
@@ -35,7 +34,7 @@ def categories(names, first=1, **more):
     return [{"id": i, "name": name, **more} for i, name in enumerate(names, first)]
 
 
-def write_coco(file, scenes, categories, first=1, of_image=(), of_box=SEGMENTED):
+def write_coco(file, scenes, categories, first=1, of_image=(), of_box=(), segmented=True):
     """Writes COCO's JSON; `first` is the first number of images and boxes."""
     ids = {entry["name"]: entry["id"] for entry in categories}
     images, rows = [], []
@@ -46,7 +45,8 @@ def write_coco(file, scenes, categories, first=1, of_image=(), of_box=SEGMENTED)
             row = {"id": first + len(rows), "image_id": i, "category_id": ids[label]}
             w, h = float(x2 - x1), float(y2 - y1)
             row |= {"bbox": [float(x1), float(y1), w, h], "area": w * h, "iscrowd": 0}
-            rows.append(row | of_box)
+            more = {"segmentation": []} if segmented else {}
+            rows.append({**row, **more, **dict(of_box)})
     content = {"info": {}, "images": images, "annotations": rows, "categories": categories}
     write(file, json.dumps(content))
 

@@ -1,6 +1,6 @@
 """Small data sets in the layouts of annotation tools, written as the tools write them.
 
-Where a comment names a version, that exporter was run on the same scenes and its folder compared.
+"Ran" names an exporter that wrote the same scenes, and whose folder was compared with this one.
 """
 
 import dataclasses
@@ -8,19 +8,10 @@ import json
 from functools import partial
 from pathlib import Path
 
-from annotation_files import (
-    POSE,
-    SEGMENTED,
-    categories,
-    draw,
-    write,
-    write_coco,
-    write_voc,
-    write_yolo,
-)
+from annotation_files import POSE, categories, draw, write, write_coco, write_voc, write_yolo
 
 CAT_DOG, DOG_CAT = ("cat", "dog"), ("dog", "cat")
-ROBOFLOW = ("train", "valid", "test")
+ROBOFLOW = {split: split + "{}_jpg.rf.0f1e.jpg" for split in ("train", "valid", "test")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,58 +32,54 @@ def coco(folder, images=""):
     return Expected(("train2017", "val2017"), "000000000000.jpg")
 
 
-def _roboflow(folder, names):
-    """Returns what all exports of Roboflow have; `names` are those of the splits."""
+def _roboflow(folder, splits=tuple(ROBOFLOW)):
+    """Adds what all exports of Roboflow have."""
     for name in ("README.dataset.txt", "README.roboflow.txt"):
         write(folder / name, "pets")
-    return Expected(names, "train0_jpg.rf.0f1e.jpg")
-
-
-def _roboflow_name(split):
-    return split + "{}_jpg.rf.0f1e.jpg"
+    return Expected(splits, "train0_jpg.rf.0f1e.jpg")
 
 
 # Category 0 is the project (roboflow-100-benchmark, issue 45); numbers start at 0.
 def roboflow_coco(folder):
     named = categories(["pets-x1"], 0, supercategory="none")
     named += categories(CAT_DOG, supercategory="pets-x1")
-    for split in ROBOFLOW:
-        scenes = draw(folder / split, _roboflow_name(split))
+    for split, names in ROBOFLOW.items():
+        scenes = draw(folder / split, names)
         write_coco(folder / split / "_annotations.coco.json", scenes, named, 0, {"license": 1})
-    return _roboflow(folder, ROBOFLOW)
+    return _roboflow(folder)
 
 
-# cvat-ai/datumaro, coco_format/converter.py; datumaro 1.13. A task's subset is "default", those of
-# a project are named by its tasks; names of images keep their folders. Once, images/ was flat.
+# cvat-ai/datumaro, coco_format/converter.py; ran: datumaro 1.13. A task's subset is "default", a
+# project's are named by its tasks; names of images keep their folders. Once, images/ was flat.
 def cvat_coco(folder, subsets=("default",), flat=False):
     for subset in subsets:
         scenes = draw(folder / "images" / ("" if flat else subset), "day 1/{}.jpg")
         more = {"license": 0, "flickr_url": "", "coco_url": "", "date_captured": 0}
-        rows = SEGMENTED | {"attributes": {"occluded": False}}
+        rows = {"attributes": {"occluded": False}}
         file = folder / f"annotations/instances_{subset}.json"
         named = categories(DOG_CAT, supercategory="")
         write_coco(file, scenes, named, of_image=more, of_box=rows)
     return Expected(subsets, "0.jpg", DOG_CAT)
 
 
-# fiftyone 1.22
+# Ran: fiftyone 1.22.
 def fiftyone_coco(folder, splits=("all",)):
     for split in splits:
         place = folder if splits == ("all",) else folder / split
         scenes = draw(place / "data", "{}.png")
         named = categories(CAT_DOG, supercategory=None)
         more = {"license": None, "coco_url": None}
-        write_coco(place / "labels.json", scenes, named, of_image=more, of_box={})
+        write_coco(place / "labels.json", scenes, named, of_image=more, segmented=False)
     return Expected(splits, "0.png")
 
 
-# label-studio-sdk 2.1, label-studio-converter 0.0.59: all numbers start at 0. The newer one writes
-# where the image lay on the server (label-studio, issue 7294); Windows writes backslashes.
+# label-studio-converter 0.0.59: all numbers start at 0; Windows writes backslashes. Ran:
+# label-studio-sdk 2.1, which says where the image lay on the server (label-studio, issue 7294).
 def label_studio_coco(folder, prefix="images/"):
     scenes = draw(folder / "images", "ab12cd{}-street.jpg")
     scenes = [(prefix + name, *scene) for name, *scene in scenes]
-    rows = SEGMENTED | {"ignore": 0}
-    write_coco(folder / "result.json", scenes, categories(CAT_DOG, 0), 0, of_box=rows)
+    named = categories(CAT_DOG, 0)
+    write_coco(folder / "result.json", scenes, named, 0, of_box={"ignore": 0})
     return Expected(("all",), "ab12cd0-street.jpg")
 
 
@@ -116,13 +103,13 @@ def roboflow_voc(folder):
     head = "<folder></folder><filename>{0}</filename><path>{0}</path>"
     head += "<source><database>roboflow.com</database></source>"
     inside, order = POSE + "<occluded>0</occluded>", "xmin xmax ymin ymax"
-    for split in ROBOFLOW:
-        for scene in draw(folder / split, _roboflow_name(split)):
+    for split, names in ROBOFLOW.items():
+        for scene in draw(folder / split, names):
             write_voc(folder / split, scene, head, inside, order)
-    return _roboflow(folder, ROBOFLOW)
+    return _roboflow(folder)
 
 
-# labelImg 1.8.6: the path is that of the annotator's machine.
+# Ran: labelImg 1.8.6. The path is that of the annotator's machine.
 def labelimg(folder):
     head = r"<folder>photos</folder><filename>{0}</filename><path>C:\Users\ann\photos\{0}</path>"
     head += "<source><database>Unknown</database></source>"
@@ -131,8 +118,8 @@ def labelimg(folder):
     return Expected(("all",), "IMG_0.jpg")
 
 
-# cvat-ai/datumaro, voc_format/converter.py; datumaro 1.13 (which leaves out files without
-# objects): corners with fractions, an empty folder, another list of the images without objects.
+# cvat-ai/datumaro, voc_format/converter.py: corners with fractions, an empty folder, another list
+# of the images without objects. Ran: datumaro 1.13, which leaves out the XML of these.
 def cvat_voc(folder, subsets=("default",)):
     head = "<folder></folder><filename>{}</filename><source><database>Unknown</database>"
     head += "<annotation>Unknown</annotation><image>Unknown</image></source>"
@@ -149,8 +136,8 @@ def cvat_voc(folder, subsets=("default",)):
     return Expected(subsets, f"{subsets[0]}0.jpg")
 
 
-# label-studio-sdk 2.1; until converter 0.0.36 the name was without its suffix. A task without
-# objects gets no file.
+# Ran: label-studio-sdk 2.1. A task without objects gets no file. In label-studio-converter 0.0.36
+# and before, the name is without its suffix.
 def label_studio_voc(folder, filename="{}.jpg"):
     head = f"<folder>images</folder><filename>{filename}</filename><source><database>MyDatabase"
     head += "</database><annotation>COCO2017</annotation><image>flickr</image></source>"
@@ -170,7 +157,7 @@ test: # test images (optional)
 names:
   0: dog
   1: cat"""
-# fiftyone 1.22: the absolute path of the machine it ran on.
+# Ran: fiftyone 1.22. The path is that of the machine it ran on.
 FIFTYONE = """names:
   0: dog
   1: cat
@@ -190,8 +177,8 @@ def ultralytics(folder, yaml="data.yaml", text=ULTRALYTICS):
 
 # Public exports: paths go up once too often, and the key of the folder valid/ is val.
 def roboflow_yolo(folder):
-    for split in ROBOFLOW:
-        scenes = draw(folder / split / "images", _roboflow_name(split))
+    for split, names in ROBOFLOW.items():
+        scenes = draw(folder / split / "images", names)
         write_yolo(folder / split / "labels", scenes, CAT_DOG, "{}")
     paths = "train: ../train/images", "val: ../valid/images", "test: ../test/images"
     project = "roboflow:", "  workspace: pets", "  project: pets-x1", "  version: 3"
@@ -199,7 +186,7 @@ def roboflow_yolo(folder):
     return _roboflow(folder, ("train", "val", "test"))
 
 
-# cvat-ai/datumaro, data_formats/yolo/exporter.py; datumaro 1.13: there is no folder data/.
+# cvat-ai/datumaro, data_formats/yolo/exporter.py; ran: datumaro 1.13. There is no folder data/.
 def cvat_yolo(folder, subsets=("train",)):
     for subset in subsets:
         place = f"obj_{subset}_data"
@@ -226,7 +213,7 @@ def cvat_ultralytics(folder, subsets=("train",), prefix="data/"):
     return Expected(subsets, "0.jpg", DOG_CAT)
 
 
-# label-studio-sdk 2.1
+# Ran: label-studio-sdk 2.1.
 def label_studio_yolo(folder):
     scenes = draw(folder / "images", "ab12cd{}-street.jpg")
     write_yolo(folder / "labels", scenes, CAT_DOG, "{}")
@@ -269,12 +256,12 @@ def csv(folder):
 
 # roboflow.com/formats, "Tensorflow Object Detection CSV": an image without objects has no row.
 def roboflow_csv(folder):
-    for split in ROBOFLOW:
+    for split, names in ROBOFLOW.items():
         lines = ["filename,width,height,class,xmin,ymin,xmax,ymax"]
-        for name, size, objects in draw(folder / split, _roboflow_name(split)):
+        for name, size, objects in draw(folder / split, names):
             lines += [",".join(map(str, [name, *size, label, *box])) for label, box in objects]
         write(folder / split / "_annotations.csv", *lines)
-    return _roboflow(folder, ROBOFLOW)
+    return _roboflow(folder)
 
 
 PROJECT = ("Train", "Validation")
