@@ -17,6 +17,15 @@ OVERRIDDEN = {
 }
 
 
+def imagenet_file(network):
+    """Address and MD5 of the ImageNet weights of a ResNet without its classifier."""
+    from keras.src.applications import resnet
+
+    name = network.lower()
+    file = f"{name}_weights_tf_dim_ordering_tf_kernels_notop.h5"
+    return f"{resnet.BASE_WEIGHTS_PATH}{file}", resnet.WEIGHTS_HASHES[name][1]
+
+
 def layers_in(layer, include_self=True):
     """A layer and all layers in it, however deep."""
     return list(layer._flatten_layers(include_self=include_self))

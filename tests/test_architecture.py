@@ -20,12 +20,12 @@ ALLOWED = {
     "samplers": {"samplers", "functional"},
     "backbones": {
         "backbones", "functional.argument_checks", "functional.native", "functional.replicas",
-        "layers.channels_last",
+        "layers.channels_last", "files.downloads",
     },
     "data": {"data", "functional", "files"},
     "models": {
         "models", "functional", "layers", "losses", "samplers", "backbones", "data.images",
-        "data.batch_values",
+        "data.batch_values", "files",
     },
     "training": {"training", "functional.native", "functional.replicas"},
     "evaluation": {"evaluation", "data", "files", "training.averages"},
@@ -60,6 +60,8 @@ TENSORFLOW_FOLDERS = {"export", "training", "devices"}
 # What stands against the picture: each waits inside a function, and is a shortcut for users.
 EXCEPTIONS = {
     ("models/detector.py", "export.shortcut.export"),  # `model.export`, which Keras has too
+    ("models/saved.py", "convert.published"),  # `from_preset` of a name
+    ("models/saved.py", "convert.published.PUBLISHED"),
 }
 AT_TOP = {"data/pipeline.py"}  # everywhere else the import waits inside a function
 FORBIDDEN_NAMES = {"utils.py", "util.py", "misc.py", "common.py", "helpers.py"}

@@ -17,6 +17,7 @@ from libra_keras.backbones.conv_batch_norm import (
     divide_up,
 )
 from libra_keras.functional.argument_checks import check_arguments
+from libra_keras.keras_private import imagenet_file
 from libra_keras.layers.channels_last import ChannelsLast
 from libra_keras.typing import Tensor
 
@@ -51,7 +52,8 @@ class ResNet(ChannelsLast):
             stages. Defaults to `True`.
         frozen_stages: int, -1 (all trains), 0 (the stem does not), or 1..4 (nor do that many
             stages). Defaults to 1.
-        weights: `None` (random), `"imagenet"`, or the path of weights of
+        weights: `None` (random), `"imagenet"` (downloaded once, or from where the variable
+            `LIBRA_KERAS_WEIGHTS` says), or the path of weights of
             `keras.applications.ResNet50/101/152(include_top=False)`; the latter two need
             `style="caffe"`, and BGR images minus the mean. They are read once, when the layer is
             built. A saved model contains its weights, so that `get_config` says `None` here.
@@ -326,7 +328,7 @@ def imagenet_values(weights, depth):
 
 def load(weights, name):
     """Builds the network of `keras.applications` called `name` with these weights."""
-    weights = weights if weights == "imagenet" else os.fspath(weights)
+    weights = _imagenet_file(name) if weights == "imagenet" else os.fspath(weights)
     shape = (None, None, 3)
     try:
         return getattr(keras.applications, name)(False, weights=weights, input_shape=shape)
@@ -335,6 +337,15 @@ def load(weights, name):
             f"`weights` must fit keras.applications.{name}(include_top=False). "
             f"Received: weights={weights!r}, which could not be loaded: {error}"
         ) from error
+
+
+def _imagenet_file(name):
+    """The file that `keras.applications` would download, in the folder where it would be."""
+    from libra_keras.files import downloads
+
+    address, md5 = imagenet_file(name)
+    file = downloads.PublishedFile(address, md5, "md5")
+    return os.fspath(downloads.fetch(file, downloads.keras_home() / "models"))
 
 
 def warn_of_bias(bias, name):

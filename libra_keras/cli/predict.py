@@ -7,6 +7,8 @@ from libra_keras.cli.options import add_limit, add_run, load_run
 EXAMPLES = """examples:
   libra-keras predict runs/mine photo.jpg --to found
       found/photo.png has the boxes drawn, found/detections.json their numbers
+  libra-keras predict libra_faster_rcnn_r50_fpn_1x_coco street.jpg --to found
+      a detector that its authors have published, downloaded the first time
   libra-keras predict runs/mine my_photos/test --to found --score 0.5
       every image of a folder, surer boxes only
 """

@@ -15,6 +15,8 @@ EXAMPLES = """examples:
       ten steps, to see that everything works
   libra-keras train my_photos --init runs/coco --epochs 4 --to runs/mine
       from a trained or converted detector, whatever its classes
+  libra-keras train my_photos --init libra_faster_rcnn_r50_fpn_1x_coco --to runs/mine
+      from a published one, downloaded the first time
   libra-keras train --model libra_fast_rcnn_small --proposals-file train.npz \\
       --val-proposals-file val.npz
       a second stage on proposals that libra-keras propose has written

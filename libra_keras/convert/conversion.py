@@ -25,15 +25,15 @@ from libra_keras.convert.checkpoint import Checkpoint, file_hash, read_checkpoin
 from libra_keras.convert.mmdetection import from_mmdetection, is_mmdetection
 from libra_keras.convert.torchvision import from_torchvision, is_torchvision
 from libra_keras.files import atomic
-from libra_keras.files.locks import alone_beside
 from libra_keras.files.replacing import Kind, check_replaceable, check_replaceable_files
 from libra_keras.layers import PathAggregationPyramid
 from libra_keras.models import FasterRCNN, FastRCNN, RegionProposalNetwork, RetinaNet
 from libra_keras.models.constructors.parts import NETWORKS
+from libra_keras.models.saved import ARCHITECTURE, WEIGHTS, write_folder
 
 RECORD = "conversion.json"
-WEIGHTS, OF_BACKBONE = "last.weights.h5", ".weights.h5"
-DETECTOR = Kind("conversion", RECORD, ("model.json", WEIGHTS, RECORD))
+OF_BACKBONE = ".weights.h5"
+DETECTOR = Kind("conversion", RECORD, (ARCHITECTURE, WEIGHTS, RECORD))
 # Patterns of names of tensors, and what that cannot be converted has such names; the first fits.
 ORIGINS = [
     (r"(model\.)?model\.\d+\.(conv|bn|cv\d|m|dfl)\b", "a YOLO of ultralytics"),
@@ -357,13 +357,7 @@ def _is_record(file):
 
 def write_detector(model, record, folder):
     """Writes a folder that is used like that of a run, whole or not at all."""
-    if folder.is_file() or folder.name.endswith((".h5", ".keras")):
-        raise ValueError(f"a detector is written to a folder. Received: {folder}")
-    with alone_beside(folder), atomic.replacing(folder) as unfinished:
-        unfinished.mkdir()
-        (unfinished / "model.json").write_text(model.to_json())
-        atomic.save_weights(model, unfinished / WEIGHTS)
-        atomic.write_json(unfinished / RECORD, record)
+    write_folder(model, folder, {RECORD: record})
 
 
 def write_backbone(model, record, file):

@@ -10,13 +10,14 @@ from filelock import FileLock, Timeout
 
 
 @contextlib.contextmanager
-def exclusive(path: str | os.PathLike) -> Iterator[None]:
+def exclusive(path: str | os.PathLike, wait: bool = False) -> Iterator[None]:
     """Locks a file during the block, against threads too; a dead process's lock is released."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.open("a").close()  # so that what goes wrong from here on is about locking
     # A file with the owner's number, which filelock would fall back to, outlives a crash.
-    lock = FileLock(path, timeout=0, thread_local=False, fallback_to_soft=False)
+    timeout = -1 if wait else 0
+    lock = FileLock(path, timeout=timeout, thread_local=False, fallback_to_soft=False)
     try:
         lock.acquire()
     except Timeout:
@@ -29,6 +30,19 @@ def exclusive(path: str | os.PathLike) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextlib.contextmanager
+def in_turn(lock: str | os.PathLike, doing: str) -> Iterator[None]:
+    """Holds a lock during the block; waits for whoever has it, and says what that one is doing."""
+    # The file stays: who waits for one that is deleted would not exclude who makes it anew.
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(exclusive(lock))
+        except BlockingIOError:
+            print(f"Another process is {doing}; waiting for it", flush=True)
+            stack.enter_context(exclusive(lock, wait=True))
+        yield
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import os
+import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
@@ -365,6 +366,75 @@ class Detector(TakesLists, keras.Model):
         from libra_keras.export.shortcut import export  # it imports models
 
         return export(self, filepath, format, verbose, input_signature, **kwargs)
+
+    @classmethod
+    def from_preset(
+        cls,
+        preset: str | os.PathLike[str],
+        num_classes: int | None = None,
+        class_names: Sequence[str] | None = None,
+    ) -> Self:
+        """Loads a pretrained detector by its name, or one that was saved.
+
+        A published detector comes with the names of COCO's 80 classes and the preprocessing of its
+        weights. The first time it is downloaded, checked and converted; the variable
+        `LIBRA_KERAS_WEIGHTS` names a folder that holds the published file, or another address.
+
+        Args:
+            preset: a name that `libra-keras models --pretrained` lists, or the path of what
+                `save_to_preset`, a training run, `libra-keras convert` or `save` has written.
+                A path that exists goes before a name.
+            num_classes: int, of other classes than the preset's. The layers that count classes
+                start anew, all other values stay.
+            class_names: list of their names, by which they are counted too. If they are the
+                preset's own, nothing starts anew.
+
+        Returns:
+            A detector of this class; it is not compiled.
+
+        Raises:
+            ValueError: if there is no such name or path, it is of another class, its file is
+                damaged, or `class_names` are not as many as `num_classes`.
+            OSError: if it cannot be downloaded. The message says where to put the file by hand.
+
+        Example:
+
+        ```python
+        name = "libra_faster_rcnn_r50_fpn_1x_coco"
+        print(FasterRCNN.from_preset(name).detect("street.jpg")["names"])
+        pets = FasterRCNN.from_preset(name, num_classes=2, class_names=["cat", "dog"])
+        ```
+        """
+        from libra_keras.models.saved import from_preset  # it imports this module
+
+        return from_preset(cls, preset, num_classes, class_names)
+
+    def save_to_preset(self, folder: str | os.PathLike[str], overwrite: bool = False) -> None:
+        """Saves the detector without its optimizer, for `from_preset`, `libra_keras.runs.open`,
+        `libra-keras predict`, `evaluate`, `export` and `train --init`.
+
+        Args:
+            folder: where `model.json` and `last.weights.h5` are written.
+            overwrite: bool, whether an earlier preset there is replaced. The folder must hold
+                nothing else.
+
+        Raises:
+            ValueError: if there is something at `folder` that may not be replaced.
+            OSError: if the disk is full; an earlier preset is left as it was.
+
+        Example:
+
+        >>> import tempfile
+        >>> from libra_keras.models import RetinaNet, retinanet_small
+        >>> folder = f"{tempfile.mkdtemp()}/shapes"
+        >>> retinanet_small(num_classes=6).save_to_preset(folder)
+        >>> pets = RetinaNet.from_preset(folder, class_names=["cat", "dog"])
+        >>> pets.num_classes, pets.class_names
+        (2, ['cat', 'dog'])
+        """
+        from libra_keras.models.saved import save_to_preset  # it imports this module
+
+        save_to_preset(self, pathlib.Path(folder), overwrite)
 
     def quantize(self, mode: Any = None, config: Any = None, **kwargs: Any) -> None:
         """Refuses: Keras would save a quantized detector to a file that cannot be loaded.

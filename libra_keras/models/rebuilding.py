@@ -48,11 +48,12 @@ def with_classes(detector: AnyDetector, class_names: Sequence[str]) -> AnyDetect
     return rebuilt(detector, config, fresh=reheaded_layers(detector, class_names))
 
 
-def reheaded_layers(detector: Detector, class_names: Sequence[str]) -> list[str]:
+def reheaded_layers(detector: Detector, class_names: Sequence[str] | None) -> list[str]:
     """Returns the attributes of heads that `with_classes` lets start anew; names that are not known
     count as other ones.
     """
-    if detector.class_names is not None and detector.class_names == list(class_names):
+    own = detector.class_names
+    if own is not None and class_names is not None and own == list(class_names):
         return []
     return [
         name
@@ -63,16 +64,23 @@ def reheaded_layers(detector: Detector, class_names: Sequence[str]) -> list[str]
     ]
 
 
-def config_with_classes(detector: Detector, class_names: Sequence[str]) -> Saved:
-    """Returns the config of a detector, changed to these classes."""
-    names = _checked(class_names)
+def config_with_classes(
+    detector: Detector, class_names: Sequence[str] | None, num_classes: int | None = None
+) -> Saved:
+    """Returns the config of a detector, changed to these classes, or to as many without names."""
+    names = None if class_names is None else _checked(class_names)
+    count = num_classes if names is None else len(names)
+    if num_classes not in (None, count):
+        raise ValueError(
+            f"`class_names` must have one name for each of {num_classes} classes. Received: {names}"
+        )
     config = detector.get_config()
     if "class_names" not in config:  # of a region proposal network
         return config
     config["class_names"] = names
     for part in detector.PARTS:
         if "num_classes" in config[part]["config"]:
-            config[part] = changed(config[part], num_classes=len(names))
+            config[part] = changed(config[part], num_classes=count)
     return config
 
 

@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import inspect
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -35,10 +34,10 @@ from libra_keras.models.rebuilding import (
     rebuilt,
     reheaded_layers,
 )
+from libra_keras.models.saved import load_detector, located, published
 from libra_keras.runs.config import DeviceConfig, ModelConfig, TrainConfig, flag, settings
 from libra_keras.runs.defaults import drop_fractions
 from libra_keras.runs.parts import with_parts
-from libra_keras.runs.run import load_detector
 from libra_keras.training import SGD, AdamW, WarmupMultiStep
 
 # Options of a ResNet and of the second stage, which a small model's constructor chooses.
@@ -253,13 +252,15 @@ def _number(count):
     return "1 class" if count == 1 else f"{count} classes"
 
 
-def _record(path, found, fresh):
-    path = Path(path)
+def _record(source, found, fresh):
+    preset = str(source) if published(source) else None
+    path = located(source)
     weights = path / "last.weights.h5" if path.is_dir() else path
     with weights.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {
         "path": str(path),
+        "preset": preset,
         "weights": weights.name,
         "sha256": digest,
         "class_names": found.class_names,

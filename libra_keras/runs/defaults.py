@@ -146,7 +146,7 @@ def _with_start(config, model):
     if config.model.init is None:
         name = config.model.name or DEFAULT_MODEL
         return config.replace(model={"name": name}), family(name)
-    from libra_keras.runs.run import recorded_model
+    from libra_keras.models.saved import recorded_model
 
     recorded = recorded_model(config.model.init)
     check_start(config, recorded)
@@ -160,7 +160,7 @@ def _defaults_of(config):
         return family(config.model.name)
     if config.model.init is None:
         return None
-    from libra_keras.runs.run import kind_of
+    from libra_keras.models.saved import kind_of
 
     return _of_kind(kind_of(config.model.init))
 

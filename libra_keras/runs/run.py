@@ -2,18 +2,15 @@
 
 import functools
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import keras
 
+from libra_keras.models.saved import load_detector, located
 from libra_keras.runs.config import TrainConfig
 from libra_keras.runs.folder import RunFolder
 from libra_keras.runs.resuming import recorded_config
-
-SUFFIX = ".weights.h5"
-CHECKPOINTS = (".pth", ".pt", ".bin", ".safetensors")
 
 
 class Run:
@@ -76,10 +73,11 @@ class Run:
 
 
 def open_run(path: str | Path, weights: str = "last") -> Run:
-    """Opens a training run, a converted folder, or a `.keras` file.
+    """Opens a training run, a converted folder, a `.keras` file, or a published detector.
 
     Args:
-        path: a run folder, what `libra-keras convert` has written, or a `.keras` file.
+        path: a run folder, what `libra-keras convert` or `save_to_preset` has written, a `.keras`
+            file, or a name that `libra-keras models --pretrained` lists, which is downloaded once.
         weights: of a run folder, `"last"`, `"best"`, or a name such as `"kept-0.5"`, see `keep_at`
             of `train`.
 
@@ -89,6 +87,7 @@ def open_run(path: str | Path, weights: str = "last") -> Run:
     Raises:
         ValueError: if there are no such run, file or weights; or if others than the last weights
             are asked for where there is one set: of a `.keras` file or a converted checkpoint.
+        OSError: if a published detector cannot be downloaded.
 
     Example:
 
@@ -98,88 +97,4 @@ def open_run(path: str | Path, weights: str = "last") -> Run:
     model = runs.open("runs/mine", weights="best").model
     ```
     """
-    path = Path(path)
-    is_file = path.is_file() and path.suffix == ".keras"
-    if weights != "last" and (is_file or (path / "conversion.json").is_file()):
-        raise ValueError(
-            f"{path} holds one set of weights. Leave --weights {weights} away, or name a run folder"
-        )
-    if not is_file:
-        _check_folder(path, weights)
-    return Run(path, weights=weights)
-
-
-def load_detector(path: str | Path, weights: str = "last") -> keras.Model:
-    """Loads the detector of what `open_run` opens, unless it is damaged or another model."""
-    import libra_keras.models  # noqa: F401  registers what the file names
-
-    path = open_run(path, weights).folder
-    is_file = path.is_file()
-    try:
-        if is_file and not zipfile.is_zipfile(path):  # Keras would say that there is no file
-            raise ValueError("it is damaged, or no .keras file")
-        if is_file:
-            return _checked(keras.saving.load_model(path, compile=False))
-        model = _checked(keras.models.model_from_json((path / "model.json").read_text()))
-        model.load_weights(path / f"{weights}{SUFFIX}")
-    # TypeError: what Keras raises over classes that it does not know
-    except (TypeError, ValueError, KeyError, OSError) as error:
-        raise ValueError(f"{path} cannot be loaded: {error}") from error
-    return model
-
-
-def recorded_model(path: str | Path) -> str | None:
-    """Returns which ready-made detector a run, its `model.keras` or a conversion says it is; `None`
-    if there is no such record."""
-    from libra_keras import models
-
-    path = Path(path)
-    folder = path.parent if path.name == "model.keras" else path
-    name = _read(folder / "conversion.json").get("model")
-    name = name or _read(folder / "config.json").get("settings", {}).get("model")
-    return name if name in models.list() else None
-
-
-def kind_of(path: str | Path) -> str | None:
-    """Returns the class of a saved model, read without building it; `None` if there is none."""
-    path = Path(path)
-    if path.is_dir():
-        return _read(path / "model.json").get("class_name")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return json.loads(archive.read("config.json")).get("class_name")
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile):  # said when it is loaded
-        return None
-
-
-def _checked(model):
-    from libra_keras.models.detector import Detector
-
-    if not isinstance(model, Detector):
-        raise ValueError(f"it is no detector, but a {type(model).__name__}")
-    return model
-
-
-def _check_folder(path, weights):
-    if path.suffix in CHECKPOINTS and path.is_file():
-        raise ValueError(
-            f"{path} looks like a checkpoint of PyTorch; convert it first: libra-keras convert "
-            f"{path} --to FOLDER"
-        )
-    for name in ("model.json", f"{weights}{SUFFIX}"):
-        if not (path / name).is_file():
-            there = sorted(file.name.removesuffix(SUFFIX) for file in path.glob(f"*{SUFFIX}"))
-            hint = f". --weights may be {', '.join(there)}" if there else ""
-            raise ValueError(
-                "RUN must be a run folder, a converted folder or a .keras file; there is no "
-                f"{path / name}{hint}"
-            )
-
-
-def _read(file):
-    """A JSON object; an empty one if there is none."""
-    try:
-        found = json.loads(file.read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    return Run(located(path, weights), weights=weights)

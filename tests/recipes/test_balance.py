@@ -282,7 +282,7 @@ def test_given_proposals(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"run": "nothing"}, "RUN must be a run folder"),
+        ({"run": "nothing"}, "A detector must be a run folder"),
         ({"data": "nothing"}, "existing folder"),
         ({"data": "{voc}"}, "does not know 1 of the 1 classes of voc/val: cat"),
         ({"more": ["--images", "1"]}, "at least 2 images are needed, shapes/val has 1"),

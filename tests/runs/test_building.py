@@ -18,6 +18,7 @@ from libra_keras.cli import main
 from libra_keras.data import InputPolicy, shapes
 from libra_keras.devices import Replicas
 from libra_keras.models import libra_faster_rcnn_small, rpn_small
+from libra_keras.models.saved import kind_of, recorded_model
 from libra_keras.runs import resuming, training
 from libra_keras.runs.building import (
     build,
@@ -30,7 +31,6 @@ from libra_keras.runs.building import (
 )
 from libra_keras.runs.defaults import family
 from libra_keras.runs.folder import RunFolder
-from libra_keras.runs.run import kind_of, recorded_model
 from libra_keras.training import SGD, AdamW
 
 RESNET = ("--model", "faster_rcnn_resnet50")

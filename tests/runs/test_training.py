@@ -52,7 +52,7 @@ def test_open_gives_the_run_back(run):
     for ours, theirs in zip(again.model.weights, run.model.weights, strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert runs.open(run.folder / "model.keras").metrics is None
-    with pytest.raises(ValueError, match="RUN must be a run folder"):
+    with pytest.raises(ValueError, match="A detector must be a run folder"):
         runs.open(run.folder.parent)
 
 

@@ -1,0 +1,80 @@
+"""Detectors that are saved and loaded by users, with other classes too."""
+
+import numpy as np
+import pytest
+
+from libra_keras import runs
+from libra_keras.models import (
+    FasterRCNN,
+    RegionProposalNetwork,
+    RetinaNet,
+    retinanet_small,
+    rpn_small,
+)
+from libra_keras.models.detector import Detector
+
+NAMES = ["cat", "dog"]
+
+
+@pytest.fixture(scope="module")
+def detector():
+    detector = retinanet_small(2, class_names=NAMES)
+    detector.compile("adam")
+    return detector
+
+
+@pytest.fixture(scope="module")
+def preset(detector, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("presets") / "pets"
+    detector.save_to_preset(folder)
+    return folder
+
+
+def test_what_was_saved_is_loaded_everywhere(detector, preset):
+    assert sorted(path.name for path in preset.iterdir()) == ["last.weights.h5", "model.json"]
+    assert "Adam" not in (preset / "model.json").read_text()
+    for loaded in (Detector.from_preset(str(preset)), runs.open(preset).model):
+        assert type(loaded) is RetinaNet and loaded.class_names == NAMES
+        for mine, other in zip(loaded.get_weights(), detector.get_weights(), strict=True):
+            np.testing.assert_array_equal(mine, other)
+
+
+def test_other_classes_get_new_last_layers(detector, preset):
+    own = RetinaNet.from_preset(preset, num_classes=2, class_names=NAMES)
+    unnamed = RetinaNet.from_preset(preset, num_classes=2)
+    three = RetinaNet.from_preset(preset, class_names=["ant", "bee", "fly"])
+    assert (own.class_names, unnamed.class_names, three.num_classes) == (NAMES, None, 3)
+    kernels = [m.head.class_logits.kernel.numpy() for m in (detector, own, unnamed)]
+    assert np.array_equal(*kernels[:2]) and not np.array_equal(kernels[0], kernels[2])
+    for model in (own, unnamed, three):
+        np.testing.assert_array_equal(*[m.head.box_deltas.kernel for m in (model, detector)])
+
+
+def test_what_does_not_fit_is_refused(preset, tmp_path):
+    with pytest.raises(ValueError, match="pets is a RetinaNet, which RetinaNet.from_preset loads"):
+        FasterRCNN.from_preset(preset)
+    with pytest.raises(ValueError, match="one name for each of 3 classes"):
+        RetinaNet.from_preset(preset, num_classes=3, class_names=NAMES)
+    rpn_small().save_to_preset(tmp_path / "rpn")
+    assert type(RegionProposalNetwork.from_preset(tmp_path / "rpn")) is RegionProposalNetwork
+    with pytest.raises(ValueError, match="knows no classes. Leave `num_classes`"):
+        RegionProposalNetwork.from_preset(tmp_path / "rpn", num_classes=3)
+
+
+def test_a_name_that_is_mistyped_is_answered_by_the_nearest():
+    said = "such as libra_retinanet_r50_fpn_1x_coco.* 'libra_retinanet_r50', which does not"
+    with pytest.raises(ValueError, match=said):
+        RetinaNet.from_preset("libra_retinanet_r50")
+
+
+def test_only_a_preset_is_replaced_and_only_if_asked(detector, tmp_path):
+    folder = tmp_path / "pets"
+    detector.save_to_preset(folder)
+    with pytest.raises(ValueError, match="is not empty"):
+        detector.save_to_preset(folder)
+    detector.save_to_preset(folder, overwrite=True)
+    (folder / "photo.jpg").write_text("precious")
+    with pytest.raises(ValueError, match="holds photo.jpg, which no preset has written"):
+        detector.save_to_preset(folder, overwrite=True)
+    with pytest.raises(ValueError, match="is a file"):
+        detector.save_to_preset(folder / "photo.jpg")
