@@ -23,6 +23,7 @@ NOT_RUN = {
     "libra_keras.runs.Run": "it needs a run; tests/runs/test_training.py does it",
     "libra_keras.runs.open": "it needs a run; tests/runs/test_training.py does it",
     "libra_keras.runs.train": "it takes minutes; tests/runs/test_training.py does it",
+    "libra_keras.data.from_supervision": "it needs a package; tests/data has it",
     "libra_keras.export.export_litert": "writing takes half a minute; tests/export does it",
 }
 

@@ -1,17 +1,21 @@
-"""Data sets: readers of COCO, Pascal VOC, TFDS and drawn scenes, checks, and batches of them."""
+"""Data sets: readers of the forms that tools write, checks, and batches of them."""
 
 from libra_keras.data import dialects
 from libra_keras.data.batches import BatchPlan, evaluation_batches, training_batches
 from libra_keras.data.checks import check_annotations, check_data
 from libra_keras.data.coco import coco
+from libra_keras.data.csv_table import csv
+from libra_keras.data.cvat import cvat
 from libra_keras.data.examples import DetectionData, Example
 from libra_keras.data.findings import Finding
 from libra_keras.data.images import InputPolicy, read_image, scale_boxes
 from libra_keras.data.proposals import read_proposals, with_proposals, write_proposals
 from libra_keras.data.shapes import shapes
 from libra_keras.data.sources import load
+from libra_keras.data.supervision import from_supervision
 from libra_keras.data.tfds import tfds
 from libra_keras.data.voc import voc
+from libra_keras.data.yolo import yolo
 from libra_keras.registration import register_classes
 
 __all__ = [
@@ -23,8 +27,11 @@ __all__ = [
     "check_annotations",
     "check_data",
     "coco",
+    "csv",
+    "cvat",
     "dialects",
     "evaluation_batches",
+    "from_supervision",
     "load",
     "read_image",
     "read_proposals",
@@ -35,6 +42,7 @@ __all__ = [
     "voc",
     "with_proposals",
     "write_proposals",
+    "yolo",
 ]
 
 register_classes()

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-_WARNINGS = ("rotation", "empty box", "empty class", "many objects")
+_WARNINGS = ("rotation", "empty box", "empty class", "many objects", "confidence")
 MIN_SIDE = 1.0  # pixels; a box with a side of no more shows nothing
 NOTHING = ("no images", "no boxes")
 SHOWN = 5  # names of classes
@@ -24,10 +24,12 @@ class Finding:
         kind: str: `"missing file"`, `"unreadable file"`, `"damaged image"`, `"image size"`,
             `"rotation"` (a warning: pixels are used as stored), `"image id"`,
             `"duplicate image"`, `"category"`, `"class"`, `"empty class"` (a warning: no box of it),
-            `"entry"` (no object of a JSON), `"not a number"` (or no flag), `"degenerate box"`,
-            `"empty box"` (a warning of readers, which leave out such boxes), `"box outside"`;
-            `"many objects"` (a warning: more than detectors give out); `"no images"` and
-            `"no boxes"`: there is nothing to learn from.
+            `"entry"` (no object of a JSON, or a line that is none), `"not a number"` (or no flag),
+            `"degenerate box"`, `"empty box"` (a warning of readers, which leave out such boxes),
+            `"box outside"`;
+            `"many objects"` (a warning: more than detectors give out); `"confidence"` (a warning:
+            boxes may be predictions); `"no images"` and `"no boxes"`: there is nothing to learn
+            from.
         image: str, the file (or the annotation file, for what concerns no single image).
         box: the box's position in its image (int), its annotation id (`"annotation 7"`), or
             `None` if the image as a whole is meant.

@@ -21,10 +21,12 @@ class Place:
     Args:
         annotations: path of its annotations: a file, or a folder of files.
         images: folders that names of images may start from, in the order in which they are tried.
+        part: str, what the split is called in annotations that have several.
     """
 
     annotations: Path
     images: tuple[Path, ...] = ()
+    part: str = ALL
 
 
 @dataclasses.dataclass(frozen=True)

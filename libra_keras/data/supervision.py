@@ -1,0 +1,71 @@
+"""Data sets that `supervision` has read, for forms that have no reader of their own."""
+
+from typing import Any
+
+import numpy as np
+
+from libra_keras.data.assembly import assembled
+from libra_keras.data.examples import DetectionData, Example
+from libra_keras.data.findings import Written
+
+
+def from_supervision(
+    dataset: Any, name: str = "data", skip_bad: bool = False, check_files: bool = True
+) -> DetectionData:
+    """Takes over a `supervision.DetectionDataset`.
+
+    Needs the package that made it: `pip install "libra-keras[supervision]"`. Images are read from
+    their files, with the pixels as they are stored. Masks and confidences are left out. Boxes are
+    clipped to the image, and left out if a side is at most 1 px. The image's id is its position in
+    the data set, from 1.
+
+    Args:
+        dataset: `supervision.DetectionDataset`, of paths of images.
+        name: str, used in messages and reports.
+        skip_bad: bool, whether bad boxes and files are dropped and counted instead of raising.
+        check_files: bool, which changes nothing: the headers of all images are read in any case,
+            since the data set has no sizes.
+
+    Returns:
+        `DetectionData`; its `annotations` are made from these boxes.
+
+    Raises:
+        TypeError: if it is another object.
+        ValueError: if boxes or files are bad and `skip_bad` is false.
+
+    Example:
+
+    ```python
+    cars = supervision.DetectionDataset.from_yolo("cars/images", "cars/labels", "cars/data.yaml")
+    data = libra_keras.data.from_supervision(cars, "cars")
+    ```
+    """
+    # By what it has, so that the package, which takes a second to import, is not needed here.
+    parts = "classes", "image_paths", "annotations"
+    if missing := [part for part in parts if not hasattr(dataset, part)]:
+        raise TypeError(
+            "Expected a supervision.DetectionDataset (of supervision 0.23 or newer: pip install "
+            f'"libra-keras[supervision]"). Received: {type(dataset).__name__}, without {missing}'
+        )
+    found = [dataset.annotations[path] for path in dataset.image_paths]
+    examples = [
+        _example(number, path, boxes)
+        for number, (path, boxes) in enumerate(zip(dataset.image_paths, found, strict=True), 1)
+    ]
+    written = Written(lambda image, box: box, lambda image, box: f"{found[image].xyxy[box]}")
+    return assembled(name, list(dataset.classes), examples, written, (), skip_bad, check_files)
+
+
+def _example(number, path, detections):
+    count = len(detections.xyxy)
+    if count and detections.class_id is None:
+        raise ValueError(f"{path}: its {count} boxes have no class_id")
+    return Example(
+        number,
+        path,
+        0,
+        0,
+        np.asarray(detections.xyxy, "float32").reshape(-1, 4),
+        np.asarray(detections.class_id if count else [], "int32"),
+        np.zeros(count, bool),
+    )

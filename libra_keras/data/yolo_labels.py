@@ -1,0 +1,113 @@
+"""One label file of YOLO's form: its boxes, and what is wrong with its lines."""
+
+import dataclasses
+import math
+from collections.abc import Iterable
+from pathlib import Path
+
+from libra_keras.data.findings import Finding
+
+TOLERANCE = 0.01  # what rounding may add to a fraction
+BOX, WITH_CONFIDENCE = 5, 6  # numbers of a line
+POLYGON = 9  # the class and four points, at least
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Line:
+    """A line that has a box."""
+
+    number: int
+    text: str
+    label: int
+    corners: tuple[float, ...]  # x1, y1, x2, y2 as fractions of the image
+
+
+@dataclasses.dataclass
+class Labels:
+    """What a label file says."""
+
+    file: Path | None  # `None` if there is none
+    lines: list[Line] = dataclasses.field(default_factory=list)
+    findings: list[Finding] = dataclasses.field(default_factory=list)
+    is_readable: bool = True
+    num_duplicates: int = 0
+    num_polygons: int = 0
+    confidences: list[int] = dataclasses.field(default_factory=list)  # numbers of lines
+
+
+def read_labels(files: Iterable[Path], num_classes: int, has_points: bool) -> Labels:
+    """Reads the first of the files that is there; with points of a pose, lines are longer."""
+    for file in files:
+        try:
+            text = file.read_bytes().decode("utf-8-sig")
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except (OSError, UnicodeDecodeError) as error:
+            finding = Finding("unreadable file", str(file), None, str(error))
+            return Labels(file, findings=[finding], is_readable=False)
+        return _parsed(file, text, num_classes, has_points)
+    return Labels(None)
+
+
+def _parsed(file, text, num_classes, has_points):
+    labels, seen = Labels(file), set()
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        values, problem = _numbers(line)
+        problem = problem or _problem(values, num_classes, has_points)
+        if problem:
+            kind, message = problem
+            message = f"{line.strip()!r:.80}: {message}"
+            labels.findings.append(Finding(kind, str(file), f"line {number}", message))
+            continue
+        is_polygon = not has_points and len(values) >= POLYGON
+        box = Line(number, line.strip(), int(values[0]), _corners(values, is_polygon))
+        if (box.label, box.corners) in seen:
+            labels.num_duplicates += 1
+            continue
+        seen.add((box.label, box.corners))
+        labels.lines.append(box)
+        labels.num_polygons += is_polygon
+        if len(values) == WITH_CONFIDENCE and not has_points:
+            labels.confidences.append(number)
+    return labels
+
+
+def _numbers(line):
+    """The numbers of a line and `None`, or `None` and the kind and message of a finding."""
+    try:
+        values = [float(field) for field in line.split()]
+    except ValueError as error:
+        return None, ("not a number", str(error))
+    if not all(map(math.isfinite, values)):
+        return None, ("not a number", "it has a number that is not finite")
+    return values, None
+
+
+def _problem(values, num_classes, has_points):
+    """The kind and the message of a finding on the numbers of a line, or `None`."""
+    count, label = len(values), values[0]
+    is_polygon = not has_points and count >= POLYGON
+    is_box = count >= BOX if has_points else count in (BOX, WITH_CONFIDENCE)
+    if not is_box and not (is_polygon and count % 2):
+        return "entry", (
+            f"{count} numbers. A box has {BOX}: class, center x, center y, width, height; "
+            f"a polygon has its class and at least four points"
+        )
+    if not (label.is_integer() and 0 <= label < num_classes):
+        return "class", f"class {label:g} is not one of 0..{num_classes - 1}"
+    fractions = values[1:] if is_polygon else values[1:BOX]
+    if min(fractions) < -TOLERANCE or max(fractions) > 1 + TOLERANCE:
+        return "box outside", "coordinates are fractions of the image, from 0 to 1"
+    return None
+
+
+def _corners(values, is_polygon):
+    if is_polygon:
+        x, y = values[1::2], values[2::2]
+        return min(x), min(y), max(x), max(y)
+    center_x, center_y, width, height = values[1:BOX]
+    return (
+        center_x - width / 2, center_y - height / 2, center_x + width / 2, center_y + height / 2,
+    )  # fmt: skip
