@@ -1,10 +1,15 @@
+import hashlib
+
+import h5py
 import keras
 import numpy as np
 import pytest
 from keras import ops
+from keras.src.legacy.saving.legacy_h5_format import save_weights_to_hdf5_group
 
-from libra_keras.backbones import ResNet
-from libra_keras.backbones.resnet import warn_of_bias
+from libra_keras import keras_private
+from libra_keras.backbones import ResNet, resnet
+from libra_keras.backbones.resnet import imagenet_values, warn_of_bias
 
 OUTPUTS = {
     "C2": "conv2_block3_out",
@@ -87,3 +92,18 @@ def test_a_bias_that_matters_gives_a_warning():
     warn_of_bias(np.array([1e-4, -1e-4]), "conv1_conv")
     with pytest.warns(UserWarning, match="bias of conv1_conv is dropped although it reaches 0.5"):
         warn_of_bias(np.array([1e-4, -0.5]), "conv1_conv")
+
+
+def test_imagenet_is_the_file_that_keras_would_download(network, tmp_path, monkeypatch):
+    name = "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"
+    with h5py.File(tmp_path / name, "w") as file:
+        save_weights_to_hdf5_group(file, network)
+    monkeypatch.setenv("LIBRA_KERAS_WEIGHTS", str(tmp_path))
+    with pytest.raises(ValueError, match=f"{name} is damaged, or another file: its md5 is"):
+        imagenet_values("imagenet", 50)
+    address, _ = keras_private.imagenet_file("ResNet50")
+    assert address.endswith(f"/keras-applications/resnet/{name}")
+    found = hashlib.md5((tmp_path / name).read_bytes()).hexdigest()
+    monkeypatch.setattr(resnet, "imagenet_file", lambda name: (address, found))
+    values = imagenet_values("imagenet", 50)(4, 0, 3)
+    np.testing.assert_array_equal(values["kernel"], network.get_layer("conv5_block1_3_conv").kernel)

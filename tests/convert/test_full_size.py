@@ -1,17 +1,21 @@
 """Files of the published names and shapes: which detector each becomes. Their values are zeros."""
 
+import io
+
 import numpy as np
 import pytest
 from convert import key_lists
 from convert.golden_checkpoints import checkpoint
+from convert.published_files import publish, random_tensors
+from file_server import file_server
 
 from libra_keras import models
-from libra_keras.convert import load
+from libra_keras.convert import convert, load
+from libra_keras.data import InputPolicy
 from libra_keras.layers import MultilevelROIAlign
 
 pytestmark = pytest.mark.slow  # networks of up to 120 million parameters are built
 READY_MADE = {
-    "libra-faster-rcnn_r50": "libra_faster_rcnn_resnet50",
     "libra-faster-rcnn_r101": "libra_faster_rcnn_resnet101",
     "libra-faster-rcnn_x101-64x4d": "libra_faster_rcnn_resnext101_64x4d",
     "libra-retinanet_r50": "libra_retinanet_resnet50",
@@ -20,6 +24,33 @@ READY_MADE = {
     "retinanet_r50": "retinanet_resnet50",
     "rpn_r50": "rpn_resnet50",
 }
+
+
+def test_a_published_name_gives_the_boxes_of_convert(torch, tmp_path, monkeypatch, rng):
+    """Of a file of the real name, form, tensors' names and shapes, from a server."""
+    name, written = "libra_faster_rcnn_r50_fpn_1x_coco", io.BytesIO()
+    tensors = random_tensors(key_lists.MMDETECTION["libra-faster-rcnn_r50"]())
+    tensors = {key: torch.from_numpy(tensor) for key, tensor in tensors.items()}
+    torch.save({"meta": {"mmdet_version": "2.0.0"}, "state_dict": tensors}, written)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.delenv("LIBRA_KERAS_WEIGHTS", raising=False)
+    with file_server() as server:
+        file = publish(monkeypatch, name, written.getvalue(), server.address)
+        server.files[file] = written.getvalue()
+        preset = models.FasterRCNN.from_preset(name)
+    (tmp_path / file).write_bytes(written.getvalue())
+    conversion = convert(tmp_path / file, tmp_path / "converted")
+    assert conversion.record["model"] == "libra_faster_rcnn_resnet50"
+    assert preset.input_policy == conversion.model.input_policy
+    photo = rng.integers(0, 256, (60, 90, 3), "uint8").repeat(4, 0).repeat(4, 1)
+    found = []
+    for model in (preset, conversion.model):
+        model.input_policy = InputPolicy(256, 384)  # a fourteenth of the work
+        found.append(model.detect(photo))
+    assert len(found[0]["scores"]) > 20
+    for key, values in found[0].items():
+        np.testing.assert_array_equal(values, found[1][key], key)
 
 
 def zeros(keys):

@@ -1,0 +1,62 @@
+"""Names of published detectors, where the command takes a run."""
+
+import json
+
+import pytest
+
+from libra_keras.cli import main, parser
+from libra_keras.cli.options import load_run
+from libra_keras.convert.published import PUBLISHED
+from libra_keras.models import libra_retinanet_small
+from libra_keras.models.saved import write_folder
+from libra_keras.runs import training
+
+NAME = "libra_retinanet_r50_fpn_1x_coco"
+
+
+@pytest.fixture
+def kept(tmp_path, monkeypatch):
+    """A small detector, kept as if it had been downloaded and converted."""
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.delenv("LIBRA_KERAS_WEIGHTS", raising=False)
+    monkeypatch.chdir(tmp_path)
+    entry = PUBLISHED[NAME]
+    names = [f"class {number}" for number in range(80)]
+    record = {"sha256": entry.file.digits, "model": None}
+    detector = libra_retinanet_small(80, class_names=names)
+    write_folder(detector, entry.folder, {"conversion.json": record})
+    return entry
+
+
+def test_the_list_says_what_is_on_this_machine(kept, capsys):
+    (kept.folder.parent / PUBLISHED["retinanet_r50_fpn_1x_coco"].file.name).touch()
+    assert main(["models", "--pretrained", "*r50_fpn_1x_coco"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [NAME, "AP", "37.6", "converted"] in lines
+    assert ["retinanet_r50_fpn_1x_coco", "AP", "36.5", "downloaded"] in lines
+    assert ["rpn_r50_fpn_1x_coco", "AR@1000", "58.2"] in lines
+    assert main(["models", "--pretrained", "yolo*"]) == 1
+    assert "no detector is called yolo*" in capsys.readouterr().err
+
+
+def test_a_name_is_a_run(kept, capsys):
+    options = parser().parse_args(["predict", NAME, "photo.jpg", "--to", "found"])
+    run = load_run(options)
+    assert (run.folder, run.model.num_classes) == (kept.folder, 80)
+    with pytest.raises(ValueError, match=f"{NAME} holds one set of weights. Leave --weights best"):
+        load_run(parser().parse_args(["export", NAME, "--to", "out", "--weights", "best"]))
+    assert main(["predict", "libra_retinanet_r50", __file__, "--to", "found"]) == 1
+    assert f"--pretrained lists, such as {NAME}" in capsys.readouterr().err
+
+
+def test_training_starts_from_a_name_and_records_it(kept, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(training, "fit_and_report", lambda job: None)
+    data = "shapes --train-split 4 --val-split 2 --batch 2 --steps 2 --epochs 1".split()
+    assert main(["train", *data, "--init", NAME, "--to", "mine"]) == 0
+    assert f"Started from {NAME} (80 classes: class 0" in capsys.readouterr().out
+    record = json.loads((tmp_path / "mine" / "config.json").read_text())
+    start = record["started_from"]
+    assert (start["preset"], start["path"]) == (NAME, str(kept.folder))
+    assert start["reinitialised"] == ["class_logits"]
+    assert record["settings"]["init"] == NAME
+    assert record["settings"]["model"] == "libra_retinanet_resnet50"  # whose schedule it has
