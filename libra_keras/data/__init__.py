@@ -1,7 +1,9 @@
 """Data sets: readers of the forms that tools write, checks, and batches of them."""
 
 from libra_keras.data import dialects
-from libra_keras.data.batches import BatchPlan, evaluation_batches, training_batches
+from libra_keras.data.augmentation import Augmentation
+from libra_keras.data.batch_plan import BatchPlan
+from libra_keras.data.batches import evaluation_batches, training_batches
 from libra_keras.data.checks import check_annotations, check_data
 from libra_keras.data.coco import coco
 from libra_keras.data.csv_table import csv
@@ -19,6 +21,7 @@ from libra_keras.data.yolo import yolo
 from libra_keras.registration import register_classes
 
 __all__ = [
+    "Augmentation",
     "BatchPlan",
     "DetectionData",
     "Example",

@@ -1,14 +1,14 @@
 """Batches of a data set for `model.fit` and `model.predict`: which images, and as which arrays."""
 
-import functools
-import warnings
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
-from numpy.typing import ArrayLike
 
+from libra_keras.data.augmentation import Augmentation, as_augmentation
+from libra_keras.data.augmenter import Augmenter, Place
+from libra_keras.data.batch_plan import BatchPlan
 from libra_keras.data.examples import DetectionData
 from libra_keras.data.findings import DamagedImage, DamageLog, read_checked
 from libra_keras.data.image_cache import ImageCache
@@ -17,93 +17,36 @@ from libra_keras.data.images import InputPolicy, scale_boxes
 INPUTS = ("images", "image_sizes", "original_sizes", "image_ids")  # what every sample begins with
 
 
-class BatchPlan:
-    """The order of a whole run as a pure function of a seed.
-
-    In each epoch all images are shuffled anew. A batch holds images of one orientation only, so
-    that all have one padded size; the batches of both orientations are mixed. What does not fill
-    a batch is left out of that epoch, another few images each time, so every epoch has the same
-    number of steps. Nothing is remembered: batch `s` of epoch `e` can be asked for at any time,
-    which is how a run resumes and how an error names the files of a batch.
-
-    Args:
-        is_portrait: bool `(n,)`, the orientation of each image.
-        batch_size: int, images per batch.
-        seed: int. Defaults to 0.
-        flip: float in [0, 1], the probability that an image is mirrored. Defaults to 0.5.
-
-    Raises:
-        ValueError: if there is not one full batch of either orientation, or `batch_size` or `flip`
-            is out of its range.
-
-    Example:
-
-    >>> from libra_keras.data import BatchPlan
-    >>> plan = BatchPlan([False] * 5 + [True] * 3, batch_size=2)
-    >>> plan.steps_per_epoch, plan.batches(epoch=4).shape
-    (3, (3, 2))
-    """
-
-    def __init__(self, is_portrait: ArrayLike, batch_size: int, seed: int = 0, flip: float = 0.5):
-        if batch_size < 1 or not 0 <= flip <= 1:
-            raise ValueError(
-                "`batch_size` must be at least 1 and `flip` in 0..1. "
-                f"Received: batch_size={batch_size}, flip={flip}"
-            )
-        self.is_portrait = np.asarray(is_portrait, bool)
-        self.batch_size = batch_size
-        self.seed = seed
-        self.flip = flip
-        counts = [int(np.sum(self.is_portrait == kind)) for kind in (False, True)]
-        self.steps_per_epoch = sum(count // batch_size for count in counts)
-        if not self.steps_per_epoch:
-            raise ValueError(
-                f"No batch of {batch_size} images of one orientation can be made. "
-                f"Received: {counts[0]} landscape and {counts[1]} portrait images"
-            )
-        for count, kind in zip(counts, ("landscape", "portrait"), strict=True):
-            if 0 < count < batch_size:
-                warnings.warn(
-                    f"the {count} {kind} image(s) are never used: they do not fill a batch of "
-                    f"{batch_size}",
-                    stacklevel=2,
-                )
-        self._epoch = functools.lru_cache(maxsize=4)(self._draw_epoch)
-
-    def batches(self, epoch: int) -> np.ndarray:
-        """Returns int64 `(steps_per_epoch, batch_size)`: the images of each batch of an epoch."""
-        return self._epoch(epoch)[0]
-
-    def flips(self, epoch: int) -> np.ndarray:
-        """Returns bool `(steps_per_epoch, batch_size)`: which of them are mirrored."""
-        return self._epoch(epoch)[1]
-
-    def _draw_epoch(self, epoch):
-        rng = np.random.default_rng([self.seed, epoch])
-        order = rng.permutation(len(self.is_portrait))
-        batches = np.concatenate([self._full(order[self.is_portrait[order] == k]) for k in (0, 1)])
-        batches = rng.permutation(batches)
-        return batches, rng.random(batches.shape) < self.flip
-
-    def _full(self, order):
-        return order[: len(order) // self.batch_size * self.batch_size].reshape(-1, self.batch_size)
-
-
 # An image that turns out to be damaged is replaced by the next image of its orientation, so that
 # sizes and step counts stay as planned.
 class TrainingSource:
     """Gives the samples of a training run by number: a pure function of the data and a seed."""
 
-    def __init__(self, data, policy, batch_size, flip=0.5, seed=0, max_boxes=None, cache=None):
+    def __init__(
+        self, data, policy, batch_size, flip=0.5, seed=0, max_boxes=None, cache=None, augment=None
+    ):
+        augment = as_augmentation(augment, policy)
         self.data = data
-        self.policy = policy
         self.max_boxes = data.max_boxes if max_boxes is None else max_boxes
-        is_portrait = [example.is_portrait for example in data.examples]
-        self.plan = BatchPlan(is_portrait, batch_size, seed, flip)
+        self.plan = BatchPlan(
+            [example.is_portrait for example in data.examples],
+            batch_size,
+            seed,
+            flip,
+            augment.quarter_turns,
+            [example.height == example.width for example in data.examples],
+        )
         self.damage = DamageLog(len(data))
         self.inputs = input_names(data)
-        self.cache = None if cache is None else ImageCache(cache, data, policy)
+        self.augmenter = Augmenter(augment, policy, seed)
+        reading = self.augmenter.reading
+        self.cache = None if cache is None else ImageCache(cache, data, reading)
         self._max_proposals = data.max_proposals
+        if augment.functions and self._max_proposals is not None:
+            raise ValueError(
+                "`functions` of an augmentation cannot move proposals. "
+                f"Received: {data.name}, which has proposals"
+            )
         self._replaced = {}  # from a sample's number to the image that stood in
 
     @property
@@ -126,23 +69,44 @@ class TrainingSource:
     def sample(self, number):
         """Returns the `inputs` of a sample, boxes (M, 4) and labels (M,), -1 in padding."""
         number = int(number)  # tf.data gives an array
-        batch, place = divmod(number, self.plan.batch_size)
-        epoch, step = divmod(batch, self.steps_per_epoch)
-        content, example = self._read(self.plan.batches(epoch)[step, place], number)
-        is_mirrored = self.plan.flips(epoch)[step, place]
-        original, size = (example.height, example.width), content.shape[:2]
-        padded = placed(content, self.policy.bucket_size(*original), is_mirrored)
-        boxes, labels = self._ground_truth(example)
-        boxes = scale_boxes(boxes, original, size)
-        boxes = mirrored(boxes, size[1]) if is_mirrored else boxes
+        batch, slot = divmod(number, self.plan.batch_size)
+        place = Place(*divmod(batch, self.steps_per_epoch), slot)
+        turns = int(self.plan.turns(place.epoch)[place.step, slot])
+        index = self.plan.batches(place.epoch)[place.step, slot]
+        is_mirrored = self.plan.flips(place.epoch)[place.step, slot]
+        content, example = self._read(index, number, turns)
+        original = (example.height, example.width)
+        view = self.augmenter.view(original, place, turns)
+        pixels, boxes, labels = self._varied(content, example, view, place)
+        padded = placed(pixels, view.padded, is_mirrored)
+        boxes = mirrored(boxes, view.size[1]) if is_mirrored else boxes
         boxes, labels = pad_rows(boxes, labels, self.max_boxes)
-        proposals = fitted_proposals(example, self._max_proposals, size, is_mirrored)
-        sizes = np.array(size, "int32"), np.array(original, "int32")
+        proposals = self._proposals(example, view, is_mirrored)
+        sizes = np.array(view.size, "int32"), np.array(original, "int32")
         return padded, *sizes, np.int64(example.image_id), *proposals, boxes, labels
 
-    def _read(self, index, number):
-        """Reads and resizes an image, or the first sound one after it of its orientation."""
-        for candidate in self._candidates(index):
+    def _varied(self, content, example, view, place):
+        """The pixels, boxes and labels of a sample, before it is mirrored and padded."""
+        boxes, labels = example.boxes[~example.ignore], example.labels[~example.ignore]
+        seen = view.seen(boxes)
+        boxes, labels = largest(boxes[seen], labels[seen], self.max_boxes)
+        pixels, boxes = self.augmenter.pixels(content, view, place), view.boxes(boxes)
+        if not self.augmenter.augmentation.functions:
+            return pixels, boxes, labels
+        sample = {"images": pixels, "boxes": boxes, "labels": labels}
+        sample = self.augmenter.applied(sample, place, example.file, self.data.num_classes)
+        return sample["images"], *largest(sample["boxes"], sample["labels"], self.max_boxes)
+
+    def _proposals(self, example, view, is_mirrored):
+        if self._max_proposals is None:
+            return []
+        boxes = view.boxes(example.proposals[view.seen(example.proposals)])
+        boxes = mirrored(boxes, view.size[1]) if is_mirrored else boxes
+        return [pad_proposals(boxes, self._max_proposals)]
+
+    def _read(self, index, number, turns):
+        """Reads an image, or the first sound one after it that fits in its batch."""
+        for candidate in self._candidates(index, turns):
             try:
                 content = self._content(candidate)
             except DamagedImage as error:
@@ -153,24 +117,17 @@ class TrainingSource:
             return content, self.data.examples[candidate]
         raise DamagedImage("no image of this orientation can be read")
 
-    def _candidates(self, index):
+    def _candidates(self, index, turns):
         """Yields an image and those of its orientation after it, which are seldom asked for."""
         yield index
-        same = np.flatnonzero(self.plan.is_portrait == self.plan.is_portrait[index])
+        is_portrait = self.plan.turned(turns)
+        same = np.flatnonzero(is_portrait == is_portrait[index])
         yield from np.roll(same, -np.searchsorted(same, index))[1:]
 
     def _content(self, index):
         if self.cache is not None:
             return self.cache.read(index)
-        return self.policy.resized(read_checked(self.data, index))
-
-    def _ground_truth(self, example):
-        boxes, labels = example.boxes[~example.ignore], example.labels[~example.ignore]
-        if len(boxes) > self.max_boxes:
-            areas = np.prod(boxes[:, 2:] - boxes[:, :2], -1)
-            largest = np.sort(np.argsort(-areas, kind="stable")[: self.max_boxes])
-            boxes, labels = boxes[largest], labels[largest]
-        return boxes, labels
+        return self.augmenter.reading.fitted(read_checked(self.data, index))
 
 
 class EvaluationSource:
@@ -202,8 +159,11 @@ class EvaluationSource:
         size = content.shape[:2]
         padded = placed(content, self.policy.bucket_size(*original))
         sizes = np.array(size, "int32"), np.array(original, "int32")
-        proposals = fitted_proposals(example, self._max_proposals, size)
-        return padded, *sizes, np.int64(example.image_id), *proposals
+        inputs = padded, *sizes, np.int64(example.image_id)
+        if self._max_proposals is None:
+            return inputs
+        proposals = scale_boxes(example.proposals, original, size)
+        return *inputs, pad_proposals(proposals, self._max_proposals)
 
 
 def input_names(data):
@@ -211,14 +171,18 @@ def input_names(data):
     return INPUTS if data.max_proposals is None else (*INPUTS, "proposals")
 
 
-def fitted_proposals(example, rows, size, is_mirrored=False):
-    """Moves proposals to the resized image as boxes are: a list of one (P, 4), or of none."""
-    if rows is None:
-        return []
-    boxes = scale_boxes(example.proposals, (example.height, example.width), size)
-    if is_mirrored:
-        boxes = mirrored(boxes, size[1])
-    return [np.pad(boxes, ((0, rows - len(boxes)), (0, 0))).astype("float32")]
+def largest(boxes, labels, most):
+    """Returns the boxes and labels of the largest boxes, in their order."""
+    if len(boxes) <= most:
+        return boxes, labels
+    areas = np.prod(boxes[:, 2:] - boxes[:, :2], -1)
+    kept = np.sort(np.argsort(-areas, kind="stable")[:most])
+    return boxes[kept], labels[kept]
+
+
+def pad_proposals(boxes, rows):
+    """Pads proposals `(p, 4)` with 0 to `rows` rows."""
+    return np.pad(boxes, ((0, rows - len(boxes)), (0, 0))).astype("float32")
 
 
 def placed(content, size, is_mirrored=False):
@@ -262,11 +226,13 @@ def training_batches(
     threads: int | None = None,
     start_step: int = 0,
     cache: str | Path | None = None,
+    augment: Augmentation | str | None = None,
 ) -> Any:
     """Makes the batches of a training run.
 
-    Images are shuffled over the whole data set in each epoch, kept in proportion, resized,
-    mirrored with probability `flip`, and padded at right and below. The order is a pure function
+    Images are shuffled over the whole data set in each epoch, kept in proportion, resized, varied
+    as `augment` says, mirrored with probability `flip`, and padded at right and below. The order
+    is a pure function
     of `seed` and the epoch: a run that starts at `start_epoch` and `start_step` continues as if
     never stopped, and what comes before is not read. Ignored boxes (crowds, difficult objects) are
     left out.
@@ -286,14 +252,19 @@ def training_batches(
         kind: `"tf"` for a `tf.data.Dataset`, `"py"` for a `keras.utils.PyDataset`, which needs no
             TensorFlow. Both hold the same arrays in the same order. Defaults to `"tf"` where
             TensorFlow is Keras' backend, `"py"` elsewhere. Keras on TensorFlow takes the shapes
-            of `"py"` from its first two batches, so there its images need one orientation. Give
-            `fit` the option `shuffle=False`, else it takes the batches of `"py"` out of order.
+            of `"py"` from its first two batches, so there its images need one orientation, and one
+            short side. Give `fit` the option `shuffle=False`, else it takes the batches of `"py"`
+            out of order.
         threads: int, images that are read at the same time. Defaults to what tf.data finds best,
             or one per CPU core, at most 8.
         start_step: int, the first batch of `start_epoch`; steps beyond its end lie in the epochs
             after it. Defaults to 0.
         cache: folder for decoded and resized images, which later epochs and runs read instead of
-            the files, or `None` (default); see `ImageCache`. The batches are the same.
+            the files, or `None` (default); see `ImageCache`. The batches are the same. It holds
+            images as they are before `augment`: where that draws scales, not larger than any scale
+            needs and never enlarged, so that decoding is saved, and resizing is not.
+        augment: `Augmentation`, the name of a preset, `"none"`, `"default"` or `"strong"`, or
+            `None` (default), which varies nothing.
 
     Returns:
         Data set of `(x, y)`: `x` is a dict of `"images"` uint8 `(B, H, W, 3)` RGB,
@@ -306,9 +277,11 @@ def training_batches(
 
     Raises:
         ValueError: if there is not one full batch, `start_epoch` or `start_step` is negative or
-            behind the end, `kind` is another, or there is a `cache` but no image files. While
-            iterating, `TooManyDamagedImages`, which tf.data wraps into an error of its own, stops
-            a run in which over 1 % of the images are damaged, and names the files.
+            behind the end, `kind` or the preset is another, there is a `cache` but no image files,
+            or `augment` has functions, which cannot move them, but the data have proposals. While
+            iterating, `TooManyDamagedImages` stops a run in which over 1 % of the images are
+            damaged, and names the files; and so does the error of a function that fails or returns
+            no sample. tf.data wraps both into errors of its own.
 
     Example:
 
@@ -322,7 +295,7 @@ def training_batches(
     module = _module(kind)
     if drop_empty:
         data = data.subset([i for i, example in enumerate(data.examples) if example.num_boxes])
-    source = TrainingSource(data, policy, batch_size, flip, seed, max_boxes, cache)
+    source = TrainingSource(data, policy, batch_size, flip, seed, max_boxes, cache, augment)
     start = start_epoch * source.steps_per_epoch + start_step
     end = None if epochs is None else (start_epoch + epochs) * source.steps_per_epoch
     if min(start_epoch, start_step) < 0 or (end is not None and start > end):

@@ -6,8 +6,10 @@ padded. All functions take a batch or a single image, work eagerly and inside `t
 the caller's dicts as they are: Keras' layers, called eagerly, write into the dict they are given.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 from keras import ops
 
 from libra_keras.data.box_formats import clipped, from_xyxy, operations, to_xyxy
@@ -172,6 +174,57 @@ def to_sample(
     boxes = from_xyxy(y["boxes"], bounding_box_format, (shape[-3], shape[-2]))
     boxes = xp.where((labels >= 0)[..., None], boxes, -xp.ones_like(boxes))
     return {**x, "bounding_boxes": {"boxes": boxes, label_key: labels}}
+
+
+def as_function(
+    layers: Callable | Sequence[Callable], bounding_box_format: str, label_key: str = "labels"
+) -> Callable[[dict[str, np.ndarray], np.random.Generator], dict[str, np.ndarray]]:
+    """Makes a function of `data.Augmentation` of preprocessing layers that move boxes.
+
+    Such layers draw from generators of their own: what they do is not repeated when a run goes on.
+
+    Args:
+        layers: a layer of Keras, KerasHub or KerasCV, or a list of them, made for
+            `bounding_box_format`, that keeps the size of images.
+        bounding_box_format: str, one of `FORMATS`.
+        label_key: `"labels"` for Keras and KerasHub, `"classes"` for KerasCV.
+
+    Returns:
+        `function(sample, rng)`, which returns a sample as `data.Augmentation` says.
+
+    Raises:
+        ValueError: if the key is unknown.
+
+    Example:
+
+    >>> import keras
+    >>> from libra_keras import data
+    >>> zoom = keras.layers.RandomZoom(0.2, bounding_box_format="xyxy", fill_mode="constant")
+    >>> augment = data.Augmentation(functions=(data.dialects.as_function(zoom, "xyxy"),))
+    >>> policy = data.InputPolicy(320, 320)
+    >>> batches = data.training_batches(data.shapes(4), policy, 4, kind="py", augment=augment)
+    >>> batches[0][0]["images"].shape
+    (4, 320, 320, 3)
+    """
+    _check_key(label_key)
+    layers = list(layers) if isinstance(layers, Sequence) else [layers]
+
+    def layered(sample, rng):
+        x = {"images": sample["images"][None]}
+        y = {"boxes": sample["boxes"][None], "labels": sample["labels"][None]}
+        theirs = to_sample(x, y, bounding_box_format, label_key)
+        for layer in layers:
+            theirs = layer(theirs, training=True)
+        x, y = from_sample(theirs, bounding_box_format)
+        image, boxes, labels = map(
+            ops.convert_to_numpy, (x["images"][0], y["boxes"][0], y["labels"][0])
+        )
+        image = np.clip(np.rint(image), 0, 255).astype("uint8")
+        return {"images": image, "boxes": boxes, "labels": labels}
+
+    names = ", ".join(getattr(layer, "name", type(layer).__name__) for layer in layers)
+    layered.__qualname__ = f"as_function({names})"
+    return layered
 
 
 def from_predictions(

@@ -233,12 +233,23 @@ class InputPolicy:
         Returns:
             uint8 `(h, w, 3)`, perhaps read-only, perhaps `image` itself.
         """
-        width, height = image.size if isinstance(image, Image.Image) else image.shape[1::-1]
-        new_height, new_width = self.fitted_size(height, width)
-        if (new_height, new_width) != (height, width):
-            image = image if isinstance(image, Image.Image) else Image.fromarray(image)
-            image = image.resize((new_width, new_height), RESIZE_KERNELS[self.resize])
-        return np.asarray(image)
+        return np.asarray(self.fitted(image))
+
+    def fitted(self, image: np.ndarray | Image.Image) -> np.ndarray | Image.Image:
+        """Returns what `resized` does, perhaps as a Pillow image still, perhaps `image` itself."""
+        size = size_of(image)
+        height, width = self.fitted_size(*size)
+        if (height, width) == size:
+            return image
+        image = image if isinstance(image, Image.Image) else Image.fromarray(image)
+        return image.resize((width, height), RESIZE_KERNELS[self.resize])
+
+
+def size_of(image: np.ndarray | Image.Image) -> tuple[int, int]:
+    """Returns `(height, width)` of an image."""
+    if isinstance(image, Image.Image):
+        return image.height, image.width
+    return image.shape[0], image.shape[1]
 
 
 def scale_boxes(
