@@ -43,8 +43,12 @@ class Layout:
     form: str
     splits: Mapping[str, Place]
 
+    def __post_init__(self):
+        splits = {name: self.splits[name] for name in sorted(self.splits, key=_order)}
+        object.__setattr__(self, "splits", splits)
+
     def __str__(self) -> str:
-        return f"{self.title}: {', '.join(sorted(self.splits, key=_order))}"
+        return f"{self.title}: {', '.join(self.splits)}"
 
 
 def find_coco(folder: Path) -> list[Layout]:
@@ -87,8 +91,11 @@ def find_voc(folder: Path) -> list[Layout]:
         title = "CVAT VOC" if (folder / "labelmap.txt").is_file() else "Pascal VOC"
         return [Layout(title, "voc", {name: Place(listings[name]) for name in names})]
     if _has_xml(folder / ANNOTATIONS, "**/*.xml"):
-        title = "Label Studio VOC" if (folder / "images").is_dir() else "Pascal VOC, no ImageSets"
-        return [Layout(title, "voc", {ALL: Place(folder / ANNOTATIONS)})]
+        images = folder / "images"
+        title = "Label Studio VOC" if images.is_dir() else "Pascal VOC, no ImageSets"
+        # Label Studio writes no XML for an image without objects.
+        place = Place(folder / ANNOTATIONS, (images,) if images.is_dir() else ())
+        return [Layout(title, "voc", {ALL: place})]
     if _has_xml(folder):
         return [Layout("LabelImg VOC", "voc", {ALL: Place(folder)})]
     places = {entry.name: Place(entry) for entry in folder.iterdir() if _has_xml(entry)}

@@ -9,11 +9,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from libra_keras.data.coco import from_place as read_coco
+from libra_keras.data.csv_table import find as find_csv
+from libra_keras.data.csv_table import from_place as read_csv
+from libra_keras.data.cvat import find as find_cvat
+from libra_keras.data.cvat import from_place as read_cvat
 from libra_keras.data.examples import DetectionData
 from libra_keras.data.layouts import Layout, Place, find_coco, find_voc, image_folders
 from libra_keras.data.shapes import shapes
 from libra_keras.data.tfds import splits_with_annotations, tfds
 from libra_keras.data.voc import voc
+from libra_keras.data.yolo import find as find_yolo
+from libra_keras.data.yolo import from_place as read_yolo
 
 # What the splits of a data set are usually called, best first.
 USUAL = {
@@ -24,7 +30,11 @@ TFDS = "tfds:"  # before a name of TensorFlow Datasets
 FINDERS = {
     "coco": find_coco,
     "voc": find_voc,
+    "yolo": lambda folder: _listed(find_yolo(folder)),
+    "cvat": lambda folder: _listed(find_cvat(folder)),
+    "csv": lambda folder: _listed(find_csv(folder)),
 }
+READERS = {"yolo": read_yolo, "cvat": read_cvat, "csv": read_csv}
 SUFFIXES = {".json": "coco", ".yaml": "yolo", ".yml": "yolo", ".xml": "cvat", ".csv": "csv"}
 # What a folder must hold.
 FORMS = {
@@ -106,8 +116,7 @@ def load(
         if layout.form == "coco":
             found = read_coco(place, name, skip_bad)
         else:
-            reader = {"yolo": yolo, "cvat": cvat, "csv": csv_table}[layout.form]
-            found = reader.from_place(place, name, class_names, skip_bad)
+            found = READERS[layout.form](place, name, class_names, skip_bad)
     return found if val_fraction is None else divided(found, role, val_fraction)
 
 

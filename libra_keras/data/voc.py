@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from libra_keras.data.checks import clean
-from libra_keras.data.examples import DetectionData, Example, coco_annotations
+from libra_keras.data.assembly import NO_BOXES, assembled
+from libra_keras.data.examples import DetectionData, Example
 from libra_keras.data.findings import Finding, Written, in_unit_range
 from libra_keras.data.layouts import ANNOTATIONS, IMAGE_SUFFIXES, IMAGES, find_voc, leads_out
 from libra_keras.data.voc_xml import CHOICES, EDGES, PIXELS, decide, read_xml, sample
@@ -33,9 +33,10 @@ def voc(
 
     Known layouts are that of VOC itself (`Annotations/*.xml`, `JPEGImages/*`, and
     `ImageSets/Main/<split>.txt` with a name per line), the same without `ImageSets` (Label Studio
-    has `images/` for `JPEGImages/`), and images and XML files side by side, in `<folder>/<split>/`
-    or in the folder itself (LabelImg). In `Annotations`, names may have folders in them, as CVAT
-    writes them: `a/0` is `Annotations/a/0.xml` and `JPEGImages/a/0.jpg`.
+    has `images/` for `JPEGImages/`, and no XML for an image without objects), and images and XML
+    files side by side, in `<folder>/<split>/` or in the folder itself (LabelImg). In `Annotations`,
+    names may have folders in them, as CVAT writes them: `a/0` is `Annotations/a/0.xml` and
+    `JPEGImages/a/0.jpg`.
 
     VOC's own corners name the first and the last pixel of a box, counted from 1, so that a box is
     `[xmin - 1, ymin - 1, xmax, ymax]`. Most tools that write this form (LabelImg, CVAT, Roboflow,
@@ -93,7 +94,8 @@ def voc(
     """
     _check_corners(corners, first_pixel)
     folder = Path(folder).expanduser()
-    entries, findings = _entries(folder, split)
+    place = _place(folder, split)
+    entries, findings = _entries(folder, split, place.annotations)
     files = _Files(folder, [file for _, file in entries], image_folder)
     class_names = files.class_names() if class_names is None else list(class_names)
     note = None
@@ -112,27 +114,20 @@ def voc(
         images.append(image)
         objects.append(known)
         no_boxes += bad
-    examples = [
-        _with_boxes(image, known, class_names, shift)
-        for image, known in zip(images, objects, strict=True)
-    ]
-    name = f"{folder.name}/{split}"
-    examples, counts, findings = clean(
-        examples, class_names, _written(objects), findings + no_boxes, skip_bad, check_files, name
+    without = files.images_without(place.images)
+    images += without
+    objects += [[] for _ in without]
+    read = assembled(
+        f"{folder.name}/{split}",
+        class_names,
+        [_with_boxes(*pair, class_names, shift) for pair in zip(images, objects, strict=True)],
+        _written(objects),
+        findings + no_boxes,
+        skip_bad,
+        check_files,
+        {"images_without_XML": len(without)},
     )
-    annotations = coco_annotations(examples, class_names)
-    ids = tuple(category["id"] for category in annotations["categories"])
-    return DetectionData(
-        name,
-        tuple(class_names),
-        ids,
-        examples,
-        annotations,
-        counts=counts,
-        findings=findings,
-        headers_checked=check_files,
-        notes=(note,) if note else (),
-    )
+    return dataclasses.replace(read, notes=(note,) if note else ())
 
 
 def _check_corners(corners, first_pixel):
@@ -177,8 +172,14 @@ class _Files:
         """Returns the `Example` of a file, still without boxes."""
         found = self.read(file)
         path = self._finder.find(file, found.image)
-        columns = np.zeros((0, 4), "float32"), np.zeros(0, "int32"), np.zeros(0, bool)
-        return Example(image_id, path, *found.size, *columns)
+        return Example(image_id, path, *found.size, *NO_BOXES)
+
+    def images_without(self, folders):
+        """Returns `Example`s of the images in folders that no file is of."""
+        stems = {file.stem for file in self.of_split}
+        listed = [item for folder in folders for item in self._finder.images(folder).items()]
+        paths = [paths[0] for stem, paths in sorted(listed) if stem not in stems]
+        return [Example(i, p, 0, 0, *NO_BOXES) for i, p in enumerate(paths, len(self.of_split) + 1)]
 
     def class_names(self):
         """Returns the names of all classes, sorted."""
@@ -196,8 +197,7 @@ class _Files:
                 yield self.read(file)
 
 
-def _entries(folder, split):
-    """Returns ids and paths of the XML files of a split, in its order, and findings on others."""
+def _place(folder, split):
     layouts = find_voc(folder)
     place = next((each.splits[split] for each in layouts if split in each.splits), None)
     if place is None:
@@ -207,7 +207,11 @@ def _entries(folder, split):
             f"Expected a Pascal VOC data set: {listing}, or XML files in {folder / split}. "
             f"Found: {there}"
         )
-    listing = place.annotations
+    return place
+
+
+def _entries(folder, split, listing):
+    """Returns ids and paths of the XML files of a split, in its order, and findings on others."""
     if listing.is_dir():
         pattern = "**/*.xml" if listing.name == ANNOTATIONS else "*.xml"
         return list(enumerate(sorted(listing.glob(pattern)), 1)), []
@@ -287,11 +291,11 @@ class ImageFinder:
         """Returns the path of an XML file's image, by the name in it too; it may not exist."""
         top, place = self._places(file)
         inside, name = _relative(written)
-        candidates = self._images(place).get(file.stem, [])
+        candidates = self.images(place).get(file.stem, [])
         if candidates:
             return _named(candidates, name) or candidates[0]
         for folder in dict.fromkeys((top / inside, place / inside, place)):
-            listed = self._images(folder)
+            listed = self.images(folder)
             stems = dict.fromkeys((name, PurePosixPath(name).stem))
             candidates = [path for stem in stems for path in listed.get(stem, [])]
             if candidates:
@@ -312,7 +316,7 @@ class ImageFinder:
         top = self._images_elsewhere or top
         return top, top.joinpath(*inside)
 
-    def _images(self, folder):
+    def images(self, folder):
         """The images of a folder by stem; other files, such as text, may lie beside them."""
         if folder not in self._listed:
             listing = sorted(folder.iterdir()) if folder.is_dir() else []
