@@ -1,8 +1,11 @@
 """Detectors that others have published, by name: downloaded and converted once, then kept."""
 
+import contextlib
 import dataclasses
 import inspect
 from pathlib import Path
+
+import keras
 
 from libra_keras import models
 from libra_keras.convert.conversion import (
@@ -118,12 +121,24 @@ def _convert(entry):
     check_free(entry.folder, overwrite=True)
     was_there = entry.is_downloaded
     file = downloads.fetch(entry.file, _home())
-    conversion = load(file)
+    with _in_float32():
+        conversion = load(file)
     check_network(entry, conversion)
     write_detector(conversion.model, conversion.record, entry.folder)
     if not was_there:  # what the user has put there stays
         file.unlink()
     print(f"Converted to {entry.folder}", flush=True)
+
+
+@contextlib.contextmanager
+def _in_float32():
+    """What is kept must not depend on who asks first."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def check_network(entry: Published, conversion: Conversion) -> None:

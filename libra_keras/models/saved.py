@@ -168,13 +168,13 @@ def _check_folder(path, weights):
             f"{path} looks like a checkpoint of PyTorch; convert it first: libra-keras convert "
             f"{path} --to FOLDER"
         )
-    needed = "A detector must be a run folder, a converted folder, a .keras file"
+    needed = "A detector must be a run folder, a converted folder or a .keras file"
     if not path.exists():
         nearest = difflib.get_close_matches(os.fspath(path), _published())
         such_as = f", such as {', '.join(nearest)}" if nearest else ""
         raise ValueError(
-            f"{needed}, or a name that libra-keras models --pretrained lists{such_as}. "
-            f"Received: {os.fspath(path)!r}, which does not exist"
+            f"there is no {path}. {needed}, or a name that libra-keras models --pretrained "
+            f"lists{such_as}"
         )
     for name in (ARCHITECTURE, f"{weights}{SUFFIX}"):
         if not (path / name).is_file():

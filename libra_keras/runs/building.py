@@ -253,14 +253,14 @@ def _number(count):
 
 
 def _record(source, found, fresh):
-    preset = str(source) if published(source) else None
+    name = {"preset": str(source)} if published(source) else {}
     path = located(source)
     weights = path / "last.weights.h5" if path.is_dir() else path
     with weights.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {
+        **name,
         "path": str(path),
-        "preset": preset,
         "weights": weights.name,
         "sha256": digest,
         "class_names": found.class_names,

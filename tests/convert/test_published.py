@@ -75,7 +75,13 @@ def test_a_file_of_the_user_stays_and_half_a_conversion_does_not(
         runs.open(NAME)
     (own / file).write_bytes(content)
     assert PUBLISHED[NAME].is_downloaded and not PUBLISHED[NAME].is_converted
-    runs.open(NAME)
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")  # of this process; what is kept is for all
+    try:
+        runs.open(NAME)
+    finally:
+        keras.config.set_dtype_policy(policy)
+    assert "bfloat16" not in (home / NAME / "model.json").read_text()
     assert PUBLISHED[NAME].is_converted and seen(own) == [file] and seen(home) == [NAME]
     assert seen(home / NAME) == ["conversion.json", "last.weights.h5", "model.json"]
 

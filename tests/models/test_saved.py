@@ -62,7 +62,7 @@ def test_what_does_not_fit_is_refused(preset, tmp_path):
 
 
 def test_a_name_that_is_mistyped_is_answered_by_the_nearest():
-    said = "such as libra_retinanet_r50_fpn_1x_coco.* 'libra_retinanet_r50', which does not"
+    said = "there is no libra_retinanet_r50. A det.*, such as libra_retinanet_r50_fpn_1x_coco"
     with pytest.raises(ValueError, match=said):
         RetinaNet.from_preset("libra_retinanet_r50")
 
