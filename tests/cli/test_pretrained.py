@@ -1,31 +1,31 @@
 """Names of published detectors, where the command takes a run."""
 
-import json
-
 import pytest
 
 from libra_keras.cli import main, parser
-from libra_keras.cli.options import load_run
+from libra_keras.cli.options import config_of, load_run
 from libra_keras.convert.published import PUBLISHED
+from libra_keras.data import shapes
 from libra_keras.models import libra_retinanet_small
 from libra_keras.models.saved import write_folder
-from libra_keras.runs import training
+from libra_keras.runs import resolve
+from libra_keras.runs.building import build_initial
 
 NAME = "libra_retinanet_r50_fpn_1x_coco"
 
 
-@pytest.fixture
-def kept(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
     """A small detector, kept as if it had been downloaded and converted."""
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
-    monkeypatch.delenv("LIBRA_KERAS_WEIGHTS", raising=False)
-    monkeypatch.chdir(tmp_path)
-    entry = PUBLISHED[NAME]
+    entry, home = PUBLISHED[NAME], tmp_path_factory.mktemp("keras")
     names = [f"class {number}" for number in range(80)]
     record = {"sha256": entry.file.digits, "model": None}
-    detector = libra_retinanet_small(80, class_names=names)
-    write_folder(detector, entry.folder, {"conversion.json": record})
-    return entry
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KERAS_HOME", str(home))
+        patch.delenv("LIBRA_KERAS_WEIGHTS", raising=False)
+        detector = libra_retinanet_small(80, class_names=names)
+        write_folder(detector, entry.folder, {"conversion.json": record})
+        yield entry
 
 
 def test_the_list_says_what_is_on_this_machine(kept, capsys):
@@ -49,14 +49,10 @@ def test_a_name_is_a_run(kept, capsys):
     assert f"--pretrained lists, such as {NAME}" in capsys.readouterr().err
 
 
-def test_training_starts_from_a_name_and_records_it(kept, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(training, "fit_and_report", lambda job: None)
-    data = "shapes --train-split 4 --val-split 2 --batch 2 --steps 2 --epochs 1".split()
-    assert main(["train", *data, "--init", NAME, "--to", "mine"]) == 0
+def test_training_starts_from_a_name_and_records_it(kept, capsys):
+    config = resolve(config_of(parser().parse_args(["train", "shapes", "--init", NAME])))
+    assert config.model.name == "libra_retinanet_resnet50"  # whose schedule it has
+    _, start = build_initial(config, shapes(1))
     assert f"Started from {NAME} (80 classes: class 0" in capsys.readouterr().out
-    record = json.loads((tmp_path / "mine" / "config.json").read_text())
-    start = record["started_from"]
     assert (start["preset"], start["path"]) == (NAME, str(kept.folder))
     assert start["reinitialised"] == ["class_logits"]
-    assert record["settings"]["init"] == NAME
-    assert record["settings"]["model"] == "libra_retinanet_resnet50"  # whose schedule it has

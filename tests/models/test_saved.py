@@ -1,5 +1,7 @@
 """Detectors that are saved and loaded by users, with other classes too."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,7 @@ from libra_keras.models import (
     rpn_small,
 )
 from libra_keras.models.detector import Detector
+from libra_keras.models.saved import write_folder
 
 NAMES = ["cat", "dog"]
 
@@ -41,12 +44,10 @@ def test_what_was_saved_is_loaded_everywhere(detector, preset):
 
 def test_other_classes_get_new_last_layers(detector, preset):
     own = RetinaNet.from_preset(preset, num_classes=2, class_names=NAMES)
-    unnamed = RetinaNet.from_preset(preset, num_classes=2)
-    three = RetinaNet.from_preset(preset, class_names=["ant", "bee", "fly"])
-    assert (own.class_names, unnamed.class_names, three.num_classes) == (NAMES, None, 3)
-    kernels = [m.head.class_logits.kernel.numpy() for m in (detector, own, unnamed)]
-    assert np.array_equal(*kernels[:2]) and not np.array_equal(kernels[0], kernels[2])
-    for model in (own, unnamed, three):
+    three = RetinaNet.from_preset(preset, num_classes=3)
+    assert (own.class_names, three.class_names, three.num_classes) == (NAMES, None, 3)
+    np.testing.assert_array_equal(*[m.head.class_logits.kernel for m in (own, detector)])
+    for model in (own, three):
         np.testing.assert_array_equal(*[m.head.box_deltas.kernel for m in (model, detector)])
 
 
@@ -55,8 +56,7 @@ def test_what_does_not_fit_is_refused(preset, tmp_path):
         FasterRCNN.from_preset(preset)
     with pytest.raises(ValueError, match="one name for each of 3 classes"):
         RetinaNet.from_preset(preset, num_classes=3, class_names=NAMES)
-    rpn_small().save_to_preset(tmp_path / "rpn")
-    assert type(RegionProposalNetwork.from_preset(tmp_path / "rpn")) is RegionProposalNetwork
+    write_folder(rpn_small(), tmp_path / "rpn")
     with pytest.raises(ValueError, match="knows no classes. Leave `num_classes`"):
         RegionProposalNetwork.from_preset(tmp_path / "rpn", num_classes=3)
 
@@ -67,9 +67,8 @@ def test_a_name_that_is_mistyped_is_answered_by_the_nearest():
         RetinaNet.from_preset("libra_retinanet_r50")
 
 
-def test_only_a_preset_is_replaced_and_only_if_asked(detector, tmp_path):
-    folder = tmp_path / "pets"
-    detector.save_to_preset(folder)
+def test_only_a_preset_is_replaced_and_only_if_asked(detector, preset, tmp_path):
+    folder = shutil.copytree(preset, tmp_path / "pets")
     with pytest.raises(ValueError, match="is not empty"):
         detector.save_to_preset(folder)
     detector.save_to_preset(folder, overwrite=True)
