@@ -1,12 +1,23 @@
 """Where the annotations and images of a folder lie: what tools write, told by names of files."""
 
 import dataclasses
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 ALL = "all"  # the split of a folder whose tool names none
 ORDER = ("train", "val", "test")  # how names of splits begin, in the order in which they are told
-ANNOTATIONS, IMAGES = "Annotations", "JPEGImages"
+# Where XML of VOC's form lies if it is not beside the images, and where these lie then. Titles of
+# pairs without `ImageSets`, by the tools that write them.
+XML_FOLDERS, IMAGE_FOLDERS = ("Annotations", "labels"), ("JPEGImages", "images", "data")
+PAIRS = {
+    ("Annotations", "JPEGImages"): "Pascal VOC, no ImageSets",
+    ("Annotations", "images"): "Label Studio VOC",
+    ("labels", "data"): "FiftyOne VOC",
+    ("labels", "images"): "supervision VOC",
+}
+ROOT = re.compile(rb"<annotation[\s>]|\0")  # of VOC's form; or UTF-16, in which none is looked for
+HEAD = 4096  # bytes of a file in which its root stands
 # In order: where files of one stem differ in nothing else, an earlier one is the image.
 IMAGE_SUFFIXES = (
     ".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".jp2",
@@ -90,12 +101,10 @@ def find_voc(folder: Path) -> list[Layout]:
     if names:
         title = "CVAT VOC" if (folder / "labelmap.txt").is_file() else "Pascal VOC"
         return [Layout(title, "voc", {name: Place(listings[name]) for name in names})]
-    if _has_xml(folder / ANNOTATIONS, "**/*.xml"):
-        images = folder / "images"
-        title = "Label Studio VOC" if images.is_dir() else "Pascal VOC, no ImageSets"
-        # Label Studio writes no XML for an image without objects.
-        place = Place(folder / ANNOTATIONS, (images,) if images.is_dir() else ())
-        return [Layout(title, "voc", {ALL: place})]
+    for (xml, images), title in PAIRS.items():
+        if (folder / images).is_dir() and _has_xml(folder / xml, "**/*.xml"):
+            # Tools write no XML for an image without objects.
+            return [Layout(title, "voc", {ALL: Place(folder / xml, (folder / images,))})]
     if _has_xml(folder):
         return [Layout("LabelImg VOC", "voc", {ALL: Place(folder)})]
     places = {entry.name: Place(entry) for entry in folder.iterdir() if _has_xml(entry)}
@@ -103,8 +112,12 @@ def find_voc(folder: Path) -> list[Layout]:
 
 
 def _has_xml(folder, pattern="*.xml"):
-    """Whether there are XML files; `annotations.xml` is CVAT's own form, of all images."""
-    return any(file.name != "annotations.xml" for file in folder.glob(pattern))
+    """Whether the first XML file is one of VOC; others have `<annotations>` of all images."""
+    first = next(iter(folder.glob(pattern)), None)
+    if first is None:
+        return False
+    with open(first, "rb") as file:
+        return ROOT.search(file.read(HEAD)) is not None
 
 
 def _order(name):

@@ -12,7 +12,13 @@ import numpy as np
 from libra_keras.data.assembly import NO_BOXES, assembled
 from libra_keras.data.examples import DetectionData, Example
 from libra_keras.data.findings import Finding, Written, in_unit_range
-from libra_keras.data.layouts import ANNOTATIONS, IMAGE_SUFFIXES, IMAGES, find_voc, leads_out
+from libra_keras.data.layouts import (
+    IMAGE_FOLDERS,
+    IMAGE_SUFFIXES,
+    XML_FOLDERS,
+    find_voc,
+    leads_out,
+)
 from libra_keras.data.voc_xml import CHOICES, EDGES, PIXELS, decide, read_xml, sample
 
 # What a file that cannot be read makes `read_xml` raise.
@@ -104,17 +110,20 @@ def voc(
     first = 1 if first_pixel is None else first_pixel
     shift = [0] * 4 if corners == EDGES else [first, first, first - 1, first - 1]
     images, objects, no_boxes = [], [], []
+    without = files.images_without(place.images)
     for image_id, file in entries:
         try:
             found, image = files.read(file), files.image(file, image_id)
         except UNREADABLE as error:
+            if bare := files.bare_image(file, image_id):
+                without.append(bare)
+                continue
             findings.append(Finding("unreadable file", str(file), None, str(error)))
             continue
         known, bad = _known(found.objects, image, class_names)
         images.append(image)
         objects.append(known)
         no_boxes += bad
-    without = files.images_without(place.images)
     images += without
     objects += [[] for _ in without]
     read = assembled(
@@ -152,7 +161,7 @@ class _Files:
     @functools.cached_property
     def all(self):
         """Paths of all files, sorted."""
-        nested = self.folder.glob(f"{ANNOTATIONS}/**/*.xml")
+        nested = (file for name in XML_FOLDERS for file in self.folder.glob(f"{name}/**/*.xml"))
         found = {*self.folder.glob("*/*.xml"), *nested}
         return sorted(found | {file for file in self.of_split if file.is_file()})
 
@@ -180,6 +189,11 @@ class _Files:
         listed = [item for folder in folders for item in self._finder.images(folder).items()]
         paths = [paths[0] for stem, paths in sorted(listed) if stem not in stems]
         return [Example(i, p, 0, 0, *NO_BOXES) for i, p in enumerate(paths, len(self.of_split) + 1)]
+
+    def bare_image(self, file, image_id):
+        """Returns the `Example` of an image whose file is not there; else `None`."""
+        path = None if file.exists() else self._finder.find(file, "")
+        return Example(image_id, path, 0, 0, *NO_BOXES) if path and path.is_file() else None
 
     def class_names(self):
         """Returns the names of all classes, sorted."""
@@ -213,7 +227,7 @@ def _place(folder, split):
 def _entries(folder, split, listing):
     """Returns ids and paths of the XML files of a split, in its order, and findings on others."""
     if listing.is_dir():
-        pattern = "**/*.xml" if listing.name == ANNOTATIONS else "*.xml"
+        pattern = "**/*.xml" if listing.name in XML_FOLDERS else "*.xml"
         return list(enumerate(sorted(listing.glob(pattern)), 1)), []
     try:
         lines = [line.strip() for line in listing.read_text("utf-8-sig").splitlines()]
@@ -221,7 +235,7 @@ def _entries(folder, split, listing):
         raise ValueError(f"{listing} is no text in UTF-8: {error}") from error
     entries, findings = {}, []
     for position, line in enumerate(filter(None, lines), 1):
-        file = _listed_file(folder / ANNOTATIONS, line)
+        file = _listed_file(folder / XML_FOLDERS[0], line)
         if not file.is_relative_to(folder) or ".." in file.parts[len(folder.parts) :]:
             message = f"the split {split!r} lists {line!r}, outside of {folder}"
             findings.append(Finding("unreadable file", str(listing), None, message))
@@ -235,8 +249,8 @@ def _entries(folder, split, listing):
 
 def _listed_file(folder, line):
     """A line is a name, which may have blanks; VOC's lists per class add a number to it."""
-    whole = folder / f"{line}.xml"
-    return whole if whole.exists() else folder / f"{line.split()[0]}.xml"
+    whole, first = (folder / f"{name}.xml" for name in (line, line.split()[0]))
+    return first if first.exists() and not whole.exists() else whole
 
 
 def _known(objects, image, class_names):
@@ -308,11 +322,11 @@ class ImageFinder:
         """The folder that names of images start from, and that of the file's own image."""
         parts, inside = file.parent.relative_to(self.folder).parts, ()
         top = file.parent
-        if ANNOTATIONS in parts:
-            depth = parts.index(ANNOTATIONS)
+        depth = next((i for i, part in enumerate(parts) if part in XML_FOLDERS), None)
+        if depth is not None:
             inside = parts[depth + 1 :]
-            own = [self.folder.joinpath(*parts[:depth], name) for name in (IMAGES, "images")]
-            top = own[1] if own[1].is_dir() and not own[0].is_dir() else own[0]
+            own = [self.folder.joinpath(*parts[:depth], name) for name in IMAGE_FOLDERS]
+            top = next((path for path in own if path.is_dir()), own[0])
         top = self._images_elsewhere or top
         return top, top.joinpath(*inside)
 

@@ -37,6 +37,8 @@ def origin(tree, numbers):
     database, annotation, owner = (None if t is None else t.strip().lower() for t in texts)
     if OFFICIAL.search(f"{database}, {annotation}"):
         return Origin(PIXELS, "Pascal VOC")
+    if database == "roboflow.ai" and tree.findtext("folder") == "VOC":
+        return Origin(PIXELS, "supervision")
     said = f"{database}, {annotation}, {owner}"
     tool = next((name for word, name in TOOLS.items() if word in said), None)
     tool = tool or _by_habits(tree, database, annotation, numbers)

@@ -127,7 +127,7 @@ def _is_split(file, content, key):
     if key == "test" and found:  # Roboflow names one that it may not have written
         return any(first_source(possible_sources(file, content, value)) for value in found)
     # CVAT has a list for each subset, whatever that is called.
-    is_named = key in SPLITS or all(value.strip().endswith(".txt") for value in found)
+    is_named = key in SPLITS or all(value.endswith(".txt") for value in found)
     return bool(found) and is_named
 
 

@@ -65,7 +65,7 @@ def values(content: Mapping, key: str) -> list[str]:
     found = [value] if isinstance(value, str) else value
     if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
         return []
-    return [each for each in found if each.strip() not in NOTHING]
+    return [each.strip() for each in found if each.strip() not in NOTHING]
 
 
 def first_source(paths: Iterable[Path]) -> Path | None:
@@ -78,15 +78,13 @@ def first_source(paths: Iterable[Path]) -> Path | None:
 def starts(file: Path, content: Mapping) -> list[Path]:
     """Returns the folders that paths in a YAML may start from."""
     # `path` is often that of another machine, or starts from another folder.
-    path = content.get("path")
-    has_path = isinstance(path, str) and path.strip() not in NOTHING
-    folders = [file.parent / os.path.expanduser(path.strip())] if has_path else []
+    folders = [file.parent / os.path.expanduser(path) for path in values(content, "path")[:1]]
     return list(dict.fromkeys(Path(os.path.normpath(each)) for each in (*folders, file.parent)))
 
 
 def possible_sources(file: Path, content: Mapping, value: str) -> list[Path]:
     """Returns the folders or lists of images that a value in a YAML may mean."""
-    value = value.strip().replace("\\", "/")
+    value = value.replace("\\", "/")
     inside = value
     while inside.startswith("../"):  # Roboflow goes up once too often
         inside = inside.removeprefix("../")
@@ -108,7 +106,8 @@ def images_of_listing(
     listing: Path, above: Iterable[Path], folders: Iterable[Path]
 ) -> tuple[list[Pair], list[Finding]]:
     """Returns the images that a text file lists, and findings on lines."""
-    above, findings, places = [listing.parent, *above], [], {}
+    above, findings = [listing.parent, *above], []
+    places: dict[Path, int] = {}
     for number, line in enumerate(read_lines(listing), 1):
         if not line:
             continue
