@@ -45,13 +45,18 @@ def best_anchors(
     """Position in `anchors.shapes()` of the anchor that overlaps each box most, and its IoU.
 
     Boxes `(M, 4)` are in the pixels of the input, and `padded_sizes` `(M, 2)` heights and widths of
-    their images. The centres are those of `functional.anchors` in the geometry `"continuous"`.
+    their images. The centres are those of `functional.anchors` in the geometry `"continuous"`. Of
+    equal overlaps the one with the ratio nearest to the box's counts.
     """
     best, iou = np.zeros(len(boxes), int), np.zeros(len(boxes))
+    strangeness = np.full(len(boxes), np.inf)
+    width, height = (boxes[:, 2:] - boxes[:, :2]).T
     for position, (stride, *size) in enumerate(anchors.shapes()):
         overlap = _nearest_overlap(boxes, padded_sizes, stride, np.array(size))
-        better = overlap > iou
-        best[better], iou[better] = position, overlap[better]
+        strange = np.abs(np.log(height / width * size[0] / size[1]))
+        # A small box lies inside the anchors of all ratios, and overlaps each as much.
+        better = np.where(np.abs(overlap - iou) > 1e-9, overlap > iou, strange < strangeness)
+        best[better], iou[better], strangeness[better] = position, overlap[better], strange[better]
     return best, iou
 
 

@@ -55,6 +55,30 @@ def random_case(rng):
     return make_data(truth, crowds=(2, 7)), detections
 
 
+def perturbed(data, seed=0):
+    """Detections made of the annotations: shifted, relabelled, dropped, doubled, and new ones."""
+    rng = np.random.default_rng(seed)
+    detections = []
+    for image in data.annotations["images"]:
+        rows = []
+        for row in data.annotations["annotations"]:
+            if row["image_id"] != image["id"]:
+                continue
+            x, y, w, h = row["bbox"]
+            label = data.category_ids.index(row["category_id"])
+            # None, one or several detections; scores are rounded, so that some tie.
+            for _ in range(rng.choice([0, 1, 2, 3], p=[0.15, 0.55, 0.2, 0.1])):
+                moved = np.array([x, y, x + w, y + h]) + rng.normal(0, 0.15, 4) * [w, h, w, h]
+                moved[2:] = np.maximum(moved[2:], moved[:2] + 1)
+                other = label if rng.uniform() < 0.8 else rng.integers(0, data.num_classes)
+                rows.append((other, round(rng.uniform(), 2), *moved))
+        size = {"height": float(image["height"]), "width": float(image["width"])}
+        extra = random_boxes(rng, 3, **size)
+        rows += [(rng.integers(0, data.num_classes), round(rng.uniform(), 2), *b) for b in extra]
+        detections.append(found(image["id"], *rows))
+    return detections
+
+
 class Oracle:
     """Answers with the annotated boxes, in pixels of the padded image."""
 
