@@ -2,38 +2,55 @@
 
 import sys
 
-from libra_keras.cli.options import OF_FOLDERS, add_data, data_of
+from libra_keras.cli.options import OF_AUGMENTATION, OF_FOLDERS, add_data, data_of
 
 EXAMPLES = """examples:
   libra-keras check-data my_photos
       decodes every image of every split, and lists all findings
   libra-keras check-data my_photos --split train --format coco
+  libra-keras check-data my_photos --show pictures.png --augment strong
+      also draws sixteen images of the first split, as a model would learn from them
 """
+SIDES = (480, 640)  # of the pictures of --show
 
 
 def add_arguments(parser) -> None:
     """Adds the options of the verb."""
-    add_data(parser, OF_FOLDERS)
+    add_data(parser, (*OF_FOLDERS, *OF_AUGMENTATION))
     parser.add_argument("--split", help="default: all of them, one after the other")
+    parser.add_argument(
+        "--show",
+        metavar="FILE",
+        help="draw sixteen images, with their boxes, as a model learns from them: with what "
+        "--augment and the like say",
+    )
+    for name, default in zip(("--short-side", "--long-side"), SIDES, strict=True):
+        parser.add_argument(
+            name, type=int, default=default, metavar="PIXELS", help=f"of --show; default: {default}"
+        )
 
 
 def run(options) -> int:
     """Checks as the options say; returns the exit status."""
-    from libra_keras.runs.inputs import layout_of
+    from libra_keras.runs.inputs import layout_of, show_augmented
 
     own = data_of(options)
     layout = layout_of(own)
     print(f"{own.source} is {layout}", flush=True)
     splits = [options.split] if options.split else list(layout.splits)
-    findings, unreadable = [], 0
+    findings, unreadable, first = [], 0, None
     for split in splits:
         try:
-            findings += _check(own, split)
+            read = _read(own, split)
+            findings += _check(read)
+            first = first or read
         except (ValueError, OSError) as error:  # the other splits are still wanted
             if len(splits) == 1:
                 raise
             print(f"{split}: {error}", flush=True)
             unreadable += 1
+    if options.show and first:
+        show_augmented(own, first, (options.short_side, options.long_side), options.show)
     wrong = unreadable + sum(not finding.is_warning for finding in findings)
     warnings = len(findings) + unreadable - wrong
     note = f" and {warnings} warning(s)" if warnings else ""
@@ -41,11 +58,11 @@ def run(options) -> int:
     return int(wrong > 0)
 
 
-def _check(own, split):
+def _read(own, split):
     from libra_keras import data
 
     # Readers raise on the first findings unless they drop them.
-    read = data.load(
+    return data.load(
         own.source,
         split,
         form=own.format,
@@ -55,6 +72,11 @@ def _check(own, split):
         images=own.images,
         class_names=own.class_names or None,
     )
+
+
+def _check(read):
+    from libra_keras import data
+
     print(read.summary(), flush=True)
     findings = data.check_data(read, verbose=int(sys.stdout.isatty()))
     for finding in findings:

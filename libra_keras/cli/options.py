@@ -16,6 +16,7 @@ HEADINGS = {
     "parts": "parts of the detector (default: what its name says)",
     "schedule": "schedule (defaults: small models | others)",
     "optimizer": "schedule (defaults: small models | others)",
+    "augmentation": "augmentation of the images to learn from",
     "fine-tuning": "fine-tuning",
     "devices": "several devices",
     "interruptions": "interruptions",
@@ -24,6 +25,8 @@ HEADINGS = {
 
 # Fields of a `DataConfig` that say how a folder is read.
 OF_FOLDERS = ("annotations", "images", "class_names", "corners")
+# Those that say how images are varied.
+OF_AUGMENTATION = ("augment", "short_sides", "flip", "vertical_flip", "quarter_turns")
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:

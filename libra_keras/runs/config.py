@@ -7,15 +7,14 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from libra_keras.runs.fields import Checked, unknown_name
+from libra_keras.runs.data_config import DataConfig
+from libra_keras.runs.fields import Checked, reader, unknown_name
 from libra_keras.runs.groups import (
-    DataConfig,
     DeviceConfig,
     ModelConfig,
     OptimizerConfig,
     RunConfig,
     ScheduleConfig,
-    names,
 )
 
 VERSION = 1  # of the form in `config.json`
@@ -106,7 +105,7 @@ def settings(config: TrainConfig) -> dict[str, Any]:
     flat = {
         name: getattr(getattr(config, group), field.name) for name, group, field in config.options()
     }
-    return {name: ",".join(v) if isinstance(v, tuple) else v for name, v in flat.items()}
+    return {name: ",".join(map(str, v)) if isinstance(v, tuple) else v for name, v in flat.items()}
 
 
 def from_settings(recorded: Mapping[str, Any]) -> TrainConfig:
@@ -115,8 +114,8 @@ def from_settings(recorded: Mapping[str, Any]) -> TrainConfig:
     for name, group, field in TrainConfig().options():
         if name in recorded:
             value = recorded[name]
-            is_names = isinstance(field.default, tuple) and isinstance(value, str)
-            found.setdefault(group, {})[field.name] = names(value) if is_names else value
+            is_text = isinstance(field.default, tuple) and isinstance(value, str)
+            found.setdefault(group, {})[field.name] = reader(field)(value) if is_text else value
     return TrainConfig().replace(**found)
 
 

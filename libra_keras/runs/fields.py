@@ -69,7 +69,8 @@ def _fits(value, hint):
     if isinstance(hint, types.UnionType):
         return any(_fits(value, each) for each in _kinds(hint))
     if typing.get_origin(hint) is tuple:
-        return isinstance(value, tuple) and all(isinstance(each, str) for each in value)
+        kind = typing.get_args(hint)[0]
+        return isinstance(value, tuple) and all(_fits(each, kind) for each in value)
     if hint in (int, float):  # to Python a bool is a number
         kinds = (int, float) if hint is float else int
         return isinstance(value, kinds) and not isinstance(value, bool)
@@ -80,5 +81,5 @@ def _words(hint):
     if isinstance(hint, types.UnionType):
         return " or ".join(map(_words, _kinds(hint)))
     if typing.get_origin(hint) is tuple:
-        return "a tuple of str"
+        return f"a tuple of {_words(typing.get_args(hint)[0])}"
     return {types.NoneType: "None"}.get(hint) or getattr(hint, "__name__", str(hint))

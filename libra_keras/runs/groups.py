@@ -1,4 +1,4 @@
-"""The groups of a run's config: data, detector, schedule, optimizer, devices, and the run itself.
+"""The groups of a run's config but for its data: detector, schedule, optimizer, devices, the run.
 
 Each field is an option of `libra-keras train` as well. `None` is what nobody has said.
 """
@@ -9,7 +9,6 @@ from libra_keras.runs.fields import Checked, option
 
 SCHEDULES = {"1x": (12, "8/12,11/12"), "2x": (24, "16/24,22/24")}  # epochs, and drops in them
 POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
-PROPOSALS = "which fast_rcnn models need; libra-keras propose writes them"
 
 
 def number_or_all(text: str) -> int | str:
@@ -30,84 +29,9 @@ def names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-@dataclasses.dataclass(frozen=True)
-class DataConfig(Checked):
-    """What a run learns from and is measured on.
-
-    Example:
-
-    >>> from libra_keras.runs import DataConfig
-    >>> DataConfig("my_photos", val_split="test").format
-    'auto'
-    """
-
-    source: str = option(
-        "shapes",
-        "'shapes' (drawn scenes), a folder as annotation tools write it (COCO, Pascal VOC, YOLO, "
-        "CVAT, CSV), or data that TensorFlow Datasets has prepared: tfds:coco/2017, tfds:voc/2007, "
-        "tfds:voc/2012",
-        name="data",
-        metavar="DATA",
-    )
-    format: str = option(
-        "auto",
-        "of a folder; found out where only one fits",
-        choices=("auto", "coco", "voc", "yolo", "cvat", "csv"),
-    )
-    annotations: str | None = option(
-        None,
-        "the annotations, where their place or name is another: .json, .yaml, .xml or .csv; "
-        "{split} in it stands for the names of splits; of tfds: data, COCO's own JSON of what is "
-        "measured on",
-        metavar="FILE",
-    )
-    images: str | None = option(
-        None, "the images, where their place is another; {split} as above", metavar="FOLDER"
-    )
-    class_names: tuple[str, ...] = option(
-        (),
-        "in the order of the labels, with commas, where the files do not say it",
-        name="classes",
-        metavar="NAMES",
-        parse=names,
-    )
-    val_fraction: float | None = option(
-        None,
-        "measure on this share of a split, such as 0.2, and learn from the others, where there is "
-        "one split; a hash of its name decides where an image goes",
-        metavar="SHARE",
-    )
-    corners: str = option(
-        "auto",
-        "what corners in VOC's form are: a box's outermost pixels, counted from 1, as in VOC's own "
-        "files, or its edges, as most tools write; by default the marks of these in the files "
-        "tell, and the summary of the data says which",
-        choices=("auto", "pixels", "edges"),
-    )
-    train_split: str | None = option(
-        None,
-        "what to learn from (default: train, or trainval); of shapes, also a number of scenes",
-    )
-    val_split: str | None = option(
-        None,
-        "what to measure on (default: val, or test); of shapes, also a number (held out)",
-    )
-    skip_bad: bool = option(False, "drop and count bad boxes, files")
-    drop_empty: bool = option(False, "learn from no image without a box, as the reference does")
-    cache: str | None = option(
-        None,
-        "keep decoded, resized images to learn from here, 3 bytes a pixel; later epochs and runs "
-        "read them instead of the files; several runs may share the folder",
-        metavar="FOLDER",
-    )
-    voc: bool = option(False, "also Pascal VOC's AP; data in its form have it anyway")
-    proposals_file: str | None = option(
-        None, f"proposals for the images, {PROPOSALS}", metavar="FILE"
-    )
-    val_proposals_file: str | None = option(
-        None, f"those for the images to measure on, {PROPOSALS}", metavar="FILE"
-    )
-    flip: float = option(0.5, "probability; default: 0.5", metavar="N", group="schedule")
+def numbers(text: str) -> tuple[int, ...]:
+    """Parses whole numbers with commas between them."""
+    return tuple(int(number) for number in names(text))
 
 
 @dataclasses.dataclass(frozen=True)

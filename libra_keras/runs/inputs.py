@@ -1,6 +1,7 @@
 """The data of a run: read, told of, and with proposals where the detector needs them."""
 
 import contextlib
+import dataclasses
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -9,7 +10,7 @@ from typing import Any
 import keras
 
 from libra_keras import data
-from libra_keras.data import DetectionData
+from libra_keras.data import Augmentation, DetectionData, InputPolicy
 from libra_keras.data.findings import nothing_to_learn
 from libra_keras.data.image_cache import SPARE
 from libra_keras.data.layouts import Layout
@@ -17,6 +18,7 @@ from libra_keras.data.sources import TFDS, find_layout, is_voc
 from libra_keras.evaluation.class_matching import check_classes
 from libra_keras.models import FastRCNN, RegionProposalNetwork
 from libra_keras.runs.config import DataConfig, TrainConfig
+from libra_keras.visualization import augmented, save_image
 
 SHOWN = 10  # findings, or damaged images
 
@@ -132,7 +134,18 @@ def wants_voc(config: DataConfig) -> bool:
     return config.voc or is_voc(config.source, config.format, config.annotations)
 
 
-def batch_options(config: TrainConfig) -> dict[str, Any]:
+def augmentation_of(config: DataConfig, policy: InputPolicy) -> Augmentation:
+    """Returns a preset for the sizes of a policy, with what is said beside its name."""
+    preset = Augmentation.preset(config.augment, policy.short_side)
+    return dataclasses.replace(
+        preset,
+        short_sides=config.short_sides or preset.short_sides,
+        vertical_flip=config.vertical_flip,
+        quarter_turns=float(config.quarter_turns),
+    )
+
+
+def batch_options(config: TrainConfig, policy: InputPolicy) -> dict[str, Any]:
     """Returns arguments of `data.training_batches`."""
     own = config.data
     return {
@@ -141,7 +154,18 @@ def batch_options(config: TrainConfig) -> dict[str, Any]:
         "seed": config.run.seed,
         "drop_empty": own.drop_empty,
         "cache": own.cache,
+        "augment": augmentation_of(own, policy),
     }
+
+
+def show_augmented(
+    config: DataConfig, own: DetectionData, sides: tuple[int, int], path: str
+) -> None:
+    """Draws sixteen images as a run with inputs of these sides learns from them."""
+    policy = InputPolicy(*sides)
+    picture = augmented(own, policy, augmentation_of(config, policy), config.flip)
+    save_image(picture, path)
+    print(f"{path}: images of {own.name} as a model learns from them", flush=True)
 
 
 def with_given_proposals(

@@ -18,6 +18,8 @@ from libra_keras.runs.folder import RunFolder, numbers_of
 
 # Settings that change no weights and no numbers.
 FREE = {"to", "overwrite", "save_every", "cache"}
+# Settings that change the numbers of a run, which had their defaults before they were known.
+LATER = {"average_last", "augment", "short_sides", "vertical_flip", "quarter_turns"}
 # What the data and the program decide, beside the settings.
 DECIDED = ("train", "val", "class_names", "steps_per_epoch", "input_policy", "backend")
 
@@ -118,13 +120,13 @@ def differences(recorded: Mapping[str, Any], given: Mapping[str, Any]) -> list[s
     did not have counts as equal, but for parts that replace those which it trained."""
     names = [name for name in recorded if name in given and name not in FREE]
     changed = [name for name in names if recorded[name] != given[name]]
-    fields = {name: field for name, _, field in TrainConfig().options()}
+    fields, usual = {n: f for n, _, f in TrainConfig().options()}, settings(TrainConfig())
     new = [name for name in given if recorded and name in fields and name not in recorded]
     return changed + [
         name
         for name in new
-        if (fields[name].metadata.get("group") == "parts" or name == "average_last")
-        and given[name] != fields[name].default
+        if (fields[name].metadata.get("group") == "parts" or name in LATER)
+        and given[name] != usual[name]
     ]
 
 
@@ -171,8 +173,9 @@ def _check_settings(folder, config):
     recorded, given = recorded_settings(folder), settings(config)
     different = differences(recorded, given)
     if different:
+        there = {**settings(TrainConfig()), **recorded}
         named = ", ".join(
-            f"{_option(name)} {recorded[name]} there, {given[name]} here" for name in different
+            f"{_option(name)} {there[name]} there, {given[name]} here" for name in different
         )
         raise ValueError(
             f"{folder.path} holds an unfinished run with other settings: {named}. Give the same "

@@ -105,7 +105,7 @@ def _prepare(config, train, val, devices: Devices, folder, given, moments) -> Jo
     inputs.check_voc(config.data.voc, model)
     train, val = inputs.with_given_proposals(config.data, train, val, model)
     done = devices.agreed(folder.batches if folder else 0)
-    options = inputs.batch_options(config)
+    options = inputs.batch_options(config, model.input_policy)
     batches = training_batches(train, model.input_policy, start_step=done, **options)
     inputs.tell_cache(batches.source)
     steps = min(batches.source.steps_per_epoch, config.schedule.steps or sys.maxsize)

@@ -100,3 +100,16 @@ def test_corners_are_decided_or_said(tmp_path, capsys):
         assert read.examples[0].boxes.tolist() == [[first, first, 40, 30]]
     assert main(["train", "shapes", "--corners", "edges"]) == 1
     assert "--corners is for folders in VOC's form" in capsys.readouterr().err
+
+
+def test_augmented_images_are_drawn(tmp_path, capsys):
+    folder = write_coco(tmp_path / "data", {}, {})
+    file = tmp_path / "pictures" / "seen.png"
+    sizes = ["--short-side", "64", "--long-side", "96", "--short-sides", "32,64"]
+    command = ["check-data", str(folder), "--show", str(file), "--quarter-turns", *sizes]
+    assert main(command) == 0
+    assert f"{file}: images of data/train as a model learns from them" in capsys.readouterr().out
+    with Image.open(file) as picture:  # four by four, each of 64 x 96 or turned or smaller
+        assert picture.width <= 4 * 96 + 3 * 8 and picture.width >= 4 * 64 and picture.mode == "RGB"
+    assert main([*command, "--vertical-flip", "2"]) == 1
+    assert "`vertical_flip` must be in 0..1. Received: 2" in capsys.readouterr().err

@@ -39,7 +39,7 @@ def command(field, name, value):
         return [value]
     if value is True:
         return [flag]
-    return [flag, ",".join(value) if isinstance(value, tuple) else str(value)]
+    return [flag, ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
 
 
 def test_options_and_fields_are_one_to_one(train_help):

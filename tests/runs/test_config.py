@@ -86,7 +86,7 @@ def test_values_of_other_types_are_refused(group, values, message):
 @pytest.mark.parametrize(
     ("group", "values", "message"),
     [
-        (DataConfig, {"format": "yolo"}, "format must be one of auto, coco, voc. .*: 'yolo'"),
+        (DataConfig, {"format": "kitti"}, "format must be one of auto, coco, voc, .*: 'kitti'"),
         (ModelConfig, {"precision": "int8"}, "one of float32, mixed_bfloat16, mixed_float16"),
         (ScheduleConfig, {"schedule": "3x"}, "schedule must be one of 1x, 2x. Received: '3x'"),
     ],

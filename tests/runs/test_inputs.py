@@ -1,4 +1,4 @@
-"""The data of a run: Pascal VOC's AP, proposals from files, and the room of a cache."""
+"""The data of a run: VOC's AP, proposals from files, augmentation, and the room of a cache."""
 
 import collections
 import dataclasses
@@ -12,8 +12,15 @@ from voc_folder import write_voc
 from libra_keras import data, models
 from libra_keras.data.batches import TrainingSource
 from libra_keras.data.image_cache import SPARE
-from libra_keras.runs import DataConfig
-from libra_keras.runs.inputs import add_given, load_both, tell_cache, wants_voc
+from libra_keras.runs import DataConfig, TrainConfig
+from libra_keras.runs.inputs import (
+    add_given,
+    augmentation_of,
+    batch_options,
+    load_both,
+    tell_cache,
+    wants_voc,
+)
 
 
 def test_data_in_vocs_form_have_its_ap(tmp_path):
@@ -52,6 +59,24 @@ def test_proposals_go_to_fast_rcnn_only(tmp_path):
         add_given(scenes, None, fast, "--val")
     with pytest.raises(ValueError, match="--val is for fast_rcnn models; a Sequential"):
         add_given(scenes, tmp_path / "a.npz", other, "--val")
+
+
+def test_options_of_an_augmentation():
+    policy = data.InputPolicy(320, 320)
+    assert augmentation_of(DataConfig(), policy) == data.Augmentation()
+    assert augmentation_of(DataConfig(augment="default"), policy).short_sides == (256, 288, 320)
+    own = DataConfig(
+        augment="strong", short_sides=(160, 320), vertical_flip=0.5, quarter_turns=True
+    )
+    expected = dataclasses.replace(
+        data.Augmentation.preset("strong"),
+        short_sides=(160, 320),
+        vertical_flip=0.5,
+        quarter_turns=1.0,
+    )
+    assert augmentation_of(own, policy) == expected
+    options = batch_options(TrainConfig(data=own), policy)
+    assert options["augment"] == expected and options["flip"] == 0.5
 
 
 @pytest.mark.usefixtures("roomy_disk")

@@ -142,6 +142,19 @@ def test_settings_of_an_earlier_version_are_equal_where_they_were_not_known():
     assert not resuming.differences({}, replaced)  # where there is no run
 
 
+def test_an_augmentation_is_another_run(here, capsys):
+    recorded = settings(resolved(*FIRST))
+    earlier = {name: value for name, value in recorded.items() if name != "augment"}
+    RunFolder.create("mine").checkpoints.state_file.write_text('{"batches": 6}')
+    RunFolder("mine").write_config({"settings": earlier, **RECORD})
+    with resuming.opened(resolved(*FIRST, "--to", "mine")) as folder:
+        assert folder.goes_on
+    sizes = ["--augment", "strong", "--short-sides", "256,320", "--to", "mine"]
+    assert main(["train", *FIRST, *sizes]) == 1
+    err = capsys.readouterr().err
+    assert "--short-sides  there, 256,320 here, --augment none there, strong here" in err
+
+
 def test_damaged_state(here, capsys):
     unfinished("mine", *FIRST).checkpoints.state_file.write_text("{")
     assert main(["train", *FIRST, "--to", "mine"]) == 1

@@ -4,7 +4,7 @@ from libra_keras.cli import parser
 from libra_keras.cli.options import config_of
 from libra_keras.runs import resolve
 from libra_keras.runs.fields import reader
-from libra_keras.runs.groups import names, number_or_all, text_or_number
+from libra_keras.runs.groups import names, number_or_all, numbers, text_or_number
 
 
 def given(*arguments):
@@ -25,4 +25,4 @@ def another(field):
     if kind is bool:
         return not field.default
     others = {str: "other", int: 7, float: 0.25, text_or_number: 0.5}
-    return (others | {names: ("backbone", "neck"), number_or_all: "all"})[kind]
+    return (others | {names: ("backbone", "neck"), numbers: (640, 704), number_or_all: "all"})[kind]
