@@ -2,7 +2,7 @@
 explains them: errors by kind, curves, parts of a data set, and what its labels are like."""
 
 from libra_keras.evaluation.anchor_fit import Anchors
-from libra_keras.evaluation.breakdowns import ap_by_crowding, ap_by_size
+from libra_keras.evaluation.breakdowns import ap_by_crowding, ap_by_size, coco_numbers
 from libra_keras.evaluation.callbacks import COCOEvaluation, ProposalEvaluation
 from libra_keras.evaluation.coco_metrics import (
     METRICS,
@@ -34,6 +34,7 @@ __all__ = [
     "ap_by_crowding",
     "ap_by_size",
     "calibration",
+    "coco_numbers",
     "collect_detections",
     "collect_proposals",
     "confusion",

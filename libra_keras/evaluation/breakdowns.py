@@ -1,15 +1,20 @@
 """AP of the parts of a data set: by the size of objects, and by how many stand in an image."""
 
+import math
+
 import numpy as np
 
+from libra_keras.evaluation.coco_metrics import MOST
 from libra_keras.evaluation.matches import (
     ALL_SIZES,
     IOU_THRESHOLDS,
     Matches,
     Overlaps,
     average_precision,
+    first_detections,
     match,
     mean_or_none,
+    plain,
 )
 
 # COCO's, by the annotated area in square pixels of the file.
@@ -32,8 +37,8 @@ def ap_by_size(given: Overlaps) -> dict[str, dict]:
     Returns:
         Dict by `"all"`, `"small"`, `"medium"` and `"large"` (areas of up to 32 x 32, of up to
         96 x 96, and of more pixels) of dicts: `"objects"`, their number, and the means over the
-        classes `"AP"` (at IoU 0.50, 0.55 .. 0.95), `"AP50"` and `"AP75"`, `None` where there is
-        nothing to find.
+        classes `"AP"` (at IoU 0.50, 0.55 .. 0.95), `"AP50"`, `"AP75"` and `"AR"` (the recall with
+        all detections), `None` where there is nothing to find; and `"class_AP"`, a list of K.
 
     Example:
 
@@ -62,7 +67,7 @@ def ap_by_crowding(given: Overlaps) -> dict[str, dict]:
 
     Returns:
         Dict by `"0"`, `"1"`, `"2-4"`, `"5-9"`, `"10-19"` and `"20+"` of dicts: `"images"`,
-        `"objects"`, and `"AP"`, `"AP50"` and `"AP75"` as `ap_by_size` returns them.
+        `"objects"`, and the others that `ap_by_size` returns.
 
     Example:
 
@@ -83,13 +88,57 @@ def ap_by_crowding(given: Overlaps) -> dict[str, dict]:
     return parts
 
 
+def coco_numbers(given: Overlaps, by_size: dict[str, dict]) -> dict[str, float]:
+    """Computes what `evaluate_detections` does with `max_detections=None`, many times faster.
+
+    Args:
+        given: `Overlaps` of detections with annotations.
+        by_size: what `ap_by_size` has returned for them.
+
+    Returns:
+        Dict of COCO's twelve numbers, and `"AP/<class>"`; NaN where there is nothing to find.
+
+    Example:
+
+    >>> from libra_keras.data import shapes
+    >>> from libra_keras.evaluation import ap_by_size, coco_numbers, overlaps
+    >>> nothing = overlaps(shapes(2), [])
+    >>> coco_numbers(nothing, ap_by_size(nothing))["AR100"]
+    0.0
+    """
+    sizes = {name: part for name, part in by_size.items() if name != "all"}
+    found: dict = {name: by_size["all"][name] for name in ("AP", "AP50", "AP75")}
+    found |= {f"AP_{name}": part["AP"] for name, part in sizes.items()}
+    found |= {f"AR{most}": _recall(first_detections(given, most)) for most in MOST[:-1]}
+    found[f"AR{MOST[-1]}"] = by_size["all"]["AR"]
+    found |= {f"AR_{name}": part["AR"] for name, part in sizes.items()}
+    classes = zip(given.data.class_names, by_size["all"]["class_AP"], strict=True)
+    found |= {f"AP/{name}": value for name, value in classes}
+    return {name: math.nan if value is None else value for name, value in found.items()}
+
+
+def _recall(given):
+    matched = [match(given, iou) for iou in IOU_THRESHOLDS]
+    everything = np.full(len(given.found["label"]), True)
+    return mean_or_none(_recalls(given, matched, everything, given.num_objects()))
+
+
+def _recalls(given, matched, chosen, objects):
+    """Recall of some detections by threshold and class, NaN for classes without objects."""
+    labels = given.found["label"]
+    right = [np.bincount(labels[chosen & m.is_right], minlength=len(objects)) for m in matched]
+    nothing = np.full((len(matched), len(objects)), np.nan)
+    return np.divide(right, objects, out=nothing, where=np.broadcast_to(objects > 0, nothing.shape))
+
+
 def _part(given, matched: list[Matches], chosen, among):
-    """Number of objects and the three APs of some detections and objects."""
+    """Number of objects, and the APs and the recall of some detections and objects."""
     objects, labels = given.num_objects(among), given.found["label"]
     values = [
         average_precision(labels, chosen & each.is_right, chosen & each.is_wrong, objects)
         for each in matched
     ]
     means = {"AP": values, "AP50": values[0], "AP75": values[5]}
+    means["AR"] = _recalls(given, matched, chosen, objects)
     aps = {name: mean_or_none(np.asarray(value)) for name, value in means.items()}
-    return {"objects": int(objects.sum()), **aps}
+    return {"objects": int(objects.sum()), **aps, "class_AP": plain(np.mean(values, 0))}

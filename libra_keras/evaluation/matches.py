@@ -92,6 +92,16 @@ def overlaps(data: DetectionData, rows: list[dict]) -> Overlaps:
     return Overlaps(data, image_ids, truth, found, _pairs(truth, found))
 
 
+def first_detections(given: Overlaps, most: int) -> Overlaps:
+    """Returns the same with no more than `most` detections of a class in an image."""
+    group = given.found["image"] * given.data.num_classes + given.found["label"]
+    kept = _place_in_group(group) < most
+    pairs = {name: column[kept[given.pairs["found"]]] for name, column in given.pairs.items()}
+    pairs["found"] = (np.cumsum(kept) - 1)[pairs["found"]]
+    found = {name: column[kept] for name, column in given.found.items()}
+    return dataclasses.replace(given, found=found, pairs=pairs)
+
+
 def match(given: Overlaps, min_iou: float = 0.5, areas: tuple[float, float] = ALL_SIZES) -> Matches:
     """Gives detections to objects as COCO's comparison does.
 
