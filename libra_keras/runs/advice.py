@@ -11,13 +11,13 @@ from libra_keras.evaluation import ProposalEvaluation, collect_proposals
 from libra_keras.evaluation.proposal_recall import proposal_coverage
 from libra_keras.runs.config import TrainConfig
 from libra_keras.runs.defaults import usual_rate
+from libra_keras.runs.label_fit import statistics_for, unfitting_anchors
 from libra_keras.training.averages import averaged_weights
 
 DROWNING = 0.9  # of the loss, in one of several terms
 FALLEN = 0.98  # of the first steps' loss: above it, nothing has been learnt
 LOW_RECALL = 0.5
 UNUSUAL = 4.0  # times the rate that is known to work
-POOR_FIT = 0.5  # overlap of an object with its best anchor; and the share of such objects
 FEWEST = 20  # steps of an epoch whose quarters are long enough to be compared
 PROPOSED_FOR = 8  # images, whose proposals tell enough
 
@@ -87,30 +87,8 @@ def at_start(config: TrainConfig, train, model) -> dict[str, str | None]:
     said = {"learning_rate": high_rate(config.schedule.learning_rate, usual_rate(config))}
     counts = [example.num_boxes for example in train.examples]
     said["max_detections"] = too_many_objects(counts, model.max_detections)
-    anchors, sizes = anchor_sizes(model), object_sizes(train, model.input_policy)
-    if len(anchors) and len(sizes):
-        said["anchors"] = unfitting_anchors(sizes, anchors)
+    said["anchors"] = unfitting_anchors(statistics_for(train, model))
     return said
-
-
-def object_sizes(data, policy):
-    """Returns widths and heights `(M, 2)` of all objects in pixels of the resized images."""
-    sizes = [np.zeros((0, 2))]
-    for example in data.examples:
-        boxes = example.boxes[~example.ignore]
-        height, _ = policy.fitted_size(example.height, example.width)
-        sizes.append((boxes[:, 2:] - boxes[:, :2]) * (height / example.height))
-    return np.concatenate(sizes)
-
-
-def anchor_sizes(model):
-    """Returns widths and heights `(A, 2)` of a model's anchors; none if it has no anchors."""
-    settings = model.heads()[0].settings
-    if not hasattr(settings, "ratios"):
-        return np.zeros((0, 2))
-    sides = np.outer(settings.strides, settings.scales).reshape(-1, 1)
-    roots = np.sqrt(settings.ratios)[None]
-    return np.stack([sides / roots, sides * roots], -1).reshape(-1, 2)
 
 
 def recall_of(model, evaluation):
@@ -199,31 +177,6 @@ def high_rate(rate, usual):
         f"--learning-rate {rate:g} is {rate / usual:.3g} times the default for so many images "
         f"({usual:g}): if the loss grows or is not finite, this is why"
     )
-
-
-def unfitting_anchors(sizes, anchors):
-    """Says that anchors `(A, 2)` have not the sizes `(M, 2)` of the objects, both in pixels."""
-    sizes, anchors = np.asarray(sizes, "float64"), np.asarray(anchors, "float64")
-    misfits = sizes[best_overlaps(sizes, anchors) < POOR_FIT]
-    if not len(misfits) > POOR_FIT * len(sizes):
-        return None
-    sides = np.sqrt(np.prod(anchors, -1))
-    return (
-        f"{len(misfits) / len(sizes):.0%} of the objects overlap no anchor by half, wherever it "
-        f"lies: their median side is {np.median(np.sqrt(np.prod(misfits, -1))):.3g} pixels in the "
-        f"resized image, and anchors measure {sides.min():.3g} to {sides.max():.3g}. Change "
-        "--short-side and --long-side, or the anchors' scales"
-    )
-
-
-def best_overlaps(sizes, anchors):
-    """Returns the IoU `(M,)` of every object with the anchor that fits it best, centred on it."""
-    best = np.zeros(len(sizes))
-    for anchor in anchors:  # as few as levels times shapes; objects may be a million
-        shared = np.prod(np.minimum(sizes, anchor), -1)
-        union = np.prod(sizes, -1) + np.prod(anchor) - shared
-        best = np.maximum(best, shared / union)
-    return best
 
 
 def too_many_objects(counts, limit):

@@ -13,7 +13,7 @@ from libra_keras.data import InputPolicy
 from libra_keras.evaluation import COCOEvaluation, ProposalEvaluation
 from libra_keras.functional.anchors import base_anchors
 from libra_keras.models import RPNSettings, libra_faster_rcnn_small, retinanet_small
-from libra_keras.runs import ModelConfig, TrainConfig, advice, resolve
+from libra_keras.runs import ModelConfig, TrainConfig, advice, label_fit, resolve
 from libra_keras.runs.advice import Advisor
 from libra_keras.runs.defaults import usual_rate
 from libra_keras.training import SGD
@@ -54,16 +54,6 @@ def test_every_sentence_has_its_number():
     assert "cover 49% of the objects of 8" in advice.low_recall(0.49, 8)
     assert "1 of 2 images" in advice.too_many_objects([100, 101], 100)
     assert "--learning-rate 0.02 is 8 times" in advice.high_rate(0.02, 0.0025)
-
-
-def test_overlaps_of_boxes_with_the_best_anchor():
-    anchors = np.array([[32.0, 32.0], [23.0, 45.0]])
-    # 16 * 16 / 32 * 32; the anchor itself; 23 * 32 / (32 * 32), a part of the first anchor
-    sizes = np.array([[16.0, 16.0], [32.0, 32.0], [23.0, 32.0], [23.0, 45.0]])
-    expected = [0.25, 1.0, 23 / 32, 1.0]
-    np.testing.assert_allclose(advice.best_overlaps(sizes, anchors), expected)
-    assert advice.unfitting_anchors(sizes, anchors) is None
-    assert "100% of the objects" in advice.unfitting_anchors(sizes[:1], anchors)
 
 
 def run(advisor, losses, epochs=1, **logs):
@@ -158,16 +148,18 @@ def test_rates_are_compared_with_the_default_for_as_many_images(tmp_path):
     assert usual_rate(resolve(unnamed)) is None
 
 
-def test_anchors_are_those_of_the_model():
+def test_anchors_and_levels_are_those_of_the_model():
     settings = RPNSettings(strides=(4, 8), scales=(2.0, 3.0), ratios=(0.5, 1.0))
     boxes = [np.asarray(base_anchors(s, (2.0, 3.0), (0.5, 1.0))) for s in (4, 8)]
     expected = np.concatenate([box[:, 2:] - box[:, :2] for box in boxes])
-    found = advice.anchor_sizes(Settings(settings, 64))
+    shapes = np.array(label_fit.anchors_of(Settings(settings, 64)).shapes())[:, 1:]
     for one, other in zip(
-        *(np.array(sorted(map(tuple, x))) for x in (found, expected)), strict=True
+        *(np.array(sorted(map(tuple, x))) for x in (shapes, expected)), strict=True
     ):
         np.testing.assert_allclose(one, other, rtol=1e-5)
-    assert len(advice.anchor_sizes(Settings(object(), 64))) == 0
+    assert label_fit.anchors_of(Settings(object(), 64)) is None
+    statistics = label_fit.statistics_for(data.shapes(2), libra_faster_rcnn_small(6))
+    assert len(statistics["roi_levels"]) == 4 and statistics["anchors"]["best"][0]["stride"] == 4
 
 
 def test_small_objects_are_found_at_the_size_of_the_input():
@@ -175,7 +167,7 @@ def test_small_objects_are_found_at_the_size_of_the_input():
     fine, tiny = (Settings(RPNSettings(), side) for side in (800, 32))
     config = resolved(*RESNET)
     assert advice.at_start(config, train, fine)["anchors"] is None
-    assert "anchors measure 32 to 512" in advice.at_start(config, train, tiny)["anchors"]
+    assert "finest anchors (32 pixels)" in advice.at_start(config, train, tiny)["anchors"]
 
 
 def test_recall_of_proposals_that_were_evaluated_is_not_measured_again():
