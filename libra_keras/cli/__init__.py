@@ -5,6 +5,7 @@ import os
 import sys
 
 from libra_keras import __version__
+from libra_keras.cli import notes
 
 EXIT_INTERRUPTED = 130  # as shells count it: 128 + the signal of Ctrl-C
 
@@ -12,13 +13,13 @@ EXIT_INTERRUPTED = 130  # as shells count it: 128 + the signal of Ctrl-C
 def main(arguments: list[str] | None = None) -> int:
     """Runs one verb, by default that of the process, and returns the exit status: 0, 1 for an error
     with a message, 130 after Ctrl-C."""
+    if arguments is None:  # the process is the command's own
+        notes.hide()
     options = parser().parse_args(arguments)
     expand_home(options)
     for stream in (sys.stdout, sys.stderr):  # a file name may be no text of the terminal's encoding
         if getattr(stream, "errors", None) == "strict" and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    # TensorFlow's start-up notes would bury what a verb prints.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         return options.run(options) or 0
     except KeyboardInterrupt:
@@ -61,6 +62,7 @@ def parser() -> argparse.ArgumentParser:
         models,
         predict,
         propose,
+        report,
         train,
     )
 
@@ -71,7 +73,9 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"libra-keras {__version__}")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for verb in (train, evaluate, predict, propose, export, convert, check_data, models):
+    for verb in (
+        train, evaluate, report, predict, propose, export, convert, check_data, models,
+    ):  # fmt: skip
         name = verb.__name__.rpartition(".")[2].replace("_", "-")
         summary = (verb.__doc__ or "").partition("\n")[0]
         own = verbs.add_parser(

@@ -255,6 +255,7 @@ def check_ranges(config: TrainConfig) -> None:
         raise ValueError(f"--max-detections must be at least 1, not {config.model.max_detections}")
     if schedule.eval_every < 0:
         raise ValueError("--eval-every must be a number of epochs, or 0")
+    _check_early_stop(config)
     if not optimizer.clip_norm >= 0:
         raise ValueError(f"--clip-norm must not be negative. Received: {optimizer.clip_norm:g}")
     if not 0 <= optimizer.ema < 1:
@@ -271,6 +272,16 @@ def check_ranges(config: TrainConfig) -> None:
         raise ValueError("--cluster takes all devices of every machine; leave --devices away")
     _check_backbone_rate(config)
     _check_cache(config.data.cache, config.run.folder)
+
+
+def _check_early_stop(config):
+    own = config.schedule
+    if own.early_stop < 0:
+        raise ValueError("--early-stop must be a number of evaluations, or 0")
+    if own.early_stop and not own.eval_every:
+        raise ValueError("--early-stop compares evaluations; --eval-every 0 makes one, at the end")
+    if own.early_stop and config.devices.cluster:
+        raise ValueError("--early-stop is not for a cluster: the other workers would wait")
 
 
 def _check_backbone_rate(config):

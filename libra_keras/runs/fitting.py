@@ -2,7 +2,6 @@
 
 import dataclasses
 import importlib.util
-import math
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -19,9 +18,10 @@ from libra_keras.runs import report
 from libra_keras.runs.advice import Advisor, recall_of
 from libra_keras.runs.folder import RunFolder, disk_explained
 from libra_keras.runs.inputs import damage_explained, damage_told, tell_damage
-from libra_keras.runs.moments import Stopped, StopSignals, TimeIsUp
+from libra_keras.runs.moments import EarlyStop, Stopped, StopSignals, TimeIsUp
+from libra_keras.runs.progress import EpochLines, Line, ProgressBar
 from libra_keras.runs.resumable import Pace, ResumableFit
-from libra_keras.runs.watching import ProgressBar, Speedometer, TensorBoardLogger
+from libra_keras.runs.watching import Speedometer, TensorBoardLogger
 from libra_keras.training import LearningRateLogger, StepLogger, StopOnNonFinite
 from libra_keras.training.averages import has_averages
 
@@ -49,6 +49,7 @@ class Job:
     devices: Devices  # entered
     done: int  # batches that the run has trained on already
     eval_every: int  # epochs; 0 evaluates at the end only
+    early_stop: int  # evaluations in a row without a better one; 0 never stops
     with_voc: bool  # whether Pascal VOC's AP is measured at the end as well
     known: dict[str, str | None]  # what is known to look wrong, by subjects, for `Advisor`
     folder: RunFolder | None  # of a process that writes one
@@ -64,6 +65,7 @@ class Watch:
 
     guard: StopOnNonFinite
     speed: Speedometer
+    line: Line
     evaluation: COCOEvaluation | ProposalEvaluation
     advisor: Advisor
 
@@ -80,8 +82,13 @@ def fit_and_report(job: Job) -> bool:
     with damage_explained(find), disk_explained(job.folder.path):
         if not _train(job, watch, run, find):
             return False
+        stopped_early = run.batches < job.pace.steps * job.pace.epochs
+        if stopped_early:
+            print(f"{job.early_stop} evaluation(s) without a better one: the run ends early")
         _measure(job, watch.evaluation)
-        result = report.Result(watch.evaluation, find(), run.seconds, watch.advisor.warnings)
+        watch.line.clear()
+        warnings = watch.advisor.warnings
+        result = report.Result(watch.evaluation, find(), run.seconds, warnings, stopped_early)
         report.write(job.model, job.val, job.folder, result)
     return True
 
@@ -109,42 +116,38 @@ def follow(job: Job) -> None:
 
 
 def _watch(job):
-    guard = StopOnNonFinite(_namer(job.source, job.pace.steps))
+    guard, line = StopOnNonFinite(_namer(job.source, job.pace.steps)), Line()
     is_rpn = isinstance(job.model, RegionProposalNetwork)
     evaluation = (GuardedProposalEvaluation if is_rpn else GuardedEvaluation)(
         guard,
+        line,
         job.val,
         batch_size=job.source.plan.batch_size,
         every=job.eval_every or job.pace.epochs,
-        verbose=int(_verbosity() == 1),
         fills_logs=True,  # log.csv has the columns of its first row
     )
     advisor = Advisor(job.model.LOSSES, recall_of(job.model, evaluation), job.known)
-    return Watch(guard, Speedometer(evaluation.batch_size), evaluation, advisor)
+    return Watch(guard, Speedometer(evaluation.batch_size), line, evaluation, advisor)
 
 
 def _resumable(job, watch):
-    # The bar comes before the evaluation, whose twelve numbers would fill every line of it.
-    shown = [watch.guard, watch.speed, ProgressBar(watch.speed), watch.evaluation]
-    shown += [PrintAP(), watch.advisor]
+    speed, line, evaluation = watch.speed, watch.line, watch.evaluation
+    shown = [watch.guard, speed, ProgressBar(speed, line), evaluation]
+    shown += [EarlyStop(evaluation.monitor, job.early_stop)]
+    shown += [EpochLines(speed, line, evaluation.monitor), watch.advisor]
 
     def picture():
-        return report.panel(job.model, watch.evaluation)
+        return report.panel(job.model, evaluation)
 
     run = ResumableFit(
         job.folder,
-        [*shown, *_loggers(job.folder, watch.speed, picture)],
+        [*shown, *_loggers(job.folder, speed, picture)],
         job.pace,
         parts={"damaged": job.source.damage},
-        verbose=_verbosity(),
         fit=job.devices.fit,
     )
-    watch.evaluation.best_weights = run.candidate
+    evaluation.best_weights = run.candidate
     return run
-
-
-def _verbosity():
-    return 1 if sys.stdout.isatty() else 2  # a bar in a log file is thousands of lines
 
 
 def _loggers(folder, speed, picture, every=20):
@@ -203,15 +206,20 @@ def _namer(source, steps) -> Callable:
 
 
 class _Guarded:
-    """Leaves out the epoch in which training stopped over a number."""
+    """Leaves out the epoch in which training stopped over a number, and shows how far it is."""
 
-    def __init__(self, guard, *args, **kwargs):
+    def __init__(self, guard, line, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.guard = guard
+        self.line = line
 
     def is_due(self, epoch):
         """As in `COCOEvaluation`, unless the guard has stopped the training."""
         return self.guard.failure is None and super().is_due(epoch)
+
+    def measure(self, batches):
+        """As in `COCOEvaluation`."""
+        return super().measure(self.line.over("Evaluation", batches))
 
 
 class GuardedEvaluation(_Guarded, COCOEvaluation):
@@ -220,12 +228,3 @@ class GuardedEvaluation(_Guarded, COCOEvaluation):
 
 class GuardedProposalEvaluation(_Guarded, ProposalEvaluation):
     """`ProposalEvaluation` that leaves out the epoch in which training stopped over a number."""
-
-
-class PrintAP(keras.callbacks.Callback):
-    """Prints AP, or recall, after every evaluation; belongs behind it."""
-
-    def on_epoch_end(self, epoch, logs=None):
-        measured = {name.removeprefix("val_"): value for name, value in (logs or {}).items()}
-        if not math.isnan(measured.get("AP", measured.get("AR@100", math.nan))):
-            print(report.headline(measured), flush=True)

@@ -203,6 +203,12 @@ class ScheduleConfig(Checked):
         metavar="N",
     )
     eval_every: int = option(1, "epochs; 0 evaluates at the end only; default: 1", metavar="N")
+    early_stop: int = option(
+        0,
+        "end the run after so many evaluations in a row without a better AP, or recall of "
+        "proposals; --drops and --average-last remain fractions of all --epochs. Default 0: do not",
+        metavar="N",
+    )
     steps: int | None = option(None, "at most so many steps per epoch", metavar="N")
     accumulate: int = option(
         1,

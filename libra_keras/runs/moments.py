@@ -1,4 +1,4 @@
-"""Moments of a run that its config does not name: when it stops, and when weights are kept."""
+"""Moments of a run: when it stops, and when weights are kept."""
 
 import dataclasses
 import math
@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterable
 from numbers import Real
 from typing import Any
+
+import keras
 
 from libra_keras.runs.config import DeviceConfig
 
@@ -72,6 +74,36 @@ class StopSignals:
             raise Stopped(signum)
         self.received = signal.Signals(signum)
         print(f"\n{self.promise}; once more stops at once.", file=sys.stderr, flush=True)
+
+
+class EarlyStop(keras.callbacks.Callback):
+    """Ends a run after `patience` evaluations in a row without a better `monitor`; 0 never does.
+    It belongs behind the evaluation."""
+
+    def __init__(self, monitor: str, patience: int):
+        super().__init__()
+        self.monitor = monitor
+        self.patience = patience
+        self._best, self._worse = -math.inf, 0
+
+    def on_epoch_end(self, epoch, logs=None):
+        value = (logs or {}).get(self.monitor, math.nan)
+        if math.isnan(value):  # this epoch was not evaluated
+            return
+        if value > self._best:
+            self._best, self._worse = value, 0
+        else:
+            self._worse += 1
+        if self.patience and self._worse >= self.patience:
+            self.model.stop_training = True
+
+    def get_state(self):
+        """Returns what `set_state` needs to go on: a dict for JSON."""
+        return {"best": self._best, "worse": self._worse}
+
+    def set_state(self, state):
+        """Goes on where `get_state` was called."""
+        self._best, self._worse = state["best"], state["worse"]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,6 +26,7 @@ class Result:
     damaged: dict[str, dict[str, str]]  # files by what the images were for
     seconds: float
     warnings: dict[str, dict]  # of `Advisor`
+    stopped_early: bool
 
 
 def write(model, val, folder, result: Result) -> None:
@@ -94,6 +95,7 @@ def _measurement(model, val, result):
         "weights": "last",
         "averaged": has_averages(model),
         "trained_steps": int(np.asarray(model.trained_steps)),
+        "stopped_early": result.stopped_early,
         "seconds": round(result.seconds, 1),
         "data": val.name,
         "images": len(val),
@@ -126,7 +128,7 @@ def _print_result(folder, record, metrics):
     weights = "averaged weights" if record["averaged"] else "weights"
     print(
         f"\n{record['data']}, {record['images']} images, {weights} of the last step:\n"
-        f"{metric_lines(metrics)}\n\n{headline(metrics)}\n"
+        f"{metric_lines(metrics)}\n\n"
         f"{record['seconds']:.0f} s; everything is in {folder.path}"
     )
 
@@ -164,10 +166,3 @@ def _is_recall(name):
 
 def _number(value):
     return "-" if math.isnan(value) else f"{value:.3f}"
-
-
-def headline(metrics: dict[str, float]) -> str:
-    """The few numbers that a training run ends with: AP, or the recall of proposals."""
-    recalls = [name for name in metrics if name.startswith("AR@")]
-    names = ("AP", "AP50", "AP_small") if "AP" in metrics else recalls
-    return "  ".join(f"{name} {_number(metrics[name])}" for name in names)

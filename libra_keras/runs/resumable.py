@@ -34,8 +34,9 @@ class ResumableFit(keras.callbacks.Callback):
     # Epochs and batches keep their numbers, means of an epoch go on, tables are cut back to their
     # rows, and what was under way is done again. The state of a callback, or of one of `parts`,
     # with `get_state` and `set_state`, a dict for JSON, is saved too; in the middle of an epoch,
-    # `set_state` follows `on_epoch_begin`. A run that another callback stops, as `StopOnNonFinite`
-    # does, is not saved again: it would go on from there.
+    # `set_state` follows `on_epoch_begin`. A run that another callback stops in the middle of an
+    # epoch, as `StopOnNonFinite` does, is not saved again: it would go on from there. One that is
+    # stopped when an epoch ends, as `EarlyStop` does, is complete.
 
     def __init__(
         self,
@@ -43,7 +44,6 @@ class ResumableFit(keras.callbacks.Callback):
         callbacks: Iterable[keras.callbacks.Callback],
         pace: Pace,
         parts: Mapping[str, Any] | None = None,
-        verbose: int = 0,
         fit: Callable | None = None,
     ):
         super().__init__()
@@ -54,7 +54,6 @@ class ResumableFit(keras.callbacks.Callback):
         self._moments, self._kept = pace.moments, pace.moments.kept(pace.steps * pace.epochs)
         stateful = {type(c).__name__: c for c in self.callbacks if hasattr(c, "get_state")}
         self.parts = {**stateful, **(parts or {})}
-        self.verbose = verbose
         self._fit = fit
         # An evaluation saves here what did best so far; `_publish` moves it once that is saved.
         self.candidate = self.checkpoints.folder / CANDIDATE
@@ -83,6 +82,7 @@ class ResumableFit(keras.callbacks.Callback):
             self.save()
             return False
         self.epoch, self.step = state["epoch"], state["step"]
+        self.epochs = state.get("epochs", self.epochs)  # fewer in a run that has ended early
         self._seconds_before = state["seconds"]
         for path in self.folder.tables:
             cut_table(path, state["tables"].get(path.name, 0))
@@ -135,7 +135,7 @@ class ResumableFit(keras.callbacks.Callback):
             callback.set_model(model)
 
     def set_params(self, params):
-        own = {"epochs": self.epochs, "steps": self.steps, "verbose": self.verbose}
+        own = {"epochs": self.epochs, "steps": self.steps}
         super().set_params({**params, **own})
         for callback in self.callbacks:
             callback.set_params(self.params)
@@ -182,6 +182,8 @@ class ResumableFit(keras.callbacks.Callback):
         self._call("on_epoch_end", epoch, logs)
         if is_sound:
             self.epoch, self.step = epoch + 1, 0
+            if self._trained.stop_training:  # by a callback that has seen enough
+                self.epochs = self.epoch
             self.save()
             self._publish()
             if self.epoch < self.epochs and self._moments.is_time:
@@ -199,6 +201,7 @@ class ResumableFit(keras.callbacks.Callback):
         parts = self.parts if self._is_begun else {}
         state = {
             "epoch": self.epoch,
+            "epochs": self.epochs,
             "step": self.step,
             "batches": self.batches,
             "seconds": self.seconds,

@@ -19,7 +19,7 @@ from libra_keras.runs.folder import RunFolder, numbers_of
 # Settings that change no weights and no numbers.
 FREE = {"to", "overwrite", "save_every", "cache"}
 # Settings that change the numbers of a run, which had their defaults before they were known.
-LATER = {"average_last", "augment", "short_sides", "vertical_flip", "quarter_turns"}
+LATER = {"average_last", "early_stop", "augment", "short_sides", "vertical_flip", "quarter_turns"}
 # What the data and the program decide, beside the settings.
 DECIDED = ("train", "val", "class_names", "steps_per_epoch", "input_policy", "backend")
 

@@ -123,6 +123,7 @@ def _prepare(config, train, val, devices: Devices, folder, given, moments) -> Jo
         devices=devices,
         done=done,
         eval_every=config.schedule.eval_every,
+        early_stop=config.schedule.early_stop,
         with_voc=inputs.wants_voc(config.data),
         known=at_start(config, train, model) if folder else {},
         folder=folder,

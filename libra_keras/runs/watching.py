@@ -1,4 +1,4 @@
-"""How a run is watched: its speed, the progress bar that shows it, and TensorBoard's curves."""
+"""How a run is watched: its speed, and TensorBoard's curves."""
 
 import collections
 import math
@@ -6,7 +6,7 @@ import time
 
 import keras
 
-from libra_keras.training.callbacks import batches_done, learning_rate_at
+from libra_keras.training.callbacks import batches_done
 
 
 class Speedometer(keras.callbacks.Callback):
@@ -32,30 +32,6 @@ class Speedometer(keras.callbacks.Callback):
             return math.nan
         (first, start), (last, end) = self._ends[0], self._ends[-1]
         return self.batch_size * (last - first) / max(end - start, 1e-9)
-
-    def beside(self, logs):
-        """Returns a copy of logs, with the learning rate and, once known, images per second."""
-        optimizer = self.model.optimizer
-        rate = learning_rate_at(optimizer, max(batches_done(optimizer) - 1, 0))
-        speed = self.images_per_second
-        known = {} if math.isnan(speed) else {"images_per_second": speed}
-        return {**(logs or {}), "learning_rate": rate, **known}
-
-
-class ProgressBar(keras.callbacks.ProgbarLogger):
-    """Keras' bar with the learning rate and images per second, which other callbacks do not see."""
-
-    def __init__(self, speed):
-        super().__init__()
-        self.speed = speed
-
-    def on_train_batch_end(self, batch, logs=None):
-        if self.verbose == 1:
-            super().on_train_batch_end(batch, self.speed.beside(logs))
-
-    def on_epoch_end(self, epoch, logs=None):
-        if self.verbose:
-            super().on_epoch_end(epoch, self.speed.beside(logs))
 
 
 class TensorBoardLogger(keras.callbacks.Callback):

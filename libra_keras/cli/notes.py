@@ -1,0 +1,68 @@
+"""Keeps what TensorFlow and XLA say of themselves while they start out of what a command prints.
+
+They write to file descriptor 2 from C++, some of it while they are loaded: no setting of theirs
+stops it, and nothing in Python sees it.
+"""
+
+import os
+import re
+import subprocess
+import sys
+
+# Lines of absl (`I0000 00:00:1796.5 1970 port.cc:153] ...`) and of older logs, whose severity is
+# the letter. Informations are notes; of what claims to be worse, only what is known to be nothing.
+NOTES = re.compile(
+    rb"""WARNING:\ All\ log\ messages\ before\ absl::InitializeLog
+    | I\d{4}\ [\d:.]+\ +\d+\ \S+:\d+\]
+    | \d{4}-\d\d-\d\d\ [\d:.]+:\ I\ \S+:\d+\]
+    | To\ enable\ the\ following\ instructions:.*rebuild\ TensorFlow
+    | (?: [WE]\d{4}\ [\d:.]+\ +\d+ | \d{4}-\d\d-\d\d\ [\d:.]+:\ [WE] )\ \S+:\d+\]\ (?:
+        failed\ call\ to\ cuInit:.*\(303\)  # there is no driver: nor a GPU that it could drive
+      | oneDNN\ supports\ \S+\ only\ on\ platforms\ with
+      | Unable\ to\ register\ cu\w+\ factory
+      | computation\ placer\ already\ registered
+    )""",
+    re.VERBOSE,
+)
+
+LEVEL = "TF_CPP_MIN_LOG_LEVEL"  # 0 asks for everything; 2 for errors, once TensorFlow is loaded
+_running: list[subprocess.Popen] = []  # Python warns of a process that is forgotten
+
+
+def hide() -> None:
+    """Leaves notes out of this process's standard error, and of those of processes it starts."""
+    stream, level = sys.stderr, os.environ.setdefault(LEVEL, "2")
+    if stream is None or stream is not sys.__stderr__ or level == "0":
+        return
+    if os.getpid() == 1:  # of a container, which ends with it: the last words would be lost
+        return
+    # Python's own messages go straight on. What C++ writes goes through a process, not a thread:
+    # it passes on the last words of one that crashes. Its session is its own, where no Ctrl-C
+    # comes, and it ends when the last writer has.
+    sys.stderr = open(  # noqa: SIM115 (open as long as the process)
+        os.dup(2), "w", buffering=1, encoding=stream.encoding, errors=stream.errors
+    )
+    filtering = subprocess.Popen(
+        [sys.executable, "-I", "-S", __file__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    os.dup2(filtering.stdin.fileno(), 2)
+    filtering.stdin.close()
+    _running.append(filtering)
+
+
+def is_note(line: bytes) -> bool:
+    """Whether a line of standard error is one that tells a user nothing."""
+    return NOTES.match(line) is not None
+
+
+def _filter():
+    for line in sys.stdin.buffer:
+        if not is_note(line):
+            os.write(2, line)
+
+
+if __name__ == "__main__":
+    _filter()
