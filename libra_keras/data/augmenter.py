@@ -51,9 +51,18 @@ class Augmenter:
         self.augmentation = augmentation
         self.seed = seed
         self._policies = augmentation.policies(policy)
-        self.reading = self._policies[0]  # how images are read, and cached
-        if len(self._policies) > 1 or augmentation.scale != (1.0, 1.0):
-            self.reading = _largest(self._policies, max(1.0, augmentation.scale[1]))
+        self._shrinking = None
+        if augmentation.scale != (1.0, 1.0):
+            self._shrinking = _largest(self._policies, max(1.0, augmentation.scale[1]))
+
+    @property
+    def readings(self) -> list[InputPolicy]:
+        """The policies that images are read by, and cached."""
+        return [self._shrinking] if self._shrinking else self._policies
+
+    def reading(self, place: Place) -> InputPolicy:
+        """Returns that of a batch."""
+        return self._shrinking or self.policy(place)
 
     def policy(self, place: Place) -> InputPolicy:
         """Returns the policy of a batch."""
@@ -82,16 +91,16 @@ class Augmenter:
 
     def pixels(self, image: np.ndarray | Image.Image, view: View, place: Place) -> np.ndarray:
         """Returns uint8 `(h, w, 3)`, the pixels of a view in other colours."""
-        kernel = RESIZE_KERNELS[self.reading.resize]
+        kernel = RESIZE_KERNELS[self._policies[0].resize]
         ranges = self.augmentation.color_ranges
         if ranges == NO_COLORS:
-            return view.pixels(image, kernel)
+            return np.asarray(view.image(image, kernel))
         shares = self._uniform(COLORS, place, len(ranges))
         colors = color_map(*map(_between, ranges, shares))
         # Resizing commutes with an affine map, but for rounding: the smaller image takes less time.
         if np.prod(size_of(image)) < np.prod(view.size):
-            return view.pixels(recolored(image, colors), kernel)
-        return np.asarray(recolored(view.pixels(image, kernel), colors))
+            return np.asarray(view.image(recolored(image, colors), kernel))
+        return np.asarray(recolored(view.image(image, kernel), colors))
 
     def applied(self, sample: Sample, place: Place, file: Any, num_classes: int) -> Sample:
         """Returns what the functions make of a sample, one after the other."""

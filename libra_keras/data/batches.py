@@ -39,8 +39,8 @@ class TrainingSource:
         self.damage = DamageLog(len(data))
         self.inputs = input_names(data)
         self.augmenter = Augmenter(augment, policy, seed)
-        reading = self.augmenter.reading
-        self.cache = None if cache is None else ImageCache(cache, data, reading)
+        readings = self.augmenter.readings if cache is not None else ()
+        self.caches = {policy: ImageCache(cache, data, policy) for policy in readings}
         self._max_proposals = data.max_proposals
         if augment.functions and self._max_proposals is not None:
             raise ValueError(
@@ -74,7 +74,8 @@ class TrainingSource:
         turns = int(self.plan.turns(place.epoch)[place.step, slot])
         index = self.plan.batches(place.epoch)[place.step, slot]
         is_mirrored = self.plan.flips(place.epoch)[place.step, slot]
-        content, example = self._read(index, number, turns)
+        reading = self.augmenter.reading(place)
+        content, example = self._read(index, number, turns, reading)
         original = (example.height, example.width)
         view = self.augmenter.view(original, place, turns)
         pixels, boxes, labels = self._varied(content, example, view, place)
@@ -104,11 +105,11 @@ class TrainingSource:
         boxes = mirrored(boxes, view.size[1]) if is_mirrored else boxes
         return [pad_proposals(boxes, self._max_proposals)]
 
-    def _read(self, index, number, turns):
+    def _read(self, index, number, turns, policy):
         """Reads an image, or the first sound one after it that fits in its batch."""
         for candidate in self._candidates(index, turns):
             try:
-                content = self._content(candidate)
+                content = self._content(candidate, policy)
             except DamagedImage as error:
                 self.damage.add(self.data.examples[candidate].file, str(error))
                 continue
@@ -124,10 +125,10 @@ class TrainingSource:
         same = np.flatnonzero(is_portrait == is_portrait[index])
         yield from np.roll(same, -np.searchsorted(same, index))[1:]
 
-    def _content(self, index):
-        if self.cache is not None:
-            return self.cache.read(index)
-        return self.augmenter.reading.fitted(read_checked(self.data, index))
+    def _content(self, index, policy):
+        if policy in self.caches:
+            return self.caches[policy].read(index)
+        return policy.fitted(read_checked(self.data, index))
 
 
 class EvaluationSource:
@@ -261,8 +262,9 @@ def training_batches(
             after it. Defaults to 0.
         cache: folder for decoded and resized images, which later epochs and runs read instead of
             the files, or `None` (default); see `ImageCache`. The batches are the same. It holds
-            images as they are before `augment`: where that draws scales, not larger than any scale
-            needs and never enlarged, so that decoding is saved, and resizing is not.
+            images as they are before `augment`, each in all of its `short_sides`. Where that has a
+            `scale`, they are as large as the largest scale needs, but not enlarged: decoding is
+            saved, and resizing is not.
         augment: `Augmentation`, the name of a preset, `"none"`, `"default"` or `"strong"`, or
             `None` (default), which varies nothing.
 

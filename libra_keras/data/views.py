@@ -56,13 +56,13 @@ class View:
         height, width = self.window[2:]
         return (width, height) if self.turns % 2 else (height, width)
 
-    def pixels(self, image: np.ndarray | Image.Image, kernel: Any) -> np.ndarray:
-        """Returns uint8 `(h, w, 3)`, what is seen of the image, which may be of any size."""
+    def image(self, image: np.ndarray | Image.Image, kernel: Any) -> np.ndarray | Image.Image:
+        """Returns what is seen of the image, which may be of any size."""
         size = size_of(image)
         if self.is_cut or size != self.scaled:
             image = _pillow(image).resize(self.window[:1:-1], kernel, self._window_in(*size))
         way = TRANSPOSES.get((self.turns, self.is_upside_down))
-        return np.asarray(image if way is None else _pillow(image).transpose(way))
+        return image if way is None else _pillow(image).transpose(way)
 
     def _window_in(self, height, width):
         """The window's `(x1, y1, x2, y2)` in the image at another size; fractions are used."""

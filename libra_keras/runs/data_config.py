@@ -75,8 +75,8 @@ class DataConfig(Checked):
     cache: str | None = option(
         None,
         "keep decoded, resized images to learn from here, 3 bytes a pixel; later epochs and runs "
-        "read them instead of the files; several runs may share the folder. With an augmentation "
-        "that draws scales, decoded ones, which are resized each time",
+        "read them instead of the files; several runs may share the folder. Each size of "
+        "--short-sides is kept; with --augment strong, images as they are before they are resized",
         metavar="FOLDER",
     )
     voc: bool = option(False, "also Pascal VOC's AP; data in its form have it anyway")

@@ -197,11 +197,13 @@ def add_given(
 def tell_cache(source: Any) -> None:
     """Prints how much room the cache of a `TrainingSource` takes, if it has one, and warns if there
     is less."""
-    if source.cache is None:
+    if not source.caches:
         return
-    total, missing = source.cache.bytes_needed()
-    free = max(shutil.disk_usage(source.cache.folder).free - SPARE, 0)
-    line = f"cache: {_gigabytes(total)} for {len(source.data)} images in {source.cache.folder}"
+    needed = [cache.bytes_needed() for cache in source.caches.values()]
+    total, missing = (sum(sizes) for sizes in zip(*needed, strict=True))
+    folder = next(iter(source.caches.values())).folder
+    free = max(shutil.disk_usage(folder).free - SPARE, 0)
+    line = f"cache: {_gigabytes(total)} for {len(source.data)} images in {folder}"
     if missing > free:
         line += f"; only {_gigabytes(free)} may be used: the rest is decoded in every epoch"
     print(line, flush=True)

@@ -14,6 +14,11 @@ them; with a worker, the processor time of both processes counts.
 
     python recipes/benchmarks/input_pipeline.py photographs --beside torch-env/bin/python
 
+`--augment` also makes every kind of batch with a preset of `data.Augmentation`, in turn with those
+without, and prints how many images per second it has of theirs.
+
+    python recipes/benchmarks/input_pipeline.py photographs --augment default
+
 `--epochs` looks at a long run instead: memory after each epoch, and how long a training step that
 takes `--step` seconds waits for its batch, within epochs and behind their borders.
 
@@ -34,6 +39,7 @@ from PIL import Image
 
 from libra_keras import data
 
+PLUS = ", augmented"
 OURS = ("tf.data", "PyDataset", "tf.data, cached", "PyDataset, cached")
 THEIRS = ("Pillow", "Pillow, 1 worker", "torchvision", "torchvision, 1 worker")
 
@@ -75,7 +81,8 @@ class Ours:
             epochs=args.passes,
             kind="tf" if name.startswith("tf") else "py",
             threads=1,
-            cache=cache if name.endswith("cached") else None,
+            cache=cache if "cached" in name else None,
+            augment=args.augment if name.endswith(PLUS) else None,
         )
         source = self.make("PyDataset").source
         self.plan, self.files = source.plan, [str(example.file) for example in read.examples]
@@ -131,7 +138,8 @@ def compare(read, policy, args):
         sides = {"short": policy.short_side, "long": policy.long_side}
         task = {"batches": ours.batches(args.passes), "multiple": policy.pad_multiple, **sides}
         peer = Peer(args.beside, task) if args.beside else None
-        ways = [(name, ours) for name in OURS] + [(name, peer) for name in THEIRS if peer]
+        names = [name + plus for name in OURS for plus in (("", PLUS) if args.augment else ("",))]
+        ways = [(name, ours) for name in names] + [(name, peer) for name in THEIRS if peer]
         times = {(name, side is peer): [] for name, side in ways}
         for _ in range(args.rounds + 1):  # the first warms up, and fills the cache
             for name, side in ways:
@@ -148,13 +156,16 @@ def compare(read, policy, args):
 def report(rates):
     """Prints a table; `rates` maps (name, is theirs) to (rounds, 2): per core, by the clock."""
     theirs = [way for way in rates if way[1]]
-    columns = "".join(f"{'/ ' + name:>25}" for name, _ in theirs)
-    print(f"{'images per second':34}{'per core':>9}{'by clock':>9}{columns}   (per core)")
+    plain = ["without"] if any(way[0].endswith(PLUS) for way in rates) else []
+    columns = "".join(f"{'/ ' + name:>25}" for name in [*plain, *(name for name, _ in theirs)])
+    print(f"{'images per second':36}{'per core':>9}{'by clock':>9}{columns}   (per core)")
     for way, rate in rates.items():
         per_core, by_clock = np.median(rate, 0)
         label = ("DataLoader, " if way[1] else "ours, ") + way[0]
-        print(f"{label:34}{per_core:9.1f}{by_clock:9.1f}", end="")
-        ratios = [] if way[1] else [np.median(rate[:, 0] / rates[peer][:, 0]) for peer in theirs]
+        print(f"{label:36}{per_core:9.1f}{by_clock:9.1f}", end="")
+        own = [(way[0].removesuffix(PLUS), False)] if plain else []
+        peers = [] if way[1] else [*own, *theirs]
+        ratios = [np.median(rate[:, 0] / rates[peer][:, 0]) for peer in peers]
         print("".join(f"{ratio:25.2f}" for ratio in ratios), flush=True)
 
 
@@ -197,6 +208,7 @@ def arguments():
     parser.add_argument("--images", type=int, default=200, help="about so many in a pass")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--beside", metavar="PYTHON", help="an interpreter with torchvision")
+    parser.add_argument("--augment", choices=("default", "strong"), help="also with this preset")
     parser.add_argument("--epochs", type=int, help="look at memory and at waiting instead")
     parser.add_argument("--step", type=float, default=0.05, metavar="SECONDS")
     parser.add_argument("--tiny", action="store_true", help="8 images and one round, as a test")

@@ -48,7 +48,7 @@ TURNED = {
 @pytest.mark.parametrize(("way", "expected"), TURNED.items())
 def test_turns_and_flips(way, expected):
     view = View((64, 96), (64, 96), (0, 0, 64, 96), (64, 96), *way)
-    pixels = view.pixels(scene(), KERNEL)
+    pixels = np.asarray(view.image(scene(), KERNEL))
     assert view.boxes(BOX).tolist() == [expected] and frame(pixels) == expected
     assert pixels.shape == (*view.size, 3) == ((96, 64, 3) if way[0] % 2 else (64, 96, 3))
 
@@ -58,7 +58,9 @@ def test_a_window_of_an_enlarged_image():
     view = View((64, 96), (128, 192), (24, 30, 64, 96), (64, 96))
     assert view.boxes(BOX).tolist() == [[10, 0, 70, 36]] and view.seen(BOX).all()
     for image in (scene(), Image.fromarray(scene()).resize((48, 32), KERNEL)):
-        np.testing.assert_allclose(frame(view.pixels(image, KERNEL)), [10, 0, 70, 36], atol=1)
+        np.testing.assert_allclose(
+            frame(np.asarray(view.image(image, KERNEL))), [10, 0, 70, 36], atol=1
+        )
 
 
 def test_what_is_left_of_boxes():
@@ -239,15 +241,20 @@ def test_tensorflow_traces_once_for_all_sizes():
 def test_a_cache_holds_what_is_before_augmentation(tmp_path, roomy_disk):
     (tmp_path / "images").mkdir()
     read = bright(4, [(300, 200), (150, 100)], tmp_path / "images")
-    for augment in (Augmentation(contrast=(0.5, 1.5)), VARIED):
+    sizes = Augmentation(short_sides=(64, 96))
+    for augment in (Augmentation(contrast=(0.5, 1.5)), VARIED, sizes):
         without = samples(read, augment=augment)
         for _ in range(2):
             assert_equal(samples(read, augment=augment, cache=tmp_path / "cache"), without)
     plain = ImageCache(tmp_path / "cache", read, POLICY)
     assert plain.bytes_needed()[1] == 0  # colours need no entries of their own
-    varied = TrainingSource(read, POLICY, 2, augment=VARIED, cache=tmp_path / "cache").cache
+    source = TrainingSource(read, POLICY, 2, augment=VARIED, cache=tmp_path / "cache")
+    (varied,) = source.caches.values()
     # Twice the policy is 128 x 192, so that the larger images are shrunk and the others kept.
     assert varied.bytes_needed() == (4 * 64 + 2 * 3 * (128 * 192 + 100 * 150), 0)
+    source = TrainingSource(read, POLICY, 2, augment=sizes, cache=tmp_path / "cache")
+    needed = [cache.bytes_needed() for cache in source.caches.values()]
+    assert needed == [(4 * (3 * 64 * 96 + 64), 0), (4 * (3 * 96 * 144 + 64), 0)]
 
 
 def test_proposals_move_as_boxes_do():

@@ -91,6 +91,8 @@ def test_the_room_that_is_missing_is_said(damaged_voc, tmp_path, monkeypatch, ca
     assert (
         "only 2e-05 GB may be used: the rest is decoded in every epoch" in capsys.readouterr().out
     )
-    source.cache.read(0)  # 64 * 96 * 3 + 64 bytes; as many are still to come
+    source.caches[source.augmenter.readings[0]].read(
+        0
+    )  # 64 * 96 * 3 + 64 bytes; as many are still to come
     tell_cache(source)
     assert "used" not in capsys.readouterr().out
