@@ -6,7 +6,8 @@ EXAMPLES = """examples:
   libra-keras evaluate runs/libra_faster_rcnn_small-shapes-1 shapes
       COCO's twelve numbers and the AP of each class on the held-out scenes
   libra-keras evaluate runs/mine my_photos --split test --to numbers.json
-      the same on a folder of yours, also as JSON
+      the same on a folder of yours, also as JSON, and explained in numbers.html; without --to
+      the report goes into the run folder
   libra-keras evaluate runs/mine my_photos --split test --proposals
       also the recall of the first stage: AR@100, AR@300, AR@1000
   libra-keras evaluate runs/rpn shapes
@@ -31,22 +32,27 @@ def run(options) -> int:
     """Evaluates as the options say; returns the exit status."""
     from libra_keras.files import atomic
     from libra_keras.files.replacing import check_writable_file
-    from libra_keras.runs import inputs, measuring
+    from libra_keras.runs import explaining, inputs, measuring
     from libra_keras.runs.report import finite, metric_lines
 
     if options.to:
         check_writable_file(options.to)
+        explaining.check_page(explaining.beside(options.to))
     own = data_of(options)
     data = inputs.load(own, options.split, "val")
     print(data.summary())
-    model = load_run(options).model
+    opened = load_run(options)
+    model = opened.model
     inputs.check_voc(own.voc, model)
     data = inputs.add_given(data, own.proposals_file, model)
     what = measuring.Wanted(inputs.wants_voc(own), options.proposals)
-    metrics = measuring.measure(model, data, options.batch, what)
+    measured = measuring.measure(model, data, options.batch, what)
+    metrics = measured.metrics
     print(metric_lines(metrics))
     if options.to:
-        measured = {"run": options.run_folder, "weights": options.weights}
-        measured |= {"data": data.name, "images": len(data), "metrics": finite(metrics)}
-        atomic.write_json(options.to, measured)
+        numbers = {"run": options.run_folder, "weights": options.weights}
+        numbers |= {"data": data.name, "images": len(data), "metrics": finite(metrics)}
+        atomic.write_json(options.to, numbers)
+    if page := explaining.write_beside(options.to, model, measured, opened.origin):
+        print(f"report: {page}")
     return 0

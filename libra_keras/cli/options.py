@@ -51,13 +51,15 @@ def config_of(options: argparse.Namespace) -> TrainConfig:
     return TrainConfig().replace(**given)
 
 
-def add_data(parser: argparse.ArgumentParser, names: Iterable[str] = ()) -> None:
+def add_data(
+    parser: argparse.ArgumentParser, names: Iterable[str] = (), is_required: bool = True
+) -> None:
     """Adds DATA and `--format`, and other fields of a `DataConfig`, to a verb that reads data."""
     fields = {field.name: field for field in dataclasses.fields(DataConfig)}
     for name in ("source", "format", *names):
         field = fields[name]
         text = field.metadata["help"]
-        _add(parser, option_name(field), field, text, dest=name, is_required=True)
+        _add(parser, option_name(field), field, text, dest=name, is_required=is_required)
 
 
 def data_of(options: argparse.Namespace) -> DataConfig:

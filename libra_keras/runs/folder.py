@@ -51,6 +51,7 @@ COMPLETE = Kind(
         "kept-*.weights.h5",  # after such a share of the steps, where `train` was asked for them
         "model.keras",  # the detector of the last step, for `keras.saving.load_model`
         *("metrics.json", "detections.png", "curves.png"),
+        *("report.html", "report-*.html"),  # what explains the numbers; of other data
     ),
 )
 COPIES = 4  # of weights and optimizer at most: saved, being saved, best, and room for the rest
@@ -158,8 +159,12 @@ class RunFolder:
 
     def read_config(self) -> dict[str, Any]:
         """Returns what `config.json` holds; `{}` where it cannot be read."""
+        return self.read_json("config.json")
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """Returns the object that a JSON file holds; `{}` where it cannot be read."""
         try:
-            found = json.loads((self.path / "config.json").read_text())
+            found = json.loads((self.path / name).read_text())
         except (OSError, ValueError):
             return {}
         return found if isinstance(found, dict) else {}

@@ -15,15 +15,33 @@ from libra_keras.runs.inputs import damage_told
 
 @dataclasses.dataclass(frozen=True)
 class Wanted:
-    """What is measured beside COCO's numbers: Pascal VOC's AP, the recall of proposals."""
+    """What is measured: COCO's numbers, Pascal VOC's AP, the recall of proposals. That of a region
+    proposal network always is."""
 
     voc: bool = False
     proposals: bool = False
+    coco: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What a model has found on a data set, and how good it is.
+
+    Args:
+        data: the `DetectionData`.
+        detections: dicts as `evaluation.collect_detections` returns them, with the labels of the
+            data; of a region proposal network its proposals.
+        metrics: dict of floats by name; empty if nobody has computed them yet.
+    """
+
+    data: DetectionData
+    detections: list[dict]
+    metrics: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 def measure(
     model: keras.Model, data: DetectionData, batch: int = 4, wanted: Wanted = Wanted()
-) -> dict[str, float]:
+) -> Measured:
     """Measures a detector, its classes matched by name, or the recall of a region proposal network,
     as `libra-keras evaluate` does."""
     _check_classes(model, data)
@@ -59,17 +77,19 @@ def _measured(model, data, batches, wanted):
     is_rpn = isinstance(model, RegionProposalNetwork)
     # In one piece it runs faster. Before all else: not every detector has a first stage.
     first = RegionProposalNetwork.of(model) if is_rpn or wanted.proposals else None
-    metrics = {}
+    metrics, detections = {}, []
     if not is_rpn:
         detections = evaluation.collect_detections(model, batches, _verbosity())
         detections = relabelled(detections, model.class_names, data)
-        metrics |= evaluation.evaluate_detections(data, detections, model.max_detections)
+        if wanted.coco:
+            metrics |= evaluation.evaluate_detections(data, detections, model.max_detections)
         if wanted.voc:
             metrics |= evaluation.voc_ap(data, detections)
     if first is not None:
         found = evaluation.collect_proposals(first, batches, _verbosity())
         metrics |= evaluation.proposal_recall(data, found)
-    return metrics
+        detections = found if is_rpn else detections
+    return Measured(data, detections, metrics)
 
 
 def _verbosity():

@@ -7,9 +7,12 @@ from typing import Any
 
 import keras
 
+from libra_keras.data import DetectionData
 from libra_keras.models.saved import load_detector, located
+from libra_keras.runs import explaining, inputs
 from libra_keras.runs.config import TrainConfig
 from libra_keras.runs.folder import RunFolder
+from libra_keras.runs.measuring import Wanted, measure
 from libra_keras.runs.resuming import recorded_config
 
 
@@ -62,6 +65,47 @@ class Run:
     def config(self) -> TrainConfig | None:
         return None if self.folder is None else recorded_config(RunFolder(self.folder))
 
+    def report(
+        self,
+        data: DetectionData | None = None,
+        to: str | Path | None = None,
+        batch: int = 4,
+    ) -> Path:
+        """Measures the model and writes a page that explains it, as `libra-keras report` does.
+
+        Args:
+            data: `DetectionData` to measure on; by default what the run was measured on.
+            to: path of the page, an earlier one is replaced; by default `report.html` in the run's
+                folder, or `report-<name>.html` for other data or weights.
+            batch: int, images at once.
+
+        Returns:
+            `Path` of the page.
+
+        Raises:
+            ValueError: if there are no such data, or the detector does not know their classes; or
+                if something else is where the page would go.
+
+        Example:
+
+        ```python
+        path = runs.open("runs/mine").report(data.load("my_photos", "test"))
+        ```
+        """
+        page = explaining.place(self.origin, data) if to is None else Path(to)
+        explaining.check_page(page)
+        if data is None:
+            data = own_data(self)
+        measured = measure(self.model, data, batch, Wanted(coco=False))
+        explaining.write_page(page, self.model, measured, self.origin)
+        return page
+
+    @property
+    def origin(self) -> explaining.Origin:
+        """Where the model came from, as a page tells it."""
+        folder = None if self.config is None else RunFolder(self.folder)
+        return explaining.Origin(str(self.folder), self.weights, folder)
+
     def record(self, name: str = "metrics.json") -> dict[str, Any]:
         """Returns what a JSON file of the folder holds; `{}` if there is none."""
         if self.folder is None or not (self.folder / name).is_file():
@@ -70,6 +114,26 @@ class Run:
 
     def __repr__(self):
         return f"Run({str(self.folder)!r})"
+
+
+def own_data(run: Run) -> DetectionData:
+    """Reads what a run was measured on, as its config says."""
+    if run.config is None:
+        raise ValueError(f"{run.folder} is no run, so it has no data of its own: name DATA")
+    own = run.config.data
+    try:
+        split = own.val_split if own.val_fraction is None else own.train_split
+        return inputs.add_given(
+            inputs.load(own, split, "val"),
+            own.val_proposals_file,
+            run.model,
+            "--val-proposals-file",
+        )
+    except (ValueError, OSError) as error:
+        raise ValueError(
+            f"The data of the run cannot be read: {error}. Name others, or the same where they are "
+            f"now: libra-keras report {run.folder} DATA"
+        ) from error
 
 
 def open_run(path: str | Path, weights: str = "last") -> Run:

@@ -1,0 +1,39 @@
+"""Write a page that explains how good a trained detector is, and what goes wrong."""
+
+from libra_keras.cli.options import OF_FOLDERS, add_data, add_limit, add_run, data_of, load_run
+
+EXAMPLES = """examples:
+  libra-keras report runs/mine
+      report.html in the run's folder, of the data that it was measured on
+  libra-keras report runs/mine my_photos --split test
+      the same of others: report-my_photos-test.html
+  libra-keras report photos.keras my_photos --split test --to photos.html
+      of a detector that is no run of yours
+"""
+
+
+def add_arguments(parser) -> None:
+    """Adds the options of the verb."""
+    add_run(parser)
+    add_limit(parser)
+    add_data(parser, ["skip_bad", "proposals_file", "val_fraction", *OF_FOLDERS], is_required=False)
+    parser.add_argument("--split", help="of DATA; default: val, or test")
+    parser.add_argument("--batch", type=int, default=4, metavar="N", help="default: 4")
+    parser.add_argument(
+        "--to", metavar="FILE", help="where the page goes; default: into the run folder"
+    )
+
+
+def run(options) -> int:
+    """Writes the report that the options ask for; returns the exit status."""
+    from libra_keras.runs import inputs
+
+    opened, data = load_run(options), None
+    if hasattr(options, "source"):
+        own = data_of(options)
+        data = inputs.load(own, options.split, "val")
+        data = inputs.add_given(data, own.proposals_file, opened.model)
+    elif options.split:
+        raise ValueError("--split is of DATA, which is not given")
+    print(f"report: {opened.report(data, options.to, options.batch)}")
+    return 0

@@ -1,0 +1,192 @@
+"""A page that explains a detector on a data set: what is computed for it, and where it goes."""
+
+import dataclasses
+import datetime
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+
+import libra_keras
+from libra_keras import evaluation
+from libra_keras.data import DetectionData
+from libra_keras.files import atomic
+from libra_keras.files.replacing import check_replaceable_files, check_writable_file
+from libra_keras.models import RegionProposalNetwork
+from libra_keras.runs.error_pictures import error_pictures
+from libra_keras.runs.folder import RunFolder
+from libra_keras.runs.label_fit import statistics_for
+from libra_keras.runs.measuring import Measured
+from libra_keras.visualization.page import quality
+from libra_keras.visualization.page.elements import Markup, facts
+from libra_keras.visualization.page.frame import Section, document, is_own
+from libra_keras.visualization.page.labels import labels
+from libra_keras.visualization.page.mistakes import errors
+from libra_keras.visualization.page.training import read_table, training
+
+PAGE = "report.html"
+NAMED = 5  # classes without objects
+LONGEST_NAME = 80  # characters of data, in the name of a file
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """Where a model came from: its path or name, which weights, and the folder if it is a run's."""
+
+    name: str
+    weights: str = "last"
+    folder: RunFolder | None = None
+
+
+def place(origin: Origin, data: DetectionData | None = None) -> Path:
+    """Returns where the page of a run goes: in its folder, under a name of the data if they are not
+    its own; a `ValueError` if it has no folder."""
+    if origin.folder is None:
+        raise ValueError(
+            f"{origin.name} is no run folder: say where the report goes with --to FILE"
+        )
+    if data is None and origin.weights == "last":
+        return origin.folder.path / PAGE
+    name = origin.weights if data is None else data.name
+    stem = re.sub(r"[^\w.-]+", "-", name)[:LONGEST_NAME].strip("-.")
+    if data is not None and origin.weights != "last":
+        stem += f"-{origin.weights}"
+    return origin.folder.path / f"{Path(PAGE).stem}-{stem}.html"
+
+
+def check_page(to: Path) -> None:
+    """Refuses to write a page where it cannot be, or where something else is."""
+    check_writable_file(to, "The report")
+    check_replaceable_files([to], "report of libra-keras", is_own, overwrite=True)
+
+
+def beside(numbers: str) -> Path:
+    """Returns where the page goes that belongs to a file of numbers."""
+    if Path(numbers).suffix == ".html":
+        raise ValueError(f"--to is for numbers, as JSON. Received: {numbers}")
+    return Path(numbers).with_suffix(".html")
+
+
+def write_beside(
+    numbers: str | None, model: keras.Model, measured: Measured, origin: Origin
+) -> Path | None:
+    """Writes the page beside a file of numbers, or without one into the folder of the run; returns
+    where, or `None` if there is no such place, and says so."""
+    try:
+        to = beside(numbers) if numbers else place(origin, measured.data)
+        check_page(to)
+    except ValueError as error:
+        print(f"No report: {error}", file=sys.stderr)
+        return None
+    write_page(to, model, measured, origin)
+    return to
+
+
+def write_page(to: Path, model: keras.Model, measured: Measured, origin: Origin) -> None:
+    """Writes the page, whole or not at all."""
+    check_page(to)
+    with atomic.replacing(to) as unfinished:
+        unfinished.write_text(page(model, measured, origin), encoding="utf-8")
+
+
+def page(model: keras.Model, measured: Measured, origin: Origin) -> str:
+    """Returns the page as HTML."""
+    title = f"{Path(origin.name).name} on {measured.data.name}"
+    return document(title, _head(model, measured, origin), list(_sections(model, measured, origin)))
+
+
+def _sections(model, measured, origin) -> Iterator[Section]:
+    if isinstance(model, RegionProposalNetwork):
+        note = "A region proposal network knows no classes: what is measured is the recall."
+        yield quality.summary(measured.metrics, [note])
+        yield from _training(origin.folder)
+    else:
+        yield from _of_detections(measured, origin)
+    yield labels(statistics_for(measured.data, model))
+
+
+def _of_detections(measured, origin):
+    data = measured.data
+    given = evaluation.overlaps(
+        data, evaluation.detections_to_coco(measured.detections, data.category_ids)
+    )
+    by_size = evaluation.ap_by_size(given)
+    metrics = measured.metrics or evaluation.coco_numbers(given, by_size)
+    curves, f1 = evaluation.precision_recall(given), evaluation.f1_by_threshold(given)
+    best = f1["all"]["best"] or {}
+    threshold = best.get("threshold", 0.0)
+    found = evaluation.errors_by_kind(given)
+    objects = given.num_objects().tolist()
+    yield quality.summary(metrics, _notes(measured, objects))
+    yield from _training(origin.folder)
+    yield quality.by_class(data.class_names, objects, metrics, curves, f1)
+    yield errors(found.ap50, found.costs, error_pictures(data, given, found, threshold))
+    yield quality.confusion(evaluation.confusion(given, threshold), data.class_names)
+    yield quality.parts(by_size, evaluation.ap_by_crowding(given))
+    yield quality.calibration(evaluation.calibration(given))
+
+
+def _notes(measured, objects):
+    """What makes the numbers mean less than they seem to."""
+    data, notes = measured.data, []
+    if not any(len(image["scores"]) for image in measured.detections):
+        notes.append("The detector found nothing in these images: all numbers are 0, or missing.")
+    if not any(objects):
+        notes.append("There is no object to find in these data: no AP can be computed.")
+    empty = [name for name, count in zip(data.class_names, objects, strict=True) if not count]
+    if empty and any(objects):
+        more = ", ..." if len(empty) > NAMED else ""
+        notes.append(
+            f"{len(empty)} of {data.num_classes} classes have no object in these data, so they do "
+            f"not enter the means: {', '.join(empty[:NAMED])}{more}"
+        )
+    return notes
+
+
+def _training(folder):
+    if folder is None:
+        return
+    log, steps = (read_table(path) for path in folder.tables)
+    record = folder.read_config()
+    told = folder.read_json("metrics.json").get("warnings", {})
+    warnings = [f"Epoch {each['epoch']}: {each['message']}" for each in told.values()]
+    yield training(steps, log, record.get("steps_per_epoch", 1), warnings)
+
+
+def _head(model, measured, origin) -> Markup:
+    data, record = measured.data, origin.folder.read_config() if origin.folder else {}
+    settings = model.heads()[-1].settings
+    entries: dict[str, Any] = {
+        "run": origin.name,
+        "weights": origin.weights,
+        "model": _model_name(model, record),
+        "parameters": f"{model.count_params():,}",
+        "input": f"{model.input_policy.short_side} × {model.input_policy.long_side} pixels",
+        "data": data.summary(),
+    }
+    for name in ("score_threshold", "max_detections"):
+        if hasattr(settings, name):
+            entries[name.replace("_", " ")] = getattr(settings, name)
+    if record:
+        versions = record.get("versions", {})
+        entries["trained on"] = f"{record.get('train')}; {record.get('device')}"
+        entries["trained with"] = ", ".join(
+            f"{name} {versions[name]}"
+            for name in ("libra_keras", "keras", "tensorflow", "jax", "torch")
+            if name in versions
+        )
+        command = map(str, record.get("command", ()))
+        entries["command"] = shlex.join([Path(next(command, "")).name, *command])
+    made = datetime.datetime.now().astimezone().isoformat(" ", "minutes")
+    entries["written"] = f"{made}, libra_keras {libra_keras.__version__}"
+    return facts(entries)
+
+
+def _model_name(model, record):
+    name = record.get("settings", {}).get("model")
+    kind = type(model).__name__
+    return f"{name} ({kind})" if name else kind
