@@ -84,6 +84,7 @@ def test_metrics_say_what_they_are(run_folder):
     record = json.loads((run_folder / "metrics.json").read_text())
     assert record["weights"] == "last"
     assert (record["trained_steps"], record["images"]) == (4, 2)
+    assert record["stopped_early"] is False
     assert set(METRICS) <= set(record["metrics"])
     assert "AP/cat" in record["metrics"]
 

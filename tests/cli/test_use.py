@@ -187,6 +187,7 @@ def test_module_runs_as_a_command():
     )
     assert done.returncode == 0, done.stderr
     assert "No findings." in done.stdout
+    assert done.stderr == ""  # nor what TensorFlow says of itself
 
 
 def test_a_home_that_the_shell_left_alone_is_expanded(tmp_path, monkeypatch, capsys):

@@ -1,11 +1,12 @@
 """What `stop_by` and `keep_at` of `runs.train` can be."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 
 from libra_keras import runs
-from libra_keras.runs.moments import Moments
+from libra_keras.runs.moments import EarlyStop, Moments
 
 
 def test_steps_and_names_of_kept_weights():
@@ -24,6 +25,19 @@ def test_steps_and_names_of_kept_weights():
 def test_times():
     assert not Moments().is_time and not Moments(stop_by=math.inf).is_time
     assert Moments(stop_by=0).is_time
+
+
+@pytest.mark.parametrize(("patience", "stops_after"), [(1, 3), (2, 6), (3, None), (0, None)])
+def test_evaluations_without_a_better_one_end_a_run(patience, stops_after):
+    nan = math.nan  # of epochs without an evaluation, which do not count
+    stop = EarlyStop("val_AP", patience)
+    model = SimpleNamespace(stop_training=False)
+    stop.set_model(model)
+    ended = []
+    for epoch, value in enumerate([0.1, nan, 0.1, 0.2, 0.2, 0.1, 0.3], 1):
+        stop.on_epoch_end(epoch - 1, {"val_AP": value})
+        ended += [epoch] if model.stop_training else []
+    assert (ended or [None])[0] == stops_after
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import pytest
 from configs import resolved
 
-from libra_keras.runs.report import describe, finite, headline, metric_lines
+from libra_keras.runs.report import describe, finite, metric_lines
 
 RESNET = ("--model", "faster_rcnn_resnet50")
 
@@ -46,9 +46,7 @@ def test_lines_of_voc():
 
 def test_recall_is_reported_where_there_is_no_ap():
     metrics = {"AR@100": 0.5, "AR@300": 0.75, "AR_small@300": float("nan")}
-    assert headline(metrics) == "AR@100 0.500  AR@300 0.750"
     assert metric_lines(metrics) == "AR@100 0.500  AR@300 0.750  AR_small@300 -"
-    assert headline({"AP": 1, "AP50": 1, "AP_small": 1, **metrics}).startswith("AP 1.000")
 
 
 def test_json_gets_no_number_that_it_does_not_know():

@@ -12,7 +12,7 @@ import pytest
 from libra_keras.files import atomic
 from libra_keras.runs import moments
 from libra_keras.runs.folder import Checkpoints, RunFolder
-from libra_keras.runs.moments import Moments, Stopped, TimeIsUp
+from libra_keras.runs.moments import EarlyStop, Moments, Stopped, TimeIsUp
 from libra_keras.runs.resumable import Pace, ResumableFit
 from libra_keras.training import (
     SGD,
@@ -202,6 +202,31 @@ def test_a_kill_before_any_act(tmp_path, expected):
         assert result(folder) == expected, die_at
     train(folder)  # nothing is left to do
     assert result(folder) == expected
+
+
+class Worse(keras.callbacks.Callback):
+    """Stands for evaluations that get worse and worse."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["val_AR"] = -epoch
+
+
+def test_a_run_that_ends_early_ends_at_the_same_step_when_it_is_killed(tmp_path):
+    def killed(logs):
+        raise Killed
+
+    def callbacks():
+        return [Worse(), EarlyStop("val_AR", 1)]
+
+    acts = train(tmp_path / "whole", callbacks()).acts
+    with pytest.raises(Killed):  # in the second epoch, which is worse than the first
+        train(tmp_path / "killed", callbacks(), die_at=acts - 30)
+    with pytest.raises(Killed):  # behind its evaluation
+        last = keras.callbacks.LambdaCallback(on_train_end=killed)
+        train(tmp_path / "killed", [*callbacks(), last])
+    run = train(tmp_path / "killed", callbacks())
+    assert run.batches == 2 * STEPS < EPOCHS * STEPS
+    assert result(tmp_path / "killed") == result(tmp_path / "whole")
 
 
 class At(keras.callbacks.Callback):

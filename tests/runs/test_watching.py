@@ -1,4 +1,4 @@
-"""The bar's numbers, which no table gets, and the event files."""
+"""How fast a run is, and the event files."""
 
 import time
 
@@ -6,20 +6,15 @@ import keras
 import numpy as np
 import pytest
 
-from libra_keras.runs.watching import ProgressBar, Speedometer, TensorBoardLogger
+from libra_keras.runs.watching import Speedometer, TensorBoardLogger
 from libra_keras.training import SGD, StepLogger, WarmupMultiStep
 
 
-def fit(callbacks, verbose=0, epochs=1, steps=6):
+def fit(callbacks, epochs=1, steps=6):
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
     model.compile(SGD(WarmupMultiStep(0.5, warmup_steps=0, drops=(4,))), "mse")
     ones = np.ones((2 * steps, 1))
-    bar = [callback for callback in callbacks if isinstance(callback, ProgressBar)]
-    for callback in bar:  # as `ResumableFit` does, which hides Keras' own bar
-        callback.set_params = lambda params, set_params=callback.set_params: set_params(
-            {**params, "verbose": verbose}
-        )
-    return model.fit(ones, ones, 2, epochs, verbose=0, callbacks=callbacks).history
+    model.fit(ones, ones, 2, epochs, verbose=0, callbacks=callbacks)
 
 
 def test_images_per_second_of_the_last_batches(monkeypatch):
@@ -35,22 +30,6 @@ def test_images_per_second_of_the_last_batches(monkeypatch):
     assert seen[1:] == pytest.approx([6 / 10, 12 / 11, 12 / 3])
     speed.on_epoch_begin(1)
     assert np.isnan([seen[0], speed.images_per_second]).all()
-
-
-@pytest.mark.parametrize(("verbose", "lines"), [(1, 1), (0, 0)])
-def test_the_bar_shows_rate_and_speed_and_nobody_else_sees_them(verbose, lines, capsys, tmp_path):
-    speed = Speedometer(batch_size=2)
-    steps = StepLogger(tmp_path / "steps.csv", every=3)
-    table = keras.callbacks.CSVLogger(tmp_path / "log.csv")
-    history = fit([speed, ProgressBar(speed), table, steps], verbose)
-    assert list(history) == ["loss"]
-    assert "second" not in (tmp_path / "log.csv").read_text()
-    header = (tmp_path / "steps.csv").read_text().splitlines()[0]
-    assert header == "epoch,first_step,last_step,learning_rate,loss"
-    shown = capsys.readouterr().out
-    # The last update's rate, behind the drop.
-    assert shown.count("6/6") >= lines and ("learning_rate: 0.0500" in shown) == bool(lines)
-    assert ("images_per_second: " in shown) == bool(lines)
 
 
 def read_events(folder):
