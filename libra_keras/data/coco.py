@@ -1,7 +1,6 @@
 """Reader of data sets with annotations in COCO's JSON."""
 
 import dataclasses
-import gc
 import json
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from libra_keras.data.coco_entries import (
     used_ids,
     without_groups,
 )
+from libra_keras.data.collecting import no_collecting
 from libra_keras.data.examples import DetectionData, Example
 from libra_keras.data.findings import Finding, Written
 from libra_keras.data.layouts import Place, find_coco, image_folders, image_paths
@@ -108,6 +108,7 @@ def from_place(place, name, skip_bad=False, check_files=True):
     return from_content(load(file), file, folders, name, skip_bad, check_files)
 
 
+@no_collecting()
 def from_content(content, file, folders, name, skip_bad=False, check_files=True):
     """Makes a data set of what `load` returns; findings name `file`."""
     rows, names, findings = completed(content["annotations"], file)
@@ -156,15 +157,11 @@ def _find(folder, split, annotation_file):
 
 def load(file):
     """Reads a JSON and makes sure that it is COCO's: a dict with the lists of `KEYS`."""
-    collecting = gc.isenabled()
-    gc.disable()  # it would go through millions of new objects, again and again, to free none
     try:
-        content = json.loads(file.read_bytes())
+        with no_collecting():
+            content = json.loads(file.read_bytes())
     except ValueError as error:
         raise ValueError(f"{file} is no JSON: {error}") from error
-    finally:
-        if collecting:
-            gc.enable()
     is_dict = isinstance(content, dict)
     wrong = [key for key in KEYS if not is_dict or not isinstance(content.get(key), list)]
     if wrong:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from libra_keras.data.assembly import NO_BOXES, WrittenBox, assembled, with_boxes
+from libra_keras.data.collecting import no_collecting
 from libra_keras.data.examples import DetectionData, Example
 from libra_keras.data.findings import Finding
 from libra_keras.data.layouts import (
@@ -157,6 +158,7 @@ def _columns(line):
     return delimiter, known, written
 
 
+@no_collecting()
 def from_place(
     place: Place,
     name: str,

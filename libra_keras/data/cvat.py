@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from libra_keras.data.assembly import NO_BOXES, WrittenBox, assembled, with_boxes
+from libra_keras.data.collecting import no_collecting
 from libra_keras.data.examples import DetectionData, Example
 from libra_keras.data.findings import Finding
 from libra_keras.data.layouts import ALL, Layout, Place, image_folders, image_paths
@@ -128,6 +129,7 @@ def _elements(file):
         raise ValueError(f"{file} is no XML: {error}") from error
 
 
+@no_collecting()
 def from_place(
     place: Place,
     name: str,

@@ -9,6 +9,7 @@ import numpy as np
 
 from libra_keras.data.assembly import NO_BOXES, assembled
 from libra_keras.data.checks import NUM_THREADS, header_findings, read_headers
+from libra_keras.data.collecting import no_collecting
 from libra_keras.data.examples import DetectionData, Example
 from libra_keras.data.findings import Finding, Written
 from libra_keras.data.layouts import ALL, Layout, Place
@@ -131,6 +132,7 @@ def _is_split(file, content, key):
     return bool(found) and is_named
 
 
+@no_collecting()
 def from_place(
     place: Place,
     name: str,
@@ -150,7 +152,7 @@ def from_place(
     findings += [finding for labels in every for finding in labels.findings]
     own = [i for i, labels in enumerate(every) if labels.file or not pairs[i].needs_labels]
     used = [i for i in own if every[i].is_readable]
-    examples = [Example(i + 1, pairs[i].image, 0, 0, *NO_BOXES) for i in used]
+    examples = [Example(i + 1, Path(pairs[i].image), 0, 0, *NO_BOXES) for i in used]
     examples, lines, missing, warnings = _with_boxes(examples, [every[i].lines for i in used])
     return assembled(
         name,
@@ -208,7 +210,7 @@ def _pairs(place, content):
     pairs = [pairs[image] for image in sorted(pairs)]
     message = "it is a label file, of which there is no image"
     for file in labels_without_image(pairs, sources, top):
-        findings.append(Finding("missing file", str(file), None, message))
+        findings.append(Finding("missing file", file, None, message))
     return pairs, findings
 
 

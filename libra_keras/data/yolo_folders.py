@@ -1,6 +1,7 @@
 """Where the images and label files of a data set in YOLO's form lie."""
 
 import dataclasses
+import functools
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -14,37 +15,40 @@ NOTHING = ("", "~", "null", "Null", "NULL")  # a key of a YAML that is left open
 DATA = "data/"  # what names in CVAT's files begin with, a folder that is not there
 
 
-@dataclasses.dataclass(frozen=True)
+# Paths of images are strings here: there may be a hundred thousand.
+@dataclasses.dataclass(frozen=True, slots=True)
 class Pair:
     """An image, and the path by which its label file is found: its own, or where it should lie."""
 
-    image: Path
-    place: Path
+    image: str
+    place: str
     needs_labels: bool = False  # whether it is an image of the split only if it has a label file
 
     @property
-    def labels(self) -> tuple[Path, ...]:
+    def labels(self) -> tuple[str, ...]:
         """Paths of the label file, in the order in which they are tried."""
-        paths = dict.fromkeys((self.place, self.image))
-        found = [file for path in paths for file in label_files(path)]
-        return tuple(dict.fromkeys(found))
+        if self.image == self.place:
+            return label_files(self.image)
+        return *label_files(self.place), *label_files(self.image)
 
 
-def label_files(image: Path) -> tuple[Path, ...]:
+def label_files(image: str) -> tuple[str, ...]:
     """`.../labels/a/b.txt` of `.../images/a/b.jpg`, if there is such a folder, and `b.txt` beside
     the image."""
-    beside = image.with_suffix(".txt")
-    folder = label_folder(image.parent)
-    return (beside,) if folder == image.parent else (folder / beside.name, beside)
+    folder, name = os.path.split(image)
+    name = f"{os.path.splitext(name)[0]}.txt"
+    other, beside = os.path.join(label_folder(folder), name), os.path.join(folder, name)
+    return (beside,) if other == beside else (other, beside)
 
 
-def label_folder(folder: Path) -> Path:
+@functools.cache
+def label_folder(folder: str) -> str:
     """Returns the folder of the labels of a folder of images, which may be the same."""
-    parts = folder.parts
+    parts = Path(folder).parts
     if IMAGES not in parts:
         return folder
     last = len(parts) - 1 - parts[::-1].index(IMAGES)
-    return Path(*parts[:last], LABELS, *parts[last + 1 :])
+    return os.path.join(*parts[:last], LABELS, *parts[last + 1 :])
 
 
 def read_yaml(file: Path) -> dict:
@@ -71,7 +75,7 @@ def values(content: Mapping, key: str) -> list[str]:
 def first_source(paths: Iterable[Path]) -> Path | None:
     """Returns the first folder or list of images that is there, be it by its labels alone."""
     # Labels may have come without their images.
-    is_there = (p for p in paths if os.path.exists(p) or os.path.isdir(label_folder(p)))
+    is_there = (p for p in paths if os.path.exists(p) or os.path.isdir(label_folder(str(p))))
     return next(is_there, None)
 
 
@@ -96,7 +100,9 @@ def images_of_folder(source: Path, folders: Iterable[Path]) -> list[Pair]:
     """Returns the images below a folder, or below others that a user has named in its place."""
     own = list(folders)
     return [
-        Pair(image, source / image.relative_to(folder), needs_labels=bool(own))
+        Pair(
+            image, os.path.join(source, os.path.relpath(image, folder)) if own else image, bool(own)
+        )
         for folder in own or [source]
         for image in files_below(folder, IMAGE_SUFFIXES)
     ]
@@ -106,18 +112,20 @@ def images_of_listing(
     listing: Path, above: Iterable[Path], folders: Iterable[Path]
 ) -> tuple[list[Pair], list[Finding]]:
     """Returns the images that a text file lists, and findings on lines."""
-    above, findings = [listing.parent, *above], []
-    places: dict[Path, int] = {}
+    above = [listing.parent, *above]
+    inside = tuple(os.path.join(os.path.abspath(start), "") for start in above)
+    places: dict[str, int] = {}
+    findings = []
     for number, line in enumerate(read_lines(listing), 1):
         if not line:
             continue
-        place = _listed(line.replace("\\", "/"), above)
+        place = _listed(line.replace("\\", "/"), above, inside)
         if place is None:
             message = f"line {number}: {line!r:.200} leads out of {above[-1]}"
             findings.append(Finding("missing file", str(listing), None, message))
         elif place in places:
             message = f"line {number}: it is listed in line {places[place]} too"
-            findings.append(Finding("duplicate image", str(place), None, message))
+            findings.append(Finding("duplicate image", place, None, message))
         else:
             places[place] = number
     images = {place: place for place in places}
@@ -125,45 +133,43 @@ def images_of_listing(
     if own:
         names = {place: os.path.relpath(place, above[-1]) for place in places}
         found = image_paths(names.values(), own)
-        images = {place: found[name] or place for place, name in names.items()}
+        images = {place: str(found[name] or place) for place, name in names.items()}
     return [Pair(images[place], place) for place in places], findings
 
 
-def _listed(line, above):
+def _listed(line, above, inside):
     """The path that a line means, below one of the folders; `None` if it leads out of them."""
     spelled = dict.fromkeys((line, line.removeprefix("./").removeprefix(DATA)))
-    paths = [os.path.normpath(start / each) for each in spelled for start in above]
-    inside = [path for path in paths if any(_is_below(path, start) for start in above)]
-    if not inside:
-        return None
-    return Path(next((path for path in inside if os.path.isfile(path)), inside[-1]))
+    paths = [os.path.normpath(os.path.join(start, each)) for each in spelled for start in above]
+    paths = [path for path in paths if os.path.abspath(path).startswith(inside)]
+    return next(filter(os.path.isfile, paths), paths[-1]) if paths else None
 
 
-def _is_below(path, folder):
-    return path.startswith(os.path.join(os.path.normpath(folder), ""))
-
-
-def files_below(folder: Path, suffixes: Iterable[str]) -> Iterator[Path]:
+def files_below(folder: str | Path, suffixes: Iterable[str]) -> Iterator[str]:
     """Yields the files of a folder and of those in it, but none that is hidden."""
     suffixes = tuple(suffixes)
     for path, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             if name.lower().endswith(suffixes) and not name.startswith("."):
-                yield Path(path, name)
+                yield os.path.join(path, name)
 
 
-def labels_without_image(pairs: Iterable[Pair], sources: Iterable[Path], top: Path) -> list[Path]:
+def labels_without_image(pairs: list[Pair], sources: Iterable[Path], top: Path) -> list[str]:
     """Returns the label files of folders, or of the folders of lists, that are of no image."""
-    pairs, sources = list(pairs), list(sources)
-    listed = {pair.place.parent for pair in pairs if any(source.is_file() for source in sources)}
-    folders = {*listed, *(source for source in sources if not source.is_file())}
     images = {pair.place for pair in pairs}
-    images.update(file for folder in listed for file in files_below(folder, IMAGE_SUFFIXES))
+    folders: set[str] = set()
+    for source in sources:
+        if source.is_file():  # other images may lie beside those that it lists
+            folders |= {os.path.dirname(image) for image in images}
+            images.update(image for each in folders for image in files_below(each, IMAGE_SUFFIXES))
+        else:
+            folders.add(str(source))
     taken = {file for image in images for file in label_files(image)}
     found = {file for each in folders for file in files_below(label_folder(each), (".txt",))}
+    parts = {file: os.path.split(file) for file in found - taken}
     # Lists of images and names of classes lie at the top.
-    return sorted(f for f in found - taken if f.parent != top and f.name not in NOT_LABELS)
+    return sorted(f for f, (at, name) in parts.items() if at != str(top) and name not in NOT_LABELS)
 
 
 def read_lines(file: Path) -> list[str]:

@@ -3,7 +3,6 @@
 import dataclasses
 import math
 from collections.abc import Iterable
-from pathlib import Path
 
 from libra_keras.data.findings import Finding
 
@@ -26,7 +25,7 @@ class Line:
 class Labels:
     """What a label file says."""
 
-    file: Path | None  # `None` if there is none
+    file: str | None  # `None` if there is none
     lines: list[Line] = dataclasses.field(default_factory=list)
     findings: list[Finding] = dataclasses.field(default_factory=list)
     is_readable: bool = True
@@ -35,15 +34,16 @@ class Labels:
     confidences: list[int] = dataclasses.field(default_factory=list)  # numbers of lines
 
 
-def read_labels(files: Iterable[Path], num_classes: int, has_points: bool) -> Labels:
+def read_labels(files: Iterable[str], num_classes: int, has_points: bool) -> Labels:
     """Reads the first of the files that is there; with points of a pose, lines are longer."""
     for file in files:
         try:
-            text = file.read_bytes().decode("utf-8-sig")
+            with open(file, "rb") as stream:
+                text = stream.read().decode("utf-8-sig")
         except (FileNotFoundError, NotADirectoryError):
             continue
         except (OSError, UnicodeDecodeError) as error:
-            finding = Finding("unreadable file", str(file), None, str(error))
+            finding = Finding("unreadable file", file, None, str(error))
             return Labels(file, findings=[finding], is_readable=False)
         return _parsed(file, text, num_classes, has_points)
     return Labels(None)
@@ -59,7 +59,7 @@ def _parsed(file, text, num_classes, has_points):
         if problem:
             kind, message = problem
             message = f"{line.strip()!r:.80}: {message}"
-            labels.findings.append(Finding(kind, str(file), f"line {number}", message))
+            labels.findings.append(Finding(kind, file, f"line {number}", message))
             continue
         is_polygon = not has_points and len(values) >= POLYGON
         box = Line(number, line.strip(), int(values[0]), _corners(values, is_polygon))
