@@ -137,11 +137,10 @@ def find(folder: Path) -> Layout | None:
 
 
 def _is_table(file):
-    """Whether the first line names columns of images and corners; others may be missing."""
+    """Whether the first line names most of the columns; that others are missing is an error."""
     with open(file, "rb") as stream:
         line = stream.readline(HEADER).decode("utf-8-sig", "replace")
-    found = _columns(line)[1]
-    return "image" in found and any(corner in found for corner in CORNERS)
+    return len(_columns(line)[1].keys() - SIDES) >= len(CORNERS)
 
 
 def _columns(line):
@@ -171,7 +170,7 @@ def from_place(
     if class_names is None:
         class_names = _class_names(place.annotations, rows)
     images, found = _images(rows, place)
-    others = _without_rows(images, place)
+    others = _without_rows(rows, place)
     examples, written, unfit = with_boxes([*images, *others], class_names)
     return assembled(
         name,
@@ -278,13 +277,12 @@ def _box(row, file):
     )
 
 
-def _without_rows(images, place):
+def _without_rows(rows, place):
     """Returns the images of Roboflow's folder of a split that have no row: they show nothing."""
     folder = place.annotations.parent
     if place.annotations.name != ROBOFLOW or place.images != (folder,):
         return []
-    named = {image.file for image, _ in images}
+    named = set(image_paths(dict.fromkeys(row.image for row in rows), place.images).values())
     files = [file for file in sorted(folder.iterdir()) if file.suffix.lower() in IMAGE_SUFFIXES]
     others = [file for file in files if file not in named and not file.name.startswith(".")]
-    first = max([image.image_id for image, _ in images], default=0) + 1
-    return [(Example(i, file, 0, 0, *NO_BOXES), []) for i, file in enumerate(others, first)]
+    return [(Example(i, f, 0, 0, *NO_BOXES), []) for i, f in enumerate(others, len(named) + 1)]

@@ -172,10 +172,9 @@ def _entry(element):
             counted.append(f"{child.tag.removesuffix('s')}s_left_out")
             continue
         shapes.append(_shape(child, f"{child.tag} {i}"))
-        if child.tag == "polygon":
-            counted.append("polygons_as_boxes")
-        elif child.get("rotation"):
-            counted.append("turned_boxes_as_boxes")
+        is_turned = child.tag == "box" and child.get("rotation")
+        if not shapes[-1].problem and (child.tag == "polygon" or is_turned):
+            counted.append("turned_boxes_as_boxes" if is_turned else "polygons_as_boxes")
     sides = tuple(element.get(name) for name in SIDES)
     name, subset = element.get("name", "").strip(), element.get("subset") or ALL
     return Entry(element.get("id", ""), name, subset, sides, shapes, counted)
@@ -225,7 +224,7 @@ def _images(entries, place):
             message = f"image {entry.number} ({entry.name!r:.80}): {problem[1]}"
             findings.append(Finding(problem[0], str(place.annotations), None, message))
             continue
-        seen.add(entry.name)
+        seen.add(path)
         height, width = _size(entry)
         images.append((Example(number, path, height, width, *NO_BOXES), entry.shapes))
     return images, findings
@@ -237,8 +236,8 @@ def _problem(entry, path, seen):
         return "entry", "it has no name"
     if path is None:
         return "missing file", "its name leads out of the data set"
-    if entry.name in seen:
-        return "duplicate image", "there is another of its name"
+    if path in seen:
+        return "duplicate image", "there is another of this file"
     try:
         _size(entry)
     except ValueError as error:

@@ -219,7 +219,8 @@ def test_a_yaml_of_something_else(folder):
     with pytest.raises(ValueError, match=r"pets/data.yaml is no YAML[\s\S]*line 2"):
         find(folder({"data.yaml": "train: a\n\tval: b"}))
     # Lists of lists, 9 ** 9 of them if they were written out.
-    bomb = "".join(f"a{i}: &a{i} [{', '.join(['*a%d' % (i - 1)] * 9)}]\n" for i in range(1, 10))
+    nines = [", ".join([f"*a{i}"] * 9) for i in range(9)]
+    bomb = "".join(f"a{i}: &a{i} [{each}]\n" for i, each in enumerate(nines, 1))
     where = folder({"data.yaml": f"a0: &a0 [x]\n{bomb}names: *a9\ntrain: .\nnc: *a9"})
     with pytest.raises(ValueError, match="expected `names`"):
         data.yolo(where)
