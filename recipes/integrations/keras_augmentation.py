@@ -3,6 +3,9 @@
 Overfits one drawn scene and prints the AP. Run: python recipes/integrations/keras_augmentation.py
 (no extra packages; under a minute on two cores).
 
+Inside `data.training_batches` the layers do the same image by image, as
+`augment=data.Augmentation(functions=(dialects.as_function(LAYERS[:2], FORMAT),))`.
+
 What to know of Keras 3.15, and what to do about it:
 * Layers want "labels" and refuse "classes".
 * Called eagerly they write into the dict they are given: `to_sample` makes a new one.

@@ -1,10 +1,12 @@
 """Functions of users in the pipeline: what they get, and what is said of wrong results."""
 
+import keras
 import numpy as np
 import pytest
 from bright_scenes import BOX, bright, samples, scene
 
-from libra_keras.data import Augmentation
+from libra_keras.data import Augmentation, dialects
+from libra_keras.data.user_functions import applied
 
 
 def test_functions_get_a_sample_and_their_own_numbers():
@@ -71,6 +73,31 @@ def test_what_functions_return_wrong_is_named(function, said):
 def test_a_function_that_fails_is_named():
     with pytest.raises(RuntimeError, match=r"failing failed on scene \d: KeyError: 'masks'"):
         samples(bright(), 1, augment=Augmentation(functions=(failing,)))
+
+
+def frames(image):
+    rows, columns = (np.flatnonzero(image[..., 0].max(axis) > 127) for axis in (1, 0))
+    return [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
+
+
+@pytest.mark.parametrize("form", ["xyxy", "rel_xyxy"])
+def test_layers_of_keras_are_functions(form):
+    flip = keras.layers.RandomFlip("horizontal", seed=1, bounding_box_format=form)
+    light = keras.layers.RandomBrightness(0.1, seed=1, bounding_box_format=form)
+    augment = Augmentation(functions=(dialects.as_function([flip, light], form),))
+    found = samples(bright(), 8, flip=0.0, augment=augment)
+    for image, *_, boxes, labels in found:
+        np.testing.assert_allclose(boxes[0], frames(image), atol=0.01)
+        assert image.dtype == np.uint8 and labels.tolist() == [0]
+    assert {round(float(sample[4][0, 0])) for sample in found} == {20, 96 - 50}
+    empty = {"images": scene(), "boxes": BOX[:0], "labels": np.zeros(0, "int32")}
+    assert applied(augment.functions[0], empty, None, "a.jpg", 1)["boxes"].shape == (0, 4)
+
+    def broken(sample, training):
+        raise RuntimeError("no boxes, please")
+
+    with pytest.raises(RuntimeError, match=r"as_function\(function\) failed on scene \d: .*please"):
+        samples(bright(), 1, augment=Augmentation(functions=(dialects.as_function(broken, form),)))
 
 
 def test_no_boxes_are_boxes_too():
