@@ -8,9 +8,13 @@ from typing import Any
 import numpy as np
 
 from libra_keras.evaluation import METRICS, VOC_METRICS
+from libra_keras.evaluation.class_matching import relabelled
 from libra_keras.files import atomic
+from libra_keras.models import RegionProposalNetwork
+from libra_keras.runs import explaining
 from libra_keras.runs.config import TrainConfig
 from libra_keras.runs.defaults import rate_scaled_from
+from libra_keras.runs.measuring import Measured
 from libra_keras.training.averages import has_averages
 
 GALLERY = 12  # pictures in detections.png
@@ -40,6 +44,7 @@ def write(model, val, folder, result: Result) -> None:
         atomic.save_weights(model, folder.last_weights)
     folder.write_json("metrics.json", record)
     _draw(folder, val, result.evaluation.detections, model.class_names)
+    _explain(model, val, folder, result.evaluation)
     folder.checkpoints.clear()  # last: a run that is killed before goes on to here
     _print_result(folder, record, result.evaluation.metrics)
 
@@ -122,6 +127,16 @@ def _draw(folder, val, detections, names):
         visualization.plot_curves(folder.path / "log.csv", folder.path / "curves.png")
     except ImportError as error:
         print(f"No curves.png: {error}")
+
+
+def _explain(model, val, folder, evaluation):
+    """Writes the report, from what the run has measured."""
+    found = evaluation.detections
+    if not isinstance(model, RegionProposalNetwork):
+        found = relabelled(found, model.class_names, val)
+    measured = Measured(val, found, evaluation.metrics)
+    origin = explaining.Origin(str(folder.path), folder=folder)
+    explaining.write_page(explaining.place(origin), model, measured, origin)
 
 
 def _print_result(folder, record, metrics):

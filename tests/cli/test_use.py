@@ -33,6 +33,7 @@ def test_evaluate_repeats_the_numbers_of_the_run(run_folder, damaged_voc, tmp_pa
     record = json.loads((run_folder / "metrics.json").read_text())["metrics"]
     assert numbers["AP"] == pytest.approx(record["AP"], abs=1e-6)
     assert 0 <= numbers["AR@100"] <= numbers["AR@1000"] <= 1
+    assert "<dt>AR@1000</dt>" in (tmp_path / "numbers.html").read_text()
 
 
 def test_too_many_damaged_images_stop_the_evaluation_by_name(run_folder, tmp_path, capsys):
