@@ -141,7 +141,7 @@ def _resumable(job, watch):
 
     run = ResumableFit(
         job.folder,
-        [*shown, *_loggers(job.folder, speed, picture)],
+        [*shown, *_loggers(job, speed, picture)],
         job.pace,
         parts={"damaged": job.source.damage},
         fit=job.devices.fit,
@@ -150,9 +150,11 @@ def _resumable(job, watch):
     return run
 
 
-def _loggers(folder, speed, picture, every=20):
+def _loggers(job, speed, picture):
     """Callbacks that write logs; they go on with the tables of a run that was interrupted."""
+    folder, steps = job.folder, job.pace.steps * job.pace.epochs
     log, rows = folder.tables
+    every = min(20, max(1, steps // 50))  # short runs have curves too
     steps = StepLogger(rows, every=every, append=True)
     callbacks = [LearningRateLogger(), keras.callbacks.CSVLogger(log, append=True), steps]
     if importlib.util.find_spec("tensorboard") and keras.backend.backend() == "tensorflow":

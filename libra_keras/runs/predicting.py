@@ -1,5 +1,6 @@
 """Objects found in files: pictures with boxes, and a JSON of all detections."""
 
+import collections
 import json
 import os
 import sys
@@ -15,6 +16,7 @@ from libra_keras.files import atomic
 from libra_keras.files.replacing import check_replaceable_files
 from libra_keras.models import FastRCNN
 from libra_keras.visualization import draw_detections
+from libra_keras.visualization.panels import BEST
 
 NUMBERS = "detections.json"
 SOFTWARE = "libra-keras predict"  # as pictures say, so that a later one may replace them
@@ -99,23 +101,25 @@ def _is_own(output):
 def _predict(model, file, picture, score, turn) -> list[dict[str, Any]]:
     """The file's row of the JSON in a list, which is empty if it cannot be read."""
     try:
-        found = model.detect(file, score_threshold=score, exif_rotation=turn)
+        found = model.detect(file, score_threshold=0.0, exif_rotation=turn)
     except (OSError, ValueError) as error:  # the others are still wanted
         print(f"{file}: not read: {error}", file=sys.stderr)
         return []
     with atomic.replacing(picture) as unfinished:
-        _draw(file, found, unfinished, turn)
-    print(f"{file}: {_summary(found)}")
-    return [{"file": str(file), "picture": picture.name, "detections": _listed(found)}]
+        _draw(file, found, unfinished, score, turn)
+    rows = [row for row in _listed(found) if row["score"] >= score]
+    print(f"{file}: {_summary(rows)}")
+    return [{"file": str(file), "picture": picture.name, "detections": rows}]
 
 
-def _draw(file, found, to, turn):
+def _draw(file, found, to, score, turn):
     note = PngImagePlugin.PngInfo()
     note.add_text("Software", SOFTWARE)
     names = dict(zip(found["labels"].tolist(), found["names"], strict=True))
-    boxes = found["boxes"], found["labels"], found["scores"], names
+    boxes = found["boxes"], found["labels"], found["scores"], names, score
     to.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(draw_detections(read_image(file, turn), *boxes)).save(to, "PNG", pnginfo=note)
+    drawn = draw_detections(read_image(file, turn), *boxes, best_below=BEST)
+    Image.fromarray(drawn).save(to, "PNG", pnginfo=note)
 
 
 def _listed(found):
@@ -126,6 +130,6 @@ def _listed(found):
     ]
 
 
-def _summary(found):
-    counts = {name: found["names"].count(name) for name in dict.fromkeys(found["names"])}
+def _summary(rows):
+    counts = collections.Counter(row["name"] for row in rows)
     return ", ".join(f"{count} {name}" for name, count in counts.items()) or "nothing"

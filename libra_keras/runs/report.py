@@ -17,7 +17,7 @@ from libra_keras.runs.defaults import rate_scaled_from
 from libra_keras.runs.measuring import Measured
 from libra_keras.training.averages import has_averages
 
-GALLERY = 12  # pictures in detections.png
+GALLERY, SIDE = 8, 480  # images in detections.png, and pixels of their longer sides
 GALLERY_SCORE = 0.3
 MUCH = 0.05  # of the first weights in the averages: then the run is short for such a momentum
 
@@ -115,16 +115,12 @@ def _draw(folder, val, detections, names):
     """Writes the pictures: detections on images spread over the whole set, and curves."""
     from libra_keras import visualization
 
-    found = {image["image_id"]: image for image in detections}
-    pictures = []
-    for example, image in visualization.spread(val, GALLERY):
-        own = found[example.image_id]
-        boxes = own["boxes"], own["labels"], own["scores"], names
-        pictures.append(visualization.draw_detections(image, *boxes, min_score=GALLERY_SCORE))
-    if pictures:
-        visualization.save_image(visualization.gallery(pictures), folder.path / "detections.png")
+    picture = visualization.panel(val, detections, names, GALLERY, SIDE, GALLERY_SCORE)
+    if picture is not None:
+        visualization.save_image(picture, folder.path / "detections.png")
+    epochs, steps = folder.tables
     try:
-        visualization.plot_curves(folder.path / "log.csv", folder.path / "curves.png")
+        visualization.plot_curves(steps, folder.path / "curves.png", epochs)
     except ImportError as error:
         print(f"No curves.png: {error}")
 

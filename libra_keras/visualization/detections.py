@@ -8,7 +8,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 from PIL import Image, ImageDraw, ImageFont
 
+from libra_keras.visualization.label_places import free_corner, label_places
+
 GOLDEN_RATIO = (5**0.5 - 1) / 2
+GREY = (150, 150, 150)
 
 
 def class_color(label: int) -> tuple[int, int, int]:
@@ -42,11 +45,14 @@ def draw_detections(
     min_score: float = 0.0,
     enlarge: int = 1,
     font_size: int | None = None,
+    best_below: int = 0,
 ) -> np.ndarray:
     """Draws boxes with their names and scores on a copy of an image.
 
-    The best boxes are drawn last, on top. Text has the colour of its class as background, and
-    lies above the box, or inside where there is no room above.
+    The best boxes are drawn last, on top. Text has the colour of its class as background, and lies
+    above its box, or in, below or beside it, where it hides no small object and no other text. The
+    best choose first; where there is little room the score is left out, and where there is none the
+    name as well. Lines and text are as thick and high as suits the size of the image.
 
     Args:
         image: uint8 `(H, W, 3)` RGB.
@@ -58,6 +64,8 @@ def draw_detections(
         enlarge: int >= 1, factor by which the image is enlarged first, so that names stay
             readable on small images. Defaults to 1.
         font_size: int, height of the text in pixels of the result, or `None` for a fitting one.
+        best_below: int, so many of the best boxes are drawn in grey, with a word, where no score
+            reaches `min_score`. Defaults to 0.
 
     Returns:
         uint8 `(H * enlarge, W * enlarge, 3)`.
@@ -83,17 +91,25 @@ def draw_detections(
             "Expected as many labels and scores as boxes. "
             f"Received: {len(boxes)} boxes, {len(labels)} labels, {len(ranks)} scores"
         )
+    order = [i for i in np.argsort(-ranks, kind="stable") if labels[i] >= 0]
+    shown = [i for i in order if ranks[i] >= min_score]
+    is_below = best_below > 0 and not shown
+    shown = order[:best_below] if is_below else shown
+    names = [str(k) if class_names is None else class_names[k] for k in labels[shown]]
+    texts = [[name] for name in names]  # and what is better, where there is room
+    if scores is not None:
+        texts = [[f"{n} {ranks[i]:.2f}", n] for n, i in zip(names, shown, strict=True)]
+    colors = [GREY if is_below else class_color(int(k)) for k in labels[shown]]
     height, width = image.shape[:2]
-    canvas = Image.fromarray(image).resize((width * enlarge, height * enlarge))
-    draw = ImageDraw.Draw(canvas)
-    font = ImageFont.load_default(font_size or max(10, min(canvas.size) // 32))
-    for i in np.argsort(ranks, kind="stable"):
-        if labels[i] < 0 or ranks[i] < min_score:
-            continue
-        text = str(labels[i]) if class_names is None else class_names[labels[i]]
-        text = text if scores is None else f"{text} {ranks[i]:.2f}"
-        _draw_box(draw, boxes[i] * enlarge, text, class_color(int(labels[i])), font)
-    return np.asarray(canvas)
+    picture = _Picture(
+        Image.fromarray(image).resize((width * enlarge, height * enlarge)), font_size
+    )
+    picture.draw(boxes[shown] * enlarge, texts, colors)
+    if is_below:
+        picture.remark(
+            f"no score reaches {min_score:g}" if shown else "nothing found", boxes[shown]
+        )
+    return np.asarray(picture.canvas)
 
 
 def _checked_image(image):
@@ -103,22 +119,50 @@ def _checked_image(image):
     return image
 
 
-def _draw_box(draw, box, text, color, font):
-    width, height = draw.im.size
-    line = max(1, min(width, height) // 250)
-    # Boxes are half-open, Pillow's rectangles contain their last pixel.
-    x1, y1 = (max(0, round(v)) for v in box[:2])
-    x2, y2 = min(width, round(box[2])) - 1, min(height, round(box[3])) - 1
-    draw.rectangle((x1, y1, max(x1, x2), max(y1, y2)), outline=color, width=line)
+class _Picture:
+    """An image, and pens that suit its size."""
 
-    left, top, right, bottom = font.getbbox(text)
-    text_width, text_height = right - left + 4, bottom - top + 4
-    x = max(0, min(x1, width - text_width))
-    y = y1 - text_height if y1 >= text_height else y1
-    draw.rectangle((x, y, x + text_width - 1, y + text_height - 1), fill=color)
-    luminance = np.dot(color, (0.299, 0.587, 0.114))
-    ink = (0, 0, 0) if luminance > 130 else (255, 255, 255)
-    draw.text((x + 2 - left, y + 2 - top), text, fill=ink, font=font)
+    def __init__(self, canvas, font_size=None):
+        self.canvas = canvas
+        self.pen = ImageDraw.Draw(canvas)
+        side = min(canvas.size)
+        self.line = max(1, round(side / 240))
+        self.font = ImageFont.load_default(font_size or max(10, round(side / 36)))
+
+    def draw(self, boxes, texts, colors):
+        """Draws boxes, the first on top, and then the first of the texts that there is room for."""
+        for box, color in reversed(list(zip(boxes, colors, strict=True))):
+            self._outline(box, color)
+        sizes = [[self._size(text) for text in own] for own in texts]
+        places = label_places(boxes, sizes, *self.canvas.size)
+        for place, own, known, color in zip(places, texts, sizes, colors, strict=True):
+            if place is not None:
+                size = place[2] - place[0], place[3] - place[1]
+                self._write(place, own[known.index(size)], color)
+
+    def remark(self, text, boxes):
+        """Writes a word in a corner."""
+        self._write(free_corner(self._size(text), boxes, *self.canvas.size), text, GREY)
+
+    def _outline(self, box, color):
+        width, height = self.canvas.size
+        # Boxes are half-open, Pillow's rectangles contain their last pixel.
+        x1, y1 = (max(0, round(v)) for v in box[:2])
+        x2, y2 = max(x1, min(width, round(box[2])) - 1), max(y1, min(height, round(box[3])) - 1)
+        thin = max(1, min(x2 - x1, y2 - y1) // 8)  # of a small object something is to remain
+        self.pen.rectangle((x1, y1, x2, y2), outline=color, width=min(self.line, thin))
+
+    def _size(self, text):
+        left, top, right, bottom = self.font.getbbox(text)
+        return right - left + 4, bottom - top + 4
+
+    def _write(self, place, text, color):
+        x1, y1, x2, y2 = place
+        self.pen.rectangle((x1, y1, x2 - 1, y2 - 1), fill=color)
+        luminance = np.dot(color, (0.299, 0.587, 0.114))
+        ink = (0, 0, 0) if luminance > 130 else (255, 255, 255)
+        left, top, *_ = self.font.getbbox(text)
+        self.pen.text((x1 + 2 - left, y1 + 2 - top), text, fill=ink, font=self.font)
 
 
 def gallery(

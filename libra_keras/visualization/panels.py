@@ -3,11 +3,14 @@
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from libra_keras.data import DetectionData, Example
 from libra_keras.data.findings import DamagedImage, read_checked
 from libra_keras.visualization.detections import draw_detections, gallery
+
+BEST = 3  # detections of an image that has none above the least score
+GAP = 4  # pixels between the two pictures of an image
 
 
 def spread(data: DetectionData, count: int) -> Iterator[tuple[Example, np.ndarray]]:
@@ -44,7 +47,9 @@ def panel(
     side: int = 400,
     min_score: float = 0.3,
 ) -> np.ndarray | None:
-    """Draws annotations, at the left, and detections of a few images.
+    """Draws annotations and, at the right of them, detections of a few images.
+
+    Where no score reaches `min_score`, the three best detections are grey, and a word says so.
 
     Args:
         data: `DetectionData`.
@@ -56,7 +61,7 @@ def panel(
         min_score: float, detections of lower scores are left out. Defaults to 0.3.
 
     Returns:
-        uint8 `(H, W, 3)`, or `None` if no image can be read.
+        uint8 `(H, W, 3)`, two images in a row, each twice; or `None` if no image can be read.
 
     Example:
 
@@ -67,27 +72,21 @@ def panel(
     >>> nothing = {"boxes": np.zeros((0, 4)), "labels": [], "scores": []}
     >>> found = [{"image_id": example.image_id, **nothing} for example in shapes.examples]
     >>> panel(shapes, found, side=100).shape
-    (208, 208, 3)
+    (114, 416, 3)
     """
     by_id = {image["image_id"]: image for image in detections}
-    pictures = []
+    pairs = []
     for example, image in spread(data, count):
         found, known = by_id[example.image_id], ~example.ignore
         small, scale = _reduced(image, side)
-        pictures += [
-            draw_detections(
-                small, scale * example.boxes[known], example.labels[known], None, data.class_names
-            ),
-            draw_detections(
-                small,
-                scale * np.asarray(found["boxes"]),
-                found["labels"],
-                found["scores"],
-                class_names,
-                min_score,
-            ),
-        ]
-    return gallery(pictures, columns=2) if pictures else None
+        truth = scale * example.boxes[known], example.labels[known], None, data.class_names
+        boxes = scale * np.asarray(found["boxes"])
+        own = boxes, found["labels"], found["scores"], class_names, min_score
+        drawn = draw_detections(small, *truth), draw_detections(small, *own, best_below=BEST)
+        pairs.append(gallery(drawn, gap=GAP))
+    if not pairs:
+        return None
+    return np.concatenate([_heading(pairs), gallery(pairs, columns=2, gap=4 * GAP)])
 
 
 def _reduced(image, side):
@@ -95,3 +94,15 @@ def _reduced(image, side):
     scale = min(1.0, side / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
     return np.asarray(Image.fromarray(image).resize(size)), scale
+
+
+def _heading(pairs):
+    """A strip that says what is in the columns of a gallery of pairs."""
+    width, columns = max(pair.shape[1] for pair in pairs), min(2, len(pairs))
+    strip = Image.new("RGB", (columns * width + (columns - 1) * 4 * GAP, 14), "white")
+    pen, font = ImageDraw.Draw(strip), ImageFont.load_default(10)
+    for column in range(columns):
+        for half, text in enumerate(("annotated", "detected")):
+            x = column * (width + 4 * GAP) + half * (width + GAP) // 2
+            pen.text((x + 2, 1), text, fill="black", font=font)
+    return np.asarray(strip)

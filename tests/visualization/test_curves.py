@@ -4,6 +4,12 @@ import pytest
 from PIL import Image
 
 from libra_keras.visualization import plot_curves
+from libra_keras.visualization.curves import draw_panels, read_panels
+
+
+def figure_of(steps, epochs):
+    figure = pytest.importorskip("matplotlib.figure", reason="curves are drawn by it").Figure
+    return draw_panels(figure, *read_panels(steps, epochs))
 
 
 def test_panels_of_a_csv_log(tmp_path):
@@ -15,11 +21,11 @@ def test_panels_of_a_csv_log(tmp_path):
     panels = plot_curves(tmp_path / "log.csv", tmp_path / "made" / "curves.png")
     assert panels == {
         "loss": ["box_loss", "loss"],
-        "learning rate": ["learning_rate"],
         "average precision": ["AP"],
+        "learning rate": ["learning_rate"],
     }
     with Image.open(tmp_path / "made" / "curves.png") as picture:
-        assert picture.size == (1500, 400)
+        assert picture.size == (1200, 700)  # two in a row
 
 
 def test_recall_of_proposals_has_a_panel(tmp_path):
@@ -41,6 +47,37 @@ def test_table_of_steps(tmp_path):
     panels = plot_curves(tmp_path / "steps.tsv", tmp_path / "curves.svg")
     assert list(panels) == ["loss", "learning rate"]
     assert "step" in (tmp_path / "curves.svg").read_text()
+
+
+def test_lines_lie_where_the_tables_say(tmp_path):
+    """Two epochs of 150 steps, a row for each: losses 1 to 300, and AP behind each epoch."""
+    rows = [f"{(step + 149) // 150},{step},{step},{0.1 if step <= 200 else 0.01},{step}"
+            for step in range(1, 301)]  # fmt: skip
+    header = "epoch,first_step,last_step,learning_rate,loss"
+    (tmp_path / "steps.csv").write_text("\n".join([header, *rows]) + "\n")
+    (tmp_path / "log.csv").write_text("epoch,loss,val_AP,val_AP50\n0,75,0.1,0.2\n1,225,0.3,nan\n")
+    figure = figure_of(tmp_path / "steps.csv", tmp_path / "log.csv")
+    losses, precision, rate = figure.axes
+    pale, smooth = losses.lines
+    assert list(pale.get_xdata()) == list(pale.get_ydata()) == list(range(1, 301))
+    # Means over 300 / 50 rows: 1 to 3 at the start, 100 - 3 to 100 + 2, 297 to 300 at the end.
+    assert [smooth.get_ydata()[i] for i in (0, 99, 299)] == [2.0, 99.5, 298.5]
+    assert [line.get_label() for line in precision.lines] == ["AP", "AP50"]
+    assert precision.lines[0].get_xydata().tolist() == [[150, 0.1], [300, 0.3]]
+    assert precision.lines[1].get_xydata().tolist() == [[150, 0.2]]
+    steps, rates = rate.lines[0].get_data()
+    assert steps[list(rates).index(0.01)] == 201
+    assert {axes.get_xlabel() for axes in figure.axes} == {"step"}
+
+
+def test_epochs_of_a_run_whose_rows_span_them(tmp_path):
+    """Three epochs of 10 steps in rows of 20: the last row alone ends where an epoch does."""
+    (tmp_path / "steps.csv").write_text("epoch,first_step,last_step,loss\n2,1,20,2\n3,21,30,1\n")
+    (tmp_path / "log.csv").write_text("epoch,val_AP\n0,0.1\n1,0.2\n2,0.3\n")
+    _, precision = figure_of(tmp_path / "steps.csv", tmp_path / "log.csv").axes
+    assert list(precision.lines[0].get_xdata()) == [10, 20, 30]
+    with pytest.raises(ValueError, match="`epochs` belongs beside a table of steps"):
+        plot_curves(tmp_path / "log.csv", tmp_path / "curves.png", tmp_path / "log.csv")
 
 
 def test_empty_log(tmp_path):

@@ -45,9 +45,32 @@ def test_low_scores_and_padding_are_left_out_and_the_best_is_on_top():
     picture = draw_detections(BLACK, boxes, labels, [0.6, 0.9, 0.1, 0.99], min_score=0.5)
     only = draw_detections(BLACK, boxes[:1], [1], [0.9])
     assert (picture[89, 20:70] == class_color(1)).all()
-    assert (picture[40:] == only[40:]).all()
+    assert (picture[:40] == only[:40]).all()  # the name of the other one is inside
     nothing = draw_detections(BLACK, np.zeros((0, 4)), [], [])
     np.testing.assert_array_equal(nothing, BLACK)
+
+
+def test_where_no_score_is_high_enough_the_best_are_grey_and_a_word_says_so():
+    boxes, labels = [[10, 40, 40, 70], [50, 40, 80, 70], [85, 40, 115, 70]], [0, 1, 2]
+    own = {"class_names": ["a", "b", "c"], "min_score": 0.5}
+    few = draw_detections(BLACK, boxes, labels, [0.1, 0.3, 0.2], **own, best_below=2)
+    assert (few[69, 50:80] == 150).all() and (few[69, 85:115] == 150).all()
+    assert not few[69, :40].any() and few[:12, :60].any()
+    nothing = draw_detections(BLACK, [], [], [], **own, best_below=2)
+    assert nothing[:12].any() and not nothing[40:].any()
+    enough = draw_detections(BLACK, boxes, labels, [0.1, 0.3, 0.6], **own, best_below=2)
+    one = draw_detections(BLACK, boxes[2:], labels[2:], [0.6], **own)
+    np.testing.assert_array_equal(enough, one)
+
+
+def test_lines_are_as_thick_as_suits_the_image_and_a_small_object():
+    widths = []
+    for side in (240, 1200):
+        picture = draw_detections(np.zeros((side, side, 3), "uint8"), [[0, 0, side, side]], [0])
+        widths.append(np.count_nonzero(picture[side // 2, : side // 2].any(-1)))
+    assert widths == [1, 5]
+    small = draw_detections(np.zeros((1200, 1200, 3), "uint8"), [[600, 600, 616, 616]], [0])
+    assert np.count_nonzero(small[608, 600:616].any(-1)) == 2  # 12 of 16 pixels would be hidden
 
 
 def test_boxes_outside_and_degenerate_ones_do_not_fail():

@@ -35,7 +35,7 @@ def test_annotations_are_at_the_left_and_detections_at_the_right():
     shapes = data.shapes(1)
     example = shapes.examples[0]
     empty = panel(shapes, [nothing(example)], side=80)
-    width = (empty.shape[1] - 8) // 2
+    assert empty.shape == (14 + 80, 80 + 4 + 80, 3)  # with a heading
     found = {
         "image_id": example.image_id,
         "boxes": np.array([[0.0, 0.0, example.width, example.height]] * 2),
@@ -43,7 +43,8 @@ def test_annotations_are_at_the_left_and_detections_at_the_right():
         "scores": np.array([0.9, 0.1]),
     }
     drawn = panel(shapes, [found], shapes.class_names, side=80)
-    assert drawn.shape == empty.shape and max(empty.shape[0], width) == 80
-    np.testing.assert_array_equal(drawn[:, :width], empty[:, :width])
+    np.testing.assert_array_equal(drawn[:, :80], empty[:, :80])
     assert drawn[-1, -1].tolist() == [255, 51, 51]  # the first class's colour; 0.1 is below 0.3
-    assert empty[:, :width].tolist() != empty[:, -width:].tolist()
+    low = panel(shapes, [{**found, "scores": found["scores"] / 4}], shapes.class_names, side=80)
+    assert low[-1, -1].tolist() == [150, 150, 150]
+    assert empty[14:, :80].tolist() != empty[14:, -80:].tolist()
