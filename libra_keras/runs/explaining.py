@@ -21,12 +21,13 @@ from libra_keras.runs.error_pictures import error_pictures
 from libra_keras.runs.folder import RunFolder
 from libra_keras.runs.label_fit import statistics_for
 from libra_keras.runs.measuring import Measured
+from libra_keras.visualization.curves import read_panels
 from libra_keras.visualization.page import quality
 from libra_keras.visualization.page.elements import Markup, facts
 from libra_keras.visualization.page.frame import Section, document, is_own
 from libra_keras.visualization.page.labels import labels
 from libra_keras.visualization.page.mistakes import errors
-from libra_keras.visualization.page.training import read_table, training
+from libra_keras.visualization.page.training import training
 
 PAGE = "report.html"
 NAMED = 5  # classes without objects
@@ -150,11 +151,14 @@ def _notes(measured, objects):
 def _training(folder):
     if folder is None:
         return
-    log, steps = (read_table(path) for path in folder.tables)
-    record = folder.read_config()
+    epochs, steps = folder.tables
     told = folder.read_json("metrics.json").get("warnings", {})
     warnings = [f"Epoch {each['epoch']}: {each['message']}" for each in told.values()]
-    yield training(steps, log, record.get("steps_per_epoch", 1), warnings)
+    # A run that ended before a table had its first row has none to draw.
+    has_rows = all(
+        path.is_file() and len(path.read_text().splitlines()) > 1 for path in folder.tables
+    )
+    yield training(*(read_panels(steps, epochs) if has_rows else ("step", {})), warnings)
 
 
 def _head(model, measured, origin) -> Markup:

@@ -1,6 +1,7 @@
 """Sections of a report, from numbers that are written by hand."""
 
 import math
+import re
 from html.parser import HTMLParser
 
 import pytest
@@ -126,21 +127,31 @@ def test_calibration_says_in_which_direction(undrawn):
     assert "no detection" in quality.calibration({"bins": [empty], "expected_error": None}).body
 
 
-def test_curves_of_a_training(tmp_path, monkeypatch):
+def test_curves_of_a_training(monkeypatch):
     drawn = []
     monkeypatch.setattr(plots, "lines", lambda lines, axes: drawn.append((lines, axes)) or "<svg/>")
-    (tmp_path / "log.csv").write_text("epoch,loss,val_AP,val_AR1\n0,2,0.1,1\n1,1,NA,1\n")
-    (tmp_path / "steps.csv").write_text("epoch,last_step,learning_rate,box_loss,loss\n1,20,1,2,3\n")
-    tables = (training.read_table(tmp_path / name) for name in ("steps.csv", "log.csv"))
-    body = training.training(*tables, 40, ["Epoch 1: the loss is odd"]).body
-    assert "Epoch 1: the loss is odd" in body
-    losses, rate, metrics = (lines for lines, _ in drawn)
-    assert list(losses) == ["loss", "box_loss"] and rate["learning_rate"] == ([20], [1])
-    assert list(metrics) == ["AP"] and metrics["AP"][0] == [40, 80]
-    assert "no log" in training.training({}, training.read_table(tmp_path / "none"), 1, []).body
+    losses = {"box_loss": [(20, 2.0), (40, 1.0)], "loss": [(step, 3.0) for step in range(900)]}
+    body = training.training("step", {"loss": losses}, ["Epoch 1: the loss is odd"]).body
+    assert "Epoch 1: the loss is odd" in body and ">Loss<" in body
+    lines, axes = drawn[0]
+    assert list(lines) == ["loss", "box_loss"] and axes == ("step", "loss")
+    assert lines["box_loss"] == ((20, 40), (2.0, 1.0)) and lines["loss"][0][:2] == (0, 3)
+    assert "no log" in training.training("step", {}, []).body
 
 
 def test_labels_that_are_none():
     statistics = {"images": 3, "empty_images": 3, "objects": 0, "ignored": 2}
     body = labels.labels(statistics).body
     assert "There is no box to learn from." in body and Tags(body).seen
+
+
+def test_of_many_classes_the_worst_come_first(undrawn):
+    names = [f"class {k}" for k in range(30)]
+    best = {"threshold": 0.5, "f1": 0.5, "precision": 0.5, "recall": 0.5}
+    curves = {"recall": [0, 1], "precision": [[1.0, 0.5]] * 30, "mean": [1.0, 0.5]}
+    f1 = {"thresholds": [0, 0.5], "classes": [curve(best)] * 30, "all": curve(best)}
+    metrics = {f"AP/{name}": 1 - k / 30 for k, name in enumerate(names)}
+    body = quality.by_class(names, [1] * 30, metrics, curves, f1).body
+    first, _, others = body.partition("<summary>All classes")
+    assert re.findall(r"class \d+", first) == [f"class {k}" for k in range(29, 19, -1)]
+    assert re.findall(r"class \d+", others) == names

@@ -1,5 +1,6 @@
 """Sections that say how good a detector is: metrics, curves, confusion, parts, calibration."""
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -23,8 +24,9 @@ from libra_keras.visualization.page.elements import (
 from libra_keras.visualization.page.frame import Section
 
 MOST_CLASSES = 200  # rows of a table
-MATRIX = 20  # classes whose confusion is shown as a matrix
+MATRIX = 20  # classes that are all shown at once, their confusion as a matrix
 PAIRS = 20  # of classes, where there are more
+WORST = 10  # classes that are shown first, where there are more
 SIZES = {
     "all": "all",
     "small": "small (up to 32 × 32)",
@@ -56,23 +58,33 @@ def by_class(
 ) -> Section:
     """A row for each class, with its best threshold, and the curves of the classes."""
     order = sorted(range(len(names)), key=lambda k: -objects[k])
-    chosen = set(order[:MOST_CLASSES])
-    rows = [
-        _class_row(k, names, objects, metrics, curves, f1) for k in range(len(names)) if k in chosen
-    ]
-    left_out = len(names) - len(rows)
-    more = f"The {left_out} classes with the fewest objects are left out." if left_out else ""
-    headings = ["class", "objects", "AP", "AP50", "best threshold", "F1", "precision", "recall"]
+    shown = sorted(order[:MOST_CLASSES])
+    rows = {k: _class_row(k, names, objects, metrics, curves, f1) for k in shown}
     body = [
         _threshold_sentence(f1["all"]["best"]),
-        table(headings, rows),
+        _class_curves(names, order[: plots.SHOWN - 1], curves, f1),
+        *_class_tables(rows, {k: metrics.get(f"AP/{names[k]}", math.nan) for k in shown}),
         hint(
             "F1 is the harmonic mean of precision and recall at IoU 0.5; the best threshold is the "
-            f"score from which on detections have the highest F1. {more}"
+            "score from which on detections have the highest F1."
         ),
-        _class_curves(names, order[: plots.SHOWN - 1], curves, f1),
     ]
+    if len(names) > len(shown):
+        body += [
+            hint(f"The {len(names) - len(shown)} classes with the fewest objects are left out.")
+        ]
     return Section("classes", "Classes and thresholds", joined(body))
+
+
+def _class_tables(rows, ap):
+    """All rows; of many the worst first, and the others where they are asked for."""
+    headings = ["class", "objects", "AP", "AP50", "best threshold", "F1", "precision", "recall"]
+    if len(rows) <= MATRIX:
+        return [table(headings, rows.values())]
+    measured = [k for k in rows if not math.isnan(ap[k])]
+    worst = [rows[k] for k in sorted(measured, key=ap.get)[:WORST]]
+    whole = element("details", element("summary", "All classes"), table(headings, rows.values()))
+    return [element("h3", "Lowest AP"), table(headings, worst), whole]
 
 
 def _class_row(k, names, objects, metrics, curves, f1):
