@@ -1,8 +1,8 @@
 """What can be wrong with a data set, found before training; readers leave it out."""
 
 import dataclasses
+import os
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -120,7 +120,7 @@ def header_findings(examples, headers):
     for i, (example, header) in enumerate(zip(examples, headers, strict=True)):
         file = str(example.file)
         if isinstance(header, Exception):
-            kind = "unreadable file" if Path(file).exists() else "missing file"
+            kind = "unreadable file" if os.path.exists(file) else "missing file"
             found.append((i, Finding(kind, file, None, str(header))))
         elif header[:2] != (example.height, example.width):
             message = (

@@ -143,8 +143,9 @@ def _is_table(file):
     return len(_columns(line)[1].keys() - SIDES) >= len(CORNERS)
 
 
-def _columns(line):
-    """Returns the delimiter of a header, the columns that are known, and the names of all."""
+def _columns(text):
+    """Returns the delimiter of a first line, the columns that are known, and the names of all."""
+    line = next(iter(text.splitlines()), "")
     delimiter = max(DELIMITERS, key=line.count)
     written = [name.strip() for name in next(csv_reader([line], delimiter=delimiter), [])]
     lower = [name.lower() for name in written]
@@ -192,7 +193,7 @@ def _read(file):
         raise ValueError(f"{file} is no text in UTF-8: {error}") from error
     rows, findings, line = [], [], 1
     try:
-        delimiter, known, written = _columns(text.partition("\n")[0])
+        delimiter, known, written = _columns(text[:HEADER])
         missing = [column for column in COLUMNS if column not in (*known, *SIDES)]
         if missing:
             has = f"{', '.join(written):.400}" or "none"

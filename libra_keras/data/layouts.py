@@ -1,6 +1,7 @@
 """Where the annotations and images of a folder lie: what tools write, told by names of files."""
 
 import dataclasses
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -152,7 +153,9 @@ def image_paths(names: Iterable[str], folders: Iterable[Path]) -> dict[str, Path
     some = names[:: max(1, len(names) // SAMPLED)]
     best, most = ways[0], 0
     for way in ways:
-        found = sum(path is not None and path.is_file() for path in (_path(n, *way) for n in some))
+        found = sum(
+            path is not None and os.path.isfile(path) for path in (_path(n, *way) for n in some)
+        )
         if found > most:
             best, most = way, found
         if most == len(some):

@@ -175,6 +175,9 @@ def labels_without_image(pairs: list[Pair], sources: Iterable[Path], top: Path) 
 def read_lines(file: Path) -> list[str]:
     """Reads the lines of a text file, without space around them."""
     try:
-        return [line.strip() for line in file.read_text("utf-8-sig").splitlines()]
+        text = file.read_text("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{file} is no text in UTF-8: {error}") from error
+    if "\0" in text:  # no path may have it
+        raise ValueError(f"{file} is no text: it has a byte of 0")
+    return [line.strip() for line in text.splitlines()]

@@ -33,6 +33,7 @@ def write(tmp_path):
         ("filename,width,height,class,xmin,ymin,xmax,ymax", "a.png,60,40,cat,2,4.5,12,30"),
         ("\ufeff label\tfile_name\tx_min\ty_min\tx_max\ty_max", '"cat"\ta.png\t2\t4.5\t12\t30'),
         (f"{HEADER}\r", 'a.png,2,4.5,12,30,"cat"\r'),
+        (f"{HEADER}\ra.png,2,4.5,12,30,cat", ""),
     ],
 )
 def test_columns_may_have_other_names_and_places(write, header, row):
@@ -79,6 +80,8 @@ def test_images_that_cannot_be_read(write):
         data.csv(write(rows))
     assert "train.csv: missing file: line 2: '../z.png' leads out" in str(error.value)
     assert "c.png: missing file" in str(error.value)
+    with pytest.raises(ValueError, match="aaa: missing file: .*File name too long"):
+        data.csv(write([f"{'a' * 999},,,,,"]))
     assert len(data.csv(write(rows), skip_bad=True)) == 1
     header = f"{HEADER},width,height"
     rows = ["a.png,1,1,9,9,cat,60,40", "a.png,1,1,9,9,cat,80,40", "b.png,1,1,9,9,cat,60.5,40"]

@@ -133,6 +133,9 @@ def test_missing_and_broken_images(folder):
         data.yolo(folder({**files, "images/b.png": b"no image"}))
     assert "a.png: missing file" in str(error.value)
     assert "b.png: unreadable file" in str(error.value)
+    for text in (b"images/\xff.png", b"images/\0.png"):
+        with pytest.raises(ValueError, match="train.txt is no text"):
+            data.yolo(folder({**files, "train.txt": text}))
 
 
 @pytest.mark.parametrize(
