@@ -23,8 +23,8 @@ def from_supervision(
         dataset: `supervision.DetectionDataset`, of paths of images.
         name: str, used in messages and reports.
         skip_bad: bool, whether bad boxes and files are dropped and counted instead of raising.
-        check_files: bool, which changes nothing: the headers of all images are read in any case,
-            since the data set has no sizes.
+        check_files: bool, whether what the files' headers tell is checked. They are read in any
+            case, since the data set has no sizes.
 
     Returns:
         `DetectionData`; its `annotations` are made from these boxes.

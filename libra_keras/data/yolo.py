@@ -48,8 +48,8 @@ def yolo(
 
     Read are folders with `data.yaml` or `dataset.yaml` (Ultralytics, Roboflow, CVAT), with
     `obj.names` and `obj_<split>_data` (CVAT's YOLO 1.1), and with `classes.txt`, `images` and
-    `labels` (Label Studio, whose only split is `"all"`). Of the sizes of images and boxes the
-    fractions say nothing, so the headers of all images are read.
+    `labels` (Label Studio, whose only split is `"all"`). Fractions tell no size, so the headers of
+    all images are read.
 
     Boxes are clipped to the image, and left out if a side is at most 1 px. Of equal lines the first
     counts. The image's id is its position in the sorted split, from 1.
@@ -59,7 +59,7 @@ def yolo(
         split: str, a key of the YAML, such as `"val"`, or a name as in `obj_<split>_data`.
         class_names: names in the order of the labels. Defaults to those of the files.
         skip_bad: bool, whether bad lines and files are dropped and counted instead of raising.
-        check_files: bool, which changes nothing here: see above.
+        check_files: bool, without effect: all files are opened for their size.
 
     Returns:
         `DetectionData`; its `annotations` are made from these boxes.
