@@ -68,8 +68,8 @@ def find_coco(folder: Path) -> list[Layout]:
     start = "instances_"
     own = *folder.glob(f"{start}*.json"), *folder.glob(f"annotations/{start}*.json")
     names = {file.stem.removeprefix(start): file for file in own}
-    labels = *folder.glob("labels.json"), *folder.glob("*/labels.json")
-    labels = [file for file in labels if (file.parent / "data").is_dir()]
+    every = *folder.glob("labels.json"), *folder.glob("*/labels.json")
+    labels = [file for file in every if (file.parent / "data").is_dir()]
     result = folder / "result.json"
     studio = {ALL: Place(result, (folder, folder / "images"))}
     titles = {

@@ -48,6 +48,7 @@ FORMS = {
     "cvat": "annotations.xml and images/",
     "csv": "*.csv or <split>/*.csv with the columns image, x1, y1, x2, y2, class",
 }
+NOWHERE = Place(Path())  # of data that are no files of the user
 SHOWN = 3  # names of files of a kind
 
 
@@ -128,10 +129,10 @@ def find_layout(
 ) -> Layout:
     """Finds out how a data set is laid out, from names of files and at most one small file."""
     if where == "shapes":
-        return Layout("Drawn scenes", "shapes", dict.fromkeys(("train", "val")))
+        return Layout("Drawn scenes", "shapes", dict.fromkeys(("train", "val"), NOWHERE))
     if str(where).startswith(TFDS):
         splits = splits_with_annotations(str(where).removeprefix(TFDS))
-        return Layout("TFDS", "tfds", dict.fromkeys(splits))
+        return Layout("TFDS", "tfds", dict.fromkeys(splits, NOWHERE))
     folder = Path(where)
     if folder.is_file() and annotations is None:
         folder, annotations = folder.parent, folder
