@@ -10,7 +10,7 @@ from libra_keras import data
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it asks for OpenCV
-    supervision = pytest.importorskip("supervision")
+    supervision = pytest.importorskip("supervision", reason="supervision is not installed")
 
 
 @pytest.fixture
