@@ -1,5 +1,6 @@
 """What looks wrong with a run: sentences with a number and what to do, each said once."""
 
+import dataclasses
 import math
 import sys
 
@@ -19,6 +20,7 @@ FALLEN = 0.98  # of the first steps' loss: above it, nothing has been learnt
 LOW_RECALL = 0.5
 UNUSUAL = 4.0  # times the rate that is known to work
 FEWEST = 20  # steps of an epoch whose quarters are long enough to be compared
+ENOUGH = 10_000  # images whose objects tell how anchors fit
 PROPOSED_FOR = 8  # images, whose proposals tell enough
 
 
@@ -87,7 +89,9 @@ def at_start(config: TrainConfig, train, model) -> dict[str, str | None]:
     said = {"learning_rate": high_rate(config.schedule.learning_rate, usual_rate(config))}
     counts = [example.num_boxes for example in train.examples]
     said["max_detections"] = too_many_objects(counts, model.max_detections)
-    said["anchors"] = unfitting_anchors(statistics_for(train, model))
+    some = train.examples[:: -(-len(train) // ENOUGH) or 1]
+    statistics = statistics_for(dataclasses.replace(train, examples=some), model)
+    said["anchors"] = unfitting_anchors(statistics)
     return said
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 SIZE = 4.5, 3.0  # inches of 72 points; 432 pixels wide
-PLACE = 0.17, 0.16, 0.81, 0.81  # of the axes, in shares of the figure: room for long numbers
+PLACE = 0.17, 0.16, 0.81, 0.76  # of the axes, in shares of the figure: room for long numbers
 INK = "#010203"  # stands for the colour of the page's text, which may be light or dark
 # Read well on white and on black; neighbours differ in lightness or in the kind of their line too.
 COLORS = "#3b82c4", "#d9822b", "#2f9e6e", "#c94f7c", "#8a6fd1", "#a89020", "#2a9fb0", "#a0674b"
@@ -109,6 +109,7 @@ def histogram(
     """
     with _figure(axes) as (figure, place):
         place.bar(edges[:-1], counts, np.diff(edges), align="edge", **BARS)
+        place.yaxis.get_major_locator().set_params(integer=True)
         if is_log:
             _binary_axis(place, edges)
         place.grid(axis="x", visible=False)
@@ -137,6 +138,7 @@ def bars(names: Sequence[str], counts: Sequence[int], axes: tuple[str, str]) -> 
     """
     with _figure(axes) as (figure, place):
         place.bar(range(len(names)), counts, **BARS)
+        place.yaxis.get_major_locator().set_params(integer=True)
         place.set_xticks(range(len(names)), names)
         place.grid(axis="x", visible=False)
         return _svg(figure)

@@ -38,10 +38,13 @@ SIZES = {
 def summary(metrics: Mapping[str, float], notes: Sequence[str] = ()) -> Section:
     """All metrics but those of single classes, and what must be known about them."""
     overall = {name: number(value) for name, value in metrics.items() if "/" not in name}
-    explained = hint(
+    ap = (
         "AP is COCO's: the mean over ten thresholds of overlap (IoU 0.50 to 0.95) and over the "
-        "classes; AP50 and AP75 are those at one threshold. AR is the recall with so many "
-        "detections an image. Sizes are areas in pixels of the image files. A dash: nothing to "
+        "classes; AP50 and AP75 are those at one threshold. "
+    )
+    explained = hint(
+        f"{ap if 'AP' in overall else ''}AR is the recall with so many boxes an image, the mean "
+        "over overlaps (IoU) of 0.50 to 0.95. Sizes are areas in pixels of the image files. A dash: nothing to "
         "find."
     )
     return Section(
