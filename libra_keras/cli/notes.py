@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from typing import Any
 
 # Lines of absl (`I0000 00:00:1796.5 1970 port.cc:153] ...`) and of older logs, whose severity is
 # the letter. Informations are notes; of what claims to be worse, only what is known to be nothing.
@@ -31,26 +32,25 @@ _running: list[subprocess.Popen] = []  # Python warns of a process that is forgo
 
 def hide() -> None:
     """Leaves notes out of this process's standard error, and of those of processes it starts."""
-    stream, level = sys.stderr, os.environ.setdefault(LEVEL, "2")
-    if stream is None or stream is not sys.__stderr__ or level == "0":
+    stream: Any = sys.stderr
+    is_own = stream is not None and stream is sys.__stderr__
+    if os.environ.setdefault(LEVEL, "2") == "0" or not is_own:
         return
     if os.getpid() == 1:  # of a container, which ends with it: the last words would be lost
         return
     # Python's own messages go straight on. What C++ writes goes through a process, not a thread:
     # it passes on the last words of one that crashes. Its session is its own, where no Ctrl-C
     # comes, and it ends when the last writer has.
-    sys.stderr = open(  # noqa: SIM115 (open as long as the process)
-        os.dup(2), "w", buffering=1, encoding=stream.encoding, errors=stream.errors
+    own = {"encoding": stream.encoding, "errors": stream.errors}
+    sys.stderr = open(os.dup(2), "w", buffering=1, **own)  # noqa: SIM115 (as long as the process)
+    reading, writing = os.pipe()
+    command = [sys.executable, "-I", "-S", __file__]
+    _running.append(
+        subprocess.Popen(command, stdin=reading, stdout=subprocess.DEVNULL, start_new_session=True)
     )
-    filtering = subprocess.Popen(
-        [sys.executable, "-I", "-S", __file__],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    os.dup2(filtering.stdin.fileno(), 2)
-    filtering.stdin.close()
-    _running.append(filtering)
+    os.dup2(writing, 2)
+    os.close(reading)
+    os.close(writing)
 
 
 def is_note(line: bytes) -> bool:

@@ -45,7 +45,7 @@ COMPLETE = Kind(
     (
         *BEGUN.entries,
         "log.csv",  # a row per epoch: losses, learning rate, and `val_` metrics
-        "steps.csv",  # the means of the losses over every 20 steps
+        "steps.csv",  # the means of the losses over 20 steps, or fewer of a short run
         "tensorboard/",  # all of these, images per second, and a picture
         *WEIGHTS,  # after the last epoch, with the optimizer; of the best `val_AP` or `val_AR@100`
         "kept-*.weights.h5",  # after such a share of the steps, where `train` was asked for them

@@ -49,7 +49,7 @@ class Line:
         """Makes room on the terminal for other lines."""
         if self._width:
             print(f"\r{' ' * self._width}\r", end="", flush=True)
-        self._width, self._due = 0, min(self._due, time.monotonic() + REDRAWN)
+        self._width = 0
 
 
 def fitted(title: str, done: int, total: int, notes: Sequence[str], width: int) -> str:

@@ -150,12 +150,12 @@ def finite(values: dict[str, float]) -> dict[str, float | None]:
 
 
 def metric_lines(metrics: dict[str, float]) -> str:
-    """Returns COCO's numbers in two rows of six, recall of proposals in a third, then Pascal
-    VOC's, then one line per class."""
+    """Returns COCO's numbers and recall of proposals in rows of three, then Pascal VOC's, then one
+    line per class."""
     named = [f"{name} {_number(metrics[name])}" for name in METRICS if name in metrics]
     named += [f"{name} {_number(value)}" for name, value in metrics.items() if _is_recall(name)]
     named += [f"{name} {_number(value)}" for name, value in metrics.items() if _is_beyond(name)]
-    rows = ["  ".join(named[start : start + 6]) for start in range(0, len(named), 6)]
+    rows = ["  ".join(named[start : start + 3]) for start in range(0, len(named), 3)]
     voc = [name for name in VOC_METRICS if name in metrics]
     rows += ["  ".join(f"{name} {_number(metrics[name])}" for name in voc)] if voc else []
     classes = [name[3:] for name in metrics if name.startswith("AP/")]

@@ -42,7 +42,7 @@ def plot_curves(
     >>> from libra_keras.visualization import plot_curves
     >>> folder = Path(tempfile.mkdtemp())
     >>> _ = (folder / "log.csv").write_text(
-    ...     "epoch,loss,learning_rate,val_AP,val_AP50\n0,2.5,0.02,nan,nan\n1,1.5,0.02,0.3,0.5\n"
+    ...     "epoch,loss,learning_rate,val_AP,val_AP50\\n0,2.5,0.02,nan,nan\\n1,1.5,0.02,0.3,0.5\\n"
     ... )
     >>> plot_curves(folder / "log.csv", folder / "curves.png")
     {'loss': ['loss'], 'average precision': ['AP', 'AP50'], 'learning rate': ['learning_rate']}

@@ -72,7 +72,7 @@ def panel(
     >>> nothing = {"boxes": np.zeros((0, 4)), "labels": [], "scores": []}
     >>> found = [{"image_id": example.image_id, **nothing} for example in shapes.examples]
     >>> panel(shapes, found, side=100).shape
-    (114, 416, 3)
+    (114, 424, 3)
     """
     by_id = {image["image_id"]: image for image in detections}
     pairs = []
