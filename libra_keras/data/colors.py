@@ -8,6 +8,9 @@ from PIL import Image
 
 LUMA = np.array([0.299, 0.587, 0.114])  # of red, green and blue, ITU-R BT.601
 MID_GREY = 127.5
+_RED, _, _BLUE = np.eye(3)
+_TO_YCC = np.array([LUMA, (_BLUE - LUMA) / 1.772, (_RED - LUMA) / 1.402])  # Y, Cb, Cr of BT.601
+_FROM_YCC = np.linalg.inv(_TO_YCC)
 
 
 def color_map(brightness: float, contrast: float, saturation: float, hue: float) -> np.ndarray:
@@ -26,9 +29,7 @@ def _hue_turned(share):
     """Turns the plane of Cb and Cr, which leaves greys, and the luma of all colours, alone."""
     cos, sin = math.cos(2 * math.pi * share), math.sin(2 * math.pi * share)
     turned = np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]])
-    red, _, blue = np.eye(3)
-    to_ycc = np.array([LUMA, (blue - LUMA) / 1.772, (red - LUMA) / 1.402])
-    return np.linalg.inv(to_ycc) @ turned @ to_ycc
+    return _FROM_YCC @ turned @ _TO_YCC
 
 
 def recolored(image: np.ndarray | Image.Image, colors: ArrayLike) -> Image.Image:

@@ -31,7 +31,7 @@ SPARE = 2**31  # bytes of the disk that are left alone: a run has weights to sav
 # written anew. Entries appear whole or not at all, so several runs may share a folder, and any may
 # be killed. An entry takes 3 bytes a pixel: 2.6 MB at 800 x 1067.
 class ImageCache:
-    """Keeps the resized images of a data set in a folder: before mirroring, without padding."""
+    """Keeps the resized images of a data set in a folder: before augmentation, without padding."""
 
     def __init__(self, folder, data, policy):
         if not data.has_files:
