@@ -134,7 +134,7 @@ def test_curves_of_a_training(monkeypatch):
     body = training.training("step", {"loss": losses}, ["Epoch 1: the loss is odd"]).body
     assert "Epoch 1: the loss is odd" in body and ">Loss<" in body
     lines, axes = drawn[0]
-    assert list(lines) == ["loss", "box_loss"] and axes == ("step", "loss")
+    assert list(lines) == ["loss", "box_loss"] and axes == ("step", "")
     assert lines["box_loss"] == ((20, 40), (2.0, 1.0)) and lines["loss"][0][:2] == (0, 3)
     assert "no log" in training.training("step", {}, []).body
 

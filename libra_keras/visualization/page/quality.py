@@ -44,8 +44,8 @@ def summary(metrics: Mapping[str, float], notes: Sequence[str] = ()) -> Section:
     )
     explained = hint(
         f"{ap if 'AP' in overall else ''}AR is the recall with so many boxes an image, the mean "
-        "over overlaps (IoU) of 0.50 to 0.95. Sizes are areas in pixels of the image files. A dash: nothing to "
-        "find."
+        "over overlaps (IoU) of 0.50 to 0.95. Sizes are areas in pixels of the image files. A "
+        "dash: nothing to find."
     )
     return Section(
         "metrics", "Metrics", joined([advice(notes), facts(overall, "numbers"), explained])

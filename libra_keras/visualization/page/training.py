@@ -18,7 +18,7 @@ def training(
 ) -> Section:
     """Curves of a training, as `curves.read_panels` returns them, and what looked wrong with it."""
     figures = [
-        (title.capitalize(), partial(plots.lines, _lines(curves), (axis, title)))
+        (title.capitalize(), partial(plots.lines, _lines(curves), (axis, "")))
         for title, curves in panels.items()
     ]
     shown = drawn(*figures) if figures else paragraph("There is no log of the training.")
