@@ -77,7 +77,7 @@ def test_two_layouts_that_fit(tmp_path):
     with pytest.raises(ValueError, match=message):
         data.load(folder)
     assert data.load(folder, form="voc").summary().startswith("both/train: 4 images")
-    write_coco(folder, file="result.json", *["all"])
+    write_coco(folder, "all", file="result.json")
     with pytest.raises(ValueError, match="Label Studio COCO: all. Choose with --annotations FILE"):
         data.load(folder, form="coco")
 
