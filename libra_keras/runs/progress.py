@@ -27,7 +27,7 @@ class Line:
     def draw(self, title: str, done: int, total: int, notes: Callable[[], Sequence[str]]) -> None:
         """Shows that so many of all are done, unless it has just been shown."""
         now, is_terminal = time.monotonic(), sys.stdout.isatty()
-        if now < self._due:
+        if now < self._due and not (is_terminal and done == total):
             return
         self._due = now + (REDRAWN if is_terminal else REPEATED)
         if not is_terminal:
