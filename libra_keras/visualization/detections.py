@@ -104,11 +104,10 @@ def draw_detections(
     picture = _Picture(
         Image.fromarray(image).resize((width * enlarge, height * enlarge)), font_size
     )
-    picture.draw(boxes[shown] * enlarge, texts, colors)
+    drawn = boxes[shown] * enlarge
+    picture.draw(drawn, texts, colors)
     if is_below:
-        picture.remark(
-            f"no score reaches {min_score:g}" if shown else "nothing found", boxes[shown]
-        )
+        picture.remark(f"no score reaches {min_score:g}" if shown else "nothing found", drawn)
     return np.asarray(picture.canvas)
 
 
