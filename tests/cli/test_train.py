@@ -32,7 +32,7 @@ def test_help_has_an_example(verb, capsys):
 
 def test_neither_layout_nor_folder(tmp_path, capsys):
     assert main(["check-data", str(tmp_path)]) == 1
-    assert "neither a COCO folder" in capsys.readouterr().err
+    assert "no data found in" in capsys.readouterr().err
     assert main(["check-data", str(tmp_path / "missing")]) == 1
     assert "existing folder" in capsys.readouterr().err
 
