@@ -110,7 +110,8 @@ def load(
     elif split not in layout.splits:
         raise ValueError(f"{where} has no split {split!r}. It is {layout}")
     elif layout.form == "voc":
-        found = voc(where, split, class_names, None, skip_bad, True, corners, images)
+        elsewhere = layout.splits[split].images[0] if images else None
+        found = voc(where, split, class_names, None, skip_bad, True, corners, elsewhere)
     else:
         name = f"{short_name(where)}/{split}"
         place = layout.splits[split]
@@ -127,7 +128,7 @@ def find_layout(
     annotations: str | Path | None = None,
     images: str | Path | None = None,
 ) -> Layout:
-    """Finds out how a data set is laid out, from names of files and at most one small file."""
+    """Finds out how a data set is laid out, from names of files and at most one file."""
     if where == "shapes":
         return Layout("Drawn scenes", "shapes", dict.fromkeys(("train", "val"), NOWHERE))
     if str(where).startswith(TFDS):
@@ -166,15 +167,38 @@ def _given(folder, annotations, form):
     text = os.path.expanduser(annotations)
     suffix = Path(text).suffix.lower()
     form = SUFFIXES.get(suffix) if form == "auto" else form
+    if form not in ("coco", "yolo", "cvat", "csv"):
+        kinds = ", ".join(SUFFIXES)
+        raise ValueError(f"DATA or --annotations must name a file of {kinds}. Received: {text!r}")
     files = _files(text)
     if form in ("coco", "csv"):
-        splits = {name: Place(file, image_folders(folder, name)) for name, file in files.items()}
-        return Layout(form.upper(), form, splits)
-    found = [each for file in files.values() for each in FINDERS[form](file)] if form else []
-    if not found:
-        kinds = ", ".join(SUFFIXES)
-        raise ValueError(f"--annotations must name a file of {kinds}. Received: {text!r}")
-    return found[0]
+        places, title = {name: Place(file) for name, file in files.items()}, form.upper()
+    else:
+        places, title = _places(files, form, "{split}" in text)
+    if form == "yolo":  # which says itself where its images are
+        return Layout(title, form, places)
+    splits = {
+        name: dataclasses.replace(place, images=(*image_folders(folder, name), *place.images))
+        for name, place in places.items()
+    }
+    return Layout(title, form, splits)
+
+
+def _places(files, form, are_splits):
+    """The splits of files of a form that has its own, or is one split each; and a title."""
+    layouts = {name: layout for name, file in files.items() for layout in FINDERS[form](file)}
+    for name, file in files.items():
+        if name not in layouts:
+            raise ValueError(f"{file} is not in the form {form!r}, or names no split")
+        if are_splits and len(layouts[name].splits) > 1:
+            raise ValueError(f"{file} has splits of its own, {layouts[name]}: name it alone")
+    title = next(iter(layouts.values())).title
+    places = {
+        name if are_splits else own: place
+        for name, layout in layouts.items()
+        for own, place in layout.splits.items()
+    }
+    return places, title
 
 
 def _files(text):

@@ -101,6 +101,8 @@ def voc(
     _check_corners(corners, first_pixel)
     folder = Path(folder).expanduser()
     place = _place(folder, split)
+    if image_folder is not None:
+        image_folder = Path(image_folder).expanduser()
     entries, findings = _entries(folder, split, place.annotations)
     files = _Files(folder, [file for _, file in entries], image_folder)
     class_names = files.class_names() if class_names is None else list(class_names)
@@ -110,7 +112,9 @@ def voc(
     first = 1 if first_pixel is None else first_pixel
     shift = [0] * 4 if corners == EDGES else [first, first, first - 1, first - 1]
     images, objects, no_boxes = [], [], []
-    without = files.images_without(place.images)
+    # Those of a layout without lists of images; else there are none.
+    folders = [image_folder] if image_folder and place.images else place.images
+    without = files.images_without(folders)
     for image_id, file in entries:
         try:
             found, image = files.read(file), files.image(file, image_id)
@@ -298,7 +302,7 @@ class ImageFinder:
 
     def __init__(self, folder, image_folder=None):
         self.folder = folder
-        self._images_elsewhere = image_folder and Path(image_folder).expanduser()
+        self._images_elsewhere = image_folder
         self._listed = {}  # the images of each folder by stem
 
     def find(self, file, written):

@@ -84,8 +84,8 @@ def test_two_layouts_that_fit(tmp_path):
 
 def test_annotations_and_images_elsewhere(tmp_path):
     voc = write_voc(tmp_path / "voc", train=GOOD)
-    pictures = shutil.move(voc / "JPEGImages", tmp_path / "pictures")
-    assert len(data.load(voc, images=pictures)) == 4
+    pictures = shutil.move(voc / "JPEGImages", tmp_path / "train")
+    assert len(data.load(voc, images=tmp_path / "{split}")) == 4
     for number in range(1, 5):
         (pictures / f"image_{number - 1}.png").rename(pictures / f"{number}.png")
     labels = write_coco(tmp_path / "labels", "first", "second", file="{}_boxes.json")
@@ -98,6 +98,23 @@ def test_annotations_and_images_elsewhere(tmp_path):
     for option, given in (("annotations", "none.json"), ("images", "none")):
         with pytest.raises(ValueError, match=f"--{option} must name an existing f.*{given}"):
             data.load(tmp_path, **{"annotations": labels / "first_boxes.json", option: given})
+
+
+def test_a_file_of_cvat_for_each_split(tmp_path):
+    """Without subsets it is the split that its name says; its images lie in DATA."""
+    image = '<annotations><image name="{}.png" width="64" height="48" {}/></annotations>'
+    for number, split in enumerate(("train", "val")):
+        (tmp_path / f"{split}.xml").write_text(image.format(f"image_{number}", ""))
+    voc = write_voc(tmp_path / "voc", train=GOOD)
+    shutil.move(voc / "JPEGImages", voc / "images")
+    options = {"annotations": tmp_path / "{split}.xml", "class_names": ("cat",)}
+    for role, name in (("train", "image_0.png"), ("val", "image_1.png")):
+        (example,) = data.load(voc, role=role, **options).examples
+        assert example.file == voc / "images" / name
+    two = '<annotations><image subset="a"/><image subset="b"/></annotations>'
+    (tmp_path / "val.xml").write_text(two)
+    with pytest.raises(ValueError, match="val.xml has splits of its own, CVAT XML: a, b"):
+        data.load(voc, **options)
 
 
 def test_a_part_of_one_split_to_measure_on(tmp_path):
