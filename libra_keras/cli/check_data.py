@@ -32,9 +32,11 @@ def add_arguments(parser) -> None:
 
 def run(options) -> int:
     """Checks as the options say; returns the exit status."""
-    from libra_keras.runs.inputs import layout_of, show_augmented
+    from libra_keras.runs.inputs import check_show, layout_of, show_augmented
 
     own = data_of(options)
+    if options.show:
+        check_show(own, options.show)
     layout = layout_of(own)
     print(f"{own.source} is {layout}", flush=True)
     splits = [options.split] if options.split else list(layout.splits)

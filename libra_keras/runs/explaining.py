@@ -31,7 +31,7 @@ from libra_keras.visualization.page.training import training
 
 PAGE = "report.html"
 NAMED = 5  # classes without objects
-LONGEST_NAME = 80  # characters of data, in the name of a file
+LONGEST_NAME = 50  # characters of data, in the name of a file, of up to four bytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,8 +90,9 @@ def write_beside(
 def write_page(to: Path, model: keras.Model, measured: Measured, origin: Origin) -> None:
     """Writes the page, whole or not at all."""
     check_page(to)
-    with atomic.replacing(to) as unfinished:
-        unfinished.write_text(page(model, measured, origin), encoding="utf-8")
+    content = page(model, measured, origin)
+    with atomic.replacing(to) as unfinished:  # names of files may have bytes that are no text
+        unfinished.write_text(content, encoding="utf-8", errors="backslashreplace")
 
 
 def page(model: keras.Model, measured: Measured, origin: Origin) -> str:

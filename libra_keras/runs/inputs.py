@@ -5,6 +5,7 @@ import dataclasses
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -16,11 +17,13 @@ from libra_keras.data.image_cache import SPARE
 from libra_keras.data.layouts import Layout
 from libra_keras.data.sources import TFDS, find_layout, is_voc
 from libra_keras.evaluation.class_matching import check_classes
+from libra_keras.files.replacing import check_writable_file
 from libra_keras.models import FastRCNN, RegionProposalNetwork
 from libra_keras.runs.config import DataConfig, TrainConfig
 from libra_keras.visualization import augmented, save_image
 
 SHOWN = 10  # findings, or damaged images
+PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def named_after(config: TrainConfig, train: DetectionData | None) -> TrainConfig:
@@ -156,6 +159,16 @@ def batch_options(config: TrainConfig, policy: InputPolicy) -> dict[str, Any]:
         "cache": own.cache,
         "augment": augmentation_of(own, policy),
     }
+
+
+def check_show(config: DataConfig, path: str) -> None:
+    """Refuses a picture that cannot be written, or would lie among the images of the data."""
+    check_writable_file(path, "--show")
+    if Path(path).suffix.lower() not in PICTURES:
+        raise ValueError(f"--show must end in {', '.join(PICTURES)}. Received: {path}")
+    folders = [Path(each).resolve() for each in (config.source, config.images) if each]
+    if any(Path(path).resolve().is_relative_to(folder) for folder in folders):
+        raise ValueError(f"--show must not lie in the folder of the data. Received: {path}")
 
 
 def show_augmented(

@@ -5,6 +5,7 @@ import importlib.util
 import io
 import itertools
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -174,9 +175,7 @@ def _figure(axes) -> Iterator[tuple[Any, Any]]:
 
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=SIZE)
-        place = figure.add_axes(
-            PLACE
-        )  # measured once: a layout that fits itself takes twice as long
+        place = figure.add_axes(PLACE)  # a layout that fits itself takes twice as long
         place.set(xlabel=axes[0], ylabel=axes[1])
         yield figure, place
 
@@ -194,7 +193,9 @@ def _svg(figure) -> str:
     """The figure as an element of a page, in the page's ink and font."""
     written: Any = io.StringIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    figure.savefig(written, format="svg", transparent=True, metadata=nothing)
+    with warnings.catch_warnings():  # the page's font draws the text, not the one measured here
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        figure.savefig(written, format="svg", transparent=True, metadata=nothing)
     markup = written.getvalue()
     markup = markup[markup.index("<svg") :]
     markup = re.sub(r"<(metadata|style).*?</\1>", "", markup, flags=re.DOTALL)

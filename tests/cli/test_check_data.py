@@ -111,5 +111,9 @@ def test_augmented_images_are_drawn(tmp_path, capsys):
     assert f"{file}: images of data/train as a model learns from them" in capsys.readouterr().out
     with Image.open(file) as picture:  # four by four, each of 64 x 96 or turned or smaller
         assert picture.width <= 4 * 96 + 3 * 8 and picture.width >= 4 * 64 and picture.mode == "RGB"
+    for place in ("data/seen.png", "seen", "data"):  # among the photos, no picture, a folder
+        assert main([*command, "--show", str(tmp_path / place)]) == 1
+        err = capsys.readouterr().err
+        assert "--show must" in err and not (tmp_path / "data/seen.png").exists()
     assert main([*command, "--vertical-flip", "2"]) == 1
     assert "`vertical_flip` must be in 0..1. Received: 2" in capsys.readouterr().err

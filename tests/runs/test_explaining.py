@@ -12,7 +12,7 @@ from libra_keras.data import DetectionData, Example, InputPolicy
 from libra_keras.data.examples import coco_annotations
 from libra_keras.models import RPNSettings
 from libra_keras.runs import explaining
-from libra_keras.runs.explaining import Origin, check_page, page, place
+from libra_keras.runs.explaining import Origin, check_page, page, place, write_page
 from libra_keras.runs.folder import RunFolder
 from libra_keras.runs.measuring import Measured
 from libra_keras.visualization import plots
@@ -120,11 +120,14 @@ def test_data_without_objects_and_a_class_without(undrawn):
 
 def test_images_that_are_gone_are_named(undrawn, tmp_path):
     box, label, known = np.array([[5, 5, 40, 40]], "float32"), np.array([0], "int32"), np.zeros(1)
-    example = Example(1, tmp_path / "gone.jpg", 60, 80, box, label, known.astype(bool))
+    file = tmp_path / "gone\udce9.jpg"  # Latin-1 on the disk
+    example = Example(1, file, 60, 80, box, label, known.astype(bool))
     annotations = coco_annotations([example], ("cat",))
     alone = DetectionData("one", ("cat",), (1,), [example], annotations)
-    made = page(Model(), Measured(alone, found_in(alone, shift=40)), ORIGIN)
-    assert "gone.jpg: FileNotFoundError" in made and "data:image" not in made
+    to = tmp_path / "page.html"
+    write_page(to, Model(), Measured(alone, found_in(alone, shift=40)), ORIGIN)
+    made = to.read_text(encoding="utf-8")
+    assert r"gone\udce9.jpg: FileNotFoundError" in made and "data:image" not in made
 
 
 def test_a_page_of_noise_and_of_long_names_stays_small(undrawn):

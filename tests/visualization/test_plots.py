@@ -19,9 +19,9 @@ def texts(svg):
 
 
 def test_names_of_classes_stand_as_they_are():
-    names = ['<script>"</script>', '"&', "$a$ and $", "_hidden", "x" * 99]
+    names = ['<script>"</script>', '"&', "$a$ and $", "_hidden", "猫", "x" * 99]
     said = texts(plots.lines({name: ([0, 1], [0, 1]) for name in names}, AXES, (0, 1), "ideal"))
-    assert {'<script>"</script>', '"&', "$a$ and $", "\u200b_hidden", "ideal"} <= {*said}
+    assert {'<script>"</script>', '"&', "$a$ and $", "\u200b_hidden", "猫", "ideal"} <= {*said}
     assert "x" * 23 + "…" in said
 
 

@@ -9,9 +9,9 @@ from libra_keras.visualization.page.elements import Markup, element, joined, mar
 MARK = '<meta name="generator" content="libra-keras report">'
 STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --faint: #5b6570; --line: #d5dae0;
-  --ground: #ffffff; --raised: #f4f6f8; --blue: #3b82c4; --warm: #d9822b; }
+  --ground: #ffffff; --raised: #f4f6f8; --blue: #2a6cab; --warm: #d9822b; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e4e8ec; --faint: #a2acb6; --line: #3a424b;
-  --ground: #14171a; --raised: #1e2328; } }
+  --ground: #14171a; --raised: #1e2328; --blue: #6ba7dc; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 0 16px 48px; max-width: 1240px; color: var(--ink);
   background: var(--ground);
