@@ -102,7 +102,8 @@ def coco(
 def from_place(place, name, skip_bad=False, check_files=True):
     """Reads a split of a `Layout`."""
     file, folders = place.annotations, place.images
-    for what, paths in (("a COCO annotation file", [file]), ("a folder of images", folders)):
+    images = "a folder of images, which --images (in Python `image_folder`) names,"
+    for what, paths in (("a COCO annotation file", [file]), (images, folders)):
         if not any(path.exists() for path in paths):
             raise FileNotFoundError(f"Expected {what} at {' or '.join(map(str, paths))}")
     return from_content(load(file), file, folders, name, skip_bad, check_files)

@@ -14,6 +14,7 @@ from libra_keras.data.csv_table import from_place as read_csv
 from libra_keras.data.cvat import find as find_cvat
 from libra_keras.data.cvat import from_place as read_cvat
 from libra_keras.data.examples import DetectionData
+from libra_keras.data.findings import empty_classes
 from libra_keras.data.layouts import Layout, Place, find_coco, find_voc, image_folders
 from libra_keras.data.shapes import shapes
 from libra_keras.data.tfds import splits_with_annotations, tfds
@@ -292,7 +293,10 @@ def divided(data: DetectionData, role: str, val_fraction: float) -> DetectionDat
         )
     note = f"{role} part of {len(data)} images, --val-fraction {val_fraction:g}"
     part = data.subset(chosen)
-    return dataclasses.replace(part, name=f"{data.name}/{role}", notes=(*data.notes, note))
+    name, told = f"{data.name}/{role}", {finding.message for finding in data.findings}
+    found = empty_classes(name, part.examples, data.class_names)  # all boxes may be in the other
+    findings = [*data.findings, *(finding for finding in found if finding.message not in told)]
+    return dataclasses.replace(part, name=name, notes=(*data.notes, note), findings=findings)
 
 
 def _is_val(file, fraction):

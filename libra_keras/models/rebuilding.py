@@ -33,7 +33,7 @@ def with_classes(detector: AnyDetector, class_names: Sequence[str]) -> AnyDetect
         A detector of the same kind, architecture and settings; it is not compiled.
 
     Raises:
-        TypeError: if `class_names` is a string.
+        TypeError: if `class_names` is a string, or holds anything else.
         ValueError: if `class_names` is empty, or holds a name twice.
 
     Example:
@@ -74,6 +74,8 @@ def config_with_classes(
         raise ValueError(
             f"`class_names` must have one name for each of {num_classes} classes. Received: {names}"
         )
+    if count is None or count < 1:
+        raise ValueError(f"`num_classes` must be at least 1. Received: {num_classes}")
     config = detector.get_config()
     if "class_names" not in config:  # of a region proposal network
         return config
@@ -142,9 +144,9 @@ def with_neck(detector: AnyDetector, neck: list[keras.layers.Layer]) -> AnyDetec
 
 
 def _checked(class_names):
-    if isinstance(class_names, str):
-        raise TypeError(f"`class_names` must be a list of strings. Received: {class_names!r}")
     names = list(class_names)
+    if isinstance(class_names, str) or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"`class_names` must be a list of strings. Received: {class_names!r}")
     if not names or len(set(names)) < len(names):
         raise ValueError(
             f"`class_names` must hold at least one name, and each once. Received: {names}"

@@ -146,9 +146,11 @@ def _with_start(config, model):
     if config.model.init is None:
         name = config.model.name or DEFAULT_MODEL
         return config.replace(model={"name": name}), family(name)
-    from libra_keras.models.saved import recorded_model
+    from libra_keras.models.saved import located, recorded_model
 
     recorded = recorded_model(config.model.init)
+    if recorded is None:
+        located(config.model.init)  # says so if there is nothing, before data are read
     check_start(config, recorded)
     config = config.replace(model={"name": recorded})
     return config, _defaults_of(config).replace(model=dict.fromkeys(BROUGHT_ALONG))

@@ -124,6 +124,7 @@ def test_a_change_of_shapes_is_refused(dense):
     ("names", "error", "message"),
     [
         ("cat", TypeError, "a list of strings"),
+        ([1, 2], TypeError, "a list of strings"),
         ([], ValueError, "at least one name"),
         (["cat", "cat"], ValueError, "each once"),
     ],

@@ -238,6 +238,8 @@ def test_options_that_contradict_the_start_are_refused(converted, option, messag
     assert started(converted, "--model", "libra_faster_rcnn_resnet50").model.name
     with pytest.raises(ValueError, match=message):
         started(converted, *option.split())
+    with pytest.raises(ValueError, match="there is no nowhere"):  # the first thing to say
+        started("nowhere", *option.split())
 
 
 def test_other_classes_start_anew_and_options_apply(converted, capsys):
