@@ -98,7 +98,7 @@ def load(
     >>> data.load("shapes", "4", role="val").summary()
     'shapes/val: 4 images, 27 boxes, 6 classes'
     """
-    where = str(where)
+    where = os.path.expanduser(where)
     layout = find_layout(where, form, annotations, images)
     said = None if corners == "auto" else corners
     _check_options(where, layout.form, said, images, class_names, annotations)
@@ -168,7 +168,7 @@ def _given(folder, annotations, form):
     text = os.path.expanduser(annotations)
     suffix = Path(text).suffix.lower()
     form = SUFFIXES.get(suffix) if form == "auto" else form
-    if form not in ("coco", "yolo", "cvat", "csv"):
+    if form not in SUFFIXES.values():
         kinds = ", ".join(SUFFIXES)
         raise ValueError(f"DATA or --annotations must name a file of {kinds}. Received: {text!r}")
     files = _files(text)

@@ -48,9 +48,10 @@ def test_a_number_of_scenes_has_the_role_asked_for(split, role, expected):
     assert data.load("shapes", split, role).summary().startswith(expected)
 
 
-def test_a_folder_is_read_by_its_path_or_its_name(tmp_path):
+def test_a_folder_is_read_by_its_path_or_its_name(tmp_path, monkeypatch):
     folder = write_voc(tmp_path / "voc", train=GOOD)
-    for where in (folder, str(folder)):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for where in (folder, str(folder), "~/voc"):
         assert data.load(where).summary().startswith("voc/train: 4 images")
     with pytest.raises(ValueError, match="voc has no split 'test'. It is Pascal VOC: train"):
         data.load(folder, "test")
