@@ -85,6 +85,15 @@ def test_classes_with_their_thresholds(undrawn):
     assert "no threshold to advise" in quality.by_class(["a", "b"], [0, 0], {}, curves, f1).body
 
 
+def test_classes_called_mean_and_all_hide_no_curve(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(plots, "lines", lambda lines, *_: drawn.append(len(lines)) or "")
+    curves = {"recall": [0, 1], "precision": [[1.0, 0.5]] * 2, "mean": [1.0, 0.5]}
+    f1 = {"thresholds": [0, 0.5], "classes": [curve(None)] * 2, "all": curve(None)}
+    quality.by_class(["mean", "all"], [1, 1], {}, curves, f1)
+    assert drawn == [3, 3]
+
+
 def test_confusion_of_few_and_of_many_classes():
     found = {"threshold": 0.5, "counts": [[6, 3, 1], [0, 8, 2], [4, 0, 0]]}
     body = quality.confusion(found, [EVIL, "dog"]).body

@@ -36,7 +36,7 @@ th { font-weight: 500; color: var(--faint); vertical-align: bottom; }
 th[scope=row] { color: var(--ink); vertical-align: middle; } tr > :first-child { text-align: left; }
 .words { min-width: 172px; max-width: 80ch; font-weight: 400; color: var(--faint); }
 td.cell { text-align: center; padding: 4px 8px; border: 1px solid var(--line);
-  background: rgb(59 130 196 / calc(var(--share) * .85)); }
+  background: rgb(59 130 196 / calc(var(--share) * .7)); }
 .bar { display: inline-block; min-width: 104px; padding: 1px 6px; border-radius: 3px;
   background: linear-gradient(to right, rgb(59 130 196 / .45) calc(var(--share) * 100%),
   rgb(128 128 128 / .12) 0); }

@@ -112,9 +112,9 @@ def _threshold_sentence(best):
 def _class_curves(names, chosen, curves, f1):
     """Precision over recall, and F1 over the threshold, of the classes with most objects."""
     recall, scores = curves["recall"], f1["thresholds"]
-    precision = {"mean": (recall, curves["mean"])}
+    precision = {"mean of all classes": (recall, curves["mean"])}
     precision |= {names[k]: (recall, curves["precision"][k]) for k in chosen}
-    harmonic = {"all": (scores, f1["all"]["f1"])}
+    harmonic = {"all classes": (scores, f1["all"]["f1"])}
     harmonic |= {names[k]: (scores, f1["classes"][k]["f1"]) for k in chosen}
     precision, harmonic = _with_numbers(precision), _with_numbers(harmonic)
     some = f", the {len(chosen)} classes with most objects" if len(chosen) < len(names) else ""
