@@ -123,14 +123,15 @@ def csv(
 def find(folder: Path) -> Layout | None:
     """Returns the layout of CSVs that a folder has, or the folder of one."""
     top = [folder] if folder.is_file() else sorted(folder.glob("*.csv"))
+    top = [file for file in top if _is_table(file)]
     usual = [file for file in top if file.stem in USUAL]
     files = usual or [file for file in top if file.name == ANNOTATIONS] or top
-    if files and _is_table(files[0]):
+    if files:
         named = {ALL if file.name == ANNOTATIONS else file.stem: file for file in files}
         splits = {name: Place(f, image_folders(f.parent, name)) for name, f in named.items()}
         return Layout("CSV", "csv", splits)
-    files = sorted(folder.glob(f"*/{ROBOFLOW}"))
-    if files and _is_table(files[0]):
+    files = [file for file in sorted(folder.glob(f"*/{ROBOFLOW}")) if _is_table(file)]
+    if files:
         splits = {file.parent.name: Place(file, (file.parent,)) for file in files}
         return Layout("Roboflow CSV", "csv", splits)
     return None

@@ -83,7 +83,7 @@ def load(
         images: path of the folder of images, where it is another; `{split}` as above.
         class_names: names in the order of the labels, where the files have none or another order.
         val_fraction: share of a split to measure on, such as 0.2, where there is but one. The hash
-            of its name decides where an image goes, so that others may be added.
+            of its path below the folder decides where an image goes, so that others may be added.
 
     Returns:
         `DetectionData`.
@@ -120,7 +120,7 @@ def load(
             found = read_coco(place, name, skip_bad)
         else:
             found = READERS[layout.form](place, name, class_names, skip_bad)
-    return found if val_fraction is None else divided(found, role, val_fraction)
+    return found if val_fraction is None else divided(found, role, val_fraction, images or where)
 
 
 def find_layout(
@@ -138,6 +138,8 @@ def find_layout(
     folder = Path(where)
     if folder.is_file() and annotations is None:
         folder, annotations = folder.parent, folder
+        if folder.name == "annotations":  # COCO's images lie beside that folder
+            folder = folder.parent
     if not folder.is_dir():
         raise ValueError(
             f"DATA must be 'shapes', an existing folder, or tfds:<name>. Received: {str(where)!r}"
@@ -279,12 +281,14 @@ def usual_split(layout: Layout, where: str | Path, role: str, is_divided: bool =
     return usual
 
 
-def divided(data: DetectionData, role: str, val_fraction: float) -> DetectionData:
+def divided(data: DetectionData, role: str, val_fraction: float, root: str | Path) -> DetectionData:
     """Returns the part of a split that is learned from, or that is measured on."""
     if not 0 < val_fraction < 1:
         raise ValueError(f"--val-fraction must be between 0 and 1. Received: {val_fraction}")
     is_val = role == "val"
-    chosen = [i for i, e in enumerate(data.examples) if _is_val(e.file, val_fraction) == is_val]
+    chosen = [
+        i for i, e in enumerate(data.examples) if _is_val(e.file, root, val_fraction) == is_val
+    ]
     if not chosen and len(data):
         purpose = "measure on" if is_val else "learn from"
         raise ValueError(
@@ -299,9 +303,11 @@ def divided(data: DetectionData, role: str, val_fraction: float) -> DetectionDat
     return dataclasses.replace(part, name=name, notes=(*data.notes, note), findings=findings)
 
 
-def _is_val(file, fraction):
+def _is_val(file, root, fraction):
     """Decides by the name alone, so that an image stays where it is when others come or go."""
-    digest = hashlib.sha256(Path(file).name.encode("utf-8", "surrogateescape")).digest()
+    path = Path(file)
+    name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
+    digest = hashlib.sha256(os.fsencode(name)).digest()
     return int.from_bytes(digest[:4]) < fraction * 2**32
 
 

@@ -28,6 +28,7 @@ from libra_keras.data.yolo_labels import read_labels
 
 YAMLS = ("data.yaml", "dataset.yaml", "data.yml", "dataset.yml")
 NAMES, CLASSES = "obj.names", "classes.txt"  # of CVAT's older form, and of Label Studio
+OTHERS = ("path", "names", "download")  # that may name a file, too
 SPLITS = ("train", "val", "valid", "validation", "test")  # keys of a YAML
 
 
@@ -128,8 +129,8 @@ def _is_split(file, content, key):
     if key == "test" and found:  # Roboflow names one that it may not have written
         return any(first_source(possible_sources(file, content, value)) for value in found)
     # CVAT has a list for each subset, whatever that is called.
-    is_named = key in SPLITS or all(value.endswith(".txt") for value in found)
-    return bool(found) and is_named
+    is_listed = key not in OTHERS and all(value.endswith(".txt") for value in found)
+    return bool(found) and (key in SPLITS or is_listed)
 
 
 @no_collecting()

@@ -434,7 +434,7 @@ class Detector(TakesLists, keras.Model):
         """
         from libra_keras.models.saved import save_to_preset  # it imports this module
 
-        save_to_preset(self, pathlib.Path(folder), overwrite)
+        save_to_preset(self, pathlib.Path(folder).expanduser(), overwrite)
 
     def quantize(self, mode: Any = None, config: Any = None, **kwargs: Any) -> None:
         """Refuses: Keras would save a quantized detector to a file that cannot be loaded.

@@ -121,12 +121,13 @@ def test_a_file_of_cvat_for_each_split(tmp_path):
 def test_a_part_of_one_split_to_measure_on(tmp_path):
     """Who goes where depends on the name alone: more images move none of those before them."""
     folder = write_voc(tmp_path / "voc", default=[[(5, 5, 40, 30)]] * 20)
-    rare = folder / "Annotations/image_0.xml"  # to measure on, see below
+    rare = folder / "Annotations/image_1.xml"  # to measure on, see below
     rare.write_text(rare.read_text().replace("<name>cat<", "<name>rare<"))
     parts = {role: data.load(folder, role=role, val_fraction=0.3) for role in ("train", "val")}
     names = {role: {e.file.name for e in part.examples} for role, part in parts.items()}
     assert len(names["train"]) + len(names["val"]) == 20 and not names["train"] & names["val"]
-    assert "image_0.png" in names["val"]  # SHA-256 of the name begins with 0x154b: 0.083 < 0.3
+    # SHA-256 of "JPEGImages/image_0.png" begins with 0xdf32: 0.872, of image_1 with 0x187c: 0.096.
+    assert "image_0.png" in names["train"] and "image_1.png" in names["val"]
     assert "have no box to learn from: 'rare'" in str(parts["train"].findings[-1])
     assert parts["val"].summary().startswith("voc/default/val: ")
     assert "val part of 20 images, --val-fraction 0.3" in parts["val"].summary()
