@@ -12,7 +12,8 @@ PRESETS = ("none", "default", "strong")
 MOST_SIZES = 5  # JAX compiles a training step for each, times two orientations
 MULTI_SCALE = (0.8, 0.9, 1.0)  # of the policy's short side
 STRIDE = 32  # short sides of a preset are multiples of it, so that little is padded
-# Ranges of SSD's photometric distortion: brightness by 32 of 255 levels, hue by 18 of 360 degrees.
+# After SSD's photometric distortion: brightness by 32 of 255 levels (a factor here, where SSD adds
+# them), hue by 18 of 360 degrees.
 SSD_COLORS: dict[str, Any] = {
     "brightness": (0.875, 1.125),
     "contrast": (0.5, 1.5),

@@ -44,9 +44,9 @@ def write(model, val, folder, result: Result) -> None:
         atomic.save_weights(model, folder.last_weights)
     folder.write_json("metrics.json", record)
     _draw(folder, val, result.evaluation.detections, model.class_names)
+    _print_result(folder, record, result.evaluation.metrics)  # before the page, which may fail
     _explain(model, val, folder, result.evaluation)
     folder.checkpoints.clear()  # last: a run that is killed before goes on to here
-    _print_result(folder, record, result.evaluation.metrics)
 
 
 def describe(config: TrainConfig, steps: int) -> str:
