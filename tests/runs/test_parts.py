@@ -102,5 +102,7 @@ def test_what_does_not_fit_is_refused(name, own, message):
 
 
 def test_a_detector_that_is_there_keeps_its_neck(tmp_path):
+    for name in ("model.json", "last.weights.h5"):
+        (tmp_path / name).touch()
     with pytest.raises(ValueError, match="--init brings its own neck; leave --neck bfp away"):
         resolved("--init", str(tmp_path), "--neck", "bfp")
