@@ -14,6 +14,7 @@ MODULES = sorted(
     for module in pkgutil.walk_packages(libra_keras.__path__, "libra_keras.")
     if not module.name.endswith("__main__")  # runs the command
 )
+DETECTORS = "libra_keras.models."  # whose examples build some, for half a minute in all
 # Names whose example is text, each with the reason.
 NOT_RUN = {
     "libra_keras.convert.convert": "it needs a checkpoint; tests/convert does it",
@@ -54,7 +55,10 @@ class Finder(doctest.DocTestFinder):
         return super()._from_module(module, inspect.unwrap(object))
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] * n.startswith(DETECTORS)) for n in MODULES],
+)
 def test_examples_of_module(name):
     module = importlib.import_module(name)
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE, verbose=False)

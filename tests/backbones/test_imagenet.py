@@ -50,6 +50,7 @@ def backbone(path, tmp_path_factory):
     return backbone
 
 
+@pytest.mark.slow
 def test_equals_keras_applications(network, backbone, rng):
     layers = [network.get_layer(name).output for name in OUTPUTS.values()]
     images = rng.normal(0, 50, (1, 64, 96, 3)).astype("float32")
@@ -60,6 +61,7 @@ def test_equals_keras_applications(network, backbone, rng):
         assert np.abs(ours - theirs).max() < 1e-3 * np.abs(theirs).max()
 
 
+@pytest.mark.slow
 def test_the_file_is_not_needed_again(backbone, tmp_path):
     model = keras.Sequential([keras.Input((None, None, 3)), backbone])
     assert backbone.get_config()["weights"] is None
@@ -70,6 +72,7 @@ def test_the_file_is_not_needed_again(backbone, tmp_path):
 
 
 @pytest.mark.slow  # builds a ResNet-101
+@pytest.mark.slow
 def test_weights_of_another_network_are_refused(path):
     with pytest.raises(ValueError, match="must fit keras.applications.ResNet101"):
         ResNet(101, style="caffe", weights=path).build((None, None, None, 3))
@@ -94,6 +97,7 @@ def test_a_bias_that_matters_gives_a_warning():
         warn_of_bias(np.array([1e-4, -0.5]), "conv1_conv")
 
 
+@pytest.mark.slow
 def test_imagenet_is_the_file_that_keras_would_download(network, tmp_path, monkeypatch):
     name = "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"
     with h5py.File(tmp_path / name, "w") as file:

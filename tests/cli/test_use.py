@@ -22,6 +22,7 @@ from libra_keras.runs.predicting import picture_names
 GOOD = [[(5, 5, 40, 30)], [(10, 3, 30, 40)], [], [(1, 1, 64, 48)]]
 
 
+@pytest.mark.slow
 def test_evaluate_repeats_the_numbers_of_the_run(run_folder, damaged_voc, tmp_path, capsys):
     to = tmp_path / "numbers.json"
     arguments = ["evaluate", str(run_folder), str(damaged_voc), "--batch", "2"]
@@ -55,6 +56,7 @@ def test_evaluate_refuses_what_is_no_run(tmp_path, capsys):
     assert "model.json" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_weights_that_were_kept_are_used_by_name(run_folder, tmp_path, capsys):
     run = shutil.copytree(run_folder, tmp_path / "run")
     (run / "last.weights.h5").rename(run / "kept-0.5.weights.h5")
@@ -212,6 +214,7 @@ def test_scores_are_no_percentages(run_folder, tmp_path, capsys, score):
     assert not (tmp_path / "found").exists()
 
 
+@pytest.mark.slow
 def test_photos_of_telephones_can_be_turned(run_folder, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by a quarter

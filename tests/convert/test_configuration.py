@@ -194,6 +194,7 @@ def test_what_is_not_understood_is_not_said(text):
     assert mmdetection.configured_classes(text) is None
 
 
+@pytest.mark.slow
 def test_a_detector_follows_its_configuration(reference):
     weights = reference("libra_frcnn_r50b8_weights.npz")
     # The era shows in the names; the configuration is read in whatever form it is.

@@ -101,6 +101,7 @@ def test_same_detections(name, case, photographs, record_property):
         assert_same_detections(found, row, record_property, f"torchvision's {name}, {case}")
 
 
+@pytest.mark.slow
 def test_detect_finds_what_torchvision_finds(photographs, record_property):
     expected = expected_of(RETINA)
     folder = photographs("coco_mini")

@@ -62,6 +62,7 @@ def result_of(program, **variables):
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
+@pytest.mark.slow
 @on_tensorflow
 def test_a_model_is_trained_under_its_own_strategy():
     found = result_of(REPLICAS, KERAS_BACKEND="tensorflow")

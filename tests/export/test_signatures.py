@@ -130,6 +130,7 @@ def test_arrays(served_model, served, photos):
         np.testing.assert_allclose(found[name], wanted[name], atol=0.01)
 
 
+@pytest.mark.slow
 def test_files_of_all_kinds(served_model, served):
     files = [encoded(scene(40, 60), "PNG"), encoded(scene(60, 40).convert("L"), "JPEG")]
     files += [encoded(scene(50, 50).convert(mode), "PNG") for mode in ("RGBA", "P", "1", "LA")]
@@ -139,6 +140,7 @@ def test_files_of_all_kinds(served_model, served):
         assert_same_set(found, row, one)
 
 
+@pytest.mark.slow
 def test_bad_files_change_no_other_row(served, photos):
     bad = bad_files()
     alone = served(image_bytes=photos)
@@ -159,6 +161,7 @@ def test_bad_files_change_no_other_row(served, photos):
     assert not only["num_detections"].any()
 
 
+@pytest.mark.slow
 def test_bad_arrays(served_model, served):
     good = np.asarray(scene(), "float32")
     images = np.stack([good] * 6)
@@ -176,6 +179,7 @@ def test_bad_arrays(served_model, served):
     assert served("images", images=np.zeros((2, 0, 5, 3), "uint8"))["status"].tolist() == [1, 1]
 
 
+@pytest.mark.slow
 def test_empty_batches(served):
     found = served(image_bytes=np.zeros((0,), object).astype("S1"))
     assert all(len(value) == 0 for value in found.values())
@@ -190,6 +194,7 @@ def test_empty_batches(served):
         assert all(len(value) == 0 for value in found.values()), signature
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("signature", "given"),
     [
@@ -208,6 +213,7 @@ def test_wrong_inputs_are_errors_of_the_signature(served, signature, given):
         served(signature, **given)
 
 
+@pytest.mark.slow
 def test_names_of_inputs_and_outputs(served):
     wanted = {
         "serving_default": {"image_bytes": tf.string},
@@ -232,6 +238,7 @@ def test_names_of_inputs_and_outputs(served):
             assert found == outputs
 
 
+@pytest.mark.slow
 def test_the_network_is_saved_once(served_folder):
     from tensorflow.core.protobuf import saved_model_pb2
 

@@ -19,6 +19,7 @@ from libra_keras.models import (
 )
 
 
+@pytest.mark.slow
 def test_new_settings_take_effect_after_a_prediction(rng):
     model = make("retinanet_small")
     x = {

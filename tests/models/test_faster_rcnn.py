@@ -45,6 +45,7 @@ def values(model):
     return [ops.convert_to_numpy(v) for v in model.weights]
 
 
+@pytest.mark.slow
 def test_a_step_creates_no_variable_and_loads_into_a_new_model(rng, tmp_path):
     model = small_model()
     count = len(model.weights)
@@ -153,6 +154,7 @@ def test_predict_between_two_fits(rng):
     assert before["scores"].shape == after["scores"].shape
 
 
+@pytest.mark.slow
 def test_evaluate_does_not_count_as_training(rng):
     model = small_model()
     model.compile(SGD(0.01))

@@ -53,6 +53,7 @@ def paths(variables):
     return [variable.path.split("/", 1)[-1] for variable in variables]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [["backbone"], ["neck", "rpn"], ["backbone", "box_head"]])
 def test_frozen_parts_stay_so_in_a_saved_model(tmp_path, names):
     model = detector()

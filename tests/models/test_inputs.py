@@ -33,6 +33,7 @@ def assert_same(found, expected):
     np.testing.assert_allclose(scores, expected["scores"], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_predicting_on_a_list(photos):
     model = make("retinanet_small")
     expected = model.predict(np.stack(photos), verbose=0)

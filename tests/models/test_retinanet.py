@@ -112,6 +112,7 @@ def test_predict_gives_detections_of_a_fixed_size(rng, model):
     assert (found["boxes"][1] <= [width, height, width, height]).all()
 
 
+@pytest.mark.slow
 def test_steps_train_every_weight_and_make_none(rng):
     model = tiny_model()
     before = values(model)

@@ -254,6 +254,7 @@ def check_candidates(model, scenes, seen):
     assert np.sum(~np.isnan(seen.areas)) == sum(each.num_boxes for each in scenes.examples)
 
 
+@pytest.mark.slow
 def test_a_one_stage_detector_has_two_parts(tmp_path, capsys):
     path = tmp_path / "retinanet.keras"
     models.libra_retinanet_small(num_classes=6, input_policy=data.InputPolicy(96, 96)).save(path)
@@ -262,6 +263,7 @@ def test_a_one_stage_detector_has_two_parts(tmp_path, capsys):
     assert "**Samples" not in said.out and "**Positives" not in said.out
 
 
+@pytest.mark.slow
 def test_given_proposals(tmp_path, capsys):
     scenes, path, file = data.shapes("val"), tmp_path / "fast.keras", tmp_path / "proposals.npz"
     policy = data.InputPolicy(96, 96)

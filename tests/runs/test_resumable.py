@@ -179,6 +179,7 @@ class Predict(keras.callbacks.Callback):
             self.model.predict(np.ones((1, 2), "float32"), verbose=0)
 
 
+@pytest.mark.slow
 def test_averages_go_on_too(tmp_path):
     options = {"use_ema": True, "gradient_accumulation_steps": 2}
     train(tmp_path / "whole", [Predict()], options)
