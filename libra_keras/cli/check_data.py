@@ -1,5 +1,6 @@
 """Find everything that is wrong with a data set; exits 1 if anything is."""
 
+import dataclasses
 import sys
 
 from libra_keras.cli.options import OF_AUGMENTATION, OF_FOLDERS, add_data, data_of
@@ -32,9 +33,10 @@ def add_arguments(parser) -> None:
 
 def run(options) -> int:
     """Checks as the options say; returns the exit status."""
-    from libra_keras.runs.inputs import check_show, layout_of, show_augmented
+    from libra_keras.runs.inputs import check_show, layout_of, read_split, show_augmented
 
-    own = data_of(options)
+    # Readers raise on the first findings unless they drop them.
+    own = dataclasses.replace(data_of(options), skip_bad=True)
     if options.show:
         check_show(own, options.show)
     layout = layout_of(own)
@@ -43,7 +45,7 @@ def run(options) -> int:
     findings, unreadable, first = [], 0, None
     for split in splits:
         try:
-            read = _read(own, split)
+            read = read_split(own, split, "train")
             findings += _check(read)
             first = first or read
         except (ValueError, OSError) as error:  # the other splits are still wanted
@@ -58,22 +60,6 @@ def run(options) -> int:
     note = f" and {warnings} warning(s)" if warnings else ""
     print(f"{wrong} finding(s){note}." if findings or unreadable else "No findings.")
     return int(wrong > 0)
-
-
-def _read(own, split):
-    from libra_keras import data
-
-    # Readers raise on the first findings unless they drop them.
-    return data.load(
-        own.source,
-        split,
-        form=own.format,
-        skip_bad=True,
-        annotations=own.annotations,
-        corners=own.corners,
-        images=own.images,
-        class_names=own.class_names or None,
-    )
 
 
 def _check(read):

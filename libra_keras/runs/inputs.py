@@ -43,13 +43,13 @@ def load_both(
     if train is None and val is None:
         check_two_splits(config)
     if train is None:  # data without images are false
-        train = _read(config, config.train_split, "train")
+        train = read_split(config, config.train_split, "train")
     nothing = nothing_to_learn(train)
     if nothing:
         raise ValueError(f"{train.summary()}\n  {nothing}")
     if val is None:
         split = config.val_split if config.val_fraction is None else config.train_split
-        val = _read(config, split, "val")
+        val = read_split(config, split, "val")
     check_classes(train.class_names, train.num_classes, val)
     if not len(val):
         raise ValueError(f"There are no images to measure on: {val.summary()}")
@@ -75,7 +75,7 @@ def load(config: DataConfig, split: str | None, role: str) -> DetectionData:
     """Reads one split for a role, `"train"` or `"val"`; that it has no box to learn from is only
     said, for boxes may be looked for there."""
     _tell(config)
-    own = _read(config, split, role)
+    own = read_split(config, split, role)
     nothing = nothing_to_learn(own)
     if nothing:
         print(f"{nothing}\n{_meaningless(own)}")
@@ -110,7 +110,8 @@ def _meaningless(own):
     return f"What is measured on {own.name} means nothing."
 
 
-def _read(config, split, role):
+def read_split(config: DataConfig, split: str | None, role: str) -> DetectionData:
+    """Reads one split of the data of a run."""
     is_original = config.source.startswith(TFDS) and role == "train"  # which TFDS has itself
     return data.load(
         config.source,

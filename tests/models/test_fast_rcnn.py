@@ -14,7 +14,7 @@ from libra_keras.models import (
     libra_fast_rcnn_small,
 )
 from libra_keras.models.fast_rcnn import given_proposals
-from libra_keras.training import SGD, WarmupMultiStep
+from libra_keras.training import SGD
 
 NAMES = ["one", "two", "three"]
 
@@ -188,27 +188,3 @@ def test_a_graph_takes_any_number_of_proposals(rng):
         shorter = {**x, "proposals": x["proposals"][:, :rows]}
         expected = ops.convert_to_numpy(model(shorter)["boxes"])
         np.testing.assert_allclose(model.predict_on_batch(shorter)["boxes"], expected, atol=1e-2)
-
-
-@pytest.mark.slow
-def test_one_drawn_scene_is_learnt_by_heart(rng):
-    keras.utils.set_random_seed(0)
-    scene = data.shapes("train", num=20)
-    scene = scene.subset([int(np.argmax([example.num_boxes for example in scene.examples]))])
-    example = scene.examples[0]
-    # Boxes around each object, all over its neighbourhood, and some anywhere.
-    near = np.repeat(example.boxes, 12, 0)
-    sides = (near[:, 2:] - near[:, :2])[:, [0, 1, 0, 1]]
-    near = near + rng.uniform(-0.25, 0.25, near.shape) * sides
-    corners = rng.uniform(0, 320, (40, 2, 2))
-    far = np.concatenate([corners.min(1), corners.max(1)], -1)
-    boxes = np.concatenate([near, far])
-    found = {"image_id": example.image_id, "boxes": boxes, "scores": np.ones(len(boxes))}
-    scene = data.with_proposals(scene, [found])
-    model = libra_fast_rcnn_small(scene.num_classes)
-    batches = data.training_batches(scene, model.input_policy, batch_size=1, flip=0.0)
-    rate = WarmupMultiStep(0.01, warmup_steps=20, drops=(90,))
-    model.compile(SGD(rate, global_clipnorm=10.0))
-    model.fit(batches, steps_per_epoch=120, epochs=1, verbose=0, shuffle=False)
-    metrics = evaluation.evaluate(model, scene, batch_size=1, verbose=0)
-    assert metrics["AP"] > 0.7, metrics

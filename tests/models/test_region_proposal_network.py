@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from libra_keras import backbones, data, evaluation
+from libra_keras import backbones, data
 from libra_keras.models import (
     BoxHead,
     BoxHeadSettings,
@@ -15,7 +15,7 @@ from libra_keras.models import (
     libra_rpn_small,
 )
 from libra_keras.samplers import RandomSampler
-from libra_keras.training import SGD, WarmupMultiStep
+from libra_keras.training import SGD
 
 
 def tiny(constructor=libra_rpn_small, **options):
@@ -149,19 +149,3 @@ def test_a_saved_model_is_the_same(rng, tmp_path):
     assert (loaded.seed, loaded.name, loaded.rpn.sampler.upper) == (3, "custom", 0.3)
     found, expected = (ops.convert_to_numpy(m(x)["boxes"]) for m in (loaded, model))
     np.testing.assert_allclose(found, expected, atol=1e-3)
-
-
-@pytest.mark.slow
-def test_one_drawn_scene_is_learnt_by_heart():
-    keras.utils.set_random_seed(0)
-    scene = data.shapes("train", num=20)
-    scene = scene.subset([int(np.argmax([example.num_boxes for example in scene.examples]))])
-    model = libra_rpn_small()
-    batches = data.training_batches(scene, model.input_policy, batch_size=1, flip=0.0)
-    rate = WarmupMultiStep(0.01, warmup_steps=20, drops=(90,))
-    model.compile(SGD(rate, global_clipnorm=10.0))
-    model.fit(batches, steps_per_epoch=120, epochs=1, verbose=0, shuffle=False)
-    batches = data.evaluation_batches(scene, model.input_policy, 1)
-    found = evaluation.collect_proposals(model, batches, verbose=0)
-    recall = evaluation.proposal_recall(scene, found, counts=(20, 100))
-    assert recall["AR@20"] > 0.7, recall
