@@ -194,14 +194,14 @@ def test_a_run_with_all_options(tmp_path, capsys):
     sizes = "--batch 2 --steps 4 --epochs 2 --short-side 64 --long-side 96".split()
     updates = "--accumulate 2 --ema 0.25 --backbone-rate 0.1 --warmup-steps 0".split()
     first, second = tmp_path / "first", tmp_path / "second"
-    half = ("--precision", "mixed_float16")
+    half = ("--precision", "mixed_bfloat16")
     assert main(["train", *data, *sizes, *updates, *half, "--to", str(first)]) == 0
     printed = capsys.readouterr().out
     assert "an update every 2 steps, learning rate 0.002 ->" in printed  # 2 x 2 of 4 images
     assert "averaged weights of the last step" in printed
     metrics = json.loads((first / "metrics.json").read_text())
     config = json.loads((first / "config.json").read_text())
-    assert metrics["averaged"] and config["dtype_policy"] == "mixed_float16"
+    assert metrics["averaged"] and config["dtype_policy"] == "mixed_bfloat16"
     last, whole = runs.open(first).model, runs.open(first / "model.keras").model
     for ours, expected in zip(last.weights, whole.weights, strict=True):
         np.testing.assert_array_equal(*map(keras.ops.convert_to_numpy, (ours, expected)))

@@ -153,12 +153,8 @@ def test_tables_of_a_run(expected):
     ]
 
 
-@pytest.mark.parametrize(
-    "kills",
-    [(58, 3, 40, 25), pytest.param((40, 3, 25, 33, 18, 35, 29, 12), marks=pytest.mark.slow)],
-)
-def test_kills_one_after_the_other(tmp_path, expected, kills):
-    for die_at in kills:
+def test_kills_one_after_the_other(tmp_path, expected):
+    for die_at in (58, 3, 40, 25):
         with pytest.raises(Killed):
             train(tmp_path, die_at=die_at)
     train(tmp_path)
