@@ -17,6 +17,7 @@ from libra_keras.data.layouts import (
     IMAGE_SUFFIXES,
     Layout,
     Place,
+    chosen,
     image_folders,
     image_paths,
 )
@@ -112,12 +113,7 @@ def csv(
     if layout is None:
         columns = ", ".join(name for name in COLUMNS if name not in SIDES)
         raise FileNotFoundError(f"Expected a CSV with the columns {columns} in {folder}")
-    if split is None and len(layout.splits) == 1:
-        (split,) = layout.splits
-    if split is None or split not in layout.splits:
-        raise ValueError(f"{folder} has no split {split!r}. It is {layout}")
-    name = f"{folder.parent.name if folder.is_file() else folder.name}/{split}"
-    return from_place(layout.splits[split], name, class_names, skip_bad, check_files)
+    return from_place(*chosen(layout, folder, split), class_names, skip_bad, check_files)
 
 
 def find(folder: Path) -> Layout | None:

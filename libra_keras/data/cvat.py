@@ -11,7 +11,7 @@ from libra_keras.data.assembly import NO_BOXES, WrittenBox, assembled, with_boxe
 from libra_keras.data.collecting import no_collecting
 from libra_keras.data.examples import DetectionData, Example
 from libra_keras.data.findings import Finding
-from libra_keras.data.layouts import ALL, Layout, Place, image_folders, image_paths
+from libra_keras.data.layouts import ALL, Layout, Place, chosen, image_folders, image_paths
 from libra_keras.data.written_numbers import finite, pixels
 
 FILE = "annotations.xml"
@@ -83,12 +83,7 @@ def cvat(
     layout = find(folder)
     if layout is None:
         raise FileNotFoundError(f"Expected {FILE} of CVAT at {folder}")
-    if split is None and len(layout.splits) == 1:
-        (split,) = layout.splits
-    if split is None or split not in layout.splits:
-        raise ValueError(f"{folder} has no split {split!r}. It is {layout}")
-    name = f"{folder.parent.name if folder.is_file() else folder.name}/{split}"
-    return from_place(layout.splits[split], name, class_names, skip_bad, check_files)
+    return from_place(*chosen(layout, folder, split), class_names, skip_bad, check_files)
 
 
 def find(folder: Path) -> Layout | None:

@@ -63,6 +63,16 @@ class Layout:
         return f"{self.title}: {', '.join(self.splits)}"
 
 
+def chosen(layout: Layout, where: Path, split: str | None) -> tuple[Place, str]:
+    """Returns where a split lies, `None` for the only one, and what its data are called."""
+    if split is None and len(layout.splits) == 1:
+        (split,) = layout.splits
+    if split is None or split not in layout.splits:
+        raise ValueError(f"{where} has no split {split!r}. It is {layout}")
+    folder = where.parent if where.is_file() else where
+    return layout.splits[split], f"{folder.name}/{split}"
+
+
 def find_coco(folder: Path) -> list[Layout]:
     """Returns the layouts of COCO's form that a folder has."""
     start = "instances_"

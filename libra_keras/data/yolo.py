@@ -12,7 +12,7 @@ from libra_keras.data.checks import NUM_THREADS, header_findings, read_headers
 from libra_keras.data.collecting import no_collecting
 from libra_keras.data.examples import DetectionData, Example
 from libra_keras.data.findings import Finding, Written
-from libra_keras.data.layouts import ALL, Layout, Place
+from libra_keras.data.layouts import ALL, Layout, Place, chosen
 from libra_keras.data.yolo_folders import (
     first_source,
     images_of_folder,
@@ -93,10 +93,7 @@ def yolo(
             f"Expected a data set of YOLO: data.yaml or dataset.yaml in {folder}, obj.names and "
             "obj_<split>_data/, or classes.txt, images/ and labels/"
         )
-    if split not in layout.splits:
-        raise ValueError(f"{folder} has no split {split!r}. It is {layout}")
-    name = f"{folder.parent.name if folder.is_file() else folder.name}/{split}"
-    return from_place(layout.splits[split], name, class_names, skip_bad, check_files)
+    return from_place(*chosen(layout, folder, split), class_names, skip_bad, check_files)
 
 
 def find(folder: Path) -> Layout | None:
