@@ -122,6 +122,8 @@ def find(folder: Path) -> Layout | None:
     top = [file for file in top if _is_table(file)]
     usual = [file for file in top if file.stem in USUAL]
     files = usual or [file for file in top if file.name == ANNOTATIONS] or top
+    if folder.name == ROBOFLOW and files:
+        return Layout("Roboflow CSV", "csv", {folder.parent.name: Place(folder, (folder.parent,))})
     if files:
         named = {ALL if file.name == ANNOTATIONS else file.stem: file for file in files}
         splits = {name: Place(f, image_folders(f.parent, name)) for name, f in named.items()}
@@ -278,9 +280,10 @@ def _box(row, file):
 def _without_rows(rows, place):
     """Returns the images of Roboflow's folder of a split that have no row: they show nothing."""
     folder = place.annotations.parent
-    if place.annotations.name != ROBOFLOW or place.images != (folder,):
+    if place.annotations.name != ROBOFLOW or folder not in place.images:
         return []
-    named = set(image_paths(dict.fromkeys(row.image for row in rows), place.images).values())
+    names = dict.fromkeys(row.image for row in rows)
+    named = set(image_paths(names, place.images).values())
     files = [file for file in sorted(folder.iterdir()) if file.suffix.lower() in IMAGE_SUFFIXES]
     others = [file for file in files if file not in named and not file.name.startswith(".")]
-    return [(Example(i, f, 0, 0, *NO_BOXES), []) for i, f in enumerate(others, len(named) + 1)]
+    return [(Example(i, f, 0, 0, *NO_BOXES), []) for i, f in enumerate(others, len(names) + 1)]

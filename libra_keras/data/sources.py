@@ -120,7 +120,10 @@ def load(
             found = read_coco(place, name, skip_bad)
         else:
             found = READERS[layout.form](place, name, class_names, skip_bad)
-    return found if val_fraction is None else divided(found, role, val_fraction, images or where)
+    if val_fraction is None:
+        return found
+    elsewhere = layout.splits[split].images if images else ()
+    return divided(found, role, val_fraction, [*elsewhere, Path(where)])
 
 
 def find_layout(
@@ -149,6 +152,8 @@ def find_layout(
 
 
 def _found(folder, form):
+    if form not in ("auto", *FINDERS):
+        raise ValueError(f"`form` must be auto or one of {', '.join(FINDERS)}. Received: {form!r}")
     forms = FINDERS if form == "auto" else {form: FINDERS[form]}
     found = [layout for find in forms.values() for layout in find(folder)]
     if len(found) == 1:
@@ -170,11 +175,13 @@ def _given(folder, annotations, form):
     text = os.path.expanduser(annotations)
     suffix = Path(text).suffix.lower()
     form = SUFFIXES.get(suffix) if form == "auto" else form
+    if form == "voc":
+        raise ValueError(f"data in VOC's form are a folder of files. Received: {text!r}")
     if form not in SUFFIXES.values():
         kinds = ", ".join(SUFFIXES)
         raise ValueError(f"DATA or --annotations must name a file of {kinds}. Received: {text!r}")
     files = _files(text)
-    if form in ("coco", "csv"):
+    if form == "coco" or (form == "csv" and len(files) > 1):
         places, title = {name: Place(file) for name, file in files.items()}, form.upper()
     else:
         places, title = _places(files, form, "{split}" in text)
@@ -281,13 +288,18 @@ def usual_split(layout: Layout, where: str | Path, role: str, is_divided: bool =
     return usual
 
 
-def divided(data: DetectionData, role: str, val_fraction: float, root: str | Path) -> DetectionData:
+def divided(
+    data: DetectionData, role: str, val_fraction: float, roots: Sequence[Path]
+) -> DetectionData:
     """Returns the part of a split that is learned from, or that is measured on."""
     if not 0 < val_fraction < 1:
         raise ValueError(f"--val-fraction must be between 0 and 1. Received: {val_fraction}")
     is_val = role == "val"
+    # However the folder was spelled, and whether DATA was a file in it.
+    paths = [Path(os.path.abspath(root)) for root in roots]
+    folders = [path.parent if path.is_file() else path for path in paths]
     chosen = [
-        i for i, e in enumerate(data.examples) if _is_val(e.file, root, val_fraction) == is_val
+        i for i, e in enumerate(data.examples) if _is_val(e.file, folders, val_fraction) == is_val
     ]
     if not chosen and len(data):
         purpose = "measure on" if is_val else "learn from"
@@ -303,10 +315,11 @@ def divided(data: DetectionData, role: str, val_fraction: float, root: str | Pat
     return dataclasses.replace(part, name=name, notes=(*data.notes, note), findings=findings)
 
 
-def _is_val(file, root, fraction):
+def _is_val(file, folders, fraction):
     """Decides by the name alone, so that an image stays where it is when others come or go."""
-    path = Path(file)
-    name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
+    path = Path(os.path.abspath(file))
+    root = next((folder for folder in folders if path.is_relative_to(folder)), path.parent)
+    name = path.relative_to(root).as_posix()
     digest = hashlib.sha256(os.fsencode(name)).digest()
     return int.from_bytes(digest[:4]) < fraction * 2**32
 

@@ -72,6 +72,14 @@ def test_a_folder_of_no_layout(tmp_path, form):
     assert "--annotations" in message and "--images" in message
 
 
+def test_forms_that_are_not_read(tmp_path):
+    with pytest.raises(ValueError, match="must be auto or one of coco, voc, yolo, cvat, csv"):
+        data.load(tmp_path, form="pascal")
+    (tmp_path / "a.xml").touch()
+    with pytest.raises(ValueError, match="in VOC's form are a folder of files"):
+        data.load(tmp_path, form="voc", annotations=tmp_path / "a.xml")
+
+
 def test_two_layouts_that_fit(tmp_path):
     folder = write_voc(write_coco(tmp_path / "both", "train"), train=GOOD)
     message = "COCO: train; and Pascal VOC: train. Choose with --format coco or voc"
@@ -134,6 +142,8 @@ def test_a_part_of_one_split_to_measure_on(tmp_path):
     more = write_voc(tmp_path / "more", default=[[(5, 5, 40, 30)]] * 40)
     more = {e.file.name for e in data.load(more, role="val", val_fraction=0.3).examples}
     assert names["val"] == {name for name in more if name in names["train"] | names["val"]}
+    spelled = data.load(f"{folder}/../voc", role="val", val_fraction=0.3)
+    assert {e.file.name for e in spelled.examples} == names["val"]
     for fraction in (0, 1, 20):
         with pytest.raises(ValueError, match="--val-fraction must be between 0 and 1"):
             data.load(folder, val_fraction=fraction)
