@@ -132,7 +132,7 @@ def find_layout(
     annotations: str | Path | None = None,
     images: str | Path | None = None,
 ) -> Layout:
-    """Finds out how a data set is laid out, from names of files and at most one file."""
+    """Finds out how a data set is laid out, from names of files and what little must be read."""
     if where == "shapes":
         return Layout("Drawn scenes", "shapes", dict.fromkeys(("train", "val"), NOWHERE))
     if str(where).startswith(TFDS):

@@ -132,7 +132,10 @@ def _explain(model, val, folder, evaluation):
         found = relabelled(found, model.class_names, val)
     measured = Measured(val, found, evaluation.metrics)
     origin = explaining.Origin(str(folder.path), folder=folder)
-    explaining.write_page(explaining.place(origin), model, measured, origin)
+    try:
+        explaining.write_page(explaining.place(origin), model, measured, origin)
+    except (ValueError, OSError) as error:  # the run has ended, and its numbers are written
+        print(f"No report: {error}", file=sys.stderr)
 
 
 def _print_result(folder, record, metrics):

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from libra_keras.data import DetectionData
+from libra_keras.evaluation.coco_metrics import MOST
 from libra_keras.models.saved import load_detector, located
 from libra_keras.runs import explaining, inputs
 from libra_keras.runs.config import TrainConfig
@@ -94,9 +95,12 @@ class Run:
         """
         page = explaining.place(self.origin, data) if to is None else Path(to)
         explaining.check_page(page)
+        has_voc = data is None and self.config is not None and inputs.wants_voc(self.config.data)
         if data is None:
             data = own_data(self)
-        measured = measure(self.model, data, batch, Wanted(coco=False))
+        # Of more detections than COCO counts, pycocotools alone computes the AP.
+        is_more = getattr(self.model, "max_detections", 0) > MOST[-1]
+        measured = measure(self.model, data, batch, Wanted(voc=has_voc, coco=is_more))
         explaining.write_page(page, self.model, measured, self.origin)
         return page
 

@@ -17,7 +17,7 @@ def augmented(
     count: int = 16,
     side: int = 480,
 ) -> np.ndarray:
-    """Draws the first images that a run learns from, as it sees them, with their boxes.
+    """Draws the first images that a run learns from, as it might see them, with their boxes.
 
     Args:
         data: `DetectionData` with at least one image; of fewer than `count`, several epochs are

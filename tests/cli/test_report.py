@@ -14,7 +14,7 @@ BROWSERS = "chromium", "chromium-browser", "google-chrome", "chrome"
 
 
 def numbers(page):
-    return re.findall(r"<dt>(A[PR]\w*)</dt><dd>(\S+?)</dd>", page.read_text())
+    return re.findall(r"<dt>([^<]*A[PR][^<]*)</dt><dd>(\S+?)</dd>", page.read_text())
 
 
 def test_the_report_of_a_run_is_that_which_the_training_wrote(run_folder, tmp_path, capsys):
@@ -22,7 +22,7 @@ def test_the_report_of_a_run_is_that_which_the_training_wrote(run_folder, tmp_pa
     assert 'id="training"' in written.read_text()
     assert main(["report", str(run_folder), "--to", str(tmp_path / "again.html")]) == 0
     assert f"report: {tmp_path / 'again.html'}" in capsys.readouterr().out
-    assert len(numbers(written)) == 12
+    assert {"AP", "AR100", "VOC_AP50_area"} <= dict(numbers(written)).keys()
     assert numbers(tmp_path / "again.html") == numbers(written)  # those are pycocotools'
 
 
