@@ -122,8 +122,8 @@ def load(
             found = READERS[layout.form](place, name, class_names, skip_bad)
     if val_fraction is None:
         return found
-    elsewhere = layout.splits[split].images if images else ()
-    return divided(found, role, val_fraction, [*elsewhere, Path(where)])
+    roots = [*(layout.splits[split].images if images else ()), Path(where)]
+    return divided(found, role, val_fraction, roots)
 
 
 def find_layout(
