@@ -24,7 +24,7 @@ HEADINGS = {
 
 
 # Fields of a `DataConfig` that say how a folder is read.
-OF_FOLDERS = ("annotations", "images", "class_names", "corners")
+OF_FOLDERS = ("annotations", "images", "class_names", "corners", "allow_outside")
 # Those that say how images are varied.
 OF_AUGMENTATION = ("augment", "short_sides", "flip", "vertical_flip", "quarter_turns")
 

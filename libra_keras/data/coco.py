@@ -11,7 +11,6 @@ from libra_keras.data.coco_entries import (
     annotation_problem,
     completed,
     is_id,
-    outside,
     sound_categories,
     sound_images,
     used_categories,
@@ -21,7 +20,7 @@ from libra_keras.data.coco_entries import (
 from libra_keras.data.collecting import no_collecting
 from libra_keras.data.examples import DetectionData, Example
 from libra_keras.data.findings import Finding, Written
-from libra_keras.data.layouts import Place, find_coco, image_folders, image_paths
+from libra_keras.data.layouts import Place, find_coco, image_folders, image_paths, outside
 
 KEYS = ("images", "annotations", "categories")
 
@@ -33,6 +32,7 @@ def coco(
     image_folder: str | Path | None = None,
     skip_bad: bool = False,
     check_files: bool = True,
+    allow_outside: bool = False,
 ) -> DetectionData:
     """Reads a data set with annotations in COCO's JSON.
 
@@ -40,8 +40,8 @@ def coco(
     images in `<split>/`, `images/<split>/` or `images/`, where CVAT has them), Roboflow's
     (`<split>/_annotations.coco.json` beside the images), FiftyOne's (`labels.json` and `data/`) and
     Label Studio's (`result.json` and `images/`); JSON and images can be given explicitly instead.
-    Names of images may have folders in them, and backslashes; of a name that leads out of the
-    folder the last part is tried.
+    Names of images may have folders in them, and backslashes. Of names that lead out of the folder
+    the last part is tried.
 
     Labels `0..K-1` are the category ids in ascending order. A category without
     a box in any split (the JSONs beside this one, or of its name in the folders beside its own)
@@ -59,6 +59,7 @@ def coco(
         skip_bad: bool, whether bad boxes and files are dropped and counted instead of raising.
         check_files: bool, whether image files must exist with readable headers. Those of images
             without height and width in the JSON must in any case.
+        allow_outside: bool, whether images are read whose names lead out of the folder.
 
     Returns:
         `DetectionData`. Its `annotations` is the JSON, less what `skip_bad` dropped.
@@ -96,6 +97,7 @@ def coco(
         place = Place(Path(annotation_file))
     if image_folder is not None:
         place = dataclasses.replace(place, images=(Path(image_folder).expanduser(),))
+    place = dataclasses.replace(place, allow_outside=allow_outside)
     return from_place(place, split or place.annotations.stem, skip_bad, check_files)
 
 
@@ -106,14 +108,15 @@ def from_place(place, name, skip_bad=False, check_files=True):
     for what, paths in (("a COCO annotation file", [file]), (images, folders)):
         if not any(path.exists() for path in paths):
             raise FileNotFoundError(f"Expected {what} at {' or '.join(map(str, paths))}")
-    return from_content(load(file), file, folders, name, skip_bad, check_files)
+    return from_content(load(file), place, name, skip_bad, check_files)
 
 
 @no_collecting()
-def from_content(content, file, folders, name, skip_bad=False, check_files=True):
-    """Makes a data set of what `load` returns; findings name `file`."""
+def from_content(content, place, name, skip_bad=False, check_files=True):
+    """Makes a data set of what `load` returns; findings name the file of the `Place`."""
+    file = place.annotations
     rows, names, findings = completed(content["annotations"], file)
-    annotations, paths, found = _sound({**content, "annotations": rows}, file, folders)
+    annotations, paths, found = _sound({**content, "annotations": rows}, place)
     findings += found
     class_names = {entry["id"]: entry["name"] for entry in annotations["categories"]}
     ids = sorted(class_names)
@@ -125,7 +128,7 @@ def from_content(content, file, folders, name, skip_bad=False, check_files=True)
         findings + found,
         skip_bad,
         check_files,
-        Path(file).name,
+        file.name,
     )
     if any(not finding.is_warning for finding in findings):
         annotations = _without_bad(annotations, examples, findings, names)
@@ -179,14 +182,16 @@ def load(file):
     return content
 
 
-def _sound(content, file, folders):
+def _sound(content, place):
     """Leaves out the images and categories that cannot be used: the content, paths of images by
     their written names, and findings."""
-    rows = content["annotations"]
+    file, rows = place.annotations, content["annotations"]
     used = used_ids(rows)
     images, found = sound_images(content["images"], file)
-    paths = image_paths((image["file_name"] for image in images), folders)
-    found += [outside(image, file) for image in images if paths[image["file_name"]] is None]
+    names = (image["file_name"] for image in images)
+    paths = image_paths(names, place.images, place.allow_outside)
+    left_out = [image for image in images if paths[image["file_name"]] is None]
+    found += [outside(file, f"image {image['id']}", image["file_name"]) for image in left_out]
     images = [image for image in images if paths[image["file_name"]] is not None]
     categories, groups = without_groups(
         content["categories"], used, lambda: _used_elsewhere(file), file
@@ -203,7 +208,7 @@ def _sound(content, file, folders):
 
 def _used_elsewhere(file):
     """The categories that have boxes in the JSONs of the other splits; see `used_categories`."""
-    file, found = Path(file).absolute(), set()
+    file, found = file.absolute(), set()
     pattern = "instances_*.json" if file.name.startswith("instances_") else "*.json"
     others = {*file.parent.glob(pattern), *file.parent.parent.glob(f"*/{file.name}")} - {file}
     for other in filter(Path.is_file, sorted(others)):

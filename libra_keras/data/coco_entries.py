@@ -48,17 +48,6 @@ def _image_problem(entry):
             return "image size", f"the {key} of {name}, {value!r:.80}, is no number of pixels"
 
 
-def outside(image, file):
-    """The `Finding` that the name of an image leads out of its folder."""
-    name, why = image["file_name"], "leads out of the folder of images, and is not read"
-    return Finding(
-        "missing file",
-        str(file),
-        None,
-        f"the file_name of image {image['id']}, {name!r:.200}, {why}",
-    )
-
-
 def completed(rows, file):
     """Fills in ids, areas and crowd flags for pycocotools: rows, names by new ids, findings."""
     ids = [row.get("id") if isinstance(row, dict) else None for row in rows]

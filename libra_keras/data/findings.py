@@ -21,7 +21,8 @@ class Finding:
     """One thing that is wrong with a data set.
 
     Args:
-        kind: str: `"missing file"`, `"unreadable file"`, `"damaged image"`, `"image size"`,
+        kind: str: `"missing file"`, `"file outside"` (its name leads out of the
+            folder of images), `"unreadable file"`, `"damaged image"`, `"image size"`,
             `"rotation"` (a warning: pixels are used as stored), `"image id"`,
             `"duplicate image"`, `"category"`, `"class"`, `"empty class"` (a warning: no box of it),
             `"entry"` (no object of a JSON, or a line that is none), `"not a number"` (or no flag),

@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from libra_keras.data.findings import Finding
+
 ALL = "all"  # the split of a folder whose tool names none
 ORDER = ("train", "val", "test")  # how names of splits begin, in the order in which they are told
 # Where XML of VOC's form lies if it is not beside the images, and where these lie then. Titles of
@@ -34,11 +36,13 @@ class Place:
         annotations: path of its annotations: a file, or a folder of files.
         images: folders that names of images may start from, in the order in which they are tried.
         part: str, what the split is called in annotations that have several.
+        allow_outside: bool, whether names of images may lead out of these folders.
     """
 
     annotations: Path
     images: tuple[Path, ...] = ()
     part: str = ALL
+    allow_outside: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,6 +147,15 @@ def leads_out(name: str) -> bool:
     return path.is_absolute() or bool(PureWindowsPath(name).drive) or ".." in path.parts
 
 
+def outside(file: str | Path, entry: str, name: str) -> Finding:
+    """The `Finding` that a name in a file of annotations leads out of the folder of images."""
+    message = (
+        f"{entry}: {name!r:.200} leads out of the folder of images, and is not read. Label tools "
+        "export such names; --allow-outside (in Python `allow_outside`) reads them"
+    )
+    return Finding("file outside", str(file), None, message)
+
+
 # How tools write names of images: below one of the folders, the same from Windows, or with folders
 # of another machine, of which the last part alone is of use here.
 SPELLINGS: tuple[Callable[[str], str], ...] = (
@@ -152,8 +165,11 @@ SPELLINGS: tuple[Callable[[str], str], ...] = (
 )
 
 
-def image_paths(names: Iterable[str], folders: Iterable[Path]) -> dict[str, Path | None]:
-    """Returns the paths of images by their written names; `None` for one that leads out.
+def image_paths(
+    names: Iterable[str], folders: Iterable[Path], allow_outside: bool = False
+) -> dict[str, Path | None]:
+    """Returns the paths of images by their written names; `None` for one that leads out, unless
+    that is allowed.
 
     One folder and one spelling hold for all: those by which the most of some names are found.
     """
@@ -164,15 +180,16 @@ def image_paths(names: Iterable[str], folders: Iterable[Path]) -> dict[str, Path
     best, most = ways[0], 0
     for way in ways:
         found = sum(
-            path is not None and os.path.isfile(path) for path in (_path(n, *way) for n in some)
+            path is not None and os.path.isfile(path)
+            for path in (_path(n, *way, allow_outside) for n in some)
         )
         if found > most:
             best, most = way, found
         if most == len(some):
             break
-    return {name: _path(name, *best) for name in names}
+    return {name: _path(name, *best, allow_outside) for name in names}
 
 
-def _path(name, folder, spelled):
+def _path(name, folder, spelled, allow_outside):
     name = spelled(name)
-    return None if leads_out(name) else folder / name
+    return None if leads_out(name) and not allow_outside else folder / name

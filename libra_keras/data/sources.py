@@ -64,6 +64,7 @@ def load(
     images: str | Path | None = None,
     class_names: Sequence[str] | None = None,
     val_fraction: float | None = None,
+    allow_outside: bool = False,
 ) -> DetectionData:
     """Reads one split of a data set, whatever form it has.
 
@@ -84,6 +85,8 @@ def load(
         class_names: names in the order of the labels, where the files have none or another order.
         val_fraction: share of a split to measure on, such as 0.2, where there is but one. The hash
             of its path below the folder decides where an image goes, so that others may be added.
+        allow_outside: bool, whether images are read whose names in the annotations lead out of the
+            folder of images (`../a.jpg`, `/photos/a.jpg`).
 
     Returns:
         `DetectionData`.
@@ -101,7 +104,7 @@ def load(
     where = os.path.expanduser(where)
     layout = find_layout(where, form, annotations, images)
     said = None if corners == "auto" else corners
-    _check_options(where, layout.form, said, images, class_names, annotations)
+    _check_options(where, layout.form, said, images, class_names, annotations, allow_outside)
     split = split or usual_split(layout, where, role, val_fraction is not None)
     if layout.form == "shapes":
         found = shapes(role, int(split)) if split.isdigit() else shapes(split)
@@ -112,10 +115,11 @@ def load(
         raise ValueError(f"{where} has no split {split!r}. It is {layout}")
     elif layout.form == "voc":
         elsewhere = layout.splits[split].images[0] if images else None
-        found = voc(where, split, class_names, None, skip_bad, True, corners, elsewhere)
+        options = class_names, None, skip_bad, True, corners, elsewhere, allow_outside
+        found = voc(where, split, *options)
     else:
         name = f"{short_name(where)}/{split}"
-        place = layout.splits[split]
+        place = dataclasses.replace(layout.splits[split], allow_outside=allow_outside)
         if layout.form == "coco":
             found = read_coco(place, name, skip_bad)
         else:
@@ -255,13 +259,14 @@ def _some(names):
     return ", ".join(names[:SHOWN]) + ", ..." * (len(names) > SHOWN)
 
 
-def _check_options(where, form, corners, images, class_names, annotations):
+def _check_options(where, form, corners, images, class_names, annotations, allow_outside):
     """Refuses options that are not for such data."""
     folders = ("coco", "voc", "yolo", "cvat", "csv")
     for option, value, forms, what in (
         ("--annotations", annotations, ("tfds", *folders), "data in files"),
         ("--corners", corners, ("voc",), "folders in VOC's form"),
         ("--images", images, folders, "folders"),
+        ("--allow-outside", allow_outside or None, folders, "folders"),
         ("--classes", class_names, folders[1:], "folders in other forms than COCO's"),
     ):
         if value is not None and form not in forms:

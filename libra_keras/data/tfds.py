@@ -14,6 +14,7 @@ from libra_keras.data.coco import from_content, load
 from libra_keras.data.examples import DetectionData
 from libra_keras.data.images import read_image
 from libra_keras.data.known_classes import COCO_CATEGORIES, VOC_CATEGORIES
+from libra_keras.data.layouts import Place
 
 HEADER = struct.Struct("<QI")  # length of the record, and its checksum
 FOOTER = 4  # checksum of the record
@@ -128,7 +129,7 @@ def tfds(
         rows += _rows(record, image)
         fetch[image["id"]] = get_record
     images.sort(key=lambda image: image["id"])
-    file: str | Path = f"tfds:{name}/{split}"
+    file = Path(f"tfds:{name}/{split}")
     if annotations is None:
         names = COCO_CATEGORIES if name.startswith("coco") else VOC_CATEGORIES
         categories = [{"id": number, "name": category} for number, category in names.items()]
@@ -136,7 +137,8 @@ def tfds(
     else:
         file = Path(annotations)
         content, fetch = _joined(load(file), images, fetch, by_id=name.startswith("coco"))
-    found = from_content(content, file, [Path(name, split)], f"{name}/{split}", skip_bad, False)
+    place = Place(file, (Path(name, split),))
+    found = from_content(content, place, f"{name}/{split}", skip_bad, False)
     return dataclasses.replace(
         found, reader=lambda example: read_image(fetch[example.image_id]()["image"])
     )

@@ -34,6 +34,7 @@ def voc(
     check_files: bool = True,
     corners: str = "auto",
     image_folder: str | Path | None = None,
+    allow_outside: bool = False,
 ) -> DetectionData:
     """Reads a data set in the form of Pascal VOC.
 
@@ -70,6 +71,7 @@ def voc(
             without a size in the XML must in any case.
         corners: `"pixels"`, `"edges"` or `"auto"` (default).
         image_folder: path of the images, where they lie elsewhere.
+        allow_outside: bool, whether an image is read whose name in the XML leads out of the folder.
 
     Returns:
         `DetectionData`; its `annotations` are made from these boxes.

@@ -71,6 +71,9 @@ class DataConfig(Checked):
         "what to measure on (default: val, or test); of shapes, also a number (held out)",
     )
     skip_bad: bool = option(False, "drop and count bad boxes, files")
+    allow_outside: bool = option(
+        False, "read images whose names in the annotations lead out of their folder (../a.jpg)"
+    )
     drop_empty: bool = option(False, "learn from no image without a box, as the reference does")
     cache: str | None = option(
         None,

@@ -124,6 +124,7 @@ def read_split(config: DataConfig, split: str | None, role: str) -> DetectionDat
         config.images,
         config.class_names or None,
         config.val_fraction,
+        config.allow_outside,
     )
 
 
