@@ -51,7 +51,7 @@ ALLOWED = {
 FREE = {"__version__", "registration.register_classes", "typing.Tensor"}
 # TensorFlow may be imported here; the backbones' block has functions with a faster twin.
 TENSORFLOW = {
-    "data/pipeline.py", "functional/native.py",
+    "data/pipeline.py", "functional/gathering.py", "functional/native.py",
     "functional/replicas.py", "backbones/conv_batch_norm.py",
     "models/distributed.py", "models/ground_truth.py", "models/inputs.py",
     "runs/watching.py",
@@ -107,7 +107,7 @@ def test_dependencies_point_one_way(trees):
             if part not in ALLOWED or not name.startswith("libra_keras."):
                 continue
             target = name.removeprefix("libra_keras.")
-            is_free = target in FREE or target.startswith("keras_private.")
+            is_free = target in FREE or target.startswith(("keras_private.", "ranges."))
             if is_free or (not is_top and (relative(file), target) in EXCEPTIONS):
                 continue
             allowed = any(target == own or target.startswith(f"{own}.") for own in ALLOWED[part])

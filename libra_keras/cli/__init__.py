@@ -52,6 +52,13 @@ def _advice(error):
     )
 
 
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as all verbs do, not below the usage of dozens of options."""
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
 def parser() -> argparse.ArgumentParser:
     """Returns the `argparse.ArgumentParser` of all verbs."""
     from libra_keras.cli import (
@@ -66,7 +73,7 @@ def parser() -> argparse.ArgumentParser:
         train,
     )
 
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="libra-keras",
         description="Libra R-CNN for Keras 3: train, evaluate and use object detectors.",
         epilog="Each verb has examples: libra-keras train --help",

@@ -3,7 +3,8 @@
 import dataclasses
 import sys
 
-from libra_keras.cli.options import OF_AUGMENTATION, OF_FOLDERS, add_data, data_of
+from libra_keras.cli.options import OF_AUGMENTATION, OF_FOLDERS, add_data, add_number, data_of
+from libra_keras.runs.groups import SIDE
 
 EXAMPLES = """examples:
   libra-keras check-data my_photos
@@ -26,9 +27,8 @@ def add_arguments(parser) -> None:
         "--augment and the like say",
     )
     for name, default in zip(("--short-side", "--long-side"), SIDES, strict=True):
-        parser.add_argument(
-            name, type=int, default=default, metavar="PIXELS", help=f"of --show; default: {default}"
-        )
+        text = f"of --show; default: {default}"
+        add_number(parser, name, SIDE, text, default=default, metavar="PIXELS")
 
 
 def run(options) -> int:

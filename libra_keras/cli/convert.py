@@ -3,6 +3,9 @@
 import json
 from pathlib import Path
 
+from libra_keras.cli.options import add_number
+from libra_keras.runs.groups import SHARE
+
 EXAMPLES = """examples:
   libra-keras convert libra_faster_rcnn_r50_fpn_1x_coco.pth --to runs/libra_r50
   libra-keras predict runs/libra_r50 street.jpg --to found
@@ -50,9 +53,7 @@ def add_arguments(parser) -> None:
         choices=("pytorch", "caffe"),
         help="where a block of the backbone has its stride; by default the file shows it",
     )
-    parser.add_argument(
-        "--batch-norm-epsilon", type=float, metavar="X", help="by default that of the source"
-    )
+    add_number(parser, "--batch-norm-epsilon", SHARE, "by default that of the source", metavar="X")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier conversion")
 
 

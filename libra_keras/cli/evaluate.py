@@ -1,6 +1,14 @@
 """Measure a trained detector on a data set."""
 
-from libra_keras.cli.options import OF_FOLDERS, add_data, add_limit, add_run, data_of, load_run
+from libra_keras.cli.options import (
+    OF_FOLDERS,
+    add_batch,
+    add_data,
+    add_limit,
+    add_run,
+    data_of,
+    load_run,
+)
 
 EXAMPLES = """examples:
   libra-keras evaluate runs/libra_faster_rcnn_small-shapes-1 shapes
@@ -23,7 +31,7 @@ def add_arguments(parser) -> None:
     add_limit(parser)
     add_data(parser, ["skip_bad", "voc", "proposals_file", "val_fraction", *OF_FOLDERS])
     parser.add_argument("--split", help="default: val, or test")
-    parser.add_argument("--batch", type=int, default=4, metavar="N", help="default: 4")
+    add_batch(parser)
     parser.add_argument("--proposals", action="store_true", help="also recall of proposals")
     parser.add_argument("--to", metavar="FILE", help="write the numbers as JSON")
 

@@ -2,10 +2,14 @@
 
 import importlib
 
-from libra_keras.cli.options import add_run, load_run
+from libra_keras.cli.options import add_number, add_run, load_run
+from libra_keras.ranges import whole
 from libra_keras.runs.config import flag
+from libra_keras.runs.groups import BOXES, SHARE
 
 FORMATS = ("saved_model", "onnx", "openvino", "litert")  # modules of `libra_keras.export`
+VERSIONS = whole(1, 2**63 - 1)  # as TensorFlow Serving counts them
+PIXELS = whole(1, 2**31 - 1)
 EXAMPLES = """examples:
   libra-keras export runs/mine --to exported/mine
       writes exported/mine/1, a SavedModel that TensorFlow Serving serves as it is;
@@ -29,11 +33,12 @@ def add_arguments(parser) -> None:
     parser.add_argument(
         "--format", choices=FORMATS, default=FORMATS[0], help="what to write; default: saved_model"
     )
-    parser.add_argument(
+    add_number(
+        parser,
         "--version",
-        type=int,
+        VERSIONS,
+        "of a saved_model. Default: the highest in the folder and 1, or 1",
         metavar="N",
-        help="of a saved_model. Default: the highest in the folder and 1, or 1",
     )
     parser.add_argument(
         "--overwrite",
@@ -51,17 +56,17 @@ def _add_settings(group):
         help="what layers compute with and their weights are stored in; boxes and scores are "
         "float32 always. Default: float32",
     )
-    group.add_argument("--score-threshold", type=float, metavar="P", help="detections score more")
-    group.add_argument(
-        "--nms-iou", type=float, metavar="P", help="overlap from which the better box stays alone"
+    add_number(group, "--score-threshold", SHARE, "detections score more", metavar="P")
+    add_number(
+        group, "--nms-iou", SHARE, "overlap from which the better box stays alone", metavar="P"
     )
-    group.add_argument("--max-detections", type=int, metavar="N", help="most of an image")
-    group.add_argument(
+    add_number(group, "--max-detections", BOXES, "most of an image", metavar="N")
+    add_number(
+        group,
         "--max-pixels",
-        type=int,
+        PIXELS,
+        "of a saved_model: images with more are refused before they are decoded. Default: 89478485",
         metavar="N",
-        help="of a saved_model: images with more are refused before they are decoded. "
-        "Default: 89478485",
     )
 
 

@@ -2,13 +2,16 @@
 
 import argparse
 import dataclasses
+import functools
 from collections.abc import Iterable
 from typing import Any
 
 from libra_keras import runs
+from libra_keras.ranges import Range
 from libra_keras.runs.config import DataConfig, TrainConfig, flag, option_name
 from libra_keras.runs.defaults import default_texts
 from libra_keras.runs.fields import reader
+from libra_keras.runs.groups import IMAGES
 
 # Where a group of the config stands in `--help`; those without a heading come first.
 HEADINGS = {
@@ -37,7 +40,7 @@ def add_config(parser: argparse.ArgumentParser) -> None:
     places[None] = parser
     for name, group, field in TrainConfig().options():
         heading = HEADINGS.get(field.metadata.get("group", group))
-        text = field.metadata["help"].replace("{}", str(defaults[name]))
+        text = _help(field).replace("{}", str(defaults[name]))
         _add(places[heading], name, field, text, dest=f"{group}.{field.name}")
 
 
@@ -58,8 +61,7 @@ def add_data(
     fields = {field.name: field for field in dataclasses.fields(DataConfig)}
     for name in ("source", "format", *names):
         field = fields[name]
-        text = field.metadata["help"]
-        _add(parser, option_name(field), field, text, dest=name, is_required=is_required)
+        _add(parser, option_name(field), field, _help(field), dest=name, is_required=is_required)
 
 
 def data_of(options: argparse.Namespace) -> DataConfig:
@@ -100,7 +102,17 @@ def load_run(options: argparse.Namespace) -> "runs.Run":
 def add_limit(parser: argparse.ArgumentParser) -> None:
     """Adds `--max-detections` to a verb that detects."""
     field = next(field for name, _, field in TrainConfig().options() if name == "max_detections")
-    _add(parser, "max_detections", field, field.metadata["help"], dest="limit")
+    _add(parser, "max_detections", field, _help(field), dest="limit")
+
+
+def add_number(place: Any, name: str, within: Range, help: str, **details: Any) -> None:
+    """Adds an option that is a number, and is refused with one line if it is out of its range."""
+    place.add_argument(name, type=_told(within.read), help=_limited(help, within), **details)
+
+
+def add_batch(parser: argparse.ArgumentParser) -> None:
+    """Adds `--batch` to a verb that detects."""
+    add_number(parser, "--batch", IMAGES, "default: 4", default=4, metavar="N")
 
 
 def _add(place, name, field, text, dest, is_required=False):
@@ -121,5 +133,27 @@ def _reading(field):
     """How argparse reads the value of a field."""
     kind = reader(field)
     if kind is not bool:
-        return {"type": kind}
+        return {"type": _told(kind)}
     return {"action": "store_true" if field.default is False else argparse.BooleanOptionalAction}
+
+
+def _told(read):
+    """`read` with errors that argparse passes on: those of other kinds it words itself."""
+
+    @functools.wraps(read)  # argparse names a type in its own errors
+    def parse(text):
+        try:
+            return read(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return parse
+
+
+def _help(field):
+    text = field.metadata["help"]
+    return _limited(text, field.metadata["within"]) if "within" in field.metadata else text
+
+
+def _limited(text, within):
+    return f"{text} ({within.limits})"

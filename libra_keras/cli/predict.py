@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from libra_keras.cli.options import add_limit, add_run, load_run
+from libra_keras.cli.options import add_limit, add_number, add_run, load_run
+from libra_keras.runs.groups import SHARE
 
 EXAMPLES = """examples:
   libra-keras predict runs/mine photo.jpg --to found
@@ -20,7 +21,7 @@ def add_arguments(parser) -> None:
     add_limit(parser)
     parser.add_argument("images", metavar="IMAGE", nargs="+", help="files, or folders of them")
     parser.add_argument("--to", metavar="FOLDER", required=True, help="of pictures and JSON")
-    parser.add_argument("--score", type=float, default=0.3, help="lowest score; default: 0.3")
+    add_number(parser, "--score", SHARE, "lowest score; default: 0.3", default=0.3)
     parser.add_argument(
         "--exif-rotation",
         action="store_true",
@@ -31,9 +32,6 @@ def add_arguments(parser) -> None:
 
 def run(options) -> int:
     """Predicts as the options say; returns 1 if an image could not be read."""
-    if not 0 <= options.score <= 1:
-        raise ValueError(f"--score must be in 0..1. Received: {options.score}")
-
     from libra_keras.runs import predicting
 
     files, folder = predicting.find_images(options.images), Path(options.to)

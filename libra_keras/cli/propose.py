@@ -1,6 +1,15 @@
 """Write the proposals of a detector's first stage to a file."""
 
-from libra_keras.cli.options import OF_FOLDERS, add_data, add_run, data_of, load_run
+from libra_keras.cli.options import (
+    OF_FOLDERS,
+    add_batch,
+    add_data,
+    add_number,
+    add_run,
+    data_of,
+    load_run,
+)
+from libra_keras.runs.groups import BOXES
 
 EXAMPLES = """examples:
   libra-keras train --model rpn_small --to runs/rpn
@@ -18,9 +27,9 @@ def add_arguments(parser) -> None:
     add_run(parser)
     add_data(parser, ["skip_bad", *OF_FOLDERS])
     parser.add_argument("--split", required=True, help="what to propose boxes for")
-    parser.add_argument("--batch", type=int, default=4, metavar="N", help="default: 4")
-    parser.add_argument(
-        "--num", type=int, metavar="N", help="most proposals of an image; default: the detector's"
+    add_batch(parser)
+    add_number(
+        parser, "--num", BOXES, "most proposals of an image; default: the detector's", metavar="N"
     )
     parser.add_argument("--to", metavar="FILE", required=True, help="a .npz or .json file")
 

@@ -1,6 +1,14 @@
 """Write a page that explains how good a trained detector is, and what goes wrong."""
 
-from libra_keras.cli.options import OF_FOLDERS, add_data, add_limit, add_run, data_of, load_run
+from libra_keras.cli.options import (
+    OF_FOLDERS,
+    add_batch,
+    add_data,
+    add_limit,
+    add_run,
+    data_of,
+    load_run,
+)
 
 EXAMPLES = """examples:
   libra-keras report runs/mine
@@ -18,7 +26,7 @@ def add_arguments(parser) -> None:
     add_limit(parser)
     add_data(parser, ["skip_bad", "proposals_file", "val_fraction", *OF_FOLDERS], is_required=False)
     parser.add_argument("--split", help="of DATA; default: val, or test")
-    parser.add_argument("--batch", type=int, default=4, metavar="N", help="default: 4")
+    add_batch(parser)
     parser.add_argument(
         "--to", metavar="FILE", help="where the page goes; default: into the run folder"
     )

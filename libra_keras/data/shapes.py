@@ -8,6 +8,7 @@ import random
 import numpy as np
 
 from libra_keras.data.examples import DetectionData, Example, coco_annotations
+from libra_keras.ranges import whole
 
 SIZE = 320  # pixels of both sides of a scene
 SHORTEST, LONGEST = 8, 200  # sides of objects, pixels
@@ -25,6 +26,7 @@ MARKS = ("bar", "column", "plus", "diagonal", "cross")
 NOISE_SIZE = 512
 NUM_TRAINING, NUM_HELD_OUT = 2000, 500
 EMPTY_EVERY = 20  # every twentieth scene has no objects
+MOST, SEEDS = whole(1, 10**6), whole(0, 2**31 - 1)
 _SPLITS = {"train": 0, "val": 1}
 
 
@@ -235,8 +237,8 @@ def shapes(split: str | int = "train", num: int | None = None, seed: int = 0) ->
     Args:
         split: `"train"`, or `"val"`, whose scenes no training set has. An int is the number of
             training scenes.
-        num: int, number of scenes. Defaults to 2000 for training, 500 held out; more of these
-            begin with the same 500.
+        num: int, number of scenes, a million at most. Defaults to 2000 for training, 500 held
+            out; more of these begin with the same 500.
         seed: int from 0 to 2**31 - 1: another one gives another training set. The held-out
             scenes are always the same.
 
@@ -244,6 +246,7 @@ def shapes(split: str | int = "train", num: int | None = None, seed: int = 0) ->
         `DetectionData`.
 
     Raises:
+        TypeError: if `num` or `seed` is no whole number.
         ValueError: if the split has another name, or `num` or `seed` is out of range.
 
     Example:
@@ -257,10 +260,7 @@ def shapes(split: str | int = "train", num: int | None = None, seed: int = 0) ->
     if split not in _SPLITS:
         raise ValueError(f"`split` must be 'train', 'val' or an int. Received: {split!r}")
     num = {"train": NUM_TRAINING, "val": NUM_HELD_OUT}[split] if num is None else num
-    if not 1 <= num <= 2**31 or not 0 <= seed < 2**31:
-        raise ValueError(
-            f"Expected 1 <= num <= 2**31 and 0 <= seed < 2**31. Received: num={num}, seed={seed}"
-        )
+    num, seed = MOST.check("`num`", num), SEEDS.check("`seed`", seed)
     seed = 0 if split == "val" else seed
     described = [
         describe(_scene_seed(split, seed, i), empty=i % EMPTY_EVERY == EMPTY_EVERY - 1)

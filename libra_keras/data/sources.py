@@ -107,7 +107,7 @@ def load(
     _check_options(where, layout.form, said, images, class_names, annotations, allow_outside)
     split = split or usual_split(layout, where, role, val_fraction is not None)
     if layout.form == "shapes":
-        found = shapes(role, int(split)) if split.isdigit() else shapes(split)
+        found = shapes(role, int(split)) if split.isdecimal() else shapes(split)
     elif layout.form == "tfds":
         name = where.removeprefix(TFDS)
         found = tfds(name, split, annotations=annotations, skip_bad=skip_bad)

@@ -2,8 +2,9 @@
 
 import dataclasses
 
+from libra_keras.ranges import Range
 from libra_keras.runs.fields import Checked, option
-from libra_keras.runs.groups import names, numbers
+from libra_keras.runs.groups import SHARE, SIDE, names, sides
 
 PROPOSALS = "which fast_rcnn models need; libra-keras propose writes them"
 
@@ -54,6 +55,7 @@ class DataConfig(Checked):
         "measure on this share of a split, such as 0.2, and learn from the others, where there is "
         "one split; a hash of its name decides where an image goes",
         metavar="SHARE",
+        within=Range(0, 1, "()"),
     )
     corners: str = option(
         "auto",
@@ -101,17 +103,23 @@ class DataConfig(Checked):
         "draw the short side of each batch from these, at most five, with commas; the long side is "
         "scaled alike. JAX compiles for each",
         metavar="PIXELS",
-        parse=numbers,
+        parse=sides,
         group="augmentation",
+        within=SIDE,
     )
     flip: float = option(
-        0.5, "probability of mirroring; default: 0.5", metavar="N", group="augmentation"
+        0.5,
+        "probability of mirroring; default: 0.5",
+        metavar="N",
+        group="augmentation",
+        within=SHARE,
     )
     vertical_flip: float = option(
         0.0,
         "probability of turning upside down, for images without an up; default: 0",
         metavar="N",
         group="augmentation",
+        within=SHARE,
     )
     quarter_turns: bool = option(
         False,

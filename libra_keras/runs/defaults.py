@@ -1,5 +1,6 @@
 """What a config becomes: defaults where nothing was said, and what is refused."""
 
+import re
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from libra_keras.runs.config import (
 from libra_keras.runs.fields import unknown_name
 from libra_keras.runs.groups import SCHEDULES
 
+# No powers of ten: `Fraction("1e99999999")` takes minutes.
+FRACTION = re.compile(r"\s*(0?\.\d{1,9}|\d{1,9}/0*[1-9]\d{0,8})\s*")
 DEFAULT_MODEL = "libra_faster_rcnn_small"
 
 # The main job: a few minutes on two CPU cores.
@@ -76,7 +79,7 @@ def resolve(config: TrainConfig, model: Any = None) -> TrainConfig:
     config, defaults = _with_start(config, model)
     check_optimizer(config, defaults)
     config = _filled(_with_rate(_with_schedule(config), defaults), defaults)
-    check_ranges(config)
+    check_together(config)
     drop_fractions(config.schedule.drops)
     return config
 
@@ -120,12 +123,12 @@ def rate_scaled_from(config: TrainConfig) -> str | None:
 def drop_fractions(text: str) -> list[Fraction]:
     """Parses `"8/12,11/12"` or `"0.7"`; `"none"` and `""` are no drops."""
     parts = [] if text in ("none", "") else text.split(",")
-    try:
-        fractions = [Fraction(part.strip()) for part in parts]
-    except (ValueError, ZeroDivisionError) as error:
-        raise ValueError(f"--drops must be fractions such as 8/12,11/12, not {text!r}") from error
-    if not all(0 < fraction < 1 for fraction in fractions):
-        raise ValueError(f"--drops are fractions of the run, between 0 and 1, not {text!r}")
+    fractions = [Fraction(part.strip()) for part in parts if FRACTION.fullmatch(part)]
+    if len(fractions) < len(parts) or not all(0 < fraction < 1 for fraction in fractions):
+        raise ValueError(
+            "--drops must be fractions of the run, between 0 and 1, such as 8/12,11/12. "
+            f"Received: {text!r:.80}"
+        )
     return sorted(fractions)
 
 
@@ -247,29 +250,16 @@ def check_optimizer(config: TrainConfig, defaults: TrainConfig) -> None:
         )
 
 
-def check_ranges(config: TrainConfig) -> None:
-    """Checks the numbers of a config that is filled."""
-    schedule, optimizer = config.schedule, config.optimizer
-    steps = 1 if schedule.steps is None else schedule.steps
-    if min(schedule.batch, schedule.epochs, schedule.accumulate, steps) < 1:
-        raise ValueError("--batch, --epochs, --accumulate and --steps must be at least 1")
-    if config.model.max_detections is not None and config.model.max_detections < 1:
-        raise ValueError(f"--max-detections must be at least 1, not {config.model.max_detections}")
-    if schedule.eval_every < 0:
-        raise ValueError("--eval-every must be a number of epochs, or 0")
+def check_together(config: TrainConfig) -> None:
+    """Checks what the values of a config that is filled must be to each other."""
+    own, optimizer = config.model, config.optimizer
+    if own.short_side and own.long_side and own.short_side > own.long_side:
+        raise ValueError(
+            f"--short-side {own.short_side} must not exceed --long-side {own.long_side}"
+        )
     _check_early_stop(config)
-    if not optimizer.clip_norm >= 0:
-        raise ValueError(f"--clip-norm must not be negative. Received: {optimizer.clip_norm:g}")
-    if not 0 <= optimizer.ema < 1:
-        raise ValueError(f"--ema must lie in [0, 1). Received: {optimizer.ema:g}")
-    if not 0 <= optimizer.average_last < 1:
-        raise ValueError(f"--average-last must lie in [0, 1). Received: {optimizer.average_last:g}")
     if optimizer.ema and optimizer.average_last:
         raise ValueError("--ema and --average-last are two averages; leave one of them away")
-    if config.run.save_every < 0:
-        raise ValueError("--save-every must be a number of steps, or 0")
-    if isinstance(config.devices.count, str) and config.devices.count != "all":
-        raise ValueError(f"--devices must be a number or all. Received: {config.devices.count!r}")
     if config.devices.cluster and config.devices.count is not None:
         raise ValueError("--cluster takes all devices of every machine; leave --devices away")
     _check_backbone_rate(config)
@@ -278,8 +268,6 @@ def check_ranges(config: TrainConfig) -> None:
 
 def _check_early_stop(config):
     own = config.schedule
-    if own.early_stop < 0:
-        raise ValueError("--early-stop must be a number of evaluations, or 0")
     if own.early_stop and not own.eval_every:
         raise ValueError("--early-stop compares evaluations; --eval-every 0 makes one, at the end")
     if own.early_stop and config.devices.cluster:
@@ -287,13 +275,8 @@ def _check_early_stop(config):
 
 
 def _check_backbone_rate(config):
-    rate = config.optimizer.backbone_rate
-    if rate is None:
-        return
-    if "backbone" in config.model.freeze:
+    if config.optimizer.backbone_rate is not None and "backbone" in config.model.freeze:
         raise ValueError("--backbone-rate is of a backbone that learns, and --freeze names it")
-    if not rate >= 0:
-        raise ValueError(f"--backbone-rate must not be negative, not {rate}")
 
 
 def _check_cache(cache, folder):

@@ -9,11 +9,13 @@ import typing
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from libra_keras.ranges import plain
+
 
 def option(default: Any, help: str, **details: Any) -> Any:
     """Returns a dataclass field that is an option of `libra-keras train` as well: `metavar` and
-    `choices` are argparse's, `name` is the option's if it is another, `parse` reads text, and
-    `group` is a heading of its own."""
+    `choices` are argparse's, `name` is the option's if it is another, `within` is the `Range` of a
+    number, `parse` reads other text, and `group` is a heading of its own."""
     return dataclasses.field(default=default, metadata={"help": help, **details})
 
 
@@ -21,23 +23,28 @@ def reader(field: dataclasses.Field) -> Callable[[str], Any]:
     """Returns the function that reads a field's value from text; `bool` for a switch."""
     if "parse" in field.metadata:
         return field.metadata["parse"]
+    if "within" in field.metadata:
+        return field.metadata["within"].read
     return next(each for each in _kinds(field.type) if each is not types.NoneType)
 
 
 class Checked:
-    """Base of frozen dataclasses whose values must have the types of their fields, once paths have
-    become strings, and lists tuples."""
+    """Base of frozen dataclasses whose values must have the types of their fields, and be in their
+    ranges, once paths have become strings, lists tuples, and NumPy's numbers Python's."""
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
             value, hint = _plain(getattr(self, field.name)), _hints(type(self))[field.name]
             where = f"{type(self).__name__}.{field.name}"
             if not _fits(value, hint):
-                raise TypeError(f"{where} must be {_words(hint)}. Received: {value!r}")
+                raise TypeError(f"{where} must be {_words(hint)}. Received: {value!r:.80}")
             choices = field.metadata.get("choices")
             if choices and value is not None and value not in choices:
                 named = ", ".join(map(str, choices))
-                raise ValueError(f"{where} must be one of {named}. Received: {value!r}")
+                raise ValueError(f"{where} must be one of {named}. Received: {value!r:.80}")
+            if "within" in field.metadata and value is not None:
+                for each in value if isinstance(value, tuple) else [value]:
+                    field.metadata["within"].check(where, each)
             object.__setattr__(self, field.name, value)
 
 
@@ -58,7 +65,7 @@ def _plain(value):
     """The value as JSON gives it back."""
     if isinstance(value, os.PathLike):
         return os.fspath(value)
-    return tuple(value) if isinstance(value, list) else value
+    return tuple(map(plain, value)) if isinstance(value, (list, tuple)) else plain(value)
 
 
 def _kinds(hint):

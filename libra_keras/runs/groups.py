@@ -4,24 +4,22 @@ Each field is an option of `libra-keras train` as well. `None` is what nobody ha
 """
 
 import dataclasses
+import math
 
+from libra_keras.ranges import Range, whole
 from libra_keras.runs.fields import Checked, option
 
 SCHEDULES = {"1x": (12, "8/12,11/12"), "2x": (24, "16/24,22/24")}  # epochs, and drops in them
 POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
-
-
-def number_or_all(text: str) -> int | str:
-    """Parses the number of devices."""
-    return text if text == "all" else int(text)
-
-
-def text_or_number(text: str) -> str | float:
-    """Parses a number, or leaves a word as it is."""
-    try:
-        return float(text)
-    except ValueError:
-        return text
+# What numbers may be. Upper limits are far beyond what anybody trains with: they stop a slip of the
+# keyboard before it fills the memory, or runs for ever.
+SIDE = whole(1, math.isqrt(178_956_970))  # pixels: of the largest square that Pillow decodes
+IMAGES = whole(1, 2**16)  # of a batch
+BOXES = whole(1, 2**16)  # of an image
+STEPS = whole(0, 10**9)
+SHARE = Range(0, 1)
+SHARE_BELOW_ALL = Range(0, 1, "[)")
+FACTOR, POSITIVE_FACTOR = Range(0, 1e6), Range(0, 1e6, "(]")
 
 
 def names(text: str) -> tuple[str, ...]:
@@ -29,9 +27,9 @@ def names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-def numbers(text: str) -> tuple[int, ...]:
-    """Parses whole numbers with commas between them."""
-    return tuple(int(number) for number in names(text))
+def sides(text: str) -> tuple[int, ...]:
+    """Parses sides of images with commas between them."""
+    return tuple(int(SIDE.read(side)) for side in names(text))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,15 +74,17 @@ class ModelConfig(Checked):
         None,
         "-1 none, 0 the stem, N also N stages; default: 1 with weights, -1 without",
         metavar="N",
+        within=whole(-1, 4),
     )
     sampling_ratio: int | None = option(
         None,
         "RoIAlign's samples per bin and axis; 0: one a cell, as mmdetection; for rcnn models of "
         "the resnet family; default: 2",
         metavar="N",
+        within=whole(0, 64),
     )
-    short_side: int | None = option(None, "default: {}", metavar="PIXELS")
-    long_side: int | None = option(None, "default: {}", metavar="PIXELS")
+    short_side: int | None = option(None, "default: {}", metavar="PIXELS", within=SIDE)
+    long_side: int | None = option(None, "default: {}", metavar="PIXELS", within=SIDE)
     precision: str | None = option(
         None,
         "what layers compute with; weights, boxes, the attention's softmax and losses are float32 "
@@ -106,21 +106,27 @@ class ModelConfig(Checked):
         group="parts",
     )
     bins: int | None = option(
-        None, "bins of IoU; default: 3", metavar="K", group="parts", name="negative_bins"
+        None,
+        "bins of IoU; default: 3",
+        metavar="K",
+        group="parts",
+        name="negative_bins",
+        within=whole(1, 1000),
     )
     upper: str | float | None = option(
         None,
         "where the last bin ends: all, negatives (the largest IoU of these), or a number",
         metavar="IOU",
-        parse=text_or_number,
         group="parts",
         name="negative_upper",
+        within=Range(0, 1, "(]", words=("all", "negatives")),
     )
     rpn_limit: float | None = option(
         None,
         "most negatives a positive that the first stage draws; 0: no limit",
         metavar="N",
         group="parts",
+        within=FACTOR,
     )
     neck: str | None = option(
         None,
@@ -141,25 +147,39 @@ class ModelConfig(Checked):
         group="parts",
     )
     box_alpha: float | None = option(
-        None, "of balanced_l1; default: 0.5", metavar="N", group="parts"
+        None,
+        "of balanced_l1; default: 0.5",
+        metavar="N",
+        group="parts",
+        within=POSITIVE_FACTOR,
     )
     box_gamma: float | None = option(
-        None, "of balanced_l1; default: 1.5", metavar="N", group="parts"
+        None,
+        "of balanced_l1; default: 1.5",
+        metavar="N",
+        group="parts",
+        within=POSITIVE_FACTOR,
     )
     box_beta: float | None = option(
         None,
         "error from which smooth_l1 and balanced_l1 are linear; default: 1",
         metavar="N",
         group="parts",
+        within=FACTOR,
     )
     box_loss_weight: float | None = option(
-        None, "what that loss is multiplied by; default: 1", metavar="N", group="parts"
+        None,
+        "what that loss is multiplied by; default: 1",
+        metavar="N",
+        group="parts",
+        within=FACTOR,
     )
     max_detections: int | None = option(
         None,
         "most detections of an image; above 100 AP is also measured with all of them, as AP@N; "
         "default: the detector's",
         metavar="N",
+        within=BOXES,
     )
     freeze: tuple[str, ...] = option(
         (),
@@ -187,35 +207,44 @@ class ScheduleConfig(Checked):
         "12 epochs with drops after 8 and 11, or twice that; instead of --epochs and --drops",
         choices=tuple(SCHEDULES),
     )
-    batch: int | None = option(None, "images of a step, over all devices; default: {}", metavar="N")
-    epochs: int | None = option(None, "default: {}", metavar="N")
+    batch: int | None = option(
+        None, "images of a step, over all devices; default: {}", metavar="N", within=IMAGES
+    )
+    epochs: int | None = option(None, "default: {}", metavar="N", within=whole(1, 10**6))
     learning_rate: float | None = option(
         None,
         "for the default batch; scaled in proportion to another number of images an update; "
         "default: {}",
         metavar="N",
+        within=POSITIVE_FACTOR,
     )
-    warmup_steps: int | None = option(None, "default: {}", metavar="N")
-    warmup_factor: float | None = option(None, "default: {}", metavar="N")
+    warmup_steps: int | None = option(None, "default: {}", metavar="N", within=STEPS)
+    warmup_factor: float | None = option(None, "default: {}", metavar="N", within=Range(0, 1, "(]"))
     drops: str | None = option(
         None,
         "divide the rate by 10 after these fractions of the run, or 'none'; default: {}",
         metavar="N",
     )
-    eval_every: int = option(1, "epochs; 0 evaluates at the end only; default: 1", metavar="N")
+    eval_every: int = option(
+        1, "epochs; 0 evaluates at the end only; default: 1", metavar="N", within=STEPS
+    )
     early_stop: int = option(
         0,
         "end the run after so many evaluations in a row without a better AP, or recall of "
         "proposals; --drops and --average-last remain fractions of all --epochs. Default 0: do not",
         metavar="N",
+        within=STEPS,
     )
-    steps: int | None = option(None, "at most so many steps per epoch", metavar="N")
+    steps: int | None = option(
+        None, "at most so many steps per epoch", metavar="N", within=whole(1, STEPS.most)
+    )
     accumulate: int = option(
         1,
         "steps to an update, which takes the mean of their losses; each loss is divided by the "
         "boxes sampled in its own step, as that of one large batch is not. Rate, warm-up and drops "
         "go by updates; steps at the end that fill none are lost. Default 1",
         metavar="K",
+        within=whole(1, 10**6),
     )
 
 
@@ -231,28 +260,36 @@ class OptimizerConfig(Checked):
     """
 
     name: str | None = option(None, "default: {}", name="optimizer", choices=("sgd", "adamw"))
-    momentum: float = option(0.9, "of SGD, or the first beta of AdamW; default: 0.9", metavar="N")
-    weight_decay: float | None = option(None, "default: {}", metavar="N")
+    momentum: float = option(
+        0.9, "of SGD, or the first beta of AdamW; default: 0.9", metavar="N", within=SHARE_BELOW_ALL
+    )
+    weight_decay: float | None = option(None, "default: {}", metavar="N", within=FACTOR)
     clip_norm: float | None = option(
-        None, "of the whole gradient, 0 does not clip; default: {}", metavar="N"
+        None,
+        "of the whole gradient, 0 does not clip; default: {}",
+        metavar="N",
+        within=FACTOR,
     )
     ema: float = option(
         0.0,
         "average the weights over updates, such as 0.999; the averages are measured and saved. "
         "Default 0: do not",
         metavar="MOMENTUM",
+        within=SHARE_BELOW_ALL,
     )
     average_last: float = option(
         0.0,
         "average the weights evenly over this last share of the updates, such as 0.25, instead of "
         "--ema; measured and saved as those are. Default 0: do not",
         metavar="SHARE",
+        within=SHARE_BELOW_ALL,
     )
     backbone_rate: float | None = option(
         None,
         "of the learning rate, for the backbone, such as 0.1; default: 1",
         metavar="FACTOR",
         group="fine-tuning",
+        within=FACTOR,
     )
 
 
@@ -273,7 +310,7 @@ class DeviceConfig(Checked):
         "share every batch; the result is that of one. TensorFlow and JAX. Default: 1",
         name="devices",
         metavar="N|all",
-        parse=number_or_all,
+        within=whole(1, 1024, words=("all",)),
     )
     cluster: bool = option(
         False,
@@ -301,13 +338,16 @@ class RunConfig(Checked):
         "replace a run in --to; one that this very command began, and that was interrupted, goes "
         "on",
     )
-    seed: int = option(0, "of everything; default 0", metavar="N", group="schedule")
+    seed: int = option(
+        0, "of everything; default 0", metavar="N", group="schedule", within=whole(0, 2**32 - 1)
+    )
     save_every: int = option(
         500,
         "steps after which the run is saved, to go on if it is killed; 0 saves when epochs end; "
         "default 500",
         metavar="N",
         group="interruptions",
+        within=STEPS,
     )
     deterministic: bool = option(
         False,

@@ -204,16 +204,6 @@ def test_a_home_that_the_shell_left_alone_is_expanded(tmp_path, monkeypatch, cap
     assert str(tmp_path / "run") in capsys.readouterr().err and not (tmp_path / "~").exists()
 
 
-@pytest.mark.parametrize("score", ["50", "-1", "nan"])
-def test_scores_are_no_percentages(run_folder, tmp_path, capsys, score):
-    image = tmp_path / "scene.png"
-    Image.fromarray(shapes(1).read_image(0)).save(image)
-    command = ["predict", str(run_folder), str(image), "--to", str(tmp_path / "found")]
-    assert main([*command, f"--score={score}"]) == 1
-    assert "--score must be in 0..1" in capsys.readouterr().err
-    assert not (tmp_path / "found").exists()
-
-
 @pytest.mark.slow
 def test_photos_of_telephones_can_be_turned(run_folder, tmp_path):
     exif = Image.Exif()

@@ -4,7 +4,7 @@ from libra_keras.cli import parser
 from libra_keras.cli.options import config_of
 from libra_keras.runs import resolve
 from libra_keras.runs.fields import reader
-from libra_keras.runs.groups import names, number_or_all, numbers, text_or_number
+from libra_keras.runs.groups import names, sides
 
 
 def given(*arguments):
@@ -24,5 +24,6 @@ def another(field):
     kind = reader(field)
     if kind is bool:
         return not field.default
-    others = {str: "other", int: 7, float: 0.25, text_or_number: 0.5}
-    return (others | {names: ("backbone", "neck"), numbers: (640, 704), number_or_all: "all"})[kind]
+    if kind in (str, names, sides):
+        return {str: "other", names: ("backbone", "neck"), sides: (640, 704)}[kind]
+    return field.metadata["within"].read("3" if field.metadata["within"].is_whole else "0.25")
