@@ -5,6 +5,7 @@ import dataclasses
 import itertools
 import json
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ import numpy as np
 from libra_keras.data.coco_entries import is_box, is_id, is_number
 from libra_keras.data.examples import DetectionData
 from libra_keras.files import atomic
+from libra_keras.files.reading import SMALL, explained, memory, open_regular, read_json
 
 NAMED = 5  # images that an error lists
-# What other files make the readers raise.
-NO_PROPOSALS = EOFError, KeyError, TypeError, ValueError, RecursionError, zipfile.BadZipFile
+PARTS = ("image_id", "boxes", "scores")
+ARRAYS = {"image_ids": ("iu", 1), "counts": ("iu", 1), "boxes": ("iuf", 2), "scores": ("iuf", 1)}
+DENSEST = 100  # times that numbers of real boxes are larger than compressed: at most 10
 
 
 def write_proposals(path: str | Path, proposals: list[dict]) -> None:
@@ -31,7 +34,8 @@ def write_proposals(path: str | Path, proposals: list[dict]) -> None:
             `"image_id"`, `"boxes"` `(n, 4)` in pixels of the file, and `"scores"` `(n,)`.
 
     Raises:
-        ValueError: if the suffix is another, or boxes and scores are not as described.
+        ValueError: if the suffix is another, boxes and scores are not as described, or an image
+            comes twice.
 
     Example:
 
@@ -45,7 +49,7 @@ def write_proposals(path: str | Path, proposals: list[dict]) -> None:
     [[1.0, 2.0, 3.0, 9.0], [0.0, 0.0, 8.0, 4.0]]
     """
     suffix = file_format(path)
-    proposals = [_checked(image, str(path)) for image in proposals]
+    proposals = _sound(proposals, str(path))
     if suffix == ".json":
         with atomic.replacing(path) as unfinished:
             unfinished.write_text(json.dumps(_coco_rows(proposals)))
@@ -74,6 +78,7 @@ def read_proposals(path: str | Path) -> list[dict]:
     Raises:
         ValueError: if the file is no such file, a number is not finite, a box has negative
             sides, or an image comes twice. The message names file and image.
+        OSError: if there is no such file, or it is larger than the memory.
 
     Example:
 
@@ -87,17 +92,8 @@ def read_proposals(path: str | Path) -> list[dict]:
     """
     path = Path(path)
     read = {".npz": _read_npz, ".json": _read_json}[file_format(path)]
-    try:
-        proposals = read(path)
-    except NO_PROPOSALS as error:
-        kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
-        raise ValueError(f"{path} is no file of proposals: {kind}{error}") from error
-    proposals = [_checked(image, str(path)) for image in proposals]
-    counts = collections.Counter(image["image_id"] for image in proposals)
-    twice = [image_id for image_id, count in counts.items() if count > 1]
-    if twice:
-        raise ValueError(f"{path} must have each image once. Received: {_listed(twice)} twice")
-    return proposals
+    with explained(path):
+        return _sound(read(path), str(path))
 
 
 def with_proposals(
@@ -138,7 +134,7 @@ def with_proposals(
         source, proposals = str(proposals), read_proposals(proposals)
     else:
         source = "the proposals"
-        proposals = [_checked(image, source) for image in proposals]
+        proposals = _sound(proposals, source)
     found = {image["image_id"]: image["boxes"] for image in proposals}
     _check_images(data, found, source)
     examples = [
@@ -156,10 +152,24 @@ def file_format(path):
     return suffix
 
 
+def _sound(proposals, source):
+    """The proposals of images as arrays, or a `ValueError` that names the source and the image."""
+    proposals = [_checked(image, source) for image in proposals]
+    counts = collections.Counter(image["image_id"] for image in proposals)
+    twice = [image_id for image_id, count in counts.items() if count > 1]
+    if twice:
+        raise ValueError(f"{source} must have each image once. Received: {_listed(twice)} twice")
+    return proposals
+
+
 def _checked(image, source):
     """An image's proposals as arrays, best first, or a `ValueError` that names the image."""
+    if not isinstance(image, Mapping) or not image.keys() >= set(PARTS):
+        raise ValueError(f"{source}: expected dicts of {', '.join(PARTS)}. Received: {image!r:.80}")
     image_id = image["image_id"]
-    if isinstance(image_id, (bool, np.bool_)) or not isinstance(image_id, (int, np.integer)):
+    if isinstance(image_id, np.integer):
+        image_id = int(image_id)
+    if not is_id(image_id):
         raise ValueError(f"{source}: an image_id must be an integer. Received: {image_id!r:.80}")
     where = f"{source}, image {image_id}"
     boxes = _numbers(image["boxes"], f"{where}: boxes")
@@ -177,11 +187,11 @@ def _checked(image, source):
     if not good.all():
         row = int(np.argmin(good))
         raise ValueError(
-            f"{where}: proposals must be finite, with x1 <= x2 and y1 <= y2. "
-            f"Received: box {boxes[row].tolist()}, score {scores[row]} in row {row}"
+            f"{where}, box {row}: proposals must be finite, with x1 <= x2 and y1 <= y2. "
+            f"Received: {boxes[row].tolist()}, score {scores[row]}"
         )
     order = np.argsort(-scores32, kind="stable")
-    return {"image_id": int(image_id), "boxes": boxes32[order], "scores": scores32[order]}
+    return {"image_id": image_id, "boxes": boxes32[order], "scores": scores32[order]}
 
 
 def _numbers(values, where):
@@ -197,21 +207,17 @@ def _numbers(values, where):
 
 
 def _read_npz(path):
-    with np.load(path) as file:
-        ids, counts, boxes, scores = (
-            file[name] for name in ("image_ids", "counts", "boxes", "scores")
-        )
-    for name, array in (("image_ids", ids), ("counts", counts)):
-        if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
-            raise ValueError(f"its {name} must be integers (n,). Received: {array.tolist()!r:.80}")
+    with open_regular(path, memory()) as stream, zipfile.ZipFile(stream) as archive:
+        members = _members(archive, max(SMALL, DENSEST * path.stat().st_size))
+        ids, counts, boxes, scores = (_array(archive, *pair) for pair in members.items())
     counts = counts.tolist()
+    if min(counts, default=0) < 0:
+        raise ValueError(f"its counts must not be negative. Received: {min(counts)}")
     if len(ids) != len(counts) or sum(counts) != len(boxes) or len(boxes) != len(scores):
         raise ValueError(
             f"its arrays do not fit: {len(ids)} image_ids, {len(counts)} counts of "
             f"{sum(counts)} boxes in all, {len(boxes)} boxes, {len(scores)} scores"
         )
-    if min(counts, default=0) < 0:
-        raise ValueError(f"its counts must not be negative. Received: {counts!r:.80}")
     ends = itertools.accumulate(counts)
     return [
         {"image_id": i, "boxes": boxes[end - count : end], "scores": scores[end - count : end]}
@@ -219,8 +225,35 @@ def _read_npz(path):
     ]
 
 
+def _members(archive, most):
+    """The files of the arrays in an archive, which may not unfold to more than so many bytes."""
+    there = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+    if missing := [name for name in ARRAYS if name not in there]:
+        raise ValueError(f"it has no array {', '.join(missing)}")
+    size = sum(there[name].file_size for name in ARRAYS)
+    if size > most:
+        raise ValueError(f"its arrays unfold to {size:,} bytes, more than such boxes do")
+    return {name: there[name] for name in ARRAYS}
+
+
+def _array(archive, name, member):
+    """Reads an array without what it may hold of Python's objects."""
+    kinds, ndim = ARRAYS[name]
+    with archive.open(member) as file:
+        array = np.lib.format.read_array(file, allow_pickle=False)
+        is_whole = not file.read(1)  # and its checksum is right
+    has_form = array.ndim == ndim and array.dtype.kind in kinds
+    if not is_whole or not (has_form or array.shape == (0,)):  # what NumPy makes of []
+        expected = "integers" if kinds == "iu" else "numbers"
+        raise ValueError(
+            f"its {name} must be {ndim}-dimensional {expected}. "
+            f"Received: {array.dtype} of shape {array.shape}{'' if is_whole else ', and more'}"
+        )
+    return array
+
+
 def _read_json(path):
-    rows = json.loads(path.read_text())
+    rows = read_json(path, memory())
     if not isinstance(rows, list):
         raise ValueError(f"expected a list of rows. Received: {rows!r:.80}")
     images = {}
@@ -228,10 +261,10 @@ def _read_json(path):
         problem = _row_problem(row)
         if problem:
             raise ValueError(f"row {position}: {problem}")
-        x, y, width, height = row["bbox"]
+        x, y, width, height = map(float, row["bbox"])
         image = images.setdefault(row["image_id"], ([], []))
         image[0].append((x, y, x + width, y + height))
-        image[1].append(row["score"])
+        image[1].append(float(row["score"]))
     return [{"image_id": i, "boxes": b, "scores": s} for i, (b, s) in images.items()]
 
 

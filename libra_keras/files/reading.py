@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 SMALL = 2**26  # bytes: more than describes one image, a model or a run
+LONGEST = 500  # characters of a reason: libraries may tell all of what they were given
 KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a FIFO",
@@ -19,6 +20,13 @@ KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
+
+
+def memory() -> int | None:
+    """Bytes of the machine's memory, which no file that is read whole may have; `None`: unknown."""
+    if not hasattr(os, "sysconf"):  # Windows
+        return None
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def check_regular(path: str | os.PathLike[str], most: int | None = None) -> None:
@@ -76,14 +84,16 @@ def read_object(path: str | os.PathLike[str], most: int | None = SMALL) -> dict[
 
 
 @contextlib.contextmanager
-def explained(path: str | os.PathLike[str], action: str = "read") -> Iterator[None]:
-    """Turns whatever reading a file raises into a `ValueError`, unless it names the file."""
+def explained(
+    path: str | os.PathLike[str], action: str = "read", kind: type[Exception] = ValueError
+) -> Iterator[None]:
+    """Turns whatever reading a file raises into one kind of error, unless it names the file."""
     try:
         yield
     except Exception as error:  # a damaged file makes libraries raise nearly anything
-        if os.fspath(path) in str(error):
+        if isinstance(error, (ValueError, OSError)) and os.fspath(path) in str(error):
             raise
-        raise ValueError(f"{Path(path)} cannot be {action}: {reason(error)}") from error
+        raise kind(f"{Path(path)} cannot be {action}: {reason(error)}") from error
 
 
 def reason(error: BaseException) -> str:
@@ -93,6 +103,7 @@ def reason(error: BaseException) -> str:
     if isinstance(error, MemoryError):
         return "it does not fit into the memory"
     text = " ".join(str(error).split())
+    text = text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
     if isinstance(error, (ValueError, OSError)) and text:
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -52,9 +52,9 @@ def test_result_files_of_other_programs(tmp_path):
 @pytest.mark.parametrize(
     "wrong, message",
     [
-        (image(3, [[0, 0, np.nan, 4]], [0.5]), r"image 3: .*finite.*nan.*row 0"),
-        (image(3, [[0, 0, 4, 4]], [np.inf]), r"image 3: .*finite.*score inf"),
-        (image(3, [[0, 0, 4, 4], [5, 0, 4, 4]], [1, 1]), r"x1 <= x2.*row 1"),
+        (image(3, [[0, 0, np.nan, 4]], [0.5]), r"image 3, box 0: .*finite.*nan"),
+        (image(3, [[0, 0, 4, 4]], [np.inf]), r"image 3, box 0: .*finite.*score inf"),
+        (image(3, [[0, 0, 4, 4], [5, 0, 4, 4]], [1, 1]), r"image 3, box 1: .*x1 <= x2"),
         (image(3, [[0, 0, 4]], [1]), r"expected boxes \(n, 4\).*\(1, 3\)"),
         (image(3, [[0, 0, 4, 4]], [1, 1]), r"Received: \(1, 4\) and \(2,\)"),
         (image(3, [["0", "0", "4", "4"]], [1]), r"image 3: boxes must be .*\[\['0', '0', '4', '4'"),
@@ -63,6 +63,9 @@ def test_result_files_of_other_programs(tmp_path):
         (image(7.9), "image_id must be an integer. Received: 7.9"),
         (image("7"), "image_id must be an integer. Received: '7'"),
         (image(True), "image_id must be an integer. Received: True"),
+        (image(2**63), "image_id must be an integer. Received: 922"),
+        (image(1), "each image once. Received: 1 twice"),
+        ({"image_id": 3}, "expected dicts of image_id, boxes, scores. Received: {'image_id': 3}"),
     ],
 )
 def test_bad_proposals_are_refused_by_image(tmp_path, wrong, message):
@@ -72,35 +75,24 @@ def test_bad_proposals_are_refused_by_image(tmp_path, wrong, message):
 
 
 def test_bad_files_are_refused_by_name(tmp_path):
-    def read(name, content):
-        (tmp_path / name).write_bytes(content)
-        return data.read_proposals(tmp_path / name)
-
-    for name, content in {
-        "text.npz": b"no archive",
-        "empty.npz": b"",
-        "half.json": b"[{",
-        "dict.json": b"{}",
-        "short.json": b'[{"image_id": 1, "bbox": [1, 2, 3], "score": 1}]',
-        "scoreless.json": b'[{"image_id": 1, "bbox": [1, 2, 3, 4]}]',
-    }.items():
-        with pytest.raises(ValueError, match=f"{name} is no file of proposals"):
-            read(name, content)
+    """What tests/hostile/test_proposals.py does not see: the messages, and what fills memory."""
     with pytest.raises(ValueError, match="end in .npz or .json"):
-        read("a.pkl", b"")
-    with pytest.raises(ValueError, match="deep.json is no file of proposals: RecursionError"):
-        read("deep.json", b"[" * 100_000)
-    np.savez(tmp_path / "odd.npz", image_ids=[1], counts=[2], boxes=np.ones((1, 4)), scores=[1.0])
-    with pytest.raises(ValueError, match="1 counts of 2 boxes in all, 1 boxes"):
-        data.read_proposals(tmp_path / "odd.npz")
-    for name, wrong in {"counts": [-1, 2], "image_ids": [1.5, 2.5]}.items():
-        arrays = {"image_ids": [1, 2], "counts": [1, 0], name: wrong}
-        np.savez(tmp_path / "odd.npz", boxes=np.ones((1, 4)), scores=[1.0], **arrays)
-        with pytest.raises(ValueError, match=rf"odd.npz.*its {name} must.*\{wrong}"):
+        data.read_proposals(tmp_path / "a.pkl")
+    whole = {"image_ids": [1], "counts": [1], "boxes": np.ones((1, 4)), "scores": [1.0]}
+    large = np.zeros((4 * 10**6, 4), "float32")
+    for change, message in (
+        ({"counts": [2]}, "its arrays do not fit: .* 1 counts of 2 boxes in all, 1 b"),
+        ({"counts": [-1]}, "its counts must not be negative. Received: -1"),
+        ({"image_ids": [1.5]}, "its image_ids must be 1-dimensional integers. .* float64 of sha"),
+        ({"boxes": large, "scores": large[:, 0]}, r"its arrays unfold to 80,000,\d+ bytes"),
+    ):
+        np.savez_compressed(tmp_path / "odd.npz", **whole | change)
+        with pytest.raises(ValueError, match=f"odd.npz cannot be read: {message}"):
             data.read_proposals(tmp_path / "odd.npz")
-    data.write_proposals(tmp_path / "twice.npz", [image(4), image(4)])
-    with pytest.raises(ValueError, match="Received: 4 twice"):
-        data.read_proposals(tmp_path / "twice.npz")
+    del whole["scores"], whole["boxes"]
+    np.savez(tmp_path / "few.npz", **whole)
+    with pytest.raises(ValueError, match="few.npz cannot be read: it has no array boxes, scores"):
+        data.read_proposals(tmp_path / "few.npz")
 
 
 @pytest.mark.parametrize(
@@ -109,9 +101,6 @@ def test_bad_files_are_refused_by_name(tmp_path):
         ({"bbox": [math.nan, 2, 3, 4]}, r"its bbox of image 1 must be four .*: \[nan, 2, 3, 4\]"),
         ({"bbox": ["1", "2", "3", "4"]}, r"its bbox .* Received: \['1', '2', '3', '4'\]"),
         ({"bbox": [1, 2, -3, 4]}, r"its bbox of image 1 has a negative side: \[1, 2, -3, 4\]"),
-        ({"score": "1"}, "its score of image 1 must be a finite number. Received: '1'"),
-        ({"score": 10**400}, "its score of image 1 must be a finite number. Received: 1000"),
-        ({"image_id": None}, "its image_id must be an integer. Received: None"),
         ({"image_id": 7.9}, "its image_id must be an integer. Received: 7.9"),
     ],
 )
@@ -119,7 +108,7 @@ def test_rows_of_a_json_are_shown_as_they_stand_there(tmp_path, change, message)
     rows = [{"image_id": 1, "bbox": [1, 2, 3, 4], "score": 1} for _ in range(2)]
     rows[1] |= change
     (tmp_path / "a.json").write_text(json.dumps(rows))
-    with pytest.raises(ValueError, match=f"a.json is no file of proposals: row 1: {message}"):
+    with pytest.raises(ValueError, match=f"a.json cannot be read: row 1: {message}"):
         data.read_proposals(tmp_path / "a.json")
 
 
