@@ -4,6 +4,8 @@ What our optimizers and detectors override of it is in `OVERRIDDEN`. Tests fail 
 moves something.
 """
 
+import contextlib
+
 import keras
 
 OVERRIDDEN = {
@@ -116,3 +118,17 @@ def update(optimizer, gradients, variables):
 def add_to_sums(optimizer, gradients, sums):
     """Adds gradients to those that accumulate, as the backend does it."""
     optimizer._backend_increment_gradient_accumulators(gradients, sums)
+
+
+@contextlib.contextmanager
+def without_values():
+    """Context in which the variables of new layers have shapes and types, but take no memory."""
+    from keras.src.backend.common import global_state
+
+    waiting = "uninitialized_variables"  # Keras would give values to these later
+    before = list(global_state.get_global_attribute(waiting, []))
+    try:
+        with keras.StatelessScope(initialize_variables=False):
+            yield
+    finally:
+        global_state.set_global_attribute(waiting, before)

@@ -4,16 +4,15 @@ have published, by name."""
 import difflib
 import json
 import os
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import keras
-
 from libra_keras.files import atomic
 from libra_keras.files.locks import alone_beside
+from libra_keras.files.reading import explained, open_regular, read_object
 from libra_keras.files.replacing import Kind, check_replaceable, check_writable
+from libra_keras.models import loading
 from libra_keras.models.detector import Detector
 from libra_keras.models.rebuilding import config_with_classes, rebuilt, reheaded_layers
 from libra_keras.models.region_proposal_network import RegionProposalNetwork
@@ -72,18 +71,9 @@ def write_folder(
 def load_detector(source: str | os.PathLike[str], weights: str = "last") -> Any:
     """Loads the detector of what `located` finds, unless it is damaged or another model."""
     path = located(source, weights)
-    is_file = path.is_file()
-    try:
-        if is_file and not zipfile.is_zipfile(path):  # Keras would say that there is no file
-            raise ValueError("it is damaged, or no .keras file")
-        if is_file:
-            return _checked(keras.saving.load_model(path, compile=False))
-        model = _checked(keras.models.model_from_json((path / ARCHITECTURE).read_text()))
-        model.load_weights(path / f"{weights}{SUFFIX}")
-    # TypeError: what Keras raises over classes that it does not know
-    except (TypeError, ValueError, KeyError, OSError) as error:
-        raise ValueError(f"{path} cannot be loaded: {error}") from error
-    return model
+    if path.is_file():
+        return loading.from_archive(path)
+    return loading.from_folder(path / ARCHITECTURE, path / f"{weights}{SUFFIX}")
 
 
 def located(source: str | os.PathLike[str], weights: str = "last") -> Path:
@@ -124,7 +114,9 @@ def recorded_model(source: str | os.PathLike[str]) -> str | None:
     path = Path(source)
     folder = path.parent if path.name == "model.keras" else path
     name = _read(folder / "conversion.json").get("model")
-    name = name or _read(folder / "config.json").get("settings", {}).get("model")
+    settings = _read(folder / "config.json").get("settings")
+    if not name and isinstance(settings, dict):
+        name = settings.get("model")
     return name if name in models.list() else None
 
 
@@ -134,12 +126,11 @@ def kind_of(source: str | os.PathLike[str]) -> str | None:
         return entry.kind.__name__
     path = Path(source)
     if path.is_dir():
-        return _read(path / ARCHITECTURE).get("class_name")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return json.loads(archive.read("config.json")).get("class_name")
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile):  # said when it is loaded
-        return None
+        found = _read(path / ARCHITECTURE)
+    else:
+        with explained(path, "loaded"), open_regular(path) as stream:
+            found = json.loads(loading.config_of(stream))
+    return found.get("class_name") if isinstance(found, dict) else None
 
 
 def _published():
@@ -154,12 +145,6 @@ def _check_kind(wanted, found, preset):
             f"{preset} is a {found.__name__}, which {found.__name__}.from_preset loads. "
             f"Received: {wanted.__name__}.from_preset"
         )
-
-
-def _checked(model):
-    if not isinstance(model, Detector):
-        raise ValueError(f"it is no detector, but a {type(model).__name__}")
-    return model
 
 
 def _check_folder(path, weights):
@@ -184,9 +169,5 @@ def _check_folder(path, weights):
 
 
 def _read(file):
-    """A JSON object; an empty one if there is none."""
-    try:
-        found = json.loads(file.read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    """A JSON object; an empty one if there is no such file."""
+    return read_object(file) if file.exists() else {}

@@ -1,0 +1,108 @@
+"""Detectors from files that others wrote: what these say is checked before it takes memory."""
+
+import json
+import math
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import keras
+
+from libra_keras.files.reading import (
+    SMALL,
+    check_regular,
+    explained,
+    open_regular,
+    read_bytes,
+)
+from libra_keras.files.weights import array_sizes, check_finite, load_weights
+from libra_keras.keras_private import without_values
+from libra_keras.models.detector import Detector
+
+CONFIG, WEIGHTS = "config.json", "model.weights.h5"
+MEMBERS = {CONFIG, WEIGHTS, "metadata.json"}  # of a detector's `.keras` file
+UNPACKED = 16  # times its size: the most that a `.keras` file may unpack to
+ROOM = 2**20  # bytes of a model's values that need not be in its file
+
+
+def from_folder(architecture: Path, weights: Path) -> Detector:
+    """Returns the detector of an architecture, with the weights of another file."""
+    with explained(architecture, "loaded"):
+        make = _maker(read_bytes(architecture))
+        check_regular(weights)
+        model = _made(make, weights.stat().st_size)
+    load_weights(model, weights)
+    return model
+
+
+def from_archive(path: Path) -> Detector:
+    """Returns the detector of a `.keras` file."""
+    with explained(path, "loaded"):
+        with open_regular(path) as stream:
+            make, size = _maker(config_of(stream)), _check_weights(stream)
+        _draft(make, size)
+        model = keras.saving.load_model(path, compile=False, safe_mode=True)
+        check_finite({variable.path: variable for variable in model.weights})
+        return model
+
+
+def config_of(stream: BinaryIO) -> bytes:
+    """Returns the `config.json` of a `.keras` file."""
+    if not zipfile.is_zipfile(stream):
+        raise ValueError("it is damaged, or no .keras file")
+    with zipfile.ZipFile(stream) as archive:
+        _check_members(archive, os.fstat(stream.fileno()).st_size)
+        return archive.read(CONFIG)
+
+
+def _check_members(archive, size):
+    members = archive.infolist()
+    names = [member.filename for member in members]
+    if missing := [name for name in (CONFIG, WEIGHTS) if names.count(name) != 1]:
+        raise ValueError(f"it must hold one {missing[0]}. Received: {', '.join(names):.80}")
+    if foreign := [name for name in names if name not in MEMBERS]:
+        raise ValueError(f"it holds {foreign[0]:.80}, which no detector has")
+    if sum(member.file_size for member in members) > UNPACKED * size:
+        raise ValueError(f"it claims to unpack to more than {UNPACKED} times its size")
+    if archive.getinfo(CONFIG).file_size > SMALL:
+        raise ValueError(f"its {CONFIG} has more than {SMALL / 2**20:.0f} MiB")
+
+
+def _check_weights(stream) -> int:
+    """Returns the size of the weights in an archive, once they have been looked over."""
+    with zipfile.ZipFile(stream) as archive, archive.open(WEIGHTS) as weights:
+        array_sizes(weights)
+        return archive.getinfo(WEIGHTS).file_size
+
+
+def _maker(config: bytes) -> Callable[[], Any]:
+    """Returns what makes the model of a JSON, which is not compiled."""
+    found = json.loads(config)
+    if not isinstance(found, dict):
+        raise ValueError(f"expected an object. Received: {found!r:.80}")
+    text = json.dumps({**found, "compile_config": None})
+    return lambda: keras.models.model_from_json(text)
+
+
+def _made(make, size):
+    _draft(make, size)
+    return make()
+
+
+def _draft(make, size):
+    """Makes a model without values, and raises unless it is a detector whose values a file of that
+    size can hold."""
+    with without_values():
+        draft = make()
+        if not isinstance(draft, Detector):
+            raise ValueError(f"it is no detector, but a {type(draft).__name__}")
+        needed = sum(_bytes(variable) for variable in draft.weights)
+    if needed > size + ROOM:
+        needed, size = (f"{number / 2**20:,.1f} MiB" for number in (needed, size))
+        raise ValueError(f"it describes {needed} of weights, but the file of weights has {size}")
+
+
+def _bytes(variable):
+    return math.prod(variable.shape) * (2 if "16" in variable.dtype else 4)
