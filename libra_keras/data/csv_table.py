@@ -1,7 +1,6 @@
 """Reader of tables: a CSV with a box per row."""
 
 import collections
-import io
 from collections.abc import Sequence
 from csv import Error as CSVError
 from csv import reader as csv_reader
@@ -20,8 +19,11 @@ from libra_keras.data.layouts import (
     chosen,
     image_folders,
     image_paths,
+    outside,
 )
+from libra_keras.data.text_lines import no_text, read_lines
 from libra_keras.data.written_numbers import finite, pixels
+from libra_keras.files.reading import is_regular, open_regular
 
 # What columns may be called, in any case. Those of the image's size need not be there.
 COLUMNS = {
@@ -38,7 +40,7 @@ CORNERS, SIDES = ("x1", "y1", "x2", "y2"), ("height", "width")
 DELIMITERS = (",", ";", "\t")
 USUAL = ("train", "trainval", "val", "valid", "validation", "test")  # names of splits
 ANNOTATIONS, ROBOFLOW = "annotations.csv", "_annotations.csv"
-HEADER = 2**16  # bytes of a first line
+HEADER = 2**16  # bytes of a first line; more fields than it has are in no row
 
 
 class Row(NamedTuple):
@@ -62,6 +64,7 @@ def csv(
     class_names: Sequence[str] | None = None,
     skip_bad: bool = False,
     check_files: bool = True,
+    allow_outside: bool = False,
 ) -> DetectionData:
     """Reads a CSV with a box per row, and a header: `image,x1,y1,x2,y2,class` in any order.
 
@@ -86,14 +89,15 @@ def csv(
         skip_bad: bool, whether bad rows and files are dropped and counted instead of raising.
         check_files: bool, whether image files must exist with readable headers. Those of images
             without a size in the CSV must in any case.
+        allow_outside: bool, whether images are read whose names lead out of the folder.
 
     Returns:
         `DetectionData`; its `annotations` are made from these boxes.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if a column is missing, or the file is no text in UTF-8; if there is no such
-            split; if rows or files are bad and `skip_bad` is false.
+        ValueError: if a column is missing; if there is no such split; if rows or files are bad and
+            `skip_bad` is false.
 
     Example:
 
@@ -113,7 +117,8 @@ def csv(
     if layout is None:
         columns = ", ".join(name for name in COLUMNS if name not in SIDES)
         raise FileNotFoundError(f"Expected a CSV with the columns {columns} in {folder}")
-    return from_place(*chosen(layout, folder, split), class_names, skip_bad, check_files)
+    place, name = chosen(layout, folder, split, allow_outside)
+    return from_place(place, name, class_names, skip_bad, check_files)
 
 
 def find(folder: Path) -> Layout | None:
@@ -137,7 +142,9 @@ def find(folder: Path) -> Layout | None:
 
 def _is_table(file):
     """Whether the first line names most of the columns; that others are missing is an error."""
-    with open(file, "rb") as stream:
+    if not is_regular(file):
+        return False
+    with open_regular(file) as stream:
         line = stream.readline(HEADER).decode("utf-8-sig", "replace")
     return len(_columns(line)[1].keys() - SIDES) >= len(CORNERS)
 
@@ -186,34 +193,52 @@ def from_place(
 
 def _read(file):
     """Returns the rows of a CSV, and findings on lines that are none."""
-    try:
-        text = file.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file} is no text in UTF-8: {error}") from error
-    rows, findings, line = [], [], 1
-    try:
-        delimiter, known, written = _columns(text[:HEADER])
-        missing = [column for column in COLUMNS if column not in (*known, *SIDES)]
-        if missing:
-            has = f"{', '.join(written):.400}" or "none"
-            raise ValueError(f"{file} has no column {', '.join(missing)}; it has {has}")
-        reader = csv_reader(io.StringIO(text, newline=""), delimiter=delimiter)
-        next(reader)
-        line = reader.line_num + 1  # where a row begins; it may have several lines
-        for fields in reader:
-            row, problem = _row(line, fields, known), None
-            if any(field.strip() for field in fields[len(written) :]):
-                problem = f"{len(fields)} fields, but the header has {len(written)}"
-            elif any(map(str.strip, fields)) and not row.image:
-                problem = "it names no image"
-            if problem:
-                findings.append(Finding("entry", str(file), f"line {line}", problem))
-            elif row.image:
-                rows.append(row)
-            line = reader.line_num + 1
-    except CSVError as error:
-        raise ValueError(f"{file}, line {line}: {error}") from error
+    lines = read_lines(file)
+    first = lines[0][:HEADER] if lines else ""
+    if problem := no_text(first):
+        raise ValueError(f"{file}, line 1: {problem}")
+    delimiter, known, written = _columns(first)
+    missing = [column for column in COLUMNS if column not in (*known, *SIDES)]
+    if missing:
+        has = f"{', '.join(written):.400}" or "none"
+        raise ValueError(f"{file} has no column {', '.join(missing)}; it has {has}")
+    rows, findings = [], []
+    for line, fields, error in _fields(lines, delimiter):
+        row = _row(line, fields, known)
+        problem = error or _problem(row, fields, len(written))
+        if problem:
+            findings.append(Finding("entry", str(file), f"line {line}", problem))
+        elif row.image:
+            rows.append(row)
     return rows, findings
+
+
+def _fields(lines, delimiter):
+    """Yields the number of the first line of each row below the header, its fields, and `None` or
+    why it has none: such a row costs its first line alone, whatever a quote in it opens."""
+    row = 1
+    while row < len(lines):
+        start = row
+        rest = (lines[i] for i in range(start, len(lines)))
+        reader = csv_reader(rest, delimiter=delimiter, strict=True)
+        try:
+            for fields in reader:
+                yield row + 1, fields, None
+                row = start + reader.line_num
+        except CSVError as error:
+            yield row + 1, [], str(error)
+            row += 1
+
+
+def _problem(row, fields, number):
+    """What is wrong with a row of a table that has such a number of columns, or `None`."""
+    if problem := no_text("".join(fields)):
+        return problem
+    if any(field.strip() for field in fields[number:]):
+        return f"{len(fields)} fields, but the header has {number}"
+    if any(map(str.strip, fields)) and not row.image:
+        return "it names no image"
+    return None
 
 
 def _row(line, fields, known):
@@ -239,20 +264,21 @@ def _class_names(file, rows):
 def _images(rows, place):
     """Returns examples with the boxes of each, and findings on other images."""
     file, images, findings = place.annotations, [], []
-    paths = image_paths(dict.fromkeys(row.image for row in rows), place.images)
+    names = dict.fromkeys(row.image for row in rows)
+    paths = image_paths(names, place.images, place.allow_outside)
     groups = collections.defaultdict(list)
     for row in rows:
         groups[paths[row.image] or row.image].append(row)
     for number, (path, own) in enumerate(groups.items(), 1):
-        first, problem = f"line {own[0].line}: {own[0].image!r:.200}", None
+        line, name = f"line {own[0].line}", own[0].image
+        if paths[name] is None:
+            findings.append(outside(file, line, name))
+            continue
         try:
             height, width = _size(own)
         except ValueError as error:
-            problem = "image size", f"{first}: {error}"
-        if paths[own[0].image] is None:
-            problem = "missing file", f"{first} leads out of the data set"
-        if problem:
-            findings.append(Finding(problem[0], str(file), None, problem[1]))
+            message = f"{line}: {name!r:.200}: {error}"
+            findings.append(Finding("image size", str(file), None, message))
             continue
         boxes = [_box(row, file) for row in own if row.has_box]
         images.append((Example(number, path, height, width, *NO_BOXES), boxes))

@@ -11,8 +11,19 @@ from libra_keras.data.assembly import NO_BOXES, WrittenBox, assembled, with_boxe
 from libra_keras.data.collecting import no_collecting
 from libra_keras.data.examples import DetectionData, Example
 from libra_keras.data.findings import Finding
-from libra_keras.data.layouts import ALL, Layout, Place, chosen, image_folders, image_paths
+from libra_keras.data.layouts import (
+    ALL,
+    Layout,
+    Place,
+    chosen,
+    image_folders,
+    image_paths,
+    leads_out,
+    outside,
+)
 from libra_keras.data.written_numbers import finite, pixels
+from libra_keras.data.xml_files import refuse_declarations
+from libra_keras.files.reading import explained, open_regular
 
 FILE = "annotations.xml"
 CORNERS = ("xtl", "ytl", "xbr", "ybr")
@@ -39,6 +50,7 @@ def cvat(
     class_names: Sequence[str] | None = None,
     skip_bad: bool = False,
     check_files: bool = True,
+    allow_outside: bool = False,
 ) -> DetectionData:
     """Reads `annotations.xml` of "CVAT for images 1.1".
 
@@ -54,6 +66,7 @@ def cvat(
             that boxes can have, in their order, or else to those of all shapes, sorted.
         skip_bad: bool, whether bad boxes and files are dropped and counted instead of raising.
         check_files: bool, whether image files must exist with readable headers.
+        allow_outside: bool, whether images are read whose names lead out of the folder.
 
     Returns:
         `DetectionData`; its `annotations` are made from these boxes.
@@ -83,7 +96,8 @@ def cvat(
     layout = find(folder)
     if layout is None:
         raise FileNotFoundError(f"Expected {FILE} of CVAT at {folder}")
-    return from_place(*chosen(layout, folder, split), class_names, skip_bad, check_files)
+    place, name = chosen(layout, folder, split, allow_outside)
+    return from_place(place, name, class_names, skip_bad, check_files)
 
 
 def find(folder: Path) -> Layout | None:
@@ -98,30 +112,30 @@ def find(folder: Path) -> Layout | None:
         if element.tag == "image":
             subsets[element.get("subset") or ALL] = True
     names = list(subsets) or [ALL]
-    splits = {name: Place(file, image_folders(file.parent, name), name) for name in names}
+    # A subset is a name: a folder that it leads to outside is none of its images.
+    folders = {n: image_folders(file.parent, "" if leads_out(n) else n) for n in names}
+    splits = {name: Place(file, folders[name], name) for name in names}
     return Layout("CVAT XML", "cvat", splits)
 
 
 def _elements(file):
     """Yields what is in the root, each element gone after its turn; `None` for another root."""
-    try:
-        with open(file, "rb") as stream:
-            root, depth = None, 0
-            for event, element in ET.iterparse(stream, ("start", "end")):
-                depth += 1 if event == "start" else -1
-                if root is None:
-                    root = element
-                    if root.tag != "annotations":
-                        yield None
-                        return
-                if event == "end" and depth == 1:
-                    if element.tag == "track":
-                        message = "is 'CVAT for video'. Export the task as 'CVAT for images 1.1'"
-                        raise ValueError(f"{file} {message}")
-                    yield element
-                    root.clear()
-    except (ET.ParseError, LookupError) as error:  # the latter: an unknown encoding
-        raise ValueError(f"{file} is no XML: {error}") from error
+    with explained(file), open_regular(file) as stream:
+        refuse_declarations(stream)
+        root, depth = None, 0
+        for event, element in ET.iterparse(stream, ("start", "end")):
+            depth += 1 if event == "start" else -1
+            if root is None:
+                root = element
+                if root.tag != "annotations":
+                    yield None
+                    return
+            if event == "end" and depth == 1:
+                if element.tag == "track":
+                    message = "is 'CVAT for video'. Export the task as 'CVAT for images 1.1'"
+                    raise ValueError(f"{file} {message}")
+                yield element
+                root.clear()
 
 
 @no_collecting()
@@ -164,7 +178,7 @@ def _entry(element):
     shapes, counted = [], []
     for i, child in enumerate(element):
         if child.tag not in KEPT:
-            counted.append(f"{child.tag.removesuffix('s')}s_left_out")
+            counted.append(f"{child.tag.removesuffix('s'):.40}s_left_out")
             continue
         shapes.append(_shape(child, f"{child.tag} {i}"))
         is_turned = child.tag == "box" and child.get("rotation")
@@ -210,13 +224,18 @@ def _around_box(element):
 
 def _images(entries, place):
     """Returns examples with the shapes of each, and findings on the other entries."""
-    paths = image_paths([entry.name for entry in entries if entry.name], place.images)
+    names = [entry.name for entry in entries if entry.name]
+    paths = image_paths(names, place.images, place.allow_outside)
     images, findings, seen = [], [], set()
     for number, entry in enumerate(entries, 1):
         path = paths.get(entry.name)
+        if entry.name and path is None:
+            name = f"image {entry.number:.80}"
+            findings.append(outside(place.annotations, name, entry.name))
+            continue
         problem = _problem(entry, path, seen)
         if problem:
-            message = f"image {entry.number} ({entry.name!r:.80}): {problem[1]}"
+            message = f"image {entry.number:.80} ({entry.name!r:.80}): {problem[1]}"
             findings.append(Finding(problem[0], str(place.annotations), None, message))
             continue
         seen.add(path)
@@ -229,8 +248,6 @@ def _problem(entry, path, seen):
     """The kind and the message of a finding on an image, or `None`."""
     if not entry.name:
         return "entry", "it has no name"
-    if path is None:
-        return "missing file", "its name leads out of the data set"
     if path in seen:
         return "duplicate image", "there is another of this file"
     try:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from libra_keras.data.findings import Finding
+from libra_keras.files.reading import is_regular, open_regular
 
 ALL = "all"  # the split of a folder whose tool names none
 ORDER = ("train", "val", "test")  # how names of splits begin, in the order in which they are told
@@ -67,14 +68,17 @@ class Layout:
         return f"{self.title}: {', '.join(self.splits)}"
 
 
-def chosen(layout: Layout, where: Path, split: str | None) -> tuple[Place, str]:
+def chosen(
+    layout: Layout, where: Path, split: str | None, allow_outside: bool
+) -> tuple[Place, str]:
     """Returns where a split lies, `None` for the only one, and what its data are called."""
     if split is None and len(layout.splits) == 1:
         (split,) = layout.splits
     if split is None or split not in layout.splits:
         raise ValueError(f"{where} has no split {split!r}. It is {layout}")
     folder = where.parent if where.is_file() else where
-    return layout.splits[split], f"{folder.name}/{split}"
+    place = dataclasses.replace(layout.splits[split], allow_outside=allow_outside)
+    return place, f"{folder.name}/{split}"
 
 
 def find_coco(folder: Path) -> list[Layout]:
@@ -128,10 +132,10 @@ def find_voc(folder: Path) -> list[Layout]:
 
 def _has_xml(folder, pattern="*.xml"):
     """Whether the first XML file is one of VOC; others have `<annotations>` of all images."""
-    first = next(iter(folder.glob(pattern)), None)
+    first = next(filter(is_regular, folder.glob(pattern)), None)
     if first is None:
         return False
-    with open(first, "rb") as file:
+    with open_regular(first) as file:
         return ROOT.search(file.read(HEAD)) is not None
 
 
@@ -174,7 +178,7 @@ def image_paths(
     One folder and one spelling hold for all: those by which the most of some names are found.
     """
     names = list(names)
-    there = [folder for folder in folders if folder.is_dir()] or list(folders)
+    there = [folder for folder in folders if os.path.isdir(folder)] or list(folders)
     ways = [(folder, spelled) for folder in there for spelled in SPELLINGS]
     some = names[:: max(1, len(names) // SAMPLED)]
     best, most = ways[0], 0

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import functools
-import xml.etree.ElementTree as ET
+import os
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -18,11 +18,11 @@ from libra_keras.data.layouts import (
     XML_FOLDERS,
     find_voc,
     leads_out,
+    outside,
 )
+from libra_keras.data.text_lines import no_text, read_lines
 from libra_keras.data.voc_xml import CHOICES, EDGES, PIXELS, decide, read_xml, sample
-
-# What a file that cannot be read makes `read_xml` raise.
-UNREADABLE = OSError, ET.ParseError, ValueError, LookupError
+from libra_keras.files.reading import is_regular, reason
 
 
 def voc(
@@ -106,7 +106,8 @@ def voc(
     if image_folder is not None:
         image_folder = Path(image_folder).expanduser()
     entries, findings = _entries(folder, split, place.annotations)
-    files = _Files(folder, [file for _, file in entries], image_folder)
+    finder = ImageFinder(folder, image_folder, allow_outside)
+    files = _Files(folder, [file for _, file in entries], finder)
     class_names = files.class_names() if class_names is None else list(class_names)
     note = None
     if corners == "auto":
@@ -120,11 +121,14 @@ def voc(
     for image_id, file in entries:
         try:
             found, image = files.read(file), files.image(file, image_id)
-        except UNREADABLE as error:
+        except ValueError as error:
             if bare := files.bare_image(file, image_id):
                 without.append(bare)
-                continue
-            findings.append(Finding("unreadable file", str(file), None, str(error)))
+            else:
+                findings.append(Finding("unreadable file", str(file), None, str(error)))
+            continue
+        if check_files and not allow_outside and _is_outside(found.image, image.file):
+            findings.append(outside(file, "its filename", found.image))
             continue
         known, bad = _known(found.objects, image, class_names)
         images.append(image)
@@ -145,6 +149,11 @@ def voc(
     return dataclasses.replace(read, notes=(note,) if note else ())
 
 
+def _is_outside(written, path):
+    """Whether there is no image because the name that is written leads out of the folder."""
+    return leads_out(written) and not os.path.lexists(path)
+
+
 def _check_corners(corners, first_pixel):
     if corners not in CHOICES:
         raise ValueError(f"`corners` must be one of {', '.join(CHOICES)}. Received: {corners!r}")
@@ -158,10 +167,10 @@ def _check_corners(corners, first_pixel):
 class _Files:
     """The annotation files of a data set, those of all its splits; each is read once."""
 
-    def __init__(self, folder, of_split, image_folder):
+    def __init__(self, folder, of_split, finder):
         self.folder = folder
         self.of_split = of_split
-        self._finder = ImageFinder(folder, image_folder)
+        self._finder = finder
         self._read = {}
 
     @functools.cached_property
@@ -169,18 +178,18 @@ class _Files:
         """Paths of all files, sorted."""
         nested = (file for name in XML_FOLDERS for file in self.folder.glob(f"{name}/**/*.xml"))
         found = {*self.folder.glob("*/*.xml"), *nested}
-        return sorted(found | {file for file in self.of_split if file.is_file()})
+        return sorted(found | set(filter(is_regular, self.of_split)))
 
     def read(self, file):
-        """Returns the `VOCFile` of a path, or raises what is `UNREADABLE` in it."""
+        """Returns the `VOCFile` of a path, or raises a `ValueError` that says why there is none."""
         if file not in self._read:
             try:
                 self._read[file] = read_xml(file)
-            except UNREADABLE as error:
-                self._read[file] = error
+            except Exception as error:  # a damaged file makes parsers raise nearly anything
+                self._read[file] = reason(error)
         found = self._read[file]
-        if isinstance(found, Exception):
-            raise found
+        if isinstance(found, str):
+            raise ValueError(found)
         return found
 
     def image(self, file, image_id):
@@ -198,8 +207,8 @@ class _Files:
 
     def bare_image(self, file, image_id):
         """Returns the `Example` of an image whose file is not there; else `None`."""
-        path = None if file.exists() else self._finder.find(file, "")
-        return Example(image_id, path, 0, 0, *NO_BOXES) if path and path.is_file() else None
+        path = None if os.path.lexists(file) else self._finder.find(file, "")
+        return Example(image_id, path, 0, 0, *NO_BOXES) if path and is_regular(path) else None
 
     def class_names(self):
         """Returns the names of all classes, sorted."""
@@ -213,7 +222,7 @@ class _Files:
     def _sound(self, files):
         """Yields what can be read; the others are reported where their split is read."""
         for file in files:
-            with contextlib.suppress(*UNREADABLE):
+            with contextlib.suppress(ValueError):
                 yield self.read(file)
 
 
@@ -235,16 +244,17 @@ def _entries(folder, split, listing):
     if listing.is_dir():
         pattern = "**/*.xml" if listing.name in XML_FOLDERS else "*.xml"
         return list(enumerate(sorted(listing.glob(pattern)), 1)), []
-    try:
-        lines = [line.strip() for line in listing.read_text("utf-8-sig").splitlines()]
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{listing} is no text in UTF-8: {error}") from error
     entries, findings = {}, []
-    for position, line in enumerate(filter(None, lines), 1):
+    lines = [(n, line.strip()) for n, line in enumerate(read_lines(listing), 1) if line.strip()]
+    for position, (number, line) in enumerate(lines, 1):
+        if problem := no_text(line):
+            message = f"line {number}: {problem}"
+            findings.append(Finding("unreadable file", str(listing), None, message))
+            continue
         file = _listed_file(folder / XML_FOLDERS[0], line)
         if not file.is_relative_to(folder) or ".." in file.parts[len(folder.parts) :]:
-            message = f"the split {split!r} lists {line!r}, outside of {folder}"
-            findings.append(Finding("unreadable file", str(listing), None, message))
+            message = f"line {number}: {line!r:.200} is outside of {folder}"
+            findings.append(Finding("file outside", str(listing), None, message))
         elif file in entries:
             message = f"the split {split!r} lists it again, as entry {position}"
             findings.append(Finding("duplicate image", str(file), None, message))
@@ -256,42 +266,43 @@ def _entries(folder, split, listing):
 def _listed_file(folder, line):
     """A line is a name, which may have blanks; VOC's lists per class add a number to it."""
     whole, first = (folder / f"{name}.xml" for name in (line, line.split()[0]))
-    return first if first.exists() and not whole.exists() else whole
+    return first if os.path.exists(first) and not os.path.exists(whole) else whole
 
 
 def _known(objects, image, class_names):
-    """Returns (position, object) of those that are boxes of a class, and findings on the others."""
+    """Returns (position, object, corners) of the boxes of a class, and findings on the others."""
     known, findings = [], []
     for position, entry in enumerate(objects):
         if entry.name not in class_names:
             message = f"{entry.name!r} is not one of {class_names}"
             findings.append(Finding("class", str(image.file), f"object {position}", message))
-        elif entry.problem:
-            findings.append(Finding("not a number", str(image.file), position, entry.problem))
-        else:
-            known.append((position, entry))
+            continue
+        try:
+            known.append((position, entry, entry.corners))
+        except ValueError as error:
+            findings.append(Finding("not a number", str(image.file), position, str(error)))
     return known, findings
 
 
 def _with_boxes(image, known, class_names, shift):
     """Gives an example its boxes; `shift` is taken from their corners."""
-    corners = np.array([entry.corners for _, entry in known], "float64").reshape(-1, 4)
+    corners = np.array([corners for *_, corners in known], "float64").reshape(-1, 4)
     return dataclasses.replace(
         image,
         boxes=(corners - shift).astype("float32"),
-        labels=np.array([class_names.index(entry.name) for _, entry in known], "int32"),
-        ignore=np.array([entry.is_difficult for _, entry in known], bool),
+        labels=np.array([class_names.index(entry.name) for _, entry, _ in known], "int32"),
+        ignore=np.array([entry.is_difficult for _, entry, _ in known], bool),
     )
 
 
 def _written(objects):
-    """What the files say of the boxes, from the (position, object) of each image."""
-    corners = [number for known in objects for _, entry in known for number in entry.corners]
+    """What the files say of the boxes, from what `_known` returns of each image."""
+    numbers = [number for known in objects for *_, corners in known for number in corners]
     return Written(
         lambda image, box: objects[image][box][0],
         lambda image, box: f"({objects[image][box][1]})",
         "difficult",
-        in_unit_range(corners),
+        in_unit_range(numbers),
     )
 
 
@@ -300,11 +311,12 @@ def _written(objects):
 # beside where it should be. Annotation tools write the name once; the stem survives renaming.
 # Where several images have the stem, such as a mask beside the photograph, the name decides.
 class ImageFinder:
-    """Finds the images of a data set's annotation files, below its folder and nowhere else."""
+    """Finds the images of annotation files: below the folder, or outside if that is allowed."""
 
-    def __init__(self, folder, image_folder=None):
+    def __init__(self, folder, image_folder=None, allow_outside=False):
         self.folder = folder
         self._images_elsewhere = image_folder
+        self._allow_outside = allow_outside
         self._listed = {}  # the images of each folder by stem
 
     def find(self, file, written):
@@ -320,8 +332,10 @@ class ImageFinder:
             candidates = [path for stem in stems for path in listed.get(stem, [])]
             if candidates:
                 return _named(candidates, name) or candidates[0]
-            if name and (folder / name).is_file():
+            if name and is_regular(folder / name):
                 return folder / name
+        if self._allow_outside and leads_out(written):
+            return top / written
         return place / f"{file.stem}.jpg"
 
     def _places(self, file):

@@ -2,9 +2,13 @@
 
 import collections
 import dataclasses
-import math
+import io
 import re
 import xml.etree.ElementTree as ET
+
+from libra_keras.data.written_numbers import finite, pixels
+from libra_keras.data.xml_files import refuse_declarations
+from libra_keras.files.reading import read_bytes
 
 # The files of Pascal VOC name the first and the last pixel of a box, counted from 1. Most tools
 # that write their form give the edges of the box instead, in a plane whose origin is the corner of
@@ -18,7 +22,7 @@ TOOLS = {
     "labelimg": "LabelImg", "labelme": "labelme", "vott": "VoTT", "datumaro": "CVAT",
 }  # fmt: skip
 SAMPLED = 200  # files of a folder that are asked
-CORNERS = ("xmin", "ymin", "xmax", "ymax")
+CORNERS, SIDES = ("xmin", "ymin", "xmax", "ymax"), ("height", "width")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,21 +90,11 @@ class VOCObject:
     is_difficult: bool
 
     @property
-    def problem(self):
-        """What is wrong with the corners, or `None`."""
-        if self.texts is None:
-            return 'it has no "bndbox"'
-        for name, text in zip(CORNERS, self.texts, strict=True):
-            if text is None:
-                return f"its bndbox has no {name}"
-            if _number(text) is None:
-                return f"its {name} is {text!r:.80}"
-        return None
-
-    @property
     def corners(self):
-        """The corners as floats, where there is no problem."""
-        return [float(text) for text in self.texts]
+        """The corners as floats, or a `ValueError` that says what is wrong with them."""
+        if self.texts is None:
+            raise ValueError('it has no "bndbox"')
+        return [finite(text, name) for name, text in zip(CORNERS, self.texts, strict=True)]
 
     def __str__(self):
         return ", ".join(f"{n} {text}" for n, text in zip(CORNERS, self.texts, strict=True))
@@ -117,19 +111,18 @@ class VOCFile:
 
     @property
     def size(self):
-        """Height and width as ints, 0 where there is none; a `ValueError` if one is no number."""
-        for name, text in zip(("height", "width"), self.sides, strict=True):
-            if text and _number(text) is None:
-                raise ValueError(f"its {name} is {text!r:.80}")
-        return tuple(int(float(text)) if text else 0 for text in self.sides)
+        """Height and width, 0 where there is none; a `ValueError` if one is no number of pixels."""
+        return [pixels(text, name) for name, text in zip(SIDES, self.sides, strict=True)]
 
 
 def read_xml(file):
     """Reads an annotation file, whose names lose the namespace that some tools give them."""
-    tree = ET.parse(file)
+    content = read_bytes(file)
+    refuse_declarations(io.BytesIO(content))
+    tree = ET.fromstring(content)
     for entry in tree.iter():
         entry.tag = entry.tag.rpartition("}")[2]
-    sides = tuple(_text(tree, f"size/{side}") for side in ("height", "width"))
+    sides = tuple(_text(tree, f"size/{side}") for side in SIDES)
     # not iter(): parts of a person are nested in its object
     objects = [_object(entry) for entry in tree.iterfind("object")]
     written = [text for each in objects for text in each.texts or ()]
@@ -145,12 +138,3 @@ def _object(entry):
 def _text(entry, path):
     text = entry.findtext(path)
     return None if text is None else text.strip()
-
-
-def _number(text):
-    """A finite number, or `None`."""
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None

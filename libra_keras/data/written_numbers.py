@@ -2,16 +2,24 @@
 
 import math
 
+LARGEST = 2**31  # of no image a side, and of no box a corner
+
+
+def number(text: str) -> float | None:
+    """Returns a number that pixels may have, or `None`."""
+    try:
+        value = float(text) if text.isascii() and "_" not in text else math.nan
+    except ValueError:
+        return None
+    return value if abs(value) < LARGEST else None
+
 
 def finite(text: str | None, name: str) -> float:
     """Returns a number, or raises a `ValueError` that says what `name` is instead."""
     if text is None:
         raise ValueError(f"it has no {name}")
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
+    value = number(text)
+    if value is None:
         raise ValueError(f"its {name} is {text!r:.80}")
     return value
 
@@ -19,6 +27,6 @@ def finite(text: str | None, name: str) -> float:
 def pixels(text: str | None, name: str) -> int:
     """Returns a side of an image, 0 if none is written."""
     value = finite(text, name) if text else 0
-    if value != int(value) or not 0 <= value < 2**31:
+    if value != int(value) or value < 0:
         raise ValueError(f"its {name} is {text!r:.80}, no number of pixels")
     return int(value)

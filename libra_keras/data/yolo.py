@@ -13,13 +13,14 @@ from libra_keras.data.collecting import no_collecting
 from libra_keras.data.examples import DetectionData, Example
 from libra_keras.data.findings import Finding, Written
 from libra_keras.data.layouts import ALL, Layout, Place, chosen
+from libra_keras.data.text_lines import NO_TEXT, no_text, read_lines
 from libra_keras.data.yolo_folders import (
     first_source,
     images_of_folder,
     images_of_listing,
+    is_listing,
     labels_without_image,
     possible_sources,
-    read_lines,
     read_yaml,
     starts,
     values,
@@ -38,6 +39,7 @@ def yolo(
     class_names: Sequence[str] | None = None,
     skip_bad: bool = False,
     check_files: bool = True,
+    allow_outside: bool = False,
 ) -> DetectionData:
     """Reads a data set in YOLO's form: a text file per image, a line per box.
 
@@ -61,6 +63,8 @@ def yolo(
         class_names: names in the order of the labels. Defaults to those of the files.
         skip_bad: bool, whether bad lines and files are dropped and counted instead of raising.
         check_files: bool, without effect: all files are opened for their size.
+        allow_outside: bool, whether images are read that a list names and that lie outside of the
+            folder and of the `path` in the YAML. Folders that the YAML names may be anywhere.
 
     Returns:
         `DetectionData`; its `annotations` are made from these boxes.
@@ -93,7 +97,8 @@ def yolo(
             f"Expected a data set of YOLO: data.yaml or dataset.yaml in {folder}, obj.names and "
             "obj_<split>_data/, or classes.txt, images/ and labels/"
         )
-    return from_place(*chosen(layout, folder, split), class_names, skip_bad, check_files)
+    place, name = chosen(layout, folder, split, allow_outside)
+    return from_place(place, name, class_names, skip_bad, check_files)
 
 
 def find(folder: Path) -> Layout | None:
@@ -173,13 +178,13 @@ def from_place(
 def _class_names(file, content):
     """Returns the names in a YAML, or in a text file of theirs."""
     text = file.name in (NAMES, CLASSES)
-    names = read_lines(file) if text else content.get("names")
+    names = _text(file) if text else content.get("names")
     if isinstance(names, dict):
         numbers = [str(i) for i in range(len(names))]
         names = [names.get(i) for i in numbers]
     while text and names and not names[-1]:
         names.pop()
-    is_list = isinstance(names, list) and all(isinstance(n, str) and n.strip() for n in names)
+    is_list = isinstance(names, list) and all(map(_is_name, names))
     if not names or not is_list:
         expected = "a name per line" if text else "`names`, a list or a dict from 0 on"
         raise ValueError(
@@ -192,14 +197,26 @@ def _class_names(file, content):
     return names
 
 
+def _text(file):
+    lines = [line.strip() for line in read_lines(file)]
+    for number, line in enumerate(lines, 1):
+        if problem := no_text(line):
+            raise ValueError(f"{file}, line {number}: {problem}")
+    return lines
+
+
+def _is_name(name):
+    return isinstance(name, str) and bool(name.strip()) and not NO_TEXT.search(name)
+
+
 def _pairs(place, content):
     """Returns the images of a split and where their labels lie, sorted, and findings."""
     top, pairs, findings = place.annotations.parent, [], []
     sources = _sources(place, content)
     for source in sources:
-        if source.is_file():
+        if is_listing(source):
             above = starts(place.annotations, content)
-            listed, found = images_of_listing(source, above, place.images)
+            listed, found = images_of_listing(source, above, place.images, place.allow_outside)
             pairs += listed
             findings += found
         else:

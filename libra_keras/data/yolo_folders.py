@@ -7,11 +7,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from libra_keras.data.findings import Finding
-from libra_keras.data.layouts import IMAGE_SUFFIXES, image_paths
+from libra_keras.data.layouts import IMAGE_SUFFIXES, image_paths, outside
+from libra_keras.data.text_lines import no_text, read_lines
+from libra_keras.files.reading import explained, read_bytes
 
 IMAGES, LABELS = "images", "labels"  # names of folders
 NOT_LABELS = ("classes.txt",)  # which LabelImg writes among the label files
 NOTHING = ("", "~", "null", "Null", "NULL")  # a key of a YAML that is left open
+YAML = 2**20  # bytes, of which more would take minutes; a thousand names of classes have 20,000
 DATA = "data/"  # what names in CVAT's files begin with, a folder that is not there
 
 
@@ -55,11 +58,9 @@ def read_yaml(file: Path) -> dict:
     """Reads a YAML whose values are all strings, lists or dicts; none of them if it is no dict."""
     import yaml
 
-    try:
+    with explained(file):
         # As strings, so that classes may be called "no", "on" or "1.0".
-        content = yaml.load(file.read_bytes(), yaml.BaseLoader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ValueError(f"{file} is no YAML: {error}") from error
+        content = yaml.load(read_bytes(file, YAML), yaml.BaseLoader)
     return content if isinstance(content, dict) else {}
 
 
@@ -77,6 +78,11 @@ def first_source(paths: Iterable[Path]) -> Path | None:
     # Labels may have come without their images.
     is_there = (p for p in paths if os.path.exists(p) or os.path.isdir(label_folder(str(p))))
     return next(is_there, None)
+
+
+def is_listing(source: Path) -> bool:
+    """Whether a source is a list of images; folders may be there by their labels alone."""
+    return os.path.exists(source) and not os.path.isdir(source)
 
 
 def starts(file: Path, content: Mapping) -> list[Path]:
@@ -109,20 +115,24 @@ def images_of_folder(source: Path, folders: Iterable[Path]) -> list[Pair]:
 
 
 def images_of_listing(
-    listing: Path, above: Iterable[Path], folders: Iterable[Path]
+    listing: Path, above: Iterable[Path], folders: Iterable[Path], allow_outside: bool
 ) -> tuple[list[Pair], list[Finding]]:
     """Returns the images that a text file lists, and findings on lines."""
     above = [listing.parent, *above]
-    inside = tuple(os.path.join(os.path.abspath(start), "") for start in above)
+    roots = (os.path.join(os.path.abspath(start), "") for start in above)
+    inside = ("",) if allow_outside else tuple(roots)
     places: dict[str, int] = {}
     findings = []
-    for number, line in enumerate(read_lines(listing), 1):
+    for number, line in enumerate(map(str.strip, read_lines(listing)), 1):
         if not line:
+            continue
+        if problem := no_text(line):
+            message = f"line {number}: {problem}"
+            findings.append(Finding("unreadable file", str(listing), None, message))
             continue
         place = _listed(line.replace("\\", "/"), above, inside)
         if place is None:
-            message = f"line {number}: {line!r:.200} leads out of {above[-1]}"
-            findings.append(Finding("missing file", str(listing), None, message))
+            findings.append(outside(listing, f"line {number}", line))
         elif place in places:
             message = f"line {number}: it is listed in line {places[place]} too"
             findings.append(Finding("duplicate image", place, None, message))
@@ -132,7 +142,7 @@ def images_of_listing(
     own = list(folders)
     if own:
         names = {place: os.path.relpath(place, above[-1]) for place in places}
-        found = image_paths(names.values(), own)
+        found = image_paths(names.values(), own, allow_outside)
         images = {place: str(found[name] or place) for place, name in names.items()}
     return [Pair(images[place], place) for place in places], findings
 
@@ -160,7 +170,7 @@ def labels_without_image(pairs: list[Pair], sources: Iterable[Path], top: Path) 
     images = {pair.place for pair in pairs}
     folders: set[str] = set()
     for source in sources:
-        if source.is_file():  # other images may lie beside those that it lists
+        if is_listing(source):  # other images may lie beside those that it lists
             folders |= {os.path.dirname(image) for image in images}
             images.update(image for each in folders for image in files_below(each, IMAGE_SUFFIXES))
         else:
@@ -170,14 +180,3 @@ def labels_without_image(pairs: list[Pair], sources: Iterable[Path], top: Path) 
     parts = {file: os.path.split(file) for file in found - taken}
     # Lists of images and names of classes lie at the top.
     return sorted(f for f, (at, name) in parts.items() if at != str(top) and name not in NOT_LABELS)
-
-
-def read_lines(file: Path) -> list[str]:
-    """Reads the lines of a text file, without space around them."""
-    try:
-        text = file.read_text("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file} is no text in UTF-8: {error}") from error
-    if "\0" in text:  # no path may have it
-        raise ValueError(f"{file} is no text: it has a byte of 0")
-    return [line.strip() for line in text.splitlines()]

@@ -1,10 +1,11 @@
 """One label file of YOLO's form: its boxes, and what is wrong with its lines."""
 
 import dataclasses
-import math
 from collections.abc import Iterable
 
 from libra_keras.data.findings import Finding
+from libra_keras.data.written_numbers import number
+from libra_keras.files.reading import read_bytes, reason
 
 TOLERANCE = 0.01  # what rounding may add to a fraction
 BOX, WITH_CONFIDENCE = 5, 6  # numbers of a line
@@ -38,12 +39,11 @@ def read_labels(files: Iterable[str], num_classes: int, has_points: bool) -> Lab
     """Reads the first of the files that is there; with points of a pose, lines are longer."""
     for file in files:
         try:
-            with open(file, "rb") as stream:
-                text = stream.read().decode("utf-8-sig")
+            text = read_bytes(file).decode("utf-8-sig")
         except (FileNotFoundError, NotADirectoryError):
             continue
         except (OSError, UnicodeDecodeError) as error:
-            finding = Finding("unreadable file", file, None, str(error))
+            finding = Finding("unreadable file", file, None, reason(error))
             return Labels(file, findings=[finding], is_readable=False)
         return _parsed(file, text, num_classes, has_points)
     return Labels(None)
@@ -51,18 +51,18 @@ def read_labels(files: Iterable[str], num_classes: int, has_points: bool) -> Lab
 
 def _parsed(file, text, num_classes, has_points):
     labels, seen = Labels(file), set()
-    for number, line in enumerate(text.splitlines(), 1):
+    for position, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
-        values, problem = _numbers(line)
-        problem = problem or _problem(values, num_classes, has_points)
+        values = list(map(number, line.split()))
+        problem = _problem(values, num_classes, has_points)
         if problem:
             kind, message = problem
             message = f"{line.strip()!r:.80}: {message}"
-            labels.findings.append(Finding(kind, file, f"line {number}", message))
+            labels.findings.append(Finding(kind, file, f"line {position}", message))
             continue
         is_polygon = not has_points and len(values) >= POLYGON
-        box = Line(number, line.strip(), int(values[0]), _corners(values, is_polygon))
+        box = Line(position, line.strip(), int(values[0]), _corners(values, is_polygon))
         if (box.label, box.corners) in seen:
             labels.num_duplicates += 1
             continue
@@ -70,23 +70,14 @@ def _parsed(file, text, num_classes, has_points):
         labels.lines.append(box)
         labels.num_polygons += is_polygon
         if len(values) == WITH_CONFIDENCE and not has_points:
-            labels.confidences.append(number)
+            labels.confidences.append(position)
     return labels
-
-
-def _numbers(line):
-    """The numbers of a line and `None`, or `None` and the kind and message of a finding."""
-    try:
-        values = [float(field) for field in line.split()]
-    except ValueError as error:
-        return None, ("not a number", str(error))
-    if not all(map(math.isfinite, values)):
-        return None, ("not a number", "it has a number that is not finite")
-    return values, None
 
 
 def _problem(values, num_classes, has_points):
     """The kind and the message of a finding on the numbers of a line, or `None`."""
+    if None in values:
+        return "not a number", f"its field {values.index(None) + 1} is none"
     count, label = len(values), values[0]
     is_polygon = not has_points and count >= POLYGON
     is_box = count >= BOX if has_points else count in (BOX, WITH_CONFIDENCE)

@@ -98,16 +98,15 @@ def test_a_name_listed_twice(write_voc):
 def test_each_annotation_is_parsed_once(write_voc, monkeypatch):
     folder = write_voc([[("cat", 0, (1, 1, 9, 9))], [("dog", 0, (1, 1, 9, 9))]])
     (folder / "ImageSets/Main/val.txt").write_text("0\n")
-    parsed, parse = [], ET.parse
-    monkeypatch.setattr(ET, "parse", lambda file: (parsed.append(file.name), parse(file))[1])
+    parsed, parse = [], ET.fromstring
+    monkeypatch.setattr(ET, "fromstring", lambda text: (parsed.append(text), parse(text))[1])
     assert data.voc(folder, "val").class_names == ("cat", "dog")
-    assert sorted(parsed) == ["0.xml", "1.xml"]
+    assert len(parsed) == len(set(parsed)) == 2
 
 
-@pytest.mark.parametrize("width", ["nan", "inf", "wide"])
-def test_a_size_that_is_no_number(write_voc, width):
-    folder = write_voc([[("cat", 0, (1, 1, 9, 9))]], size=(width, 40))
-    with pytest.raises(ValueError, match=rf"0\.xml: unreadable file: its width is '{width}'"):
+def test_a_size_that_is_no_number(write_voc):
+    folder = write_voc([[("cat", 0, (1, 1, 9, 9))]], size=("wide", 40))
+    with pytest.raises(ValueError, match=r"0\.xml: unreadable file: its width is 'wide'"):
         data.voc(folder, "val")
 
 
@@ -115,7 +114,7 @@ def test_a_size_that_is_no_number(write_voc, width):
     ("old", "new", "problem"),
     [
         ("bndbox", "robndbox", 'it has no "bndbox"'),
-        ("ymax", "bottom", "its bndbox has no ymax"),
+        ("ymax", "bottom", "it has no ymax"),
         ("<xmax>9", "<xmax>nan", "its xmax is 'nan'"),
         ("<xmax>9", "<xmax>", "its xmax is ''"),
     ],
@@ -272,11 +271,14 @@ def test_nothing_outside_of_the_folder_is_read(write_voc, tmp_path):
     xml, image = folder / "Annotations/0.xml", folder / "JPEGImages/0.png"
     shutil.copy(xml, tmp_path / "private.xml")
     image.rename(tmp_path / "private.png")
+    text = xml.read_text()
     for written in ("../../private.png", f"{tmp_path}/private.png"):
-        xml.write_text(xml.read_text().replace("x.jpg", written))
-        with pytest.raises(ValueError, match="0.jpg: missing file"):
+        xml.write_text(text.replace("x.jpg", written))
+        with pytest.raises(ValueError, match=f"0.xml: file outside: its filename: '{written}'"):
             data.voc(folder, "val")
+        (read,) = data.voc(folder, "val", allow_outside=True).examples
+        assert read.file.resolve() == tmp_path / "private.png"
     for line in ("../../private", f"{tmp_path}/private"):
         (folder / "ImageSets/Main/val.txt").write_text(line)
-        with pytest.raises(ValueError, match=f"lists '{line}', outside of"):
+        with pytest.raises(ValueError, match=f"val.txt: file outside: line 1: '{line}' is"):
             data.voc(folder, "val")

@@ -62,8 +62,8 @@ def test_a_polygon_becomes_the_box_around_it(labels):
         ("0 .5 .5 .2", "entry: '0 .5 .5 .2': 4 numbers"),
         ("0 .1 .1 .2 .2 .3 .3", "entry: .*: 7 numbers"),
         ("0 .1 .1 .2 .2 .3 .3 .4", "entry: .*: 8 numbers"),
-        ("0 .5 .5 .2 x", "not a number: '0 .5 .5 .2 x': .*'x'"),
-        ("0 .5 .5 .2 nan", "not a number: .*not finite"),
+        ("0 .5 .5 .2 x", "not a number: '0 .5 .5 .2 x': its field 5 is none"),
+        ("0 .5 .5 .2 nan", "not a number: .*its field 5 is none"),
         ("2 .5 .5 .2 .2", "class: .*: class 2 is not one of 0..1"),
         ("-1 .5 .5 .2 .2", "class: .*: class -1 is"),
         ("0.5 .5 .5 .2 .2", "class: .*: class 0.5 is"),
@@ -133,9 +133,6 @@ def test_missing_and_broken_images(folder):
         data.yolo(folder({**files, "images/b.png": b"no image"}))
     assert "a.png: missing file" in str(error.value)
     assert "b.png: unreadable file" in str(error.value)
-    for text in (b"images/\xff.png", b"images/\0.png"):
-        with pytest.raises(ValueError, match="train.txt is no text"):
-            data.yolo(folder({**files, "train.txt": text}))
 
 
 @pytest.mark.parametrize(
@@ -189,9 +186,11 @@ def test_a_list_leads_to_the_data_set_only(folder):
     where = folder({**files, "train.txt": lines})
     with pytest.raises(ValueError) as error:
         data.yolo(where)
-    assert "train.txt: missing file: line 1: '../other/secret.png' leads out of" in str(error.value)
+    assert "train.txt: file outside: line 1: '../other/secret.png' leads out" in str(error.value)
     assert "line 2: '/etc/a.png' leads out of" in str(error.value)
     assert "a.png: duplicate image: line 4: it is listed in line 3 too" in str(error.value)
+    allowed = data.yolo(where, skip_bad=True, allow_outside=True)
+    assert [example.file.name for example in allowed.examples] == ["secret.png", "a.png"]
     # A YAML may name any folder, which is then one of the data set.
     (where / "data.yaml").write_text(f"path: {where.parent}\ntrain: pets/train.txt\n{NAMES}")
     read = data.yolo(where, skip_bad=True)
@@ -219,7 +218,7 @@ def test_names_of_classes(folder):
 def test_a_yaml_of_something_else(folder):
     assert find(folder({"data.yaml": "a: 1\nval: {b: 2}\n"})) is None
     assert find(folder({"data.yaml": "- a\n"})) is None
-    with pytest.raises(ValueError, match=r"pets/data.yaml is no YAML[\s\S]*line 2"):
+    with pytest.raises(ValueError, match=r"pets/data.yaml cannot be read: .*line 2"):
         find(folder({"data.yaml": "train: a\n\tval: b"}))
     # Lists of lists, 9 ** 9 of them if they were written out.
     nines = [", ".join([f"*a{i}"] * 9) for i in range(9)]

@@ -1,0 +1,156 @@
+"""Damaged XML and lists in Pascal VOC's form."""
+
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pytest
+from hostile_data import (
+    HEIGHT,
+    NO_FILES,
+    WIDTH,
+    as_xml,
+    boxes_of,
+    damaged_lines,
+    damaged_xml,
+    draw_images,
+    kept,
+    number,
+    read_twice,
+    stand_in,
+)  # fmt: skip
+from hypothesis import given
+from hypothesis import strategies as st
+from mutations import FAST, cases
+
+from libra_keras.data import voc
+
+NAMES = "abc"
+CORNERS = "xmin", "ymin", "xmax", "ymax"
+
+
+def written(name):
+    objects = [
+        ["object", {}, [
+            ["name", {}, label], ["difficult", {}, "0"],
+            ["bndbox", {}, [[k, {}, v] for k, v in zip(CORNERS, box, strict=True)]],
+        ]]
+        for label, box in (("cat", (3, 5, 30, 20)), ("dog", (11, 6, 60, 40)))
+    ]  # fmt: skip
+    size = ["size", {}, [["width", {}, WIDTH], ["height", {}, HEIGHT]]]
+    return ["annotation", {}, [["filename", {}, f"{name}.png"], size, *objects]]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    draw_images(tmp_path, [f"JPEGImages/{name}.png" for name in NAMES])
+    for place in ("Annotations", "ImageSets/Main"):
+        (tmp_path / place).mkdir(parents=True)
+    for name in NAMES:
+        (tmp_path / f"Annotations/{name}.xml").write_text(as_xml(written(name)))
+    (tmp_path / "ImageSets/Main/train.txt").write_text("a\nb\nc\n")
+    return tmp_path
+
+
+def expected(content):
+    """The boxes of a file by the definition of the form, and how many are bad; `None` if it is
+    no XML, has entities of its own, or another size than its image."""
+    try:
+        root = ET.fromstring(content)
+    except Exception:
+        return None
+    if b"<!ENTITY" in content.replace(b"\0", b""):
+        return None
+    for side, length in (("width", WIDTH), ("height", HEIGHT)):
+        text = (root.findtext(f"size/{side}") or "").strip()
+        if text and number(text) not in (0, length):
+            return None
+    boxes, bad = [], 0
+    for entry in root.findall("object"):
+        corners = [number(entry.findtext(f"bndbox/{key}")) for key in CORNERS]
+        name = (entry.findtext("name") or "").strip()
+        if name and None not in corners:
+            x1, y1, x2, y2 = corners
+            boxes.append((name, x1 - 1, y1 - 1, x2, y2))
+        else:
+            bad += 1
+    found, more = kept(boxes)
+    return found, bad + more
+
+
+def check_xml(folder, guarded, content):
+    (folder / "Annotations/b.xml").write_bytes(content)
+    guarded.forget()
+    read = read_twice(lambda **options: voc(folder, "train", **options), "b.")
+    guarded()
+    assert boxes_of(read, "a.png") == boxes_of(read, "c.png") == [
+        ("cat", 2, 4, 30, 20), ("dog", 10, 5, 60, 40),
+    ]  # fmt: skip
+    right, found = expected(content), boxes_of(read, "b.png")
+    if right is None:
+        assert found is None and read.counts["dropped_images"] == 1
+    else:
+        assert [name for name, *_ in found] == [name for name, *_ in right[0]]
+        np.testing.assert_allclose(
+            [box for _, *box in found], [box for _, *box in right[0]], rtol=1e-5
+        )
+        assert read.counts.get("dropped_boxes", 0) == right[1]
+
+
+def check_listing(folder, guarded, content):
+    (folder / "ImageSets/Main/train.txt").write_bytes(content)
+    guarded.forget()
+    read = read_twice(lambda **options: voc(folder, "train", **options), str(folder))
+    guarded()
+    lines = {line.split()[0] for line in content.splitlines() if line.split()}
+    names = {example.file.stem for example in read.examples}
+    assert {name for name in NAMES if name.encode() in lines} <= names <= set(NAMES)
+
+
+LINES = [
+    "a", "b 1", "b -1", "../a", "/etc/passwd", "..", "a" * 5000, "x/../a", "\0", " ", "é", "\ud800",
+    "a\nb", "\u2028", "*", "~", "%", "C:\\a", "a/", ".",
+]  # fmt: skip
+KINDS = {
+    "xml": (check_xml, damaged_xml(written("b"))),
+    "listing": (check_listing, damaged_lines(LINES, b"a\nb\nc\n")),
+}
+
+
+@pytest.mark.parametrize("kind", NO_FILES)
+def test_no_files(folder, kind):
+    stand_in(folder / "Annotations/a.xml", kind)
+    with pytest.raises(ValueError, match=f"a.xml: unreadable file: .*a.xml is a {kind}, where"):
+        voc(folder, "train")
+    read = voc(folder, "train", skip_bad=True)
+    assert len(read) == 2 and read.counts == {"dropped_images": 1}
+    if kind != "folder":  # which would be one of XML
+        stand_in(folder / "ImageSets/Main/train.txt", kind)
+        with pytest.raises(OSError, match=f"train.txt is a {kind}, where a file is expected"):
+            voc(folder, "train")
+
+
+def test_lines_in_another_encoding(folder):
+    (folder / "ImageSets/Main/train.txt").write_bytes("a\ncafé\nc\n".encode("latin-1"))
+    with pytest.raises(
+        ValueError, match=r"train.txt: unreadable file: line 2: b'caf\\xe9' is no te"
+    ):
+        voc(folder, "train")
+    read = voc(folder, "train", skip_bad=True)
+    assert [e.image_id for e in read.examples] == [1, 3] and read.counts == {"dropped_images": 1}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@cases(FAST)
+@given(st.data())
+def test_damage(folder, guarded, kind, data):
+    check, damaged = KINDS[kind]
+    check(folder, guarded, data.draw(damaged))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+@cases(FAST, 1000)
+@given(st.data())
+def test_much_damage(folder, guarded, kind, data):
+    check, damaged = KINDS[kind]
+    check(folder, guarded, data.draw(damaged))
