@@ -60,6 +60,7 @@ TENSORFLOW_FOLDERS = {"export", "training", "devices"}
 # What stands against the picture: each waits inside a function, and is a shortcut for users.
 EXCEPTIONS = {
     ("models/detector.py", "export.shortcut.export"),  # `model.export`, which Keras has too
+    ("models/detector.py", "runs.usual.usual_optimizer"),  # `compile("auto")`, of KerasHub
     ("models/saved.py", "convert.published"),  # `from_preset` of a name
     ("models/saved.py", "convert.published.PUBLISHED"),
 }

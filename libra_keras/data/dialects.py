@@ -134,6 +134,39 @@ def from_sample(
     return {"images": images, "image_sizes": size, **kept}, y
 
 
+def from_dataset(
+    dataset: Any, bounding_box_format: str, max_boxes: int | None = None, min_side: float = 1.0
+) -> Any:
+    """Translates a `tf.data.Dataset` as KerasCV or KerasHub is trained on to what our `fit` takes.
+
+    `fit` takes such data sets as they are where boxes are `"xyxy"`.
+
+    Args:
+        dataset: `tf.data.Dataset`, batched or not, of samples `{"images", "bounding_boxes"}`, or
+            of pairs `(images, {"boxes", "labels"})`, or `"classes"`; see `from_sample`.
+        bounding_box_format, max_boxes, min_side: as in `to_targets`.
+
+    Returns:
+        `tf.data.Dataset` of tuples `(x, y)`, see `from_sample`.
+
+    Raises:
+        ValueError: if a key is missing, the format is unknown, or the images are ragged.
+
+    Example:
+
+    ```python
+    model.fit(data.dialects.from_dataset(dataset, bounding_box_format="xywh"))
+    ```
+    """
+
+    def translated(sample, boxes=None):
+        sample = sample if isinstance(sample, dict) else {"images": sample}
+        sample = sample if boxes is None else {**sample, "bounding_boxes": boxes}
+        return from_sample(sample, bounding_box_format, max_boxes, min_side)
+
+    return dataset.map(translated)
+
+
 def to_sample(
     x: dict[str, Tensor],
     y: dict[str, Tensor],

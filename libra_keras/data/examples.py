@@ -114,6 +114,14 @@ class DetectionData:
         return max([1, *(example.num_boxes for example in self.examples)])
 
     @property
+    @property
+    def longest_side(self) -> float | None:
+        """Pixels of the longest side of a box to learn from; `None` without boxes."""
+        boxes = [example.boxes[~example.ignore] for example in self.examples]
+        return max(
+            (float((own[:, 2:] - own[:, :2]).max()) for own in boxes if len(own)), default=None
+        )
+
     def max_proposals(self) -> int | None:
         """Most proposals of one image, at least 1; `None` where the examples have none."""
         counts = [len(e.proposals) for e in self.examples if e.proposals is not None]

@@ -82,6 +82,10 @@ class EpochEvaluation(keras.callbacks.Callback):
         with averaged_weights(self.model):
             self.detections, self.metrics = self.measure(self._get_batches())
 
+    def logs_of(self, model: keras.Model) -> list[str]:
+        """Returns the names that this adds to the logs of a model's training."""
+        return [f"val_{name}" for name in self.names]
+
     def get_state(self) -> dict:
         """Returns what `set_state` needs to continue a run: a dict."""
         return {"best": self.best}
@@ -167,13 +171,20 @@ class COCOEvaluation(EpochEvaluation):
         count = getattr(self.model, "num_classes", None) if names is None else len(names)
         if count is not None:
             check_classes(names, count, self.data)
-        self.names = (*METRICS, *names_beyond(limit_of(self.model)))
+        self.names = self._names_of(self.model)
+
+    def logs_of(self, model: keras.Model) -> list[str]:
+        """Returns the names that this adds to the logs of a model's training."""
+        return [f"val_{name}" for name in self._names_of(model)]
 
     def measure(self, batches: Iterable[dict]) -> tuple[list[dict], dict[str, float]]:
         """Returns what `collect_detections` and `evaluate_detections` do."""
         found = collect_detections(self.model, batches, self.verbose)
         same_labels = relabelled(found, self._class_names(), self.data)
         return found, evaluate_detections(self.data, same_labels, limit_of(self.model))
+
+    def _names_of(self, model):
+        return (*METRICS, *names_beyond(limit_of(model)))
 
     def _class_names(self):
         return getattr(self.model, "class_names", None)

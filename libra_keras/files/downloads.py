@@ -24,6 +24,7 @@ ATTEMPTS = 3  # at a download that breaks off
 PAUSE = 1.0  # seconds between them
 TIMEOUT = 30.0  # seconds that a server may be silent
 MIB = 2**20
+MOST = 2**28  # bytes of what `read` keeps in the memory: larger than photographs are
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +89,37 @@ def fetch(file: PublishedFile, folder: Path) -> Path:
         if reason:
             _download(file, origin, path)
     return path
+
+
+def read(address: str, most: int = MOST) -> bytes:
+    """Returns what an address gives, of at most `most` bytes.
+
+    Raises:
+        OSError: if it cannot be had, or is more. The message names the address.
+    """
+    failures = 0
+    while True:
+        try:
+            with _opened(address) as response:
+                return b"".join(_at_most(most, address, _chunks(response, response.length)))
+        except urllib.error.HTTPError as error:
+            raise OSError(f"{address} answers {error.code} {error.reason}") from error
+        except urllib.error.URLError as error:
+            raise OSError(f"{address} cannot be reached: {error.reason}") from error
+        except _BrokenOff as error:
+            failures += 1
+            if failures == ATTEMPTS:
+                raise OSError(f"{address} cannot be read: {ATTEMPTS} times {error}") from error
+            time.sleep(PAUSE)
+
+
+def _at_most(most, address, chunks):
+    done = 0
+    for chunk in chunks:
+        done += len(chunk)
+        if done > most:
+            raise OSError(f"{address} gives more than {most / MIB:,.0f} MiB")
+        yield chunk
 
 
 def _origin(file: PublishedFile) -> Path | str:
@@ -210,7 +242,7 @@ def _check_space(path, size):
 
 def _progress(size: int | None) -> Callable[[int], None]:
     """Returns what takes the bytes so far, and draws a bar if somebody watches."""
-    if not sys.stdout.isatty():
+    if sys.stdout is None or not sys.stdout.isatty():
         return lambda done: None
     from keras.utils import Progbar
 

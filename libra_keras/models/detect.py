@@ -1,29 +1,71 @@
 """From what a user has to boxes in the user's own pixels."""
 
-import os
+import functools
+import itertools
 
 import numpy as np
 
 from libra_keras.data.images import read_image, scale_boxes
+from libra_keras.files import downloads
+from libra_keras.files.image_files import is_address, local, several
+from libra_keras.files.reading import reason
+from libra_keras.models.tiles import checked, detect_tiles, warn_of_large_objects
 
 
-def detect(model, images, score_threshold=0.05, batch_size=1, exif_rotation=False, proposals=None):
+def detect(
+    model,
+    images,
+    score_threshold=0.05,
+    batch_size=1,
+    exif_rotation=False,
+    tile=None,
+    overlap=0.2,
+    proposals=None,
+):
     """Runs a detector on images of any kind and size, as `Detector.detect` says."""
     if not 0 <= score_threshold <= 1:
         raise ValueError(f"`score_threshold` must be in 0..1. Received: {score_threshold}")
     if batch_size < 1:
         raise ValueError(f"`batch_size` must be at least 1. Received: {batch_size}")
+    tiling = checked(tile, overlap)
+    if tiling is not None:
+        warn_of_large_objects(tiling, getattr(model, "largest_object", None))
+    find = functools.partial(_found, model, batch_size, exif_rotation, tiling, score_threshold)
+    if hasattr(images, "__next__") and not hasattr(images, "read"):
+        if proposals is not None:
+            raise ValueError("`proposals` are for a list of images. Received: an iterator")
+        return find(zip(images, itertools.repeat(None)), False)
+    files = several(images)
+    if files is not None:
+        images = files
+    elif getattr(images, "ndim", None) == 4:  # a batch
+        images = list(images)
     single = not isinstance(images, (list, tuple))
-    sources = [images] if single else list(images)
-    given = None if proposals is None else _per_image(proposals, len(sources), single)
-    results = [None] * len(sources)
-    for start in range(0, len(sources), batch_size):  # images are read when their batch is run
-        positions = range(start, min(start + batch_size, len(sources)))
-        arrays = [_read(sources[i], None if single else i, exif_rotation) for i in positions]
-        boxes = None if given is None else [given[i] for i in positions]
-        for position, found in zip(positions, _detect_batch(model, arrays, boxes), strict=True):
-            results[position] = _named(found, score_threshold, model.class_names)
+    sources = [images] if single else images
+    given = [None] * len(sources)
+    if proposals is not None:
+        given = _per_image(proposals, len(sources), single)
+    results = list(find(zip(sources, given, strict=True), single))
+    if files is not None:
+        return [{"file": str(file), **own} for file, own in zip(files, results, strict=True)]
     return results[0] if single else results
+
+
+def _found(model, batch_size, exif_rotation, tiling, score_threshold, pairs, single):
+    """Yields what is found in the images of pairs of an image and its proposals; images are read
+    when their batch is run.
+    """
+    numbers = itertools.count()
+    run = functools.partial(_detect_batch, model)
+    while pairs_of_batch := list(itertools.islice(pairs, 1 if tiling else batch_size)):
+        sources, boxes = zip(*pairs_of_batch, strict=True)
+        arrays = [_read(own, None if single else next(numbers), exif_rotation) for own in sources]
+        if tiling is None:
+            results = run(arrays, None if boxes[0] is None else boxes)
+        else:
+            results = [detect_tiles(model, run, arrays[0], tiling, batch_size)]
+        for found in results:
+            yield _named(found, score_threshold, model.class_names)
 
 
 def _per_image(proposals, count, single):
@@ -46,13 +88,17 @@ def _per_image(proposals, count, single):
 def _read(source, position, exif_rotation):
     """Reads an image, or raises a `ValueError` that says which one cannot be read."""
     try:
-        return read_image(source, exif_rotation)
-    except Exception as error:  # damaged files make decoders raise nearly anything
-        name = "the image" if position is None else f"images[{position}]"
-        is_path = isinstance(source, (str, os.PathLike))
-        what = f"{name}, {os.fspath(source)}" if is_path else f"{name}, a {type(source).__name__}"
-        message = f"{what}, cannot be read: {type(error).__name__}: {error}"
-        raise ValueError(message) from error
+        return read_image(_fetched(source), exif_rotation)
+    except Exception as error:  # arrays of other libraries raise nearly anything
+        name, why = "" if position is None else f"images[{position}]: ", reason(error)
+        if is_address(source) and source not in why:
+            name += f"{source}: "
+        raise ValueError(f"{name}{why}") from error
+
+
+def _fetched(source):
+    """What an address stands for: bytes, or a path; anything else as it is."""
+    return (local(source) or downloads.read(source)) if is_address(source) else source
 
 
 def _detect_batch(model, arrays, proposals=None):

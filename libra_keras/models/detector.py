@@ -18,28 +18,32 @@ from libra_keras.functional.random_keys import random_keys
 from libra_keras.keras_private import has_compiled_metrics
 from libra_keras.layers import ImageNormalization
 from libra_keras.layers.channels_last import keep_channels_last
-from libra_keras.layers.pyramids import level_number, unpack
 from libra_keras.models import distributed
 from libra_keras.models.detect import detect
 from libra_keras.models.fine_tuning import freeze_layer, tell_parts, warn_of_random_features
-from libra_keras.models.ground_truth import GroundTruth, check_labels
+from libra_keras.models.ground_truth import GroundTruth, check_labels, truth_in
+from libra_keras.models.habits import is_auto, refuse_box_format
 from libra_keras.models.inputs import Batch, TakesLists, as_batch
 from libra_keras.models.settings import live_parts
+from libra_keras.models.strides import check_strides
 from libra_keras.typing import Tensor
 
-NOT_FOR_DETECTORS = ("loss", "loss_weights", "metrics", "weighted_metrics")
+NOT_FOR_DETECTORS = (
+    "loss", "loss_weights", "box_loss", "classification_loss", "metrics", "weighted_metrics"
+)  # fmt: skip
 QUANTIZED = (
     "A detector is not quantized in place: the file that it would be saved to could not be loaded "
     "again. Export it: `model.export(path, options=libra_keras.export.ExportOptions(precision="
     "'bfloat16'))` halves the weights, and the tools of ONNX, OpenVINO and LiteRT quantize what "
     "`format='onnx'`, `'openvino'` and `'litert'` write. Received: {}"
 )
-SIDE = 1024  # pixels of an image that all usual strides divide
 
 
 class Detector(TakesLists, keras.Model):
     """Frame of the detectors: normalisation, backbone and neck; subclasses add heads, and call
     `self.build` last in the constructor, so that all weights exist as soon as the object does.
+    `largest_object` is the longest side of the objects that it learnt from, in their images'
+    pixels, and `None` where nobody has set it.
     """
 
     LOSSES: tuple[str, ...] = ()  # names, as of metrics, in the order of `compute_losses`
@@ -58,6 +62,7 @@ class Detector(TakesLists, keras.Model):
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
+        refuse_box_format(kwargs)
         # Pixels, sizes and boxes keep their types in mixed precision; layers cast for themselves.
         super().__init__(autocast=False, **kwargs)
         self.backbone = backbone
@@ -65,6 +70,7 @@ class Detector(TakesLists, keras.Model):
         self.normalization = normalization or self._default_normalization()
         self.input_policy = input_policy or InputPolicy(short_side=800, long_side=1333)
         self.class_names = class_names
+        self.largest_object: float | None = None
         self.seed = seed
         self.trained_steps = self.add_weight(
             name="trained_steps", shape=(), dtype="int32", initializer="zeros", trainable=False
@@ -155,9 +161,19 @@ class Detector(TakesLists, keras.Model):
         return None  # the constructor builds
 
     def compile(
-        self, optimizer: Any = "rmsprop", jit_compile: bool | str | None = None, **kwargs: Any
+        self,
+        optimizer: Any = "auto",
+        loss: Any = "auto",
+        *,
+        jit_compile: bool | str | None = None,
+        **kwargs: Any,
     ) -> None:
-        """Like `keras.Model.compile`, without `loss`: the losses are the model's own.
+        """Like `keras.Model.compile`, without a `loss`: the losses are the model's own.
+
+        `"auto"` chooses the optimizer with which `libra-keras train` trains such a detector, and
+        says so in a line: `AdamW` for one that learns from nothing, `SGD` for others, at the rate
+        that they have after the warm-up. It does not drop: the number of steps is not known here.
+        For other batches than that line names, give one with a rate in proportion.
 
         `jit_compile` is off unless asked for on TensorFlow: XLA makes a whole step on CPUs slower,
         and fails under a distribution strategy.
@@ -167,12 +183,18 @@ class Detector(TakesLists, keras.Model):
                 the model lives under a strategy of several replicas whose scope is not entered, or
                 if a batch normalisation in it takes the statistics of one replica alone.
         """
-        given = [name for name in NOT_FOR_DETECTORS if kwargs.get(name) is not None]
+        refuse_box_format(kwargs)
+        own = {"loss": loss, **{name: kwargs.pop(name, None) for name in NOT_FOR_DETECTORS[1:]}}
+        given = [name for name, value in own.items() if not is_auto(value)]
         if given:
             raise ValueError(
                 "A detector has its own losses, give `box_loss` to its heads; what measures it is "
                 f"the callback `COCOEvaluation`. Received: {', '.join(given)}"
             )
+        if isinstance(optimizer, str) and optimizer == "auto":
+            from libra_keras.runs.usual import usual_optimizer  # it imports models
+
+            optimizer = usual_optimizer(self)
         if jit_compile is None:
             jit_compile = False if keras.backend.backend() == "tensorflow" else "auto"
         distributed.check_scope(self)
@@ -236,7 +258,7 @@ class Detector(TakesLists, keras.Model):
         """Returns the sum of the losses, and keeps the mean of each as a metric."""
         if sample_weight is not None:
             raise ValueError("Detectors take no `sample_weight`.")
-        truth = GroundTruth.of(y)
+        truth = GroundTruth.of(truth_in(x, y))
         is_wrong = check_labels(truth.labels, self)
         losses = list(self.compute_losses(x, truth, y_pred, training))
         losses = replicas.with_global_value(losses)
@@ -300,27 +322,48 @@ class Detector(TakesLists, keras.Model):
         score_threshold: float = 0.05,
         batch_size: int = 1,
         exif_rotation: bool = False,
-    ) -> Any:  # a dict, or a list of them
+        tile: int | None = None,
+        overlap: float = 0.2,
+    ) -> Any:  # a dict, a list of them, or a generator of them
         """Finds objects in images of any kind and size; boxes are in each image's own pixels.
 
         Args:
-            images: a path, bytes, Pillow image or `(H, W, 3)` array, or a list of them.
+            images: a path, an address (`https://`, `file://`), bytes, Pillow image or `(H, W, 3)`
+                array; or many: a list of these, a folder, a pattern such as `"photos/*.jpg"`, a
+                batch `(B, H, W, 3)`, or an iterator, which is read as results are asked for.
             score_threshold: float in 0..1; lower scores are left out. The detector's own
                 threshold applies besides.
-            batch_size: int, images of equal orientation that are run together.
+            batch_size: int, images of equal orientation, or tiles, that are run together.
             exif_rotation: bool, whether images are turned as their EXIF data say, and boxes refer
                 to the turned ones; by default pixels are taken as they are stored.
+            tile: int, pixels: larger images are cut into squares of this side, each resized as
+                `input_policy` says, whose detections are merged. Each may have
+                `max_detections`. By default images are looked at as a whole.
+            overlap: float from 0 to below 1, the share of a tile that it has in common with the
+                next one, at least. Objects up to this size lie in one tile as a whole, and are
+                found once; what a border cuts off of them is left out.
 
         Returns:
             A dict of arrays `"boxes"` `(n, 4)`, `"scores"` `(n,)`, `"labels"` `(n,)` and a list
-            `"names"`, best first; for a list of images, a list of such dicts.
+            `"names"`, best first; for many images, a list of such dicts, which of a folder or a
+            pattern, in the order of names, also have `"file"`; for an iterator, a generator.
 
         Raises:
+            TypeError: if `tile` or `overlap` is no number.
             ValueError: if an image cannot be read. The message names it, by its path or its
-                position in the list, and what is wrong. Also if `score_threshold` is not in 0..1,
-                or `batch_size` is less than 1.
+                position in the list, and what is wrong. Also if there is no image in a folder, or
+                a number is out of its range.
+
+        Example:
+
+        ```python
+        for found in model.detect(frame for frame in video):  # one after the other
+            print(found["names"])
+        ```
         """
-        return detect(self, images, score_threshold, batch_size, exif_rotation)
+        return detect(
+            self, images, score_threshold, batch_size, exif_rotation, tile=tile, overlap=overlap
+        )
 
     def export(
         self,
@@ -446,6 +489,7 @@ class Detector(TakesLists, keras.Model):
         raise ValueError(QUANTIZED.format(received))
 
     def get_config(self) -> dict[str, Any]:
+        longest = self.largest_object
         serialize, own = keras.saving.serialize_keras_object, super().get_config()
         return {
             **{key: own[key] for key in ("name", "trainable", "dtype")},
@@ -455,16 +499,20 @@ class Detector(TakesLists, keras.Model):
             "normalization": serialize(self.normalization),
             "input_policy": serialize(self.input_policy),
             "class_names": self.class_names,
+            **({} if longest is None else {"largest_object": longest}),
             "seed": self.seed,
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
         parts = ("backbone", *cls.PARTS, "normalization", "input_policy")
+        longest = config.pop("largest_object", None)
         config = {**config, **live_parts(config, parts)}
         necks = config["neck"] if isinstance(config["neck"], (list, tuple)) else [config["neck"]]
         neck = [live_parts({"layer": layer}, ["layer"])["layer"] for layer in necks]
-        return cls(**{**config, "neck": neck})
+        detector = cls(**{**config, "neck": neck})
+        detector.largest_object = longest
+        return detector
 
 
 def _ensure_built(layer, shapes):
@@ -483,32 +531,3 @@ def _poisoned(loss):
 
 def _levels(pyramid):
     return list(pyramid.values()) if isinstance(pyramid, dict) else list(pyramid)
-
-
-def check_strides(detector, head, shapes):
-    """Refuses a head with other strides than the pyramid: its anchors would lie elsewhere than the
-    features that they are judged by, and training would not fail but learn little.
-    """
-    owner = getattr(head, "roi_align", None) or getattr(head, "settings", None)
-    strides = tuple(getattr(owner, "strides", ()))
-    if not isinstance(shapes, dict) or not strides:
-        return
-    names = unpack(shapes)[0][: len(strides)]
-    if strides[: len(names)] == tuple(2 ** level_number(name) for name in names):
-        return
-    # A name does not decide: a dilated network has a C5 of stride 16.
-    found = _strides_of(detector, names)
-    if found and strides[: len(names)] != found:
-        raise ValueError(
-            f"The pyramid has the levels {', '.join(names)} of strides {found}, but the strides of "
-            f"{type(head).__name__} are {strides}. Give its settings, and its RoIAlign, the "
-            "pyramid's"
-        )
-
-
-def _strides_of(detector, names):
-    shapes = detector.backbone.compute_output_shape((None, SIDE, SIDE, 3))
-    for layer in detector.neck:
-        shapes = layer.compute_output_shape(shapes)
-    sides = [shapes[name][1] if name in shapes else None for name in names]
-    return () if None in sides else tuple(SIDE // side for side in sides)

@@ -137,7 +137,7 @@ class FastRCNN(Detector):
                 "`FastRCNN.detect` needs `proposals=`: boxes (n, 4) in pixels of the image, or a "
                 "list of such arrays for a list of images. Received: None"
             )
-        return detect(self, images, score_threshold, batch_size, exif_rotation, proposals)
+        return detect(self, images, score_threshold, batch_size, exif_rotation, proposals=proposals)
 
 
 def given_proposals(x: Batch) -> Proposals:

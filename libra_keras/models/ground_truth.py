@@ -1,5 +1,7 @@
 """The truth of a batch in the one form that all targets are computed from."""
 
+import contextlib
+import re
 from typing import Any, NamedTuple, Self
 
 import keras
@@ -11,6 +13,8 @@ from libra_keras.typing import Tensor
 
 # Of what a user may give as a list: its values' type, what a row has beside M, and its padding.
 ROWS = {"boxes": ("float32", (4,), 0.0), "labels": ("int32", (), -1), "classes": ("int32", (), -1)}
+# What `check_labels` says, as an error of TensorFlow repeats it.
+SAID = re.compile(r"(Labels must be in \S+, or -1 for padding.) Received:\S* \[?(\d+)")
 
 
 class GroundTruth(NamedTuple):
@@ -46,7 +50,7 @@ class GroundTruth(NamedTuple):
             raise ValueError(
                 "`y` must be a dict with the keys 'boxes' (B, M, 4) and 'labels' (B, M), as those "
                 "of `data.training_batches(..., epochs=1)`; batches of `evaluation_batches` "
-                f"have none. Received: {type(y).__name__}"
+                f"have none. KerasCV's x['bounding_boxes'] does too. Received: {type(y).__name__}"
             )
         labels = y.get("labels", y.get("classes"))
         if labels is None or "boxes" not in y:
@@ -108,6 +112,11 @@ def _check_shapes(boxes, labels):
         )
 
 
+def truth_in(x, y):
+    """The truth of a batch: `y`, or what KerasCV's batches `{"images", "bounding_boxes"}` have."""
+    return x.get("bounding_boxes") if y is None and isinstance(x, dict) else y
+
+
 def check_labels(labels, model):
     """Whether there are labels of classes that a model does not have, which would be trained as
     background; PyTorch and TensorFlow's graphs raise an error, elsewhere the loss is to become NaN.
@@ -119,13 +128,25 @@ def check_labels(labels, model):
         import tensorflow as tf
 
         expected = f"Labels must be in 0..{model.num_classes - 1}, or -1 for padding. Received:"
-        tf.debugging.Assert(tf.logical_not(is_wrong), [expected, labels], summarize=100)
+        tf.debugging.Assert(tf.logical_not(is_wrong), [expected, tf.reduce_max(labels)])
     elif keras.backend.backend() == "torch" and bool(is_wrong):
         raise ValueError(
             f"Labels must be in 0..{model.num_classes - 1}, or -1 for padding. "
             f"Received: {int(ops.max(labels))}"
         )
     return is_wrong
+
+
+@contextlib.contextmanager
+def labels_told():
+    """Lets what `check_labels` says out of all that a graph of TensorFlow tells of itself."""
+    try:
+        yield
+    except Exception as error:
+        said = SAID.search(str(error))
+        if said is None or isinstance(error, ValueError):
+            raise
+        raise ValueError(f"{said[1]} Received: {said[2]}") from None
 
 
 def _with_a_row(x, value):

@@ -13,7 +13,8 @@ from keras import ops
 
 from libra_keras.data.batch_values import doubtful
 from libra_keras.functional.replicas import with_an_image
-from libra_keras.models.ground_truth import as_arrays
+from libra_keras.models.ground_truth import as_arrays, labels_told, truth_in
+from libra_keras.models.habits import check_fit, check_given_labels, refuse_box_format
 from libra_keras.typing import Tensor
 
 Batch: TypeAlias = Tensor | dict[str, Tensor]
@@ -26,8 +27,10 @@ EXPECTED = (
 
 def as_batch(x):
     """Makes arrays of the lists of images in a batch, which Keras would cut into strips."""
+    if isinstance(x, (str, bytes, os.PathLike)):
+        raise ValueError(f"{EXPECTED}a {type(x).__name__}")
     if isinstance(x, dict):
-        x = {key: _joined(value, key) for key, value in x.items()}
+        x = {key: as_arrays(_joined(value, key)) for key, value in x.items()}
     else:
         x = _joined(x, "images")
     images = x.get("images") if isinstance(x, dict) else x
@@ -120,21 +123,31 @@ class TakesLists:
         return super().__call__(as_batch(x), *args, **kwargs)
 
     def fit(self, *args, **kwargs):
+        refuse_box_format(kwargs)
         given = inspect.signature(super().fit).bind(*args, **kwargs).arguments
+        check_fit(self, given)
         held_out = given.get("validation_data")
         if isinstance(held_out, (list, tuple)) and len(held_out) in (2, 3):
             x, y, *weights = held_out
-            given["validation_data"] = as_batch(x), as_arrays(y), *weights
-        given |= {"x": as_batch(given.get("x")), "y": as_arrays(given.get("y"))}
+            given["validation_data"] = *self._as_pair(x, y), *weights
+        given["x"], given["y"] = self._as_pair(given.get("x"), given.get("y"))
         self._looks = not hasattr(given["x"], "source")  # ours are right
         try:
-            return super().fit(**given)
+            with labels_told():
+                return super().fit(**given)
         finally:
             self._looks = False
 
+    def _as_pair(self, x, y):
+        """`x` and `y` as arrays, where they are in the memory."""
+        x, y = as_batch(x), as_arrays(y)
+        check_given_labels(truth_in(x, y), self)
+        return x, y
+
     @functools.wraps(keras.Model.evaluate)
     def evaluate(self, x=None, y=None, *args, **kwargs):
-        return super().evaluate(as_batch(x), as_arrays(y), *args, **kwargs)
+        with labels_told():
+            return super().evaluate(*self._as_pair(x, y), *args, **kwargs)
 
     @functools.wraps(keras.Model.predict)
     def predict(self, x, *args, **kwargs):
@@ -142,11 +155,13 @@ class TakesLists:
 
     @functools.wraps(keras.Model.train_on_batch)
     def train_on_batch(self, x, y=None, *args, **kwargs):
-        return super().train_on_batch(as_batch(x), as_arrays(y), *args, **kwargs)
+        with labels_told():
+            return super().train_on_batch(*self._as_pair(x, y), *args, **kwargs)
 
     @functools.wraps(keras.Model.test_on_batch)
     def test_on_batch(self, x, y=None, *args, **kwargs):
-        return super().test_on_batch(as_batch(x), as_arrays(y), *args, **kwargs)
+        with labels_told():
+            return super().test_on_batch(*self._as_pair(x, y), *args, **kwargs)
 
     def make_train_function(self, force=False):
         function = super().make_train_function(force)
@@ -169,7 +184,7 @@ def _look_at_first_batch(model):
         batch, batches = _peeked(batches, model.steps_per_execution)
         if batch is not None:
             x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
-            sentence = doubtful(_arrays(x), _arrays(y))
+            sentence = doubtful(_arrays(x), _arrays(truth_in(x, y)))
             if sentence:
                 warnings.warn(sentence, stacklevel=2)
         return function(*state, batches)

@@ -38,7 +38,8 @@ from libra_keras.models.saved import load_detector, located, published
 from libra_keras.runs.config import DeviceConfig, ModelConfig, TrainConfig, flag, settings
 from libra_keras.runs.defaults import drop_fractions
 from libra_keras.runs.parts import with_parts
-from libra_keras.training import SGD, AdamW, WarmupMultiStep
+from libra_keras.runs.usual import optimizer_of
+from libra_keras.training import WarmupMultiStep
 
 # Options of a ResNet and of the second stage, which a small model's constructor chooses.
 CHOSEN = ("backbone_weights", "backbone_style", "train_affine", "frozen_stages", "sampling_ratio")
@@ -305,15 +306,12 @@ def build_optimizer(config: TrainConfig, steps_per_epoch: int) -> keras.optimize
         drops=drops,
     )
     factor = own.backbone_rate
-    kind, momentum = {"sgd": (SGD, "momentum"), "adamw": (AdamW, "beta_1")}[own.name]
-    return kind(
+    return optimizer_of(
+        own,
         rate,
-        weight_decay=own.weight_decay,
-        global_clipnorm=own.clip_norm or None,
         gradient_accumulation_steps=schedule.accumulate if schedule.accumulate > 1 else None,
         use_ema=own.ema > 0,
         ema_momentum=own.ema or 0.99,
         average_from=total - round(own.average_last * total) if own.average_last else None,
         rate_multipliers=None if factor is None else {"backbone": factor},
-        **{momentum: own.momentum},
     )

@@ -111,6 +111,7 @@ def _prepare(config, train, val, devices: Devices, folder, given, moments) -> Jo
     steps = min(batches.source.steps_per_epoch, config.schedule.steps or sys.maxsize)
     with devices.scope():
         model.compile(build_optimizer(config, steps))
+    model.largest_object = train.longest_side
     if folder:
         record = resuming.record_of(config, train, val, model, steps)
         _begin(folder, {**record, "started_from": started_from}, model, config)

@@ -1,0 +1,51 @@
+"""Names that stand for image files: those of folders, patterns, and addresses."""
+
+import glob
+import os
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+
+
+def images_in(folder: Path) -> list[Path]:
+    """Returns the images of a folder, not searched deeper, in the order of their names."""
+    inside = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
+    if not inside:
+        raise ValueError(f"there is no image in the folder {folder}")
+    return inside
+
+
+def files_like(pattern: str | os.PathLike[str]) -> list[Path]:
+    """Returns the files that a pattern such as `photos/**/*.jpg` names, in order."""
+    found = sorted(glob.glob(os.fspath(pattern), recursive=True))
+    files = [Path(name) for name in found if os.path.isfile(name)]
+    if not files:
+        raise ValueError(f"there is no file like {os.fspath(pattern)}")
+    return files
+
+
+def several(source: object) -> list[Path] | None:
+    """Returns the files of a folder or a pattern; `None` if `source` is something else."""
+    if not isinstance(source, (str, os.PathLike)) or is_address(source):
+        return None
+    path = Path(source)
+    if path.is_dir():
+        return images_in(path)
+    return files_like(source) if glob.has_magic(os.fspath(source)) and not path.exists() else None
+
+
+def is_address(source: object) -> bool:
+    """Whether a text is an address that `downloads.read` or `local` takes."""
+    return isinstance(source, str) and source.startswith(("http://", "https://", "file://"))
+
+
+def local(address: str) -> str | None:
+    """Returns the path of a `file://` address; `None` for others."""
+    parts = urllib.parse.urlsplit(address)
+    if parts.scheme != "file":
+        return None
+    if parts.netloc not in ("", "localhost"):
+        raise ValueError(f"{address} must name a file of this machine, as file:///folder/photo.jpg")
+    return urllib.request.url2pathname(parts.path)
