@@ -1,7 +1,7 @@
 """Reader of data sets with annotations in COCO's JSON."""
 
 import dataclasses
-import json
+import reprlib
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +15,14 @@ from libra_keras.data.coco_entries import (
     sound_images,
     used_categories,
     used_ids,
+    with_ids,
     without_groups,
 )
 from libra_keras.data.collecting import no_collecting
 from libra_keras.data.examples import DetectionData, Example
 from libra_keras.data.findings import Finding, Written
 from libra_keras.data.layouts import Place, find_coco, image_folders, image_paths, outside
+from libra_keras.files.reading import explained, memory, read_json
 
 KEYS = ("images", "annotations", "categories")
 
@@ -115,12 +117,13 @@ def from_place(place, name, skip_bad=False, check_files=True):
 def from_content(content, place, name, skip_bad=False, check_files=True):
     """Makes a data set of what `load` returns; findings name the file of the `Place`."""
     file = place.annotations
-    rows, names, findings = completed(content["annotations"], file)
-    annotations, paths, found = _sound({**content, "annotations": rows}, place)
-    findings += found
-    class_names = {entry["id"]: entry["name"] for entry in annotations["categories"]}
-    ids = sorted(class_names)
-    examples, kept_rows, found = _examples(annotations, paths, ids, file, names)
+    with explained(file):  # values may be nested so deeply that they cannot be shown
+        rows, names, findings = completed(content["annotations"], file)
+        annotations, paths, found = _sound({**content, "annotations": rows}, place)
+        findings += found
+        class_names = {entry["id"]: entry["name"] for entry in annotations["categories"]}
+        ids = sorted(class_names)
+        examples, kept_rows, found = _examples(annotations, paths, ids, file, names)
     examples, counts, findings = clean(
         examples,
         [class_names[i] for i in ids],
@@ -161,24 +164,18 @@ def _find(folder, split, annotation_file):
 
 def load(file):
     """Reads a JSON and makes sure that it is COCO's: a dict with the lists of `KEYS`."""
-    try:
-        with no_collecting():
-            content = json.loads(file.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{file} is no JSON: {error}") from error
+    with no_collecting(), explained(file):
+        return _checked(read_json(file, memory()), file)
+
+
+def _checked(content, file):
     is_dict = isinstance(content, dict)
     wrong = [key for key in KEYS if not is_dict or not isinstance(content.get(key), list)]
     if wrong:
-        has = sorted(content) if is_dict else f"a {type(content).__name__}"
-        raise ValueError(f"{file} is not COCO's JSON: expected lists {wrong}. Received: {has}")
-    for key, needed in (("images", {"id", "file_name"}), ("categories", {"id"})):
-        for i, entry in enumerate(content[key]):
-            missing = needed - (entry.keys() if isinstance(entry, dict) else set())
-            if missing:
-                raise ValueError(
-                    f"{file} is not COCO's JSON: {key}[{i}] has no {', '.join(sorted(missing))}: "
-                    f"{entry!r:.200}"
-                )
+        has = sorted(content) if is_dict else content
+        raise ValueError(
+            f"{file} is not COCO's JSON: expected lists {wrong}. Received: {reprlib.repr(has)}"
+        )
     return content
 
 
@@ -193,13 +190,12 @@ def _sound(content, place):
     left_out = [image for image in images if paths[image["file_name"]] is None]
     found += [outside(file, f"image {image['id']}", image["file_name"]) for image in left_out]
     images = [image for image in images if paths[image["file_name"]] is not None]
-    categories, groups = without_groups(
-        content["categories"], used, lambda: _used_elsewhere(file), file
-    )
-    categories, findings = sound_categories(categories, used, file)
-    findings += groups
+    categories, findings = with_ids(content["categories"], file)
+    categories, groups = without_groups(categories, used, lambda: _used_elsewhere(file), file)
+    categories, others = sound_categories(categories, used, file)
+    findings += others + groups
     if found:  # a box that goes with its image is no finding of its own
-        gone = {image["id"] for image in content["images"] if is_id(image["id"])}
+        gone = {image["id"] for image in with_ids(content["images"], file)[0]}
         gone -= {image["id"] for image in images}
         rows = [r for r in rows if not is_id(r.get("image_id")) or r["image_id"] not in gone]
     sound = {"images": images, "annotations": rows, "categories": list(categories.values())}
@@ -266,13 +262,14 @@ def _written(kept_rows, names):
 
 def _example(image, rows, labels, path):
     boxes = np.array([row["bbox"] for row in rows], "float64").reshape(-1, 4)
-    boxes[:, 2:] += boxes[:, :2]
+    with np.errstate(over="ignore"):  # infinite is found
+        boxes = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1).astype("float32")
     return Example(
         image["id"],
         path,
         int(image.get("height") or 0),
         int(image.get("width") or 0),
-        boxes.astype("float32"),
+        boxes,
         np.array([labels[row["category_id"]] for row in rows], "int32"),
         np.array([bool(row["iscrowd"] or row.get("ignore")) for row in rows], bool),
     )

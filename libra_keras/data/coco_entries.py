@@ -1,6 +1,9 @@
 """The entries of COCO's JSON: what cannot be used is a finding; which categories are classes."""
 
+import collections
+import itertools
 import math
+import os
 
 from libra_keras.data.findings import Finding
 
@@ -22,6 +25,19 @@ def is_box(value):
     return isinstance(value, list) and len(value) == 4 and all(map(is_number, value))
 
 
+def _is_name(value, encode=str.encode):
+    """Whether a value of a JSON is text with something to see that can be written elsewhere."""
+    try:
+        return isinstance(value, str) and bool(value.strip()) and b"\0" not in encode(value)
+    except UnicodeEncodeError:  # half of a character
+        return False
+
+
+def _is_side(value):
+    """Whether a value of a JSON is a number of pixels, or 0, which says nothing."""
+    return is_number(value) and 0 <= value < 2**31 and value == int(value)
+
+
 def sound_images(images, file):
     """Returns the entries of `"images"` that readers can use, and findings on the others."""
     sound, findings = [], []
@@ -37,14 +53,18 @@ def sound_images(images, file):
 
 def _image_problem(entry):
     """Returns the kind of a finding and its message, or `None`."""
+    if not isinstance(entry, dict):
+        return "entry", f"it is {entry!r:.80}, no object"
+    if missing := [key for key in ("id", "file_name") if key not in entry]:
+        return "entry", f"it has no {' and no '.join(missing)}: {entry!r:.200}"
     image_id, name = entry["id"], entry["file_name"]
     if not is_id(image_id):
         return "image id", f"its id, {image_id!r:.80}, is no integer"
-    if not isinstance(name, str) or not name.strip():
+    if not _is_name(name, os.fsencode):
         return "missing file", f"the file_name of image {image_id}, {name!r:.80}, is no name"
     for key in ("height", "width"):
         value = entry.get(key)
-        if value is not None and not (is_number(value) and value >= 0):
+        if value is not None and not _is_side(value):
             return "image size", f"the {key} of {name}, {value!r:.80}, is no number of pixels"
 
 
@@ -85,11 +105,27 @@ def annotation_problem(row):
         return 'it has no "bbox"'
     if not is_box(row["bbox"]):
         return f"its bbox is {row['bbox']!r:.80}, not four numbers"
-    if not is_number(row["area"]):
-        return f"its area is {row['area']!r:.80}"
+    if not (is_number(row["area"]) and row["area"] >= 0):
+        return f"its area is {row['area']!r:.80}, no number of pixels"
     for key in ("iscrowd", "ignore"):
         if row.get(key) not in (None, 0, 1):
             return f"its {key} is {row[key]!r:.80}, not 0 or 1"
+
+
+def with_ids(categories, file):
+    """Returns the categories that have ids, and findings on the others."""
+    sound, findings = [], []
+    for position, entry in enumerate(categories):
+        if not isinstance(entry, dict):
+            why = f"it is {entry!r:.80}, no object"
+        elif not is_id(entry.get("id")):
+            name, category = entry.get("name"), entry.get("id")
+            why = f"({name!r:.80}): its id, {category!r:.80}, is no integer"
+        else:
+            sound.append(entry)
+            continue
+        findings.append(Finding("category", str(file), None, f"categories[{position}] {why}"))
+    return sound, findings
 
 
 def without_groups(categories, used, used_elsewhere, file):
@@ -97,18 +133,24 @@ def without_groups(categories, used, used_elsewhere, file):
     # Roboflow writes one: the name of the project, without a box, as the supercategory of all
     # classes. COCO's "person", its own supercategory, is none. All splits are to have the same
     # classes, so that those used elsewhere, pairs of id and name, are asked for then.
-    groups = [(entry, _members(entry, categories)) for entry in categories]
+    below = collections.defaultdict(list)
+    for entry in categories:
+        if _is_name(entry.get("supercategory")):
+            below[entry["supercategory"]].append(entry)
+    groups = [(entry, _members(entry, below)) for entry in categories]
     groups = [(e, members) for e, members in groups if members and e["id"] not in used]
     if not groups:
         return categories, []
-    elsewhere, names = used_elsewhere(), [entry.get("name") for entry in categories]
-    left_out, findings = [], []
+    elsewhere = used_elsewhere()
+    names_elsewhere = {name for _, name in elsewhere}
+    counts = collections.Counter(e["name"] for e in categories if _is_name(e.get("name")))
+    left_out, findings = set(), []
     for entry, members in groups:
         name = entry["name"]
-        by_name = names.count(name) == 1 and name in {used_name for _, used_name in elsewhere}
+        by_name = counts[name] == 1 and name in names_elsewhere
         if by_name or (entry["id"], name) in elsewhere:
             continue
-        left_out.append(id(entry))
+        left_out.add(id(entry))
         listed = ", ".join(map(repr, members[:SHOWN])) + ", ..." * (len(members) > SHOWN)
         why = (
             f"category {entry['id']}, {name!r}, is left out: it has no box in any split, and is "
@@ -118,20 +160,21 @@ def without_groups(categories, used, used_elsewhere, file):
     return [entry for entry in categories if id(entry) not in left_out], findings
 
 
-def _members(entry, categories):
-    """The names of the other categories whose supercategory an entry is."""
+def _members(entry, below):
+    """Some names of the other categories whose supercategory an entry is."""
     name = entry.get("name")
-    if not is_id(entry["id"]) or not isinstance(name, str) or entry.get("supercategory") == name:
+    if not _is_name(name) or entry.get("supercategory") == name:
         return []
-    others = (each for each in categories if each["id"] != entry["id"])
-    return [each.get("name") for each in others if each.get("supercategory") == name]
+    others = (each.get("name") for each in below.get(name, ()) if each["id"] != entry["id"])
+    return list(itertools.islice(others, SHOWN + 1))
 
 
 def used_categories(content):
     """Returns the ids and names, a set of tuples, of the categories that have boxes."""
     used = used_ids(content["annotations"])
-    named = [e for e in content["categories"] if isinstance(e.get("name"), str)]
-    return {(e["id"], e["name"]) for e in named if is_id(e["id"]) and e["id"] in used}
+    categories, _ = with_ids(content["categories"], "")
+    named = [entry for entry in categories if _is_name(entry.get("name"))]
+    return {(entry["id"], entry["name"]) for entry in named if entry["id"] in used}
 
 
 def used_ids(rows):
@@ -144,11 +187,9 @@ def sound_categories(categories, used, file):
     """Returns the categories that can be classes, by their ids, and findings on the others."""
     findings = []
     ids = {}
-    for position, entry in enumerate(categories):
+    for entry in categories:
         category, name = entry["id"], entry.get("name")
-        if not is_id(category):
-            why = f"categories[{position}] ({name!r:.80}): its id, {category!r:.80}, is no integer"
-        elif not isinstance(name, str) or not name.strip():
+        if not _is_name(name):
             has = f"its name is {name!r:.80}" if "name" in entry else "it has no name"
             why = f"category {category}: {has}"
         elif category in ids:

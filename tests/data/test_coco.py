@@ -1,6 +1,5 @@
 """The reader of COCO's JSON."""
 
-import json
 import math
 
 import numpy as np
@@ -98,32 +97,20 @@ def test_annotations_are_completed_for_pycocotools(write_coco):
     assert [a["id"] for a in read.annotations["annotations"]] == [1, 2]
 
 
+# What of them are no boxes, tests/hostile/test_coco.py draws; here is what is said.
 BAD_ROWS = [
     ({"bbox": [10, 5, 10, -1]}, r"degenerate box: bbox \[10, 5, 10, -1\] has a negative side"),
-    ({"bbox": [10, 5, 0, -1]}, "degenerate box"),
     ({"bbox": [70, 5, 0, 10]}, "box outside"),
     ({"bbox": [10, math.nan, 10, 10]}, r"not a number: its bbox is \[10, nan, 10, 10\]"),
     ({"bbox": [10, 5, 10]}, r"not a number: its bbox is \[10, 5, 10\], not four numbers"),
-    ({"bbox": None}, "not a number: its bbox is None"),
-    ({"bbox": []}, r"not a number: its bbox is \[\]"),
     ({"bbox": ...}, 'not a number: it has no "bbox"'),
-    ({"bbox": [60, 5, 10, 10]}, "box outside"),
     ({"bbox": [-20, 5, 10, 10]}, r"box outside: bbox \[-20, 5, 10, 10\] lies outside the 60x40"),
-    ({"category_id": 8}, "class"),
-    ({"image_id": 99}, "image id"),
-    ({"image_id": [1]}, "image id"),
     ({"image_id": "1"}, "image id: there is no image of id '1'"),
     ({"image_id": ...}, 'image id: it has no "image_id"'),
-    ({"image_id": True}, "image id"),  # Python's True equals 1
-    ({"category_id": {}}, "class"),
     ({"category_id": "30"}, "class: category id '30' is not one"),
     ({"category_id": ...}, 'class: it has no "category_id"'),
-    ({"bbox": ["10", 5, 10, 10]}, r"not a number: its bbox is \['10', 5, 10, 10\]"),
-    ({"bbox": [10**400, 5, 10, 10]}, "not a number"),
-    ({"area": math.nan}, "not a number: its area is nan"),
-    ({"area": "9"}, "not a number: its area is '9'"),
+    ({"area": -9}, "not a number: its area is -9, no number of pixels"),
     ({"iscrowd": "0"}, "not a number: its iscrowd is '0'"),
-    ({"ignore": []}, "not a number: its ignore"),
 ]
 
 
@@ -143,20 +130,16 @@ def test_bad_boxes_are_named_or_dropped(write_coco, change, kind):
 
 BAD_IMAGES = [
     ({"id": "abc"}, r"image id: images\[1\]: its id, 'abc'"),
-    ({"id": "2"}, "image id"),
-    ({"id": True}, "image id"),
-    ({"id": 2**63}, "image id"),
-    ({"id": [2]}, "image id"),
+    ({"id": ...}, r"entry: images\[1\]: it has no id: {'file_name': '2.png'"),
     ({"file_name": None}, r"missing file: images\[1\]: the file_name of image 2, None"),
     ({"height": math.nan}, r"image size: images\[1\]: the height of 2\.png, nan"),
-    ({"width": "60"}, "image size"),
 ]
 
 
 @pytest.mark.parametrize(("change", "message"), BAD_IMAGES)
 def test_bad_entries_of_images_are_named_or_dropped(write_coco, change, message):
     images = [{"id": i, "file_name": f"{i}.png", "height": 40, "width": 60} for i in (1, 2, 3)]
-    images[1] |= change
+    images[1] = {key: v for key, v in (images[1] | change).items() if v is not ...}
     folder = write_coco(images=images)
     with pytest.raises(ValueError, match=f"instances_val.json: {message}"):
         data.coco(folder, "val")
@@ -194,10 +177,13 @@ def test_duplicate_image_ids(write_coco):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "is no JSON"),
-        ("[]", "Received: a list"),
+        ("{", "instances_val.json cannot be read: Expecting"),
+        ("[]", r"Received: \[\]"),
         ('{"images": [], "annotations": {}}', "annotations.*categories"),
-        (json.dumps({"images": [{}], "annotations": [], "categories": []}), r"images\[0\]"),
+        (
+            '{"images": [' + "[" * 10**5,
+            "instances_val.json cannot be read: it is nested too deeply",
+        ),
     ],
 )
 def test_a_file_that_is_not_cocos(write_coco, text, message):
