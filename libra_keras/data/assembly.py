@@ -29,22 +29,25 @@ def with_boxes(
     """Gives images their boxes: examples, what the file says of them, and findings on others."""
     examples, every, findings = [], [], []
     numbers = {name: label for label, name in enumerate(class_names)}
+    expected = f"one of {', '.join(class_names):.400}"
     for image, boxes in images:
         kept = []
         for box in boxes:
             if box.problem:
                 finding = "not a number", box.problem
             elif box.label not in numbers:
-                finding = "class", f"{box.label!r:.80} is not one of {', '.join(class_names):.400}"
+                finding = "class", f"{box.label!r:.80} is not {expected}"
             else:
                 kept.append(box)
                 continue
             findings.append(Finding(finding[0], str(image.file), box.name, finding[1]))
         every.append(kept)
+        with np.errstate(over="ignore"):  # infinite is found
+            corners = np.array([box.corners for box in kept], "float32").reshape(-1, 4)
         examples.append(
             dataclasses.replace(
                 image,
-                boxes=np.array([box.corners for box in kept], "float32").reshape(-1, 4),
+                boxes=corners,
                 labels=np.array([numbers[box.label] for box in kept], "int32"),
                 ignore=np.zeros(len(kept), bool),
             )

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from libra_keras.data.coco import from_content, load
+from libra_keras.data.coco_entries import sound_images
 from libra_keras.data.examples import DetectionData
 from libra_keras.data.images import read_image
 from libra_keras.data.known_classes import COCO_CATEGORIES, VOC_CATEGORIES
@@ -251,7 +252,8 @@ def _joined(content, images, fetch, by_id):
     def key(image):
         return image["id"] if by_id else Path(image["file_name"]).stem
 
-    listed = {key(image): image for image in content["images"]}
+    sound, _ = sound_images(content["images"], "")
+    listed = {key(image): image for image in sound}
     missing = [image["file_name"] for image in images if key(image) not in listed]
     if missing:
         raise ValueError(
