@@ -27,7 +27,7 @@ HEADINGS = {
 
 
 # Fields of a `DataConfig` that say how a folder is read.
-OF_FOLDERS = ("annotations", "images", "class_names", "corners", "allow_outside")
+OF_FOLDERS = ("annotations", "images", "class_names", "corners", "allow_outside", "max_pixels")
 # Those that say how images are varied.
 OF_AUGMENTATION = ("augment", "short_sides", "flip", "vertical_flip", "quarter_turns")
 
@@ -88,10 +88,12 @@ def add_run(parser: argparse.ArgumentParser) -> None:
 
 
 def load_run(options: argparse.Namespace) -> "runs.Run":
-    """Opens RUN as `add_run` has read it, with the limit of `add_limit` if there is one, and leaves
-    all GPUs but one to other programs."""
+    """Opens RUN as `add_run` has read it, with the limits that are given, of detections and of
+    pixels, and leaves all GPUs but one to other programs."""
+    from libra_keras.data.decoding import allow_pixels
     from libra_keras.devices.hardware import leave_gpus
 
+    allow_pixels(getattr(options, "max_pixels", None))
     leave_gpus(1)
     run = runs.open(options.run_folder, options.weights)
     if hasattr(options, "limit"):
@@ -103,6 +105,12 @@ def add_limit(parser: argparse.ArgumentParser) -> None:
     """Adds `--max-detections` to a verb that detects."""
     field = next(field for name, _, field in TrainConfig().options() if name == "max_detections")
     _add(parser, "max_detections", field, _help(field), dest="limit")
+
+
+def add_pixels(parser: argparse.ArgumentParser) -> None:
+    """Adds `--max-pixels` to a verb that reads images, but no data."""
+    field = next(field for field in dataclasses.fields(DataConfig) if field.name == "max_pixels")
+    _add(parser, field.name, field, _help(field), dest=field.name)
 
 
 def add_number(place: Any, name: str, within: Range, help: str, **details: Any) -> None:

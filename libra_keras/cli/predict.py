@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from libra_keras.cli.options import add_limit, add_number, add_run, load_run
+from libra_keras.cli.options import add_limit, add_number, add_pixels, add_run, load_run
 from libra_keras.runs.groups import SHARE
 
 EXAMPLES = """examples:
@@ -19,6 +19,7 @@ def add_arguments(parser) -> None:
     """Adds the options of the verb."""
     add_run(parser)
     add_limit(parser)
+    add_pixels(parser)
     parser.add_argument("images", metavar="IMAGE", nargs="+", help="files, or folders of them")
     parser.add_argument("--to", metavar="FOLDER", required=True, help="of pictures and JSON")
     add_number(parser, "--score", SHARE, "lowest score; default: 0.3", default=0.3)

@@ -128,7 +128,8 @@ class TrainingSource:
     def _content(self, index, policy):
         if policy in self.caches:
             return self.caches[policy].read(index)
-        return policy.fitted(read_checked(self.data, index))
+        with read_checked(self.data, index) as image:
+            return policy.fitted(image)
 
 
 class EvaluationSource:
@@ -153,7 +154,8 @@ class EvaluationSource:
         example = self.data.examples[index]
         original = (example.height, example.width)
         try:
-            content = self.policy.resized(read_checked(self.data, index))
+            with read_checked(self.data, index) as image:
+                content = self.policy.resized(image)
         except DamagedImage as error:
             self.damage.add(example.file, str(error))
             content = np.zeros((*self.policy.fitted_size(*original), 3), "uint8")

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
-from PIL import Image
 
+from libra_keras.data.decoding import opened
 from libra_keras.data.examples import DetectionData
 from libra_keras.data.findings import (
     MIN_SIDE,
@@ -93,7 +93,8 @@ def check_data(data: DetectionData, verbose: int = 0) -> list[Finding]:
 
 def _decode(data, i):
     try:
-        read_checked(data, i)
+        with read_checked(data, i):
+            return None
     except DamagedImage as error:
         return Finding("damaged image", str(data.examples[i].file), None, str(error))
 
@@ -106,7 +107,7 @@ def read_headers(examples):
 
 def _read_header(file):
     try:
-        with Image.open(file) as image:
+        with opened(file) as image:
             # Only where the header has it: asking a PNG file for its EXIF decodes the image.
             exif = image.getexif() if "exif" in image.info else {}
             return image.height, image.width, exif.get(ORIENTATION_TAG, 1)

@@ -2,12 +2,13 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from libra_keras.data.images import open_image, read_image
+from libra_keras.data.images import decoded, read_image
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -114,7 +115,6 @@ class DetectionData:
         return max([1, *(example.num_boxes for example in self.examples)])
 
     @property
-    @property
     def longest_side(self) -> float | None:
         """Pixels of the longest side of a box to learn from; `None` without boxes."""
         boxes = [example.boxes[~example.ignore] for example in self.examples]
@@ -122,6 +122,7 @@ class DetectionData:
             (float((own[:, 2:] - own[:, :2]).max()) for own in boxes if len(own)), default=None
         )
 
+    @property
     def max_proposals(self) -> int | None:
         """Most proposals of one image, at least 1; `None` where the examples have none."""
         counts = [len(e.proposals) for e in self.examples if e.proposals is not None]
@@ -138,12 +139,14 @@ class DetectionData:
         """Returns the stored pixels of example `i` as uint8 `(H, W, 3)` RGB."""
         return self.reader(self.examples[i])
 
-    def open_image(self, i: int) -> np.ndarray | Image.Image:
-        """Returns the pixels of example `i` as `InputPolicy.resized` takes them fastest.
+    def open_image(self, i: int) -> AbstractContextManager[np.ndarray | Image.Image]:
+        """Returns a context in which example `i` is open: a Pillow image if it is a file, and an
+        array otherwise, as `InputPolicy.resized` takes them fastest.
 
-        That is a Pillow image if the example is a file, and an array otherwise.
+        Threads that have large images open wait for each other; do not open one in another's
+        context.
         """
-        return open_image(self.examples[i].file) if self.has_files else self.read_image(i)
+        return decoded(self.examples[i].file) if self.has_files else nullcontext(self.read_image(i))
 
     def subset(self, indices: slice | Iterable[int]) -> "DetectionData":
         """Returns the data set of the examples at `indices` (a slice or a list of ints)."""

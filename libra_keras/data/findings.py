@@ -1,13 +1,16 @@
 """What is told of a data set in which something is wrong: findings, and damaged images."""
 
 import collections
+import contextlib
 import dataclasses
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+
+from libra_keras.files.reading import reason
 
 _WARNINGS = ("rotation", "empty box", "empty class", "many objects", "confidence")
 MIN_SIDE = 1.0  # pixels; a box with a side of no more shows nothing
@@ -144,17 +147,19 @@ class TooManyDamagedImages(Exception):
     """Raised where so many images are damaged that going on would be another experiment."""
 
 
-def read_checked(data, i):
-    """What `DetectionData.open_image` returns, or a `DamagedImage`, also if its size is another."""
-    try:
-        image = data.open_image(i)
-    except Exception as error:  # damaged files make decoders raise nearly anything
-        raise DamagedImage(f"{type(error).__name__}: {error}") from error
-    size = image.shape[:2] if isinstance(image, np.ndarray) else image.size[::-1]
-    expected = data.examples[i].height, data.examples[i].width
-    if size != expected:
-        raise DamagedImage(f"decoded to {size} (height, width), expected {expected}")
-    return image
+@contextlib.contextmanager
+def read_checked(data: Any, i: int) -> Iterator[Any]:
+    """Opens an image as `DetectionData` does, or raises a `DamagedImage`, for its size as well."""
+    with contextlib.ExitStack() as stack:
+        try:
+            image = stack.enter_context(data.open_image(i))
+        except Exception as error:  # damaged files make decoders raise nearly anything
+            raise DamagedImage(reason(error)) from error
+        size = image.shape[:2] if isinstance(image, np.ndarray) else image.size[::-1]
+        expected = data.examples[i].height, data.examples[i].width
+        if size != expected:
+            raise DamagedImage(f"decoded to {size} (height, width), expected {expected}")
+        yield image
 
 
 class DamageLog:

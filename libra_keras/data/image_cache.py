@@ -63,7 +63,8 @@ class ImageCache:
         size = self.policy.fitted_size(example.height, example.width)
         content = None if identity is None else _load(entry, identity, size)
         if content is None:
-            content = self.policy.resized(read_checked(self.data, i))
+            with read_checked(self.data, i) as image:
+                content = self.policy.resized(image)
             if identity is not None and self.is_writable:
                 self._save(entry, identity, content)
         return content

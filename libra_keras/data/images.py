@@ -1,9 +1,10 @@
 """From what a user has (a file, an array) to the pixels that a model gets: read, resize, pad."""
 
+import contextlib
 import dataclasses
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
 import keras
@@ -11,9 +12,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 from PIL import Image, ImageOps
 
+from libra_keras.data.decoding import in_flight, opened
+from libra_keras.files.reading import explained
 from libra_keras.typing import Tensor
 
 RESIZE_KERNELS = {"antialias": Image.Resampling.BILINEAR}
+STRIP = 2**20  # numbers of an image that are scaled at a time
 
 
 def read_image(
@@ -25,7 +29,9 @@ def read_image(
     Grey images get three equal channels; CMYK and palettes are converted; an alpha channel is
     dropped, not blended; 16 bits per channel are scaled to 8 (65535 becomes 255). Only the first
     frame of a file is read. An EXIF orientation is *not* applied unless asked for, since
-    annotations refer to the stored pixels.
+    annotations refer to the stored pixels. Files have any form that Pillow and its plug-ins read,
+    but EPS, IPTC and WMF, and at most as many pixels as Pillow allows: twice
+    `PIL.Image.MAX_IMAGE_PIXELS`, which is 178,956,970 unless a program changes it.
 
     Args:
         source: path, bytes of an encoded image, file object, `PIL.Image.Image`, or an array
@@ -40,7 +46,8 @@ def read_image(
     Raises:
         ValueError: if an array has another shape or dtype, or values that are no pixels, or
             fractions from 0 to 1 only, as other libraries have them.
-        OSError: if a file is missing, is no image, or is damaged.
+        OSError: if a file is missing, is no image, is too large, or is damaged; its text names the
+            file.
 
     Example:
 
@@ -51,17 +58,26 @@ def read_image(
     """
     if isinstance(source, Image.Image):
         return np.array(_rgb_of_pillow(source, exif_rotation))
+    is_path = isinstance(source, (str, os.PathLike))
     if isinstance(source, (bytes, bytearray)):
         source = io.BytesIO(source)
-    if isinstance(source, (str, os.PathLike)) or hasattr(source, "read"):
-        return np.array(open_image(source, exif_rotation))
-    return _rgb_of_array(np.asarray(source))
+    if not is_path and not hasattr(source, "read"):
+        return _rgb_of_array(np.asarray(source))
+    name = source if is_path else "the image"
+    with explained(name, kind=OSError), decoded(source, exif_rotation) as image:
+        return np.array(image)
 
 
-def open_image(source: str | os.PathLike | BinaryIO, exif_rotation: bool = False) -> Image.Image:
-    """Reads a file as a Pillow image: the pixels of `read_image`, without a copy to an array."""
-    with Image.open(source) as image:
-        return _rgb_of_pillow(image, exif_rotation)
+@contextlib.contextmanager
+def decoded(
+    source: str | os.PathLike | BinaryIO, exif_rotation: bool = False
+) -> Iterator[Image.Image]:
+    """Yields a file as a Pillow image: the pixels of `read_image`, without a copy to an array.
+
+    They count among those in the memory until the block ends, so resize them in it.
+    """
+    with opened(source) as image, in_flight(image):
+        yield _rgb_of_pillow(image, exif_rotation)
 
 
 def _rgb_of_pillow(image, exif_rotation):
@@ -96,7 +112,7 @@ def _eight_bits(pixels):
     if pixels.dtype == np.uint8:
         return pixels
     if np.issubdtype(pixels.dtype, np.uint16):  # of any order of bytes
-        return ((pixels.astype("uint32") + 128) // 257).astype("uint8")
+        return _narrowed(pixels)
     is_number = np.issubdtype(pixels.dtype, np.integer) or np.issubdtype(pixels.dtype, np.floating)
     if not is_number or not (np.all(pixels >= 0) and np.all(pixels <= 255)):
         values = f" from {pixels.min()} to {pixels.max()}" if is_number else ""
@@ -108,6 +124,16 @@ def _eight_bits(pixels):
     if fractions:
         raise ValueError(f"An image array of floats must be from 0 to 255. Received: {fractions}")
     return np.rint(pixels).astype("uint8")
+
+
+def _narrowed(pixels):
+    """Scales 16 bits to 8, a strip of rows at a time: wider numbers of a whole image take room."""
+    scaled = np.empty(pixels.shape, "uint8")
+    step = max(1, STRIP // pixels[0].size)
+    for start in range(0, len(pixels), step):
+        strip = slice(start, start + step)
+        scaled[strip] = (pixels[strip].astype("uint32") + 128) // 257
+    return scaled
 
 
 def told_fractions(pixels):

@@ -8,14 +8,15 @@ import threading
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from libra_keras.data.coco import from_content, load
 from libra_keras.data.coco_entries import sound_images
+from libra_keras.data.decoding import opened
 from libra_keras.data.examples import DetectionData
 from libra_keras.data.images import read_image
 from libra_keras.data.known_classes import COCO_CATEGORIES, VOC_CATEGORIES
 from libra_keras.data.layouts import Place
+from libra_keras.files.reading import reason
 
 HEADER = struct.Struct("<QI")  # length of the record, and its checksum
 FOOTER = 4  # checksum of the record
@@ -205,10 +206,10 @@ def _image(record):
     if number is None:
         number = "".join(filter(str.isdigit, file_name))
     try:
-        with Image.open(io.BytesIO(record["image"])) as image:
+        with opened(io.BytesIO(record["image"])) as image:
             width, height = image.size
-    except OSError as error:
-        raise ValueError(f"{file_name}: no image: {error}") from error
+    except Exception as error:  # a broken header makes Pillow raise nearly anything
+        raise ValueError(f"{file_name}: no image: {reason(error)}") from error
     return {"id": int(number), "file_name": file_name, "height": height, "width": width}
 
 

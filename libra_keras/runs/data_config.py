@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from libra_keras.ranges import Range
+from libra_keras.ranges import Range, whole
 from libra_keras.runs.fields import Checked, option
 from libra_keras.runs.groups import SHARE, SIDE, names, sides
 
@@ -75,6 +75,13 @@ class DataConfig(Checked):
     skip_bad: bool = option(False, "drop and count bad boxes, files")
     allow_outside: bool = option(
         False, "read images whose names in the annotations lead out of their folder (../a.jpg)"
+    )
+    max_pixels: int | None = option(
+        None,
+        "most pixels of an image; larger ones count as bad. Pillow's limit, of the whole process; "
+        "default: 178956970",
+        metavar="N",
+        within=whole(1),
     )
     drop_empty: bool = option(False, "learn from no image without a box, as the reference does")
     cache: str | None = option(

@@ -44,8 +44,8 @@ def _picture(data, place, given, row, threshold):
     image, why_not = None, "it is not among the images"
     if place is not None:
         try:
-            pixels = np.asarray(read_checked(data, place))
-            image = crops.pair(pixels, _scene(given, row, threshold))
+            with read_checked(data, place) as read:
+                image = crops.pair(np.asarray(read), _scene(given, row, threshold))
         except DamagedImage as error:
             why_not = str(error)
     file = f"image {row['image_id']}" if place is None else Path(data.examples[place].file).name

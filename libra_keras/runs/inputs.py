@@ -12,6 +12,7 @@ import keras
 
 from libra_keras import data
 from libra_keras.data import Augmentation, DetectionData, InputPolicy
+from libra_keras.data.decoding import allow_pixels
 from libra_keras.data.findings import nothing_to_learn
 from libra_keras.data.image_cache import SPARE
 from libra_keras.data.layouts import Layout
@@ -111,7 +112,8 @@ def _meaningless(own):
 
 
 def read_split(config: DataConfig, split: str | None, role: str) -> DetectionData:
-    """Reads one split of the data of a run."""
+    """Reads one split of the data of a run, and sets the most pixels that its images may have."""
+    allow_pixels(config.max_pixels)
     is_original = config.source.startswith(TFDS) and role == "train"  # which TFDS has itself
     return data.load(
         config.source,

@@ -1,7 +1,6 @@
 """Objects found in files: pictures with boxes, and a JSON of all detections."""
 
 import collections
-import json
 import os
 import sys
 from collections.abc import Iterable
@@ -12,7 +11,9 @@ import keras
 from PIL import Image, PngImagePlugin
 
 from libra_keras.data import read_image
+from libra_keras.data.decoding import opened
 from libra_keras.files import atomic
+from libra_keras.files.reading import explained, read_json
 from libra_keras.files.replacing import check_replaceable_files
 from libra_keras.models import FastRCNN
 from libra_keras.visualization import draw_detections
@@ -91,8 +92,9 @@ def _shortened(stem):
 def _is_own(output):
     try:
         if output.name == NUMBERS:
-            return all({"file", "picture"} <= row.keys() for row in json.loads(output.read_text()))
-        with Image.open(output) as picture:
+            rows = read_json(output, most=None)  # of as many images as there are
+            return all({"file", "picture"} <= row.keys() for row in rows)
+        with explained(output), opened(output) as picture:
             return picture.info.get("Software") == SOFTWARE
     except (OSError, ValueError, AttributeError, TypeError):  # no picture, no list of dicts
         return False
@@ -101,24 +103,25 @@ def _is_own(output):
 def _predict(model, file, picture, score, turn) -> list[dict[str, Any]]:
     """The file's row of the JSON in a list, which is empty if it cannot be read."""
     try:
-        found = model.detect(file, score_threshold=0.0, exif_rotation=turn)
-    except (OSError, ValueError) as error:  # the others are still wanted
-        print(f"{file}: not read: {error}", file=sys.stderr)
+        pixels = read_image(file, turn)  # once: the file may be another soon
+    except OSError as error:  # the others are still wanted
+        print(f"not read: {error}", file=sys.stderr)
         return []
+    found = model.detect(pixels, score_threshold=0.0)
     with atomic.replacing(picture) as unfinished:
-        _draw(file, found, unfinished, score, turn)
+        _draw(pixels, found, unfinished, score)
     rows = [row for row in _listed(found) if row["score"] >= score]
     print(f"{file}: {_summary(rows)}")
     return [{"file": str(file), "picture": picture.name, "detections": rows}]
 
 
-def _draw(file, found, to, score, turn):
+def _draw(pixels, found, to, score):
     note = PngImagePlugin.PngInfo()
     note.add_text("Software", SOFTWARE)
     names = dict(zip(found["labels"].tolist(), found["names"], strict=True))
     boxes = found["boxes"], found["labels"], found["scores"], names, score
     to.parent.mkdir(parents=True, exist_ok=True)
-    drawn = draw_detections(read_image(file, turn), *boxes, best_below=BEST)
+    drawn = draw_detections(pixels, *boxes, best_below=BEST)
     Image.fromarray(drawn).save(to, "PNG", pnginfo=note)
 
 

@@ -33,10 +33,11 @@ def spread(data: DetectionData, count: int) -> Iterator[tuple[Example, np.ndarra
     chosen = np.linspace(0, len(data) - 1, min(count, len(data))).astype(int)
     for i in dict.fromkeys(chosen.tolist()):
         try:
-            image = read_checked(data, i)
+            with read_checked(data, i) as image:
+                pixels = np.asarray(image)
         except DamagedImage:
             continue
-        yield data.examples[i], np.asarray(image)
+        yield data.examples[i], pixels
 
 
 def panel(
