@@ -5,17 +5,29 @@ import os
 import sys
 
 from libra_keras import __version__
-from libra_keras.cli import notes
+from libra_keras.cli import notes, streams
 
 EXIT_INTERRUPTED = 130  # as shells count it: 128 + the signal of Ctrl-C
+TELLING = ("check-data", "models")  # verbs whose result is what they print
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one verb, by default that of the process, and returns the exit status: 0, 1 for an error
-    with a message, 130 after Ctrl-C."""
-    if arguments is None:  # the process is the command's own
-        notes.hide()
-    options = parser().parse_args(arguments)
+    with a message, 130 after Ctrl-C, 141 if nobody reads what a verb is there to tell."""
+    if arguments is not None:
+        return _run(parser().parse_args(arguments))
+    streams.open_closed()  # the process is the command's own
+    notes.hide()
+    with streams.lasting() as output:
+        options = parser().parse_args()
+        output.ends = options.verb in TELLING
+        status = _run(options)
+        output.end(status)
+    return status
+
+
+def _run(options):
+    """Runs the verb that is asked for; what a user can mend becomes a message."""
     expand_home(options)
     for stream in (sys.stdout, sys.stderr):  # a file name may be no text of the terminal's encoding
         if getattr(stream, "errors", None) == "strict" and hasattr(stream, "reconfigure"):

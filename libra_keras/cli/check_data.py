@@ -1,7 +1,6 @@
 """Find everything that is wrong with a data set; exits 1 if anything is."""
 
 import dataclasses
-import sys
 
 from libra_keras.cli.options import OF_AUGMENTATION, OF_FOLDERS, add_data, add_number, data_of
 from libra_keras.runs.groups import SIDE
@@ -64,9 +63,10 @@ def run(options) -> int:
 
 def _check(read):
     from libra_keras import data
+    from libra_keras.runs.progress import is_watched
 
     print(read.summary(), flush=True)
-    findings = data.check_data(read, verbose=int(sys.stdout.isatty()))
+    findings = data.check_data(read, verbose=int(is_watched()))
     for finding in findings:
         print(f"  {'warning: ' if finding.is_warning else ''}{finding}")
     return findings

@@ -121,6 +121,7 @@ def _watch(job):
     evaluation = (GuardedProposalEvaluation if is_rpn else GuardedEvaluation)(
         guard,
         line,
+        job.folder,
         job.val,
         batch_size=job.source.plan.batch_size,
         every=job.eval_every or job.pace.epochs,
@@ -183,6 +184,7 @@ def _train(job, watch, run, find_damaged):
         return False
     tell_damage(find_damaged())
     if watch.guard.failure:
+        job.folder.check_there()
         atomic.save_weights(job.model, job.folder.last_weights)
         kind = "averaged weights" if has_averages(job.model) else "weights"  # as `fit` left them
         print(f"The {kind} are in {job.folder.last_weights}", file=sys.stderr)
@@ -210,18 +212,21 @@ def _namer(source, steps) -> Callable:
 class _Guarded:
     """Leaves out the epoch in which training stopped over a number, and shows how far it is."""
 
-    def __init__(self, guard, line, *args, **kwargs):
+    def __init__(self, guard, line, folder, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.guard = guard
         self.line = line
+        self.folder = folder
 
     def is_due(self, epoch):
         """As in `COCOEvaluation`, unless the guard has stopped the training."""
         return self.guard.failure is None and super().is_due(epoch)
 
     def measure(self, batches):
-        """As in `COCOEvaluation`."""
-        return super().measure(self.line.over("Evaluation", batches))
+        """As in `COCOEvaluation`, unless the run folder has gone meanwhile."""
+        found = super().measure(self.line.over("Evaluation", batches))
+        self.folder.check_there()  # what did best is saved there next
+        return found
 
 
 class GuardedEvaluation(_Guarded, COCOEvaluation):

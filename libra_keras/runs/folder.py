@@ -3,6 +3,7 @@
 import contextlib
 import importlib.metadata
 import json
+import os
 import platform
 import re
 import shutil
@@ -64,6 +65,7 @@ class RunFolder:
         self.goes_on = False  # whether an unfinished run in it does
         self._name: str | None = None
         self._held = contextlib.ExitStack()
+        self._lock: os.stat_result | None = None  # the file of the folder that is held
         self._place(path)
 
     def _place(self, path):
@@ -108,10 +110,27 @@ class RunFolder:
     def hold(self) -> None:
         """Locks the folder until `release`."""
         self._held.enter_context(self.lock())
+        self._lock = (self.checkpoints.folder / "lock").stat()
 
     def release(self) -> None:
         """Ends what `hold` began."""
         self._held.close()
+        self._lock = None
+
+    def check_there(self) -> None:
+        """Raises an `OSError` if the folder has been deleted or exchanged while it is held: to
+        write would make it anew, with a part of the run, or change a folder of others."""
+        if self._lock is None:
+            return
+        try:  # the file is open: no other one can have its number
+            is_there = os.path.samestat((self.checkpoints.folder / "lock").stat(), self._lock)
+        except OSError:
+            is_there = False
+        if not is_there:
+            raise OSError(
+                f"The run folder {self.path} is gone: it was deleted, moved or replaced while the "
+                "run was at work. Nothing more is written"
+            )
 
     @classmethod
     def create(cls, path: str | Path, overwrite: bool = False) -> "RunFolder":
@@ -171,6 +190,7 @@ class RunFolder:
 
     def write_json(self, name: str, values: Any) -> None:
         """Writes a JSON file; a crash leaves the old one."""
+        self.check_there()
         atomic.write_json(self.path / name, values)
 
     def write_config(self, record: Mapping[str, Any]) -> None:
@@ -189,6 +209,7 @@ class RunFolder:
         """Writes `model.keras` without the optimizer: half the size, and enough to detect."""
         bare = type(model).from_config(model.get_config())
         bare.set_weights(model.get_weights())
+        self.check_there()
         with atomic.replacing(self.model) as unfinished:
             bare.save(unfinished)
 

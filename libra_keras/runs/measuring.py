@@ -1,7 +1,6 @@
 """What a detector is worth on a data set: its metrics, or the proposals of its first stage."""
 
 import dataclasses
-import sys
 from typing import Any
 
 import keras
@@ -11,6 +10,7 @@ from libra_keras.data import DetectionData, evaluation_batches
 from libra_keras.evaluation.class_matching import check_classes, relabelled
 from libra_keras.models import RegionProposalNetwork
 from libra_keras.runs.inputs import damage_told
+from libra_keras.runs.progress import is_watched
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,4 +93,4 @@ def _measured(model, data, batches, wanted):
 
 
 def _verbosity():
-    return int(sys.stdout.isatty())
+    return int(is_watched())

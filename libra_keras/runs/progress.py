@@ -16,6 +16,11 @@ REPEATED = 600.0  # and from line to line where the output is no terminal
 BAR = range(6, 31)  # characters
 
 
+def is_watched() -> bool:
+    """Whether somebody sees a line that is drawn over itself; services have no output at all."""
+    return sys.stdout is not None and sys.stdout.isatty()
+
+
 class Line:
     """Tells how far something is: on a terminal in one line that is drawn over itself, elsewhere
     in a line at the start and every ten minutes."""
@@ -26,7 +31,7 @@ class Line:
 
     def draw(self, title: str, done: int, total: int, notes: Callable[[], Sequence[str]]) -> None:
         """Shows that so many of all are done, unless it has just been shown."""
-        now, is_terminal = time.monotonic(), sys.stdout.isatty()
+        now, is_terminal = time.monotonic(), is_watched()
         if now < self._due and not (is_terminal and done == total):
             return
         self._due = now + (REDRAWN if is_terminal else REPEATED)

@@ -39,6 +39,7 @@ def write(model, val, folder, result: Result) -> None:
     record["damaged_images"] = {
         purpose: {"count": len(files), "files": files} for purpose, files in result.damaged.items()
     }
+    folder.check_there()
     folder.save_model(model)  # first: numbers can be measured again
     if record["averaged"]:  # what was measured, which the checkpoint has beside the last weights
         atomic.save_weights(model, folder.last_weights)
@@ -68,6 +69,7 @@ def describe(config: TrainConfig, steps: int) -> str:
 
 def tell_interruption(model, folder, why: str = "Interrupted") -> None:
     """Says where a run stands that was stopped, and where its weights are."""
+    folder.check_there()
     if not has_averages(model):  # else the run has saved them, if it could
         atomic.link(folder.checkpoints.weights, folder.last_weights)
     state = folder.checkpoints.read()

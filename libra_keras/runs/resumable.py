@@ -159,6 +159,7 @@ class ResumableFit(keras.callbacks.Callback):
         self._call("on_train_batch_begin", batch + self._offset, logs)
 
     def on_train_batch_end(self, batch, logs=None):
+        self.folder.check_there()  # before a callback writes
         self.step = batch + self._offset + 1
         self._call("on_train_batch_end", self.step - 1, logs)
         if self._trained.stop_training:
@@ -194,6 +195,7 @@ class ResumableFit(keras.callbacks.Callback):
 
     def save(self):
         """Saves the run as it stands."""
+        self.folder.check_there()
         tables = [path for path in self.folder.tables if path.exists()]
         for path in tables:
             atomic.flush_to_disk(path)

@@ -12,7 +12,7 @@ def test_nothing_is_evaluated_once_training_has_failed(tmp_path):
     guard = StopOnNonFinite()
     guard.failure = "a gradient is not finite"
     best = tmp_path / "best.weights.h5"
-    evaluation = fitting.GuardedEvaluation(guard, Line(), shapes(1), best_weights=best)
+    evaluation = fitting.GuardedEvaluation(guard, Line(), None, shapes(1), best_weights=best)
     evaluation.fills_logs, logs = True, {}
     evaluation.on_epoch_end(0, logs)  # without a model: evaluating would raise
     assert len(logs) == 12 and all(np.isnan(value) for value in logs.values())

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import shutil
 import signal
 from types import SimpleNamespace
 
@@ -167,6 +168,30 @@ def test_batches_that_are_asked_for_by_their_number(tmp_path, expected):
     assert Checkpoints(tmp_path / "checkpoints").read()["step"]  # in the middle of an epoch
     train(tmp_path, batches=Numbered)
     assert result(tmp_path) == expected
+
+
+@pytest.mark.parametrize("left", ["nothing", "a file", "another folder"])
+def test_a_folder_that_is_gone_is_not_made_anew(tmp_path, left):
+    path = tmp_path / "run"
+
+    def remove(batch, logs):
+        if batch == 3:
+            shutil.rmtree(path)
+            if left == "a file":
+                path.touch()
+            elif left == "another folder":
+                (path / "checkpoints").mkdir(parents=True)
+                (path / "checkpoints/lock").touch()
+            there[:] = sorted(tmp_path.rglob("*"))
+
+    there, model = [], make_model()
+    run = make_run(path, [keras.callbacks.LambdaCallback(on_train_batch_end=remove)])
+    run.folder.hold()
+    run.open(model)
+    with pytest.raises(OSError, match=f"folder {path} is gone: it was deleted, moved or replaced"):
+        run.fit(model, batches_from(0))
+    assert sorted(tmp_path.rglob("*")) == there and run.step == 4
+    run.folder.release()
 
 
 class Predict(keras.callbacks.Callback):
