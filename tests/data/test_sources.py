@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+from PIL import Image
 from voc_folder import write_voc
 
 from libra_keras import data
@@ -186,3 +187,17 @@ def test_data_in_vocs_form_are_known(tmp_path):
 def test_names_for_runs():
     names = {"tfds:coco/2017": "coco-2017", "data/my_photos": "my_photos", "shapes": "shapes"}
     assert {where: short_name(where) for where in names} == names
+
+
+def test_images_outside_are_read_where_that_is_allowed(tmp_path):
+    folder = write_coco(tmp_path / "coco", "train", images=1)
+    content = json.loads((folder / "annotations/instances_train.json").read_text())
+    content["images"][0]["file_name"] = "../../elsewhere.png"
+    (folder / "annotations/instances_train.json").write_text(json.dumps(content))
+    (folder / "train").mkdir()
+    Image.new("RGB", (60, 40)).save(tmp_path / "elsewhere.png")
+    with pytest.raises(ValueError, match="train.json: file outside: image 1: .* --allow-outside"):
+        data.load(folder, "train")
+    assert len(data.load(folder, "train", allow_outside=True)) == 1
+    with pytest.raises(ValueError, match="--allow-outside is for folders. Received: DATA 'shapes'"):
+        data.load("shapes", allow_outside=True)

@@ -220,7 +220,7 @@ def test_names(folder, guarded, start, end, is_allowed):
         assert finding.image.endswith(JSON) and "--allow-outside" in finding.message
 
 
-@cases(FAST)
+@cases(SLOW)
 @given(content=JSONS | st.sampled_from(NO_FILES))
 def test_what_lies_beside(folder, guarded, content):
     """The JSON of another split, which is asked for the classes that have boxes there."""
