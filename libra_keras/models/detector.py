@@ -391,8 +391,7 @@ class Detector(TakesLists, keras.Model):
                 free (of LiteRT: those of `input_policy`). Without `"image_sizes"`, images count as
                 unpadded.
             **kwargs: `overwrite` (an earlier export is replaced unless it is `False`), `options`
-                (`ExportOptions`); of OpenVINO `rounds`; of LiteRT `batch_size` and
-                `num_proposals`.
+                (`ExportOptions`); of LiteRT `batch_size` and `num_proposals`.
 
         Raises:
             ValueError: if the backend is not TensorFlow, the format or an argument is not known,
@@ -489,8 +488,8 @@ class Detector(TakesLists, keras.Model):
         raise ValueError(QUANTIZED.format(received))
 
     def get_config(self) -> dict[str, Any]:
-        longest = self.largest_object
         serialize, own = keras.saving.serialize_keras_object, super().get_config()
+        longest = self.largest_object
         return {
             **{key: own[key] for key in ("name", "trainable", "dtype")},
             "backbone": serialize(self.backbone),
@@ -499,15 +498,15 @@ class Detector(TakesLists, keras.Model):
             "normalization": serialize(self.normalization),
             "input_policy": serialize(self.input_policy),
             "class_names": self.class_names,
-            **({} if longest is None else {"largest_object": longest}),
             "seed": self.seed,
+            **({} if longest is None else {"largest_object": longest}),
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
         parts = ("backbone", *cls.PARTS, "normalization", "input_policy")
-        longest = config.pop("largest_object", None)
         config = {**config, **live_parts(config, parts)}
+        longest = config.pop("largest_object", None)
         necks = config["neck"] if isinstance(config["neck"], (list, tuple)) else [config["neck"]]
         neck = [live_parts({"layer": layer}, ["layer"])["layer"] for layer in necks]
         detector = cls(**{**config, "neck": neck})
