@@ -15,6 +15,7 @@ import numpy as np
 import PIL
 
 from libra_keras.data.findings import read_checked
+from libra_keras.files.reading import open_regular
 
 logger = logging.getLogger(__name__)
 
@@ -107,11 +108,13 @@ def file_identity(path):
 
 def _load(entry, identity, size):
     """Returns the image of an entry; `None` if there is none, or not of this file, or damaged."""
+    expected = HEADER.size + 3 * size[0] * size[1]
     try:
-        stored = np.fromfile(entry, "uint8")
+        with open_regular(entry, most=expected) as file:
+            stored = np.fromfile(file, "uint8")
     except OSError:
         return None
-    if len(stored) != HEADER.size + 3 * size[0] * size[1]:
+    if len(stored) != expected:
         return None
     magic, *found, height, width, checksum = HEADER.unpack(stored[: HEADER.size])
     pixels = stored[HEADER.size :]

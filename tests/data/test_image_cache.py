@@ -88,6 +88,7 @@ def damaged(stored):
     yield stored[:200] + bytes(64) + stored[264:]  # a block that was never written
     yield stored[:-1] + bytes([stored[-1] ^ 1])
     yield b"another!" + stored[8:]
+    yield stored + b"more"
 
 
 def test_a_damaged_entry_is_made_anew(read, tmp_path):
@@ -99,6 +100,22 @@ def test_a_damaged_entry_is_made_anew(read, tmp_path):
         entry.write_bytes(content)
         np.testing.assert_array_equal(cache.read(0), whole)
         assert entry.read_bytes() == stored
+
+
+def test_a_cache_that_others_remove_or_fill_with_other_things(read, tmp_path, caplog):
+    cache = ImageCache(tmp_path / "cache", read, POLICY)
+    whole = cache.read(0).copy()
+    (entry,) = entries(tmp_path / "cache")
+    entry.unlink()
+    os.mkfifo(entry)
+    np.testing.assert_array_equal(cache.read(0), whole)
+    assert entry.is_file()  # the FIFO was replaced
+    entry.unlink()
+    entry.mkdir()
+    np.testing.assert_array_equal(cache.read(0), whole)
+    shutil.rmtree(tmp_path / "cache")
+    np.testing.assert_array_equal(cache.read(0), whole)
+    assert len(caplog.records) == 1 and "The run goes on without it" in caplog.text
 
 
 def test_a_changed_file_a_new_policy_and_another_size_are_read_anew(read, tmp_path):
