@@ -1,4 +1,4 @@
-"""Runs an exported detector with onnxruntime, Pillow and NumPy; neither Keras nor TensorFlow.
+"""Runs an exported detector with onnxruntime or OpenVINO, Pillow and NumPy; without Keras.
 
 Copy this file into a program of your own, or run it as it is:
 
@@ -6,34 +6,36 @@ Copy this file into a program of your own, or run it as it is:
     pip install onnxruntime numpy pillow
     python recipes/run_onnx.py exported photo.jpg other.png
 
+A folder of `--format openvino` runs in the same way, with openvino in place of onnxruntime.
+
 It prints one line an object: file, name, score, and the corners of the box in pixels of the file.
-The exit status is 1 if a file could not be read.
+The exit status is 1 if a file could not be read, or does not fit an export with `--shape`.
 """
 
 import argparse
 import json
+import re
 import sys
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from PIL import Image
 
-# What Pillow raises for files that are missing, no images, damaged or far too large.
+# What is raised for files that are missing, no images, damaged or too large.
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
 class Detector:
-    """A detector in a folder that `libra-keras export --format onnx` has written."""
+    """A detector in a folder that `libra-keras export` has written as onnx or openvino."""
 
     def __init__(self, folder, threads=0):
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads  # 0: as many as there are cores
-        self.session = onnxruntime.InferenceSession(
-            str(Path(folder, "detector.onnx")), options, providers=["CPUExecutionProvider"]
-        )
-        note = json.loads(Path(folder, "detector.json").read_text())
+        """Loads it; `threads` 0 means as many as there are cores."""
+        note = json.loads(Path(folder, "detector.json").read_text(encoding="utf-8"))
         self.policy, self.class_names = note["input_policy"], note["class_names"]
+        self.shape = note.get("shape")  # of all images, or any
+        graph = Path(folder, "detector.xml")
+        start = start_openvino if graph.exists() else start_onnxruntime
+        self.run = start(graph if graph.exists() else graph.with_suffix(".onnx"), threads, note)
 
     def detect(self, image, proposals=None):
         """Finds objects in a Pillow image; returns boxes (n, 4), scores, labels and names.
@@ -41,13 +43,12 @@ class Detector:
         Boxes are x1, y1, x2, y2 in pixels of the image. `proposals` (n, 4), in the same pixels, are
         for a `FastRCNN`, which looks at given boxes only.
         """
-        pixels, (height, width) = prepare(image, self.policy)
+        pixels, (height, width) = prepare(image, self.policy, self.shape)
         scale = np.array([width / image.width, height / image.height] * 2, "float32")
         feeds = {"images": pixels[None], "image_sizes": np.array([[height, width]], "int32")}
         if proposals is not None:
             feeds["proposals"] = np.asarray(proposals, "float32").reshape(1, -1, 4) * scale
-        outputs = [output.name for output in self.session.get_outputs()]
-        found = dict(zip(outputs, self.session.run(outputs, feeds), strict=True))
+        found = self.run(feeds)
         if "mask" in found:  # proposals of a `RegionProposalNetwork`, which knows no classes
             found["labels"] = np.where(found["mask"], 0, -1)
         count = (found["labels"][0] >= 0).sum()  # what follows is padding
@@ -60,15 +61,60 @@ class Detector:
         }
 
 
-def prepare(image, policy):
-    """Resizes and pads a Pillow image as in training; returns the pixels and the content's size."""
+def start_onnxruntime(file, threads, note):
+    """A function from a dict of inputs to a dict of outputs."""
+    import onnxruntime
+
+    check_version(onnxruntime, note)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return lambda feeds: dict(zip(names, session.run(names, feeds), strict=True))
+
+
+def start_openvino(file, threads, note):
+    """As `start_onnxruntime`; in float32, or boxes would move on CPUs that have bfloat16."""
+    import openvino
+
+    check_version(openvino, note)
+    options = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
+    model = openvino.Core().compile_model(file, "CPU", options)
+    return lambda feeds: {key.any_name: value for key, value in model(feeds).items()}
+
+
+def check_version(runtime, note):
+    """Raises if a runtime is older than the file asks for."""
+    needed = note.get("needs", {}).get(runtime.__name__, "0")
+    have, least = (
+        [int(number) for number in re.findall(r"\d+", version)[:2]]
+        for version in (runtime.__version__, needed)
+    )
+    if have < least:
+        raise ImportError(
+            f"This export needs {runtime.__name__} {needed} or newer, and {runtime.__version__} is "
+            f"installed: pip install '{runtime.__name__}>={needed}'"
+        )
+
+
+def prepare(image, policy, shape=None):
+    """Resizes and pads a Pillow image as in training; returns the pixels and the content's size.
+
+    With a `shape`, height and width, it is padded to that.
+    """
     width, height = fitted_size(image.width, image.height, policy)
-    resized = rgb(image).resize((width, height), Image.Resampling.BILINEAR)
-    multiple = policy["pad_multiple"]
-    short, long = (-(-policy[side] // multiple) * multiple for side in ("short_side", "long_side"))
-    is_portrait = image.height > image.width
-    padded = np.zeros((long, short, 3) if is_portrait else (short, long, 3), "uint8")
-    padded[:height, :width] = resized
+    if shape is None:
+        multiple = policy["pad_multiple"]
+        sides = (policy["short_side"], policy["long_side"])
+        short, long = (-(-side // multiple) * multiple for side in sides)
+        shape = (long, short) if image.height > image.width else (short, long)
+    elif height > shape[0] or width > shape[1]:
+        raise ValueError(
+            f"the image is {height}x{width} (height x width) after resizing, more than the "
+            f"{shape[0]}x{shape[1]} of this export; export one of another --shape for such images"
+        )
+    padded = np.zeros((*shape, 3), "uint8")
+    padded[:height, :width] = rgb(image).resize((width, height), Image.Resampling.BILINEAR)
     return padded, (height, width)
 
 
@@ -99,7 +145,7 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", metavar="FOLDER", help="detector.onnx and detector.json")
+    parser.add_argument("folder", metavar="FOLDER", help="what `libra-keras export` has written")
     parser.add_argument("images", nargs="+", metavar="IMAGE")
     parser.add_argument("--score", type=float, default=0.3, help="lowest score shown")
     args = parser.parse_args()
@@ -108,12 +154,11 @@ def main():
     for path in args.images:
         try:
             with Image.open(path) as file:
-                image = rgb(file)
+                found = detector.detect(rgb(file))
         except UNREADABLE as error:
             print(f"{path}: {error}", file=sys.stderr)
             status = 1
             continue
-        found = detector.detect(image)
         for box, score, name in zip(found["boxes"], found["scores"], found["names"], strict=True):
             if score >= args.score:
                 print(path, name, f"{score:.2f}", *(f"{side:.1f}" for side in box), sep="\t")

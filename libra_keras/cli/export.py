@@ -1,6 +1,8 @@
 """Write a trained detector for programs without Keras: images in, boxes out."""
 
+import argparse
 import importlib
+import re
 
 from libra_keras.cli.options import add_number, add_run, load_run
 from libra_keras.ranges import whole
@@ -10,6 +12,7 @@ from libra_keras.runs.groups import BOXES, SHARE
 FORMATS = ("saved_model", "onnx", "openvino", "litert")  # modules of `libra_keras.export`
 VERSIONS = whole(1, 2**63 - 1)  # as TensorFlow Serving counts them
 PIXELS = whole(1, 2**31 - 1)
+WITH_SHAPE = ("onnx", "openvino")
 EXAMPLES = """examples:
   libra-keras export runs/mine --to exported/mine
       writes exported/mine/1, a SavedModel that TensorFlow Serving serves as it is;
@@ -18,6 +21,8 @@ EXAMPLES = """examples:
       the next version beside it, with other settings
   libra-keras export runs/mine --to exported/onnx --format onnx
       writes detector.onnx and detector.json; recipes/run_onnx.py runs them
+  libra-keras export runs/mine --to exported/landscape --format openvino --shape 800x1344
+      for images that are padded to this size: up to three times faster than free sizes
 """
 
 
@@ -45,7 +50,24 @@ def add_arguments(parser) -> None:
         action="store_true",
         help="replace an earlier export; of a saved_model the --version that is given",
     )
+    parser.add_argument(
+        "--shape",
+        type=_shape,
+        metavar="HEIGHTxWIDTH",
+        help="of onnx and openvino: what all images are padded to, multiples of 32. "
+        "Default: any size",
+    )
     _add_settings(parser.add_argument_group("settings", "Default: the detector's own."))
+
+
+def _shape(text):
+    """Reads `800x1344`."""
+    found = re.fullmatch(r"([0-9]{1,5})x([0-9]{1,5})", text, re.ASCII)
+    if found is None:
+        raise argparse.ArgumentTypeError(
+            f"expected a height and a width such as 800x1344, found {text[:80]!r}"
+        )
+    return tuple(map(int, found.groups()))
 
 
 def _add_settings(group):
@@ -79,6 +101,8 @@ def run(options) -> int:
     given = {"version": options.version} if options.format == "saved_model" else {}
     # Before a model is loaded for nothing.
     module.check_export(options.to, overwrite=options.overwrite, **given)
+    if options.shape:
+        given["shape"] = options.shape
     settings = _settings(options)
     model = load_run(options).model
     export = getattr(module, f"export_{options.format}")
@@ -97,6 +121,11 @@ def run(options) -> int:
 
 def _check_options(options):
     """Raises if an option would have no effect."""
+    if options.shape and options.format not in WITH_SHAPE:
+        raise ValueError(
+            f"Only {' and '.join(WITH_SHAPE)} files have --shape. "
+            f"Received: --format {options.format}"
+        )
     if options.format == "saved_model":
         if options.overwrite and options.version is None:
             raise ValueError(

@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 
 import libra_keras
+from libra_keras.export.network import SPECS
 from libra_keras.export.options import ExportOptions, thresholds
 from libra_keras.export.saved_model import check_backend
 from libra_keras.files import atomic
@@ -12,9 +13,6 @@ from libra_keras.files.replacing import Kind, check_replaceable
 
 NAME = "detector"  # of all files
 NOTE = f"{NAME}.json"
-# Of NMS, where loops are written out. 80 images needed 2 to 6 with a small detector; 40 crowded
-# photographs (BCCD) needed 6 to 13 with a ResNet-50 trained on such.
-ROUNDS = 16
 
 
 def check_folder(path, overwrite, graph, modules):
@@ -51,6 +49,21 @@ def check_precision(options):
             f"Received: precision={options.precision!r}"
         )
     return options
+
+
+def fixed_specs(model, shape):
+    """Returns the `specs` of a `network` for images of one height and width, or any if `None`."""
+    if shape is None:
+        return None
+    multiple = model.input_policy.pad_multiple
+    is_pair = len(shape) == 2 and all(side == int(side) for side in shape)
+    if not is_pair or min(shape) < 1 or any(side % multiple for side in shape):
+        raise ValueError(
+            f"`shape` must be a height and a width, multiples of {multiple} pixels as all padded "
+            f"images are. Received: shape={shape}"
+        )
+    (batch, _, _, channels), dtype = SPECS["images"]
+    return {"images": ((batch, *shape, channels), dtype)}
 
 
 @contextlib.contextmanager

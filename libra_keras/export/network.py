@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from libra_keras.backbones.conv_batch_norm import ConvBatchNorm, folded_into
-from libra_keras.functional import control_flow, native
+from libra_keras.functional import native
 from libra_keras.keras_private import layers_in
 
 SPECS = {  # of what detectors take, by name: shape and dtype
@@ -23,8 +23,7 @@ CASTING = (keras.layers.Conv2D, keras.layers.Dense)
 # network of `keras.applications` in a `BackboneAdapter`); where layers compute in bfloat16, their
 # kernels and biases are stored so, which gives the same numbers. `specs` has the shapes and
 # dtypes of inputs that are to be others than in `SPECS`, `None` for `"image_sizes"` if images
-# count as unpadded. Inside `control_flow.straight_line(rounds)` there is one output more,
-# `unfinished` int32 `(B,)`: how many boxes of an image the rounds left undecided.
+# count as unpadded.
 def network(model, specs=None):
     """Traces a detector, once, as a `tf.function` from prepared images to `model.OUTPUTS`."""
     import tensorflow as tf
@@ -37,7 +36,6 @@ def network(model, specs=None):
         with native.portable(), folded_into(folded), _standing_in(cast):  # while it is traced
             outputs = model(x, training=False)
             results = {name: outputs[name] for name in model.OUTPUTS}
-            results |= _unfinished(x["images"])
             return {name: _rows_of(images, result) for name, result in results.items()}
 
     specs = {**SPECS, **(specs or {})}
@@ -59,14 +57,6 @@ def _with_a_row(x):
 
 def _rows_of(images, result):
     return result if images.shape[0] is not None else result[: ops.shape(images)[0]]
-
-
-def _unfinished(images):
-    line = control_flow.active()
-    if line is None or not line.undecided:
-        return {}
-    batch = ops.shape(images)[0]  # a search has the images of one level after another
-    return {"unfinished": sum(ops.sum(ops.reshape(n, (-1, batch)), axis=0) for n in line.undecided)}
 
 
 def _folded(model):

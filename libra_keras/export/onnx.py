@@ -1,17 +1,20 @@
 """A detector as an ONNX file, for onnxruntime."""
 
 import contextlib
+import logging
 import os
 from pathlib import Path
 
 from libra_keras.export import folder
 from libra_keras.export.network import network
+from libra_keras.export.onnx_operations import Placeholders
 from libra_keras.export.options import ExportOptions, with_options
 from libra_keras.functional import control_flow
 from libra_keras.models.detector import Detector
 
 OPSET = 18
 MODULES = ("tf2onnx", "onnx")
+NEEDS = {"onnxruntime": "1.20"}  # the oldest that the file was run with
 AXES = {  # of the inputs, whose sizes are free
     "images": ("batch", "height", "width"),
     "image_sizes": ("batch",),
@@ -25,6 +28,7 @@ def export_onnx(
     path: str | os.PathLike[str],
     overwrite: bool = False,
     options: ExportOptions | None = None,
+    shape: tuple[int, int] | None = None,
 ) -> Path:
     """Writes a detector as `detector.onnx`, with `detector.json` beside it.
 
@@ -32,23 +36,29 @@ def export_onnx(
     `(B, H, W, 3)`, RGB, and `image_sizes` int32 `(B, 2)`, height and width before padding; a
     `FastRCNN` also `proposals` float32 `(B, P, 4)` in pixels of the padded image, zeros in
     padding. It gives what `model.predict` gives, boxes in pixels of the padded image. B, H and W
-    are free. NMS is a loop that runs until it is done, so results are exact.
+    are free. NMS and RoIAlign are ONNX's own operations. The RoIAlign of a detector with
+    `sampling_ratio=0` takes a sample per cell without the limit of `max_sampling_ratio`: boxes
+    with longer bins than that (112 cells, of 16) come out slightly different.
 
-    The note has the class names, the input policy and the thresholds. `recipes/run_onnx.py` runs
-    both files on photographs, with NumPy, Pillow and onnxruntime alone.
+    The note has the class names, the input policy, the thresholds and the versions that the file
+    `needs`. `recipes/run_onnx.py` runs both files on photographs, with NumPy, Pillow and
+    onnxruntime alone.
 
     Args:
         model: detector; it stays as it is.
         path: folder of both files; it is made.
         overwrite: whether an earlier export in it is replaced; it stays if this one fails.
         options: `ExportOptions`, of precision float32; `max_pixels` has no meaning here.
+        shape: height and width of all images, multiples of the input policy's `pad_multiple`; B
+            stays free. Images are resized as the policy says and padded to it; those that are
+            larger then do not fit. Defaults to sizes that are free.
 
     Returns:
         `Path` of the ONNX file.
 
     Raises:
         ValueError: if the folder holds something else, the backend is not TensorFlow, or an option
-            does not fit.
+            or the shape does not fit.
         ImportError: without the packages of `libra-keras[onnx]`.
 
     Example:
@@ -62,8 +72,9 @@ def export_onnx(
     """
     check_export(path, overwrite)
     model = with_options(model, folder.check_precision(options))
-    with folder.writing(path, model, opset=OPSET) as files:
-        write(files.with_suffix(".onnx"), model)
+    specs = folder.fixed_specs(model, shape)
+    with folder.writing(path, model, shape=shape, opset=OPSET, needs=NEEDS) as files:
+        write(files.with_suffix(".onnx"), model, specs)
     return Path(path, f"{folder.NAME}.onnx")
 
 
@@ -72,17 +83,31 @@ def check_export(path, overwrite=False):
     folder.check_folder(path, overwrite, ".onnx", MODULES)
 
 
-def write(file, model, rounds=None, specs=None):
-    """Writes the graph of a detector, with loops, or `rounds` of them written out."""
+def write(file, model, specs=None):
+    """Writes the graph of a detector; `specs` as of `network`."""
     import onnx
+
+    placeholders = Placeholders()
+    with control_flow.straight_line(placeholders.operations):
+        function = network(model, specs)
+    graph = converted(function, placeholders)
+    _name_axes(graph.graph)
+    onnx.checker.check_model(graph, full_check=True)  # what fails the converter only logs
+    onnx.save(graph, file)
+
+
+def converted(function, placeholders):
+    """Returns a `tf.function` that was traced with `placeholders` as a model of ONNX."""
     import tf2onnx
 
-    with control_flow.straight_line(rounds):
-        function = network(model, specs)
-    with _quick():
-        graph, _ = tf2onnx.convert.from_function(function, function.input_signature, opset=OPSET)
-    _name_axes(graph.graph)
-    onnx.save(graph, file)
+    with _quick(), _without_warnings():
+        graph, _ = tf2onnx.convert.from_function(
+            function,
+            function.input_signature,
+            opset=OPSET,
+            custom_op_handlers=placeholders.handlers,
+        )
+    return graph
 
 
 def _name_axes(graph):
@@ -93,6 +118,18 @@ def _name_axes(graph):
             if name == "detections" or not side.HasField("dim_value"):
                 side.dim_param = name
     del graph.value_info[:]  # shapes within the graph, under the old names
+
+
+@contextlib.contextmanager
+def _without_warnings():
+    """The converter warns of each placeholder, whose shape only the next node tells."""
+    logger = logging.getLogger("tf2onnx.shape_inference")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 @contextlib.contextmanager

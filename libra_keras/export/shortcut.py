@@ -18,7 +18,7 @@ from libra_keras.files.replacing import check_replaceable, check_replaceable_fil
 ARGUMENTS = {
     "tf_saved_model": (),
     "onnx": (),
-    "openvino": ("rounds",),
+    "openvino": (),
     "litert": ("batch_size", "num_proposals"),
 }
 SUFFIXES = {"openvino": ".xml", "litert": ".tflite"}  # which their readers ask for
@@ -123,14 +123,13 @@ def _names(model, specs):
 
 def _write_onnx(model, path, specs):
     with atomic.replacing(path) as unfinished:
-        onnx.write(unfinished, model, specs=specs)
+        onnx.write(unfinished, model, specs)
 
 
-def _write_openvino(model, path, specs, rounds=folder.ROUNDS):
-    openvino.check_loops(model)
+def _write_openvino(model, path, specs):
     with contextlib.ExitStack() as stack:
         made = Path(stack.enter_context(tempfile.TemporaryDirectory()), "detector.xml")
-        openvino.write(made, model, rounds, specs)
+        openvino.write(made, model, specs)
         for suffix in (".bin", ".xml"):  # the graph replaces the old one last
             unfinished = stack.enter_context(atomic.replacing(path.with_suffix(suffix)))
             shutil.move(made.with_suffix(suffix), unfinished)

@@ -1,77 +1,71 @@
-"""Graphs for runtimes that lack branches or loops: their plain twins, and what these leave over."""
+"""Graphs for runtimes that lack branches, or have operations of their own for detection."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from libra_keras.typing import Tensor
 
-_active: list["StraightLine"] = []
 
-
-class StraightLine:
-    """What the code of graphs inside `straight_line` reads and reports.
+class Operations(NamedTuple):
+    """Operations of a runtime that take the place of loops; `None` where it has none.
 
     Attributes:
-        rounds: int, or `None` for loops that run until they are done.
-        undecided: list of int32 tensors `(L * B,)`, one for each search that was cut after `rounds`
-            rounds: how many boxes its last round still changed. All 0: the result is exact.
+        suppress: function of `boxes` `(B, N, 4)`, best first, `groups` int32 `(B, N)` or `None`,
+            `valid` bool `(B, N)`, `iou_threshold`, `max_output` and `num_groups`, as `nms.nms` has
+            them. It returns bool `(B, N)`, which boxes are kept: in each group at least the first
+            `max_output` of those that are.
+        pool: function of the L `features` `(B, H_l, W_l, C)`, `boxes` `(B, N, 4)`, `levels` int32
+            `(B, N)`, `strides`, `size`, `sampling_ratio`, `aligned` and `max_sampling_ratio`, as
+            `roi_align.find_taps` has them. It returns float32 `(B, N, S, S, C)`.
 
     Example:
 
-    >>> from libra_keras.functional.control_flow import StraightLine
-    >>> StraightLine(rounds=8).undecided
-    []
+    >>> from libra_keras.functional.control_flow import Operations
+    >>> Operations().pool is None
+    True
     """
 
-    def __init__(self, rounds: int | None = None) -> None:
-        self.rounds = rounds
-        self.undecided: list[Tensor] = []
+    suppress: Callable[..., Tensor] | None = None
+    pool: Callable[..., Tensor] | None = None
+
+
+_active: list[Operations] = []
 
 
 @contextlib.contextmanager
-def straight_line(rounds: int | None = None) -> Iterator[StraightLine]:
-    """Within this context graphs have no branches and, with `rounds`, no loops.
+def straight_line(operations: Operations | None = None) -> Iterator[None]:
+    """Within this context graphs have no branches, and operations of a runtime replace loops.
 
     Branches only choose between a fast way and one that always fits, so the numbers stay the same.
-    Loops of `nms` end when nothing changes; with `rounds` they are written out that many times,
-    and what was still changing at the end is reported. Like `native.portable`, within which it
-    belongs, it works while a graph is traced, and for the whole process.
+    Like `native.portable`, within which it belongs, it works while a graph is traced, and for the
+    whole process.
 
     Args:
-        rounds: positive int, how many times a loop is written out, or `None`.
+        operations: `Operations` of the runtime that the graph is for. Defaults to none.
 
-    Yields:
-        `StraightLine`, which collects the reports.
+    Example:
 
-    Raises:
-        ValueError: if `rounds` is not positive.
-
-    Example: A suppresses B, which then cannot suppress C. One round does not see that yet.
-
-    >>> from keras import ops
-    >>> from libra_keras.functional import native
-    >>> from libra_keras.functional.control_flow import straight_line
+    >>> from libra_keras.functional import control_flow, native
     >>> from libra_keras.functional.nms import nms
-    >>> boxes = [[[0.0, 0.0, 9.0, 9.0], [0.0, 3.0, 9.0, 12.0], [0.0, 6.0, 9.0, 15.0]]]
-    >>> for rounds in (1, 2, 3):
-    ...     with native.portable(), straight_line(rounds) as line:
-    ...         _, kept = nms(boxes, [[0.9, 0.8, 0.7]], iou_threshold=0.4, max_output=3)
-    ...     print(int(ops.sum(kept)), ops.convert_to_numpy(line.undecided[0]).tolist())
-    1 [2]
-    2 [1]
-    2 [0]
+    >>> everything = control_flow.Operations(suppress=lambda boxes, groups, valid, *_: valid)
+    >>> boxes = [[[0.0, 0.0, 9.0, 9.0], [0.0, 0.0, 9.0, 9.0]]]
+    >>> for operations in (None, everything):
+    ...     with native.portable(), control_flow.straight_line(operations):
+    ...         _, kept = nms(boxes, [[0.9, 0.8]], iou_threshold=0.5, max_output=2)
+    ...     print(kept.numpy().tolist() if hasattr(kept, "numpy") else kept.tolist())
+    [[True, False]]
+    [[True, True]]
     """
-    if rounds is not None and rounds < 1:
-        raise ValueError(f"`rounds` must be positive or None. Received: rounds={rounds}")
-    _active.append(StraightLine(rounds))
+    _active.append(operations or Operations())
     try:
-        yield _active[-1]
+        yield
     finally:
         _active.pop()
 
 
-def active() -> StraightLine | None:
-    """Returns the `StraightLine` of the context around, or `None`.
+def active() -> Operations | None:
+    """Returns the operations of the `straight_line` around, or `None` outside of one.
 
     Example:
 
@@ -82,15 +76,13 @@ def active() -> StraightLine | None:
     return _active[-1] if _active else None
 
 
-def may_loop() -> bool:
-    """Whether graphs may have loops here: not inside `straight_line(rounds)`.
+def own_operations() -> Operations:
+    """Returns those of the runtime that a graph is made for; none of them outside `straight_line`.
 
     Example:
 
     >>> from libra_keras.functional import control_flow
-    >>> with control_flow.straight_line(rounds=8):
-    ...     control_flow.may_loop()
-    False
+    >>> control_flow.own_operations().suppress is None
+    True
     """
-    line = active()
-    return line is None or line.rounds is None
+    return active() or Operations()

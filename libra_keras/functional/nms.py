@@ -5,6 +5,7 @@ from keras import ops
 from libra_keras.functional import boxes as box_ops
 from libra_keras.functional import control_flow, native
 from libra_keras.functional.argument_checks import check_arguments
+from libra_keras.functional.gathering import take, take_rows
 from libra_keras.functional.ranking import top_k
 from libra_keras.typing import Tensor
 
@@ -18,6 +19,7 @@ def nms(
     max_output: int,
     groups: Tensor | None = None,
     mask: Tensor | None = None,
+    num_groups: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Keeps the best of every cluster of overlapping boxes.
 
@@ -32,6 +34,8 @@ def nms(
         groups: int tensor `(B, N)`, for example classes or pyramid levels. Defaults to one group.
         mask: bool tensor `(B, N)`, false for rows that do not take part. Rows that hold NaN never
             suppress another and are never kept.
+        num_groups: int, where `groups` lie in 0..num_groups-1. Graphs for runtimes with an NMS of
+            their own (`control_flow.straight_line`) need it; without it they loop.
 
     Returns:
         indices: int32 `(B, max_output)` into N by descending score; 0 where nothing was kept.
@@ -73,7 +77,7 @@ def nms(
         nothing = ops.zeros((ops.shape(boxes)[0], int(max_output)), "int32")
         return nothing, ops.cast(nothing, "bool")
     iou_threshold = ops.convert_to_tensor(iou_threshold, "float32")  # no compilation per value
-    search = native.compiled(_nms, max_output=int(max_output))
+    search = native.compiled(_nms, max_output=int(max_output), num_groups=num_groups)
     return search(boxes, scores, iou_threshold, groups, mask)
 
 
@@ -84,23 +88,26 @@ def _check(boxes, max_output):
         raise ValueError(f"`max_output` must be positive. Received: max_output={max_output}")
 
 
-def _nms(boxes, scores, iou_threshold, groups, mask, max_output):
+def _nms(boxes, scores, iou_threshold, groups, mask, max_output, num_groups):
     valid = ops.all(boxes == boxes, axis=-1) & (scores == scores)  # NaN differs from itself
     if mask is not None:
         valid = valid & mask
-    num_boxes = boxes.shape[1]
     order = ops.argsort(ops.where(valid, -scores, float("inf")), axis=-1)
     padding = [[0, 0], [0, BLOCK - boxes.shape[1] % BLOCK]]  # at least one row
-    valid = ops.pad(ops.take_along_axis(valid, order, axis=1), padding)
+    valid = ops.pad(take_rows(valid, order), padding)
     order = ops.pad(ops.cast(order, "int32"), padding)
-    boxes = ops.take_along_axis(boxes, order[:, :, None], axis=1)
+    boxes = take_rows(boxes, order)
     if groups is not None:
-        groups = ops.take_along_axis(groups, order, axis=1)
-    kept = _suppress(boxes, groups, valid, iou_threshold, max_output, num_boxes)
+        groups = take_rows(groups, order)
+    suppress = control_flow.own_operations().suppress
+    if suppress and (groups is None or num_groups):
+        kept = suppress(boxes, groups, valid, iou_threshold, max_output, num_groups)
+    else:
+        kept = _suppress(boxes, groups, valid, iou_threshold, max_output)
     return _first(order, kept, max_output)
 
 
-def _suppress(boxes, groups, valid, iou_threshold, max_output, num_boxes):
+def _suppress(boxes, groups, valid, iou_threshold, max_output):
     """Which of the sorted boxes are kept, `(B, P)`, decided block by block."""
     # A block that starts at `start` has already lost what earlier blocks suppress. The greedy rule
     # inside it, "kept if no kept box before me overlaps me", is iterated from "all are kept": after
@@ -111,7 +118,7 @@ def _suppress(boxes, groups, valid, iou_threshold, max_output, num_boxes):
     earlier = ops.arange(BLOCK)[:, None] < ops.arange(BLOCK)[None, :]
 
     def pick(x, block):
-        return ops.take(ops.reshape(x, (-1, num_blocks, BLOCK, *x.shape[2:])), block, axis=1)
+        return take(ops.reshape(x, (-1, num_blocks, BLOCK, *x.shape[2:])), block, axis=1)
 
     def overlaps(block):
         """Whether box i of the block overlaps box j of all too much, `(B, BLOCK, P)`."""
@@ -122,7 +129,7 @@ def _suppress(boxes, groups, valid, iou_threshold, max_output, num_boxes):
 
     def decide(block, kept):
         over = overlaps(block)
-        own = ops.take(ops.reshape(over, (-1, BLOCK, num_blocks, BLOCK)), block, axis=2)
+        own = take(ops.reshape(over, (-1, BLOCK, num_blocks, BLOCK)), block, axis=2)
         inside = _fixed_point(pick(kept, block), own & earlier)
         lost = (block_of > block) & ops.any(over & inside[:, :, None], axis=1)
         kept = ops.where(block_of == block, ops.tile(inside, (1, num_blocks)), kept & ~lost)
@@ -133,12 +140,7 @@ def _suppress(boxes, groups, valid, iou_threshold, max_output, num_boxes):
         waiting = ops.any(kept & (block_of >= block), axis=-1)
         return ops.any(waiting & (done < max_output))
 
-    if control_flow.may_loop():
-        return ops.while_loop(unfinished, decide, (0, valid))[1]
-    kept = valid
-    for block in range(-(-num_boxes // BLOCK)):
-        _, kept = decide(block, kept)
-    return kept
+    return ops.while_loop(unfinished, decide, (0, valid))[1]
 
 
 def _fixed_point(candidates, suppresses):
@@ -148,15 +150,8 @@ def _fixed_point(candidates, suppresses):
         choice = candidates & ~ops.any(suppresses & kept[:, :, None], axis=1)
         return ops.any(choice != kept), choice
 
-    if control_flow.may_loop():
-        # A loop on a flag, not on two generations: converters to ONNX mix those up.
-        return ops.while_loop(lambda changed, _: changed, again, (True, candidates))[1]
-    line = control_flow.active()
-    before = kept = candidates
-    for _ in range(line.rounds):
-        before, (_, kept) = kept, again(None, kept)
-    line.undecided.append(ops.sum(ops.cast(before != kept, "int32"), axis=-1))
-    return kept
+    # A loop on a flag, not on two generations: converters to LiteRT mix those up.
+    return ops.while_loop(lambda changed, _: changed, again, (True, candidates))[1]
 
 
 def _first(order, kept, max_output):
@@ -165,6 +160,6 @@ def _first(order, kept, max_output):
     urgency = ops.where(kept, length - ops.arange(length, dtype="int32"), 0)
     urgency, places = top_k(urgency, min(max_output, length))
     chosen = urgency > 0
-    indices = ops.where(chosen, ops.take_along_axis(order, places, axis=1), 0)
+    indices = ops.where(chosen, take_rows(order, places), 0)
     missing = [[0, 0], [0, max(max_output - length, 0)]]
     return ops.cast(ops.pad(indices, missing), "int32"), ops.pad(chosen, missing)

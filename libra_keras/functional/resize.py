@@ -13,6 +13,7 @@ from keras import ops
 
 from libra_keras.functional import control_flow
 from libra_keras.functional.argument_checks import check_arguments
+from libra_keras.functional.gathering import take
 from libra_keras.typing import Tensor
 
 
@@ -117,7 +118,7 @@ def _stretch(x, axis, old, new):
         return _either(
             ops.equal(new % old, 0),
             lambda: ops.repeat(x, new // old, axis=axis),
-            lambda: ops.take(x, ops.arange(new, dtype="int32") * old // new, axis=axis),
+            lambda: take(x, ops.arange(new, dtype="int32") * old // new, axis=axis),
         )
     if new == old:
         return x
@@ -126,7 +127,7 @@ def _stretch(x, axis, old, new):
     if old % new == 0:
         step = slice(None, None, old // new)
         return x[:, step] if axis == 1 else x[:, :, step]
-    return ops.take(x, np.arange(new, dtype="int32") * old // new, axis=axis)
+    return take(x, np.arange(new, dtype="int32") * old // new, axis=axis)
 
 
 def _pool(x, axis, old, new):
@@ -154,7 +155,7 @@ def _pool_equal_windows(x, axis, width, new):
 
 def _max(windows, axis):
     if windows.shape[0] == 0:  # Keras finds no largest value there, although none is asked for
-        return ops.take(windows, 0, axis=axis)
+        return take(windows, 0, axis=axis)
     return ops.max(windows, axis=axis)
 
 
@@ -165,6 +166,6 @@ def _pool_any_windows(x, axis, old, new, widest):
     ends = ((position + 1) * old + new - 1) // new
     index = starts[:, None] + ops.arange(widest, dtype="int32")
     inside = ops.reshape(index < ends[:, None], (new, widest) + (1,) * (3 - axis))
-    windows = ops.take(x, ops.minimum(index, old - 1), axis=axis)
+    windows = take(x, ops.minimum(index, old - 1), axis=axis)
     nothing = ops.cast(float("-inf"), x.dtype)
     return _max(ops.where(inside, windows, nothing), axis + 1)

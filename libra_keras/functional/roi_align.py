@@ -13,6 +13,7 @@ from keras import ops
 
 from libra_keras.functional import control_flow, native
 from libra_keras.functional.argument_checks import check_arguments
+from libra_keras.functional.gathering import take
 from libra_keras.typing import Tensor
 
 UNROLLED_TAPS = 4  # per axis; with more, a loop keeps the traced graph small
@@ -167,9 +168,11 @@ def _fixed(boxes):
 def _align(features, boxes, levels, strides, size, sampling_ratio, aligned, max_sampling_ratio):
     features = [ops.convert_to_tensor(x) for x in features]
     _check(features, size, sampling_ratio, max_sampling_ratio)
+    options = (size, sampling_ratio, aligned, max_sampling_ratio)
+    if pool := control_flow.own_operations().pool:
+        return ops.cast(pool(features, boxes, levels, strides, *options), features[0].dtype)
     shapes = [ops.shape(x) for x in features]
     sizes = ops.stack([ops.cast(ops.stack(shape[1:3]), "int32") for shape in shapes])  # (L, 2)
-    options = (size, sampling_ratio, aligned, max_sampling_ratio)
     taps = find_taps(boxes, levels, sizes, strides, *options)
     channels = features[0].shape[-1]
     source = ops.concatenate([ops.reshape(x, (-1, channels)) for x in features], axis=0)
@@ -185,7 +188,7 @@ def _pooling(taps):
     if native.enabled():
         return native.looped_pooling
     counts_taps = taps.num_rows is not None
-    if counts_taps and native.is_portable_tensorflow() and control_flow.may_loop():
+    if counts_taps and native.is_portable_tensorflow():
         return weighted_sum_of_used
     return weighted_sum
 
@@ -268,13 +271,13 @@ def find_taps(
     )
     finite = ops.all(ops.abs(boxes) < 1e7, axis=-1, keepdims=True)
     boxes = ops.where(finite, boxes, -1e7)  # outside every map: all samples give 0
-    scale = ops.take(ops.convert_to_tensor([1.0 / s for s in strides], "float32"), levels)
+    scale = take(ops.convert_to_tensor([1.0 / s for s in strides], "float32"), levels)
     start = boxes * scale[..., None] - (0.5 if aligned else 0.0)
     extent = start[..., 2:] - start[..., :2]
     if not aligned:
         extent = ops.maximum(extent, 1.0)
 
-    box_sizes = ops.take(sizes, levels, axis=0)  # (B, N, 2)
+    box_sizes = take(sizes, levels, axis=0)  # (B, N, 2)
     cells = ops.cast(box_sizes, "float32")
     axis = [
         _axis_taps(
@@ -298,7 +301,7 @@ def _first_cell(levels, sizes):
     areas = sizes[:, 0] * sizes[:, 1]
     before = (ops.cumsum(areas) - areas) * batch
     image = ops.arange(batch, dtype="int32")[:, None]
-    return ops.reshape(ops.take(before, levels) + image * ops.take(areas, levels), (-1, 1, 1))
+    return ops.reshape(take(before, levels) + image * take(areas, levels), (-1, 1, 1))
 
 
 def _axis_taps(start, extent, cells, size, sampling_ratio, max_sampling_ratio):
@@ -392,7 +395,7 @@ def weighted_sum(source: Tensor, taps: Taps) -> Tensor:
         return pooled + _read(source, taps, tap // width, tap % width)
 
     pooled = _read(source, taps, 0, 0)
-    if width <= UNROLLED_TAPS or not control_flow.may_loop():
+    if width <= UNROLLED_TAPS:
         for tap in range(1, width**2):
             pooled = add(tap, pooled)
         return pooled
@@ -429,8 +432,8 @@ def weighted_sum_of_used(source: Tensor, taps: Taps) -> Tensor:
     check_arguments({"source (cells, C) float": source})
     used = ops.maximum(taps.num_rows, taps.num_columns)
     order = ops.argsort(-used)
-    used = ops.take(used, order)
-    ordered = [ops.take(values, order, axis=0) for values in taps[:4]]
+    used = take(used, order)
+    ordered = [take(values, order, axis=0) for values in taps[:4]]
 
     def add_ring(ring, pooled):
         """Adds the taps whose larger number is `ring`."""
@@ -448,18 +451,18 @@ def weighted_sum_of_used(source: Tensor, taps: Taps) -> Tensor:
     nothing = ops.zeros((*ops.shape(taps.rows)[:2], taps.columns.shape[1], source.shape[-1]))
     rings = ops.max(used, initial=0)
     pooled = ops.while_loop(lambda ring, _: ring < rings, add_ring, (0, nothing))[1]
-    return ops.take(pooled, ops.argsort(order), axis=0)
+    return take(pooled, ops.argsort(order), axis=0)
 
 
 def _read(source, taps, y, x):
     """What all bins get from their tap (y, x): `(R, S, S, C)`."""
     rows, row_weights = _tap(taps.rows, y), _tap(taps.row_weights, y)
     columns, column_weights = _tap(taps.columns, x), _tap(taps.column_weights, x)
-    values = ops.take(source, rows[:, :, None] + columns[:, None, :], axis=0)
+    values = take(source, rows[:, :, None] + columns[:, None, :], axis=0)
     weights = (row_weights[:, :, None] * column_weights[:, None, :])[..., None]
     return ops.cast(values, "float32") * weights
 
 
 def _tap(values, tap):
     """Tap number `tap` of all bins `(R, S, T)`; a number known beforehand costs a slice only."""
-    return values[..., tap] if isinstance(tap, int) else ops.take(values, tap, axis=-1)
+    return values[..., tap] if isinstance(tap, int) else take(values, tap, axis=-1)

@@ -3,6 +3,7 @@
 from keras import ops
 
 from libra_keras.functional.boxes import clip, decode, has_sides
+from libra_keras.functional.gathering import take, take_rows
 from libra_keras.functional.nms import nms
 from libra_keras.functional.ranking import top_k
 from libra_keras.models.proposals import filled_up
@@ -25,7 +26,7 @@ def select_detections(logits, deltas, proposals, image_sizes, settings):
     boxes = _decode_pairs(deltas, proposals.boxes, pairs, image_sizes, settings)
     if settings.geometry in _SMALLEST_SIDES:
         scores = ops.where(has_sides(boxes, _SMALLEST_SIDES[settings.geometry]), scores, 0.0)
-    return suppress(boxes, scores, pairs % num_classes, settings)
+    return suppress(boxes, scores, pairs % num_classes, num_classes, settings)
 
 
 def _best_pairs(scores, most):
@@ -44,8 +45,8 @@ def _decode_pairs(deltas, proposal_boxes, pairs, image_sizes, settings):
     """Boxes `(B, n, 4)` of (proposal, class) pairs, given as proposal * K + class."""
     num_classes = deltas.shape[2]
     flat = ops.reshape(deltas, (ops.shape(deltas)[0], -1, 4))
-    own = ops.take_along_axis(flat, pairs[..., None], axis=1)
-    proposals = ops.take_along_axis(proposal_boxes, (pairs // num_classes)[..., None], axis=1)
+    own = take_rows(flat, pairs)
+    proposals = take_rows(proposal_boxes, pairs // num_classes)
     boxes = decode(own, proposals, settings.stds, settings.geometry)
     return clip(boxes, image_sizes, settings.geometry)
 
@@ -60,7 +61,7 @@ def select_dense_detections(level_logits, level_deltas, level_anchors, image_siz
         for logits, deltas, anchors in zip(level_logits, level_deltas, level_anchors, strict=True)
     ]
     boxes, scores, labels = (ops.concatenate(parts, axis=1) for parts in zip(*best, strict=True))
-    return suppress(boxes, scores, labels, settings)
+    return suppress(boxes, scores, labels, level_logits[0].shape[-1], settings)
 
 
 def _best_of_level(logits, deltas, anchors, image_sizes, settings):
@@ -71,12 +72,12 @@ def _best_of_level(logits, deltas, anchors, image_sizes, settings):
     anchor_logits = filled_up(ops.max(logits, axis=-1), count)
     best, rows = top_k(anchor_logits, count)
     rows = ops.minimum(rows, ops.shape(anchors)[0] - 1)
-    logits = ops.take_along_axis(logits, rows[..., None], axis=1)
+    logits = take_rows(logits, rows)
     logits = ops.where(best[..., None] > float("-inf"), logits, float("-inf"))
     logits, pairs = top_k(ops.reshape(logits, (-1, count * num_classes)), count)
-    rows = ops.take_along_axis(rows, pairs // num_classes, axis=1)
-    deltas = ops.take_along_axis(deltas, rows[..., None], axis=1)
-    anchors = ops.take(anchors, rows, axis=0)
+    rows = take_rows(rows, pairs // num_classes)
+    deltas = take_rows(deltas, rows)
+    anchors = take(anchors, rows)
     boxes = decode(deltas, anchors, settings.stds, settings.geometry)
     boxes = clip(boxes, image_sizes, settings.geometry)
     scores = ops.sigmoid(ops.cast(logits, "float32"))
@@ -86,14 +87,22 @@ def _best_of_level(logits, deltas, anchors, image_sizes, settings):
     return boxes, ops.where(eligible, scores, 0.0), pairs % num_classes
 
 
-def suppress(boxes, scores, labels, settings):
+def suppress(boxes, scores, labels, num_classes, settings):
     """Leaves the best of the boxes of one class that overlap; rows that score 0 are padding."""
     most = settings.max_detections
-    indices, kept = nms(boxes, scores, settings.nms_iou, most, groups=labels, mask=scores > 0)
-    boxes = ops.take_along_axis(boxes, indices[..., None], axis=1)
+    indices, kept = nms(
+        boxes,
+        scores,
+        settings.nms_iou,
+        most,
+        groups=labels,
+        mask=scores > 0,
+        num_groups=num_classes,
+    )
+    boxes = take_rows(boxes, indices)
     return {
         "boxes": ops.where(kept[..., None], boxes, 0.0),
-        "scores": ops.where(kept, ops.take_along_axis(scores, indices, axis=1), 0.0),
-        "labels": ops.where(kept, ops.take_along_axis(labels, indices, axis=1), -1),
+        "scores": ops.where(kept, take_rows(scores, indices), 0.0),
+        "labels": ops.where(kept, take_rows(labels, indices), -1),
         "num_detections": ops.sum(ops.cast(kept, "int32"), axis=1),
     }

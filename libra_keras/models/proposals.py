@@ -5,6 +5,7 @@ from typing import NamedTuple
 from keras import ops
 
 from libra_keras.functional import boxes as box_ops
+from libra_keras.functional.gathering import take, take_rows
 from libra_keras.functional.nms import nms
 from libra_keras.functional.ranking import top_k
 from libra_keras.typing import Tensor
@@ -42,8 +43,8 @@ def _best_of_level(logits, deltas, anchors, image_sizes, geometry, pre_nms):
     logits = filled_up(ops.cast(logits, "float32"), pre_nms)
     best_logits, indices = top_k(logits, pre_nms)
     indices = ops.minimum(indices, ops.shape(anchors)[0] - 1)
-    deltas = ops.take_along_axis(deltas, indices[..., None], axis=1)
-    boxes = box_ops.decode(deltas, ops.take(anchors, indices, axis=0), geometry=geometry)
+    deltas = take_rows(deltas, indices)
+    boxes = box_ops.decode(deltas, take(anchors, indices), geometry=geometry)
     boxes = box_ops.clip(boxes, image_sizes, geometry)
     if geometry in _SMALLEST_SIDES:
         has_sides = box_ops.has_sides(boxes, _SMALLEST_SIDES[geometry])
@@ -67,8 +68,8 @@ def _suppress(boxes, logits, settings):
     """NMS of each level of each image; returns what is left, best first, -inf in padding."""
     most = min(settings.post_nms, boxes.shape[1])
     indices, kept = nms(boxes, logits, settings.nms_iou, most, mask=logits > float("-inf"))
-    boxes = ops.take_along_axis(boxes, indices[..., None], axis=1)
-    logits = ops.take_along_axis(logits, indices, axis=1)
+    boxes = take_rows(boxes, indices)
+    logits = take_rows(logits, indices)
     return boxes, ops.where(kept, logits, float("-inf"))
 
 
@@ -81,7 +82,7 @@ def _merge_levels(boxes, logits, num_levels, post_nms):
     boxes = ops.reshape(boxes, (-1, num_levels * most, 4))
     count = min(post_nms, num_levels * most)
     logits, indices = top_k(logits, count)
-    boxes = ops.take_along_axis(boxes, indices[..., None], axis=1)
+    boxes = take_rows(boxes, indices)
     mask = logits > float("-inf")
     boxes = ops.where(mask[..., None], boxes, 0.0)
     return Proposals(boxes, ops.where(mask, ops.sigmoid(logits), 0.0), mask)

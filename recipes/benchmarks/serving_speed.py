@@ -7,7 +7,7 @@ calls with one image. One runtime after the other runs beside the first, and the
 call, so that whatever else the machine does meets both, and no more than two need memory.
 Throughput is of batches of 8, of the best call: one process lives at a time, and they alternate
 turn by turn. LiteRT takes one image after the other, and wants the size that the detector pads
-images to. `--rounds` is of OpenVINO's NMS, in an export that is made here.
+images to.
 
     python recipes/benchmarks/serving_speed.py --size 800x1344
     python recipes/benchmarks/serving_speed.py --model libra_faster_rcnn_small --size 320x320
@@ -157,7 +157,6 @@ def serve(options):
 def command(options, *more):
     """This script as another process runs it, for the same detector."""
     shared = ["--size", options.size, "--threads", options.threads, "--model", options.model]
-    shared += ["--rounds", options.rounds]
     shared += ["--files", options.files, *(["--run", options.run] if options.run else [])]
     return [str(word) for word in (sys.executable, __file__, *shared, *more)]
 
@@ -242,8 +241,7 @@ def write(options):
 
     model, kind = build(options), options.write
     if kind != "nothing":
-        given = {"rounds": options.rounds} if kind == "openvino" else {}
-        getattr(lk.export, f"export_{kind}")(model, Path(options.files, kind), **given)
+        getattr(lk.export, f"export_{kind}")(model, Path(options.files, kind))
     print(sum(4 * variable.value.shape.num_elements() for variable in model.weights))
 
 
@@ -279,7 +277,6 @@ def main():
     parser.add_argument("--runs", type=int, default=7, help="calls of each at batch 1")
     parser.add_argument("--turns", type=int, default=2, help="processes of each at batch 8")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--rounds", type=int, default=16, help="of NMS, in OpenVINO's export")
     parser.add_argument("--only", nargs="+", default=list(RUNTIMES), choices=list(RUNTIMES))
     parser.add_argument("--beside", metavar="PYTHON", help="an interpreter with torchvision")
     parser.add_argument("--files", metavar="FOLDER", help="keeps the exports, or uses those there")

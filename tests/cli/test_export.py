@@ -16,6 +16,7 @@ FULL = "write failed: errno = 28, 'No space left on device'"
         (["--format", "onnx", "--max-pixels", "9"], "Only a saved_model has --max-pixels"),
         (["--format", "openvino", "--max-pixels", "9"], "Received: --format openvino"),
         (["--format", "litert", "--max-pixels", "9"], "Received: --format litert"),
+        (["--format", "litert", "--shape", "64x96"], "Only onnx and openvino files have --shape"),
     ],
 )
 def test_options_without_an_effect_are_refused(tmp_path, capsys, given, message):
@@ -26,7 +27,7 @@ def test_options_without_an_effect_are_refused(tmp_path, capsys, given, message)
 
 def test_overwriting_replaces_the_files_of_other_formats(run_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(onnx, "MODULES", ())
-    monkeypatch.setattr(onnx, "write", lambda file, model: file.write_text("graph"))
+    monkeypatch.setattr(onnx, "write", lambda file, model, specs: file.write_text("graph"))
     command = ["export", str(run_folder), "--to", str(tmp_path / "files"), "--format", "onnx"]
     assert main(command) == 0
     assert main(command) == 1

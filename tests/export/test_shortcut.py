@@ -103,7 +103,7 @@ def test_files_of_other_runtimes(model, kind, name, tmp_path, capsys):
         ({"format": "torch"}, "not written as a program of PyTorch; .* format='onnx'"),
         ({"format": "h5"}, "`format` must be one of tf_saved_model, onnx, openvino, litert"),
         ({"opset_version": 18}, "takes input_signature, verbose, .* Received: opset_version"),
-        ({"format": "onnx", "rounds": 3}, "as onnx takes .* Received: rounds"),
+        ({"format": "openvino", "rounds": 3}, "as openvino takes .* Received: rounds"),
         ({"input_signature": [IMAGES, IMAGES]}, "`input_signature` must be a spec of the images"),
         ({"input_signature": {"image": IMAGES}}, "for images, image_sizes. Received: .'image'"),
         ({"format": "litert"}, r"ends in \.tflite. Received: .*there"),

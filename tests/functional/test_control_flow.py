@@ -1,46 +1,35 @@
-"""Without branches and loops the numbers are the same, or what is left is reported."""
+"""Without branches the numbers are the same, and operations of a runtime replace loops."""
 
 import keras
 import numpy as np
 import pytest
-from conftest import random_boxes
 from keras import ops
 
 from libra_keras.functional import control_flow, native
-from libra_keras.functional.nms import BLOCK, nms
+from libra_keras.functional.control_flow import Operations
+from libra_keras.functional.nms import nms
 from libra_keras.functional.resize import adaptive_max_pool, resize_nearest
 
 
-def search(boxes, scores, groups, rounds, most=60):
-    with native.portable(), control_flow.straight_line(rounds) as line:
-        found = nms(boxes, scores, 0.5, most, groups)
-    left = [ops.convert_to_numpy(count) for count in line.undecided]
-    return *(ops.convert_to_numpy(x) for x in found), left
-
-
 @pytest.mark.portable
-@pytest.mark.parametrize("num_boxes", [5, BLOCK, 2 * BLOCK + 30])
-def test_rounds_give_what_loops_give(rng, num_boxes):
-    boxes = random_boxes(rng, 2, num_boxes, height=30.0, width=40.0)
-    scores = rng.uniform(size=(2, num_boxes)).astype("float32")
-    groups = rng.integers(0, 2, (2, num_boxes))
-    indices, kept, none = search(boxes, scores, groups, rounds=None)
-    assert none == []
-    *found, left = search(boxes, scores, groups, rounds=20)
-    assert len(left) == -(-num_boxes // BLOCK) and not np.any(left)
-    np.testing.assert_array_equal(found[0], indices)
-    np.testing.assert_array_equal(found[1], kept)
+def test_an_operation_takes_the_place_of_loops(rng):
+    """If it can: it asks for the number of groups."""
+    seen = []
 
+    def suppress(boxes, groups, valid, iou_threshold, max_output, num_groups):
+        seen.append(num_groups)
+        return valid
 
-def test_what_is_left_is_counted_by_image():
-    # Each box overlaps the next alone: the rounds find the first, the third, the fifth...
-    chain = np.arange(12, dtype="float32")[:, None] * (0, 2.5, 0, 2.5) + (0, 0, 9, 9)
-    boxes = np.stack([chain, chain + np.arange(12)[:, None] * 100]).astype("float32")
-    scores = np.tile(np.linspace(1, 0.5, 12, dtype="float32"), (2, 1))
-    *_, (left,) = search(boxes, scores, None, rounds=3)
-    assert left.shape == (2,) and left[0] > 0 and left[1] == 0  # apart: the second has no overlaps
-    _, kept, (left,) = search(boxes, scores, None, rounds=13)
-    assert left.tolist() == [0, 0] and kept.sum(axis=1).tolist() == [6, 12]
+    def count(**given):
+        boxes = [[[0.0, 0.0, 9.0, 9.0]] * 3]
+        with native.portable(), control_flow.straight_line(Operations(suppress)):
+            _, kept = nms(boxes, [[0.9, 0.8, 0.7]], 0.5, max_output=3, **given)
+        return ops.convert_to_numpy(kept).sum()
+
+    groups = [[1, 1, 0]]
+    assert count() == count(groups=groups, num_groups=2) == 3
+    assert count(groups=groups) == 2  # by loops
+    assert seen == [None, 2] and control_flow.active() is None
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="needs sizes that are unknown")
@@ -62,9 +51,3 @@ def test_resizing_needs_no_branch(rng, size):
         kinds = {node.op for node in graph.as_graph_def().node}
         assert not kinds & {"If", "StatelessIf", "While", "StatelessWhile"}
         np.testing.assert_array_equal(resized(x, np.int32(size)), function(x, size))
-
-
-def test_refusal():
-    with pytest.raises(ValueError, match="positive"), control_flow.straight_line(0):
-        pass
-    assert control_flow.active() is None

@@ -9,7 +9,7 @@ from conftest import random_boxes
 from gradients import gradient
 from keras import ops
 
-from libra_keras.functional import control_flow, native
+from libra_keras.functional import native
 from libra_keras.functional.roi_align import (
     find_taps,
     multilevel_roi_align,
@@ -124,23 +124,3 @@ def test_gpus_keep_nothing_of_single_taps(rng, monkeypatch, ratio, jit):
     nodes = [*graph.node, *(n for f in graph.library.function for n in f.node_def)]
     assert not [node.op for node in nodes if node.op.startswith("TensorList")]
     np.testing.assert_allclose(traced(features, boxes), expected, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="reads TensorFlow's graph")
-@pytest.mark.parametrize("ratio", [0, 3])
-def test_written_out_without_loops(rng, ratio):
-    import tensorflow as tf
-
-    boxes = random_boxes(rng, 1, 6, height=30, width=30)
-    features = rng.normal(size=(1, 8, 8, 2)).astype("float32")
-    options = {"output_size": 2, "sampling_ratio": ratio, "max_sampling_ratio": 4}
-
-    @tf.function(input_signature=[tf.TensorSpec((1, 8, 8, 2))])
-    def pool(features):
-        with native.portable(), control_flow.straight_line(rounds=1):
-            return roi_align(features, boxes, 4, **options)
-
-    kinds = {node.op for node in pool.get_concrete_function().graph.as_graph_def().node}
-    assert not kinds & {"While", "StatelessWhile"}
-    expected = ops.convert_to_numpy(roi_align(features, boxes, 4, **options))
-    np.testing.assert_allclose(pool(features), expected, atol=1e-6)
