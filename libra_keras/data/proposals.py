@@ -131,11 +131,11 @@ def with_proposals(
     if most < 1:
         raise ValueError(f"`most` must be at least 1. Received: most={most}")
     if isinstance(proposals, (str, Path)):
-        source, proposals = str(proposals), read_proposals(proposals)
+        source, images = str(proposals), read_proposals(proposals)
     else:
         source = "the proposals"
-        proposals = _sound(proposals, source)
-    found = {image["image_id"]: image["boxes"] for image in proposals}
+        images = _sound(proposals, source)
+    found = {image["image_id"]: image["boxes"] for image in images}
     _check_images(data, found, source)
     examples = [
         dataclasses.replace(example, proposals=_inside(found[example.image_id], example)[:most])
