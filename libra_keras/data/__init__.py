@@ -14,7 +14,11 @@ from libra_keras.data.images import InputPolicy, read_image, scale_boxes
 from libra_keras.data.proposals import read_proposals, with_proposals, write_proposals
 from libra_keras.data.shapes import shapes
 from libra_keras.data.sources import load
-from libra_keras.data.supervision import from_supervision
+from libra_keras.data.supervision import (
+    detections_from_supervision,
+    from_supervision,
+    to_supervision,
+)
 from libra_keras.data.tfds import tfds
 from libra_keras.data.voc import voc
 from libra_keras.data.yolo import yolo
@@ -32,6 +36,7 @@ __all__ = [
     "coco",
     "csv",
     "cvat",
+    "detections_from_supervision",
     "dialects",
     "evaluation_batches",
     "from_supervision",
@@ -41,6 +46,7 @@ __all__ = [
     "scale_boxes",
     "shapes",
     "tfds",
+    "to_supervision",
     "training_batches",
     "voc",
     "with_proposals",

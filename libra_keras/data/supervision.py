@@ -56,6 +56,77 @@ def from_supervision(
     return assembled(name, list(dataset.classes), examples, written, (), skip_bad, check_files)
 
 
+def to_supervision(found: dict[str, Any]) -> Any:
+    """Gives what `detect` has found in an image to `supervision`, which draws, counts and tracks.
+
+    Needs the package: `pip install "libra-keras[supervision]"`. `InferenceSlicer` takes
+    `lambda image: to_supervision(model.detect(image))`; mind that `model.detect(image, tile=640)`
+    cuts images itself.
+
+    Args:
+        found: dict of `"boxes"` `(n, 4)`, `"scores"` `(n,)`, `"labels"` `(n,)` and, if there are
+            any, `"names"`.
+
+    Returns:
+        `supervision.Detections` with `xyxy`, `confidence`, `class_id`, and the names as
+        `data["class_name"]`.
+
+    Raises:
+        ImportError: if the package is missing.
+
+    Example:
+
+    ```python
+    found = libra_keras.data.to_supervision(model.detect("street.jpg"))
+    drawn = supervision.BoxAnnotator().annotate(image, found[found.confidence > 0.5])
+    ```
+    """
+    try:
+        import supervision
+    except ImportError as error:
+        message = 'supervision is missing: pip install "libra-keras[supervision]"'
+        raise ImportError(message) from error
+    return supervision.Detections(
+        xyxy=np.asarray(found["boxes"], "float32").reshape(-1, 4),
+        confidence=np.asarray(found["scores"], "float32"),
+        class_id=np.asarray(found["labels"], "int64"),
+        data={"class_name": np.array(found["names"], str)} if "names" in found else {},
+    )
+
+
+def detections_from_supervision(detections: Any) -> dict[str, Any]:
+    """Takes over a `supervision.Detections`, as `to_supervision` gives one: the inverse of it.
+
+    Args:
+        detections: `supervision.Detections`, with `class_id`; without `confidence`, scores are 1.
+
+    Returns:
+        Dict of arrays `"boxes"` float32 `(n, 4)`, `"scores"` float32 `(n,)`, `"labels"` int32
+        `(n,)` and a list `"names"`, as `detect` returns it. Names that are missing are the labels.
+
+    Raises:
+        ValueError: if there is no `class_id`.
+
+    Example:
+
+    ```python
+    found = libra_keras.data.detections_from_supervision(slicer(image))
+    ```
+    """
+    boxes = np.asarray(detections.xyxy, "float32").reshape(-1, 4)
+    if detections.class_id is None and len(boxes):
+        raise ValueError(f"The detections must have `class_id`. Received: {len(boxes)} without one")
+    given, scores = detections.class_id, detections.confidence
+    labels = np.asarray([] if given is None else given, "int32")
+    names = detections.data.get("class_name")
+    return {
+        "boxes": boxes,
+        "scores": np.ones(len(boxes), "float32") if scores is None else np.float32(scores),
+        "labels": labels,
+        "names": list(map(str, labels if names is None else names)),
+    }
+
+
 def _example(number, path, detections):
     count = len(detections.xyxy)
     if count and detections.class_id is None:

@@ -14,7 +14,7 @@ from libra_keras.typing import Tensor
 # Of what a user may give as a list: its values' type, what a row has beside M, and its padding.
 ROWS = {"boxes": ("float32", (4,), 0.0), "labels": ("int32", (), -1), "classes": ("int32", (), -1)}
 # What `check_labels` says, as an error of TensorFlow repeats it.
-SAID = re.compile(r"(Labels must be in \S+, or -1 for padding.) Received:\S* \[?(\d+)")
+SAID = re.compile(r"(Labels must be in \S+, or -1 for padding.) Received:\D*(\d+)")
 
 
 class GroundTruth(NamedTuple):

@@ -237,3 +237,15 @@ def test_predictions_there_and_back(key):
     back = numpy(dialects.from_predictions(theirs, "rel_xywh", SIZE))
     for name, values in ours.items():
         np.testing.assert_allclose(back[name], values, rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("is_pair", [True, False])
+def test_data_sets_of_others(is_pair):
+    boxes = tf.constant([[BY_HAND["xywh"], [-1] * 4]], tf.float32)
+    truth, images = {"boxes": boxes, "labels": [[3.0, -1.0]]}, np.zeros((1, *SIZE, 3), "uint8")
+    sample = (images, truth) if is_pair else {"images": images, "bounding_boxes": truth}
+    for dataset in (d := tf.data.Dataset.from_tensor_slices(sample)), d.batch(1):
+        x, y = next(iter(dialects.from_dataset(dataset, bounding_box_format="xywh")))
+        assert y["boxes"].numpy().reshape(-1, 4).tolist() == [XYXY, [0, 0, 0, 0]]
+        assert y["labels"].numpy().reshape(-1).tolist() == [3, -1]
+        assert x["image_sizes"].numpy().reshape(-1).tolist() == [*SIZE]

@@ -40,6 +40,27 @@ def test_it_becomes_the_same_data_set(dataset, tmp_path):
     assert data.check_data(read) == []
 
 
+def test_detections_come_back_as_they_went():
+    found = {
+        "boxes": np.float32([[1, 2, 30, 20], [5, 5, 9, 9]]),
+        "scores": np.float32([0.9, 0.4]),
+        "labels": np.int32([1, 0]),
+        "names": ["dog", "cat"],
+    }
+    theirs = data.to_supervision(found)
+    assert theirs.data["class_name"].tolist() == ["dog", "cat"]
+    for own, expected in ((theirs, found), (theirs[theirs.confidence > 2], None)):
+        back = data.detections_from_supervision(own)
+        for key in found:
+            wanted = found[key] if expected else found[key][:0]
+            np.testing.assert_array_equal(back[key], wanted)
+    nameless = supervision.Detections(found["boxes"], class_id=np.array([1, 0]))
+    back = data.detections_from_supervision(nameless)
+    assert back["names"] == ["1", "0"] and back["scores"].tolist() == [1, 1]
+    with pytest.raises(ValueError, match="must have `class_id`. Received: 2"):
+        data.detections_from_supervision(supervision.Detections(found["boxes"]))
+
+
 def test_bad_boxes_are_found(dataset):
     boxes = next(each for each in dataset.annotations.values() if len(each))
     boxes.xyxy[1] = [9, 1, 2, 9]
