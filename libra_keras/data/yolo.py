@@ -1,5 +1,6 @@
 """Reader of data sets in YOLO's form: a text file of boxes per image, as fractions of it."""
 
+import collections
 import dataclasses
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,7 @@ from libra_keras.data.yolo_folders import (
     values,
 )
 from libra_keras.data.yolo_labels import read_labels
+from libra_keras.files.reading import explained
 
 YAMLS = ("data.yaml", "dataset.yaml", "data.yml", "dataset.yml")
 NAMES, CLASSES = "obj.names", "classes.txt"  # of CVAT's older form, and of Label Studio
@@ -191,6 +193,9 @@ def _class_names(file, content):
             f"{file}: expected {expected}. Or name the classes with --classes (in Python "
             "`class_names`)"
         )
+    twice = [name for name, count in collections.Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(f"{file}: names of classes must differ. Received twice: {twice!r:.80}")
     number = content.get("nc")
     if isinstance(number, str) and number.strip() != str(len(names)):
         raise ValueError(f"{file}: nc is {number!r:.80}, but there are {len(names)} names")
@@ -216,7 +221,8 @@ def _pairs(place, content):
     for source in sources:
         if is_listing(source):
             above = starts(place.annotations, content)
-            listed, found = images_of_listing(source, above, place.images, place.allow_outside)
+            with explained(place.annotations, "followed"):
+                listed, found = images_of_listing(source, above, place.images, place.allow_outside)
             pairs += listed
             findings += found
         else:

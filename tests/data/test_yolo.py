@@ -211,7 +211,7 @@ def test_names_of_classes(folder):
             names(yaml)
     with pytest.raises(ValueError, match="data.yaml: nc is '3', but there are 2 names"):
         names(f"nc: 3\n{NAMES}")
-    with pytest.raises(ValueError, match="names of classes must differ"):
+    with pytest.raises(ValueError, match="data.yaml: names of classes must differ"):
         names("names: [a, a]")
 
 
