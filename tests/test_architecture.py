@@ -20,7 +20,7 @@ ALLOWED = {
     "samplers": {"samplers", "functional"},
     "backbones": {
         "backbones", "functional.argument_checks", "functional.native", "functional.replicas",
-        "layers.channels_last", "files.downloads",
+        "layers.channels_last", "files.downloads", "files.weights",
     },
     "data": {"data", "functional", "files"},
     "models": {
@@ -29,7 +29,7 @@ ALLOWED = {
     },
     "training": {"training", "functional.native", "functional.replicas"},
     "evaluation": {"evaluation", "data", "files", "training.averages"},
-    "visualization": {"visualization", "data"},
+    "visualization": {"visualization", "data", "files.reading"},
     "devices": {"devices", "data", "functional.replicas"},
     "convert": {
         "convert", "models", "backbones", "layers", "losses", "samplers", "data.images",

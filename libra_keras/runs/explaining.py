@@ -15,12 +15,14 @@ import libra_keras
 from libra_keras import evaluation
 from libra_keras.data import DetectionData
 from libra_keras.files import atomic
+from libra_keras.files.reading import explained, read_text
 from libra_keras.files.replacing import check_replaceable_files, check_writable_file
 from libra_keras.models import RegionProposalNetwork
 from libra_keras.runs.error_pictures import error_pictures
 from libra_keras.runs.folder import RunFolder
 from libra_keras.runs.label_fit import statistics_for
 from libra_keras.runs.measuring import Measured
+from libra_keras.runs.resuming import recorded_settings
 from libra_keras.visualization.curves import read_panels
 from libra_keras.visualization.page import quality
 from libra_keras.visualization.page.elements import Markup, facts
@@ -156,21 +158,25 @@ def _training(folder):
         return
     epochs, steps = folder.tables
     told = folder.read_json("metrics.json").get("warnings", {})
-    warnings = [f"Epoch {each['epoch']}: {each['message']}" for each in told.values()]
+    with explained(folder.path / "metrics.json"):
+        warnings = [f"Epoch {each['epoch']}: {each['message']}" for each in told.values()]
     # A run that ended before a table had its first row has none to draw.
     has_rows = all(
-        path.is_file() and len(path.read_text().splitlines()) > 1 for path in folder.tables
+        path.exists() and len(read_text(path).splitlines()) > 1 for path in folder.tables
     )
     yield training(*(read_panels(steps, epochs) if has_rows else ("step", {})), warnings)
 
 
 def _head(model, measured, origin) -> Markup:
-    data, record = measured.data, origin.folder.read_config() if origin.folder else {}
+    data = measured.data
+    record, name, kind = {}, None, type(model).__name__
+    if origin.folder:
+        record, name = origin.folder.read_config(), recorded_settings(origin.folder).get("model")
     settings = model.heads()[-1].settings
     entries: dict[str, Any] = {
         "run": origin.name,
         "weights": origin.weights,
-        "model": _model_name(model, record),
+        "model": f"{name} ({kind})" if name else kind,
         "parameters": f"{model.count_params():,}",
         "input": f"{model.input_policy.short_side} × {model.input_policy.long_side} pixels",
         "data": data.summary(),
@@ -179,21 +185,22 @@ def _head(model, measured, origin) -> Markup:
         if hasattr(settings, name):
             entries[name.replace("_", " ")] = getattr(settings, name)
     if record:
-        versions = record.get("versions", {})
-        entries["trained on"] = f"{record.get('train')}; {record.get('device')}"
-        entries["trained with"] = ", ".join(
-            f"{name} {versions[name]}"
-            for name in ("libra_keras", "keras", "tensorflow", "jax", "torch")
-            if name in versions
-        )
-        command = map(str, record.get("command", ()))
-        entries["command"] = shlex.join([Path(next(command, "")).name, *command])
+        with explained(origin.folder.path / "config.json"):
+            entries |= _of_record(record)
     made = datetime.datetime.now().astimezone().isoformat(" ", "minutes")
     entries["written"] = f"{made}, libra_keras {libra_keras.__version__}"
     return facts(entries)
 
 
-def _model_name(model, record):
-    name = record.get("settings", {}).get("model")
-    kind = type(model).__name__
-    return f"{name} ({kind})" if name else kind
+def _of_record(record):
+    versions = record.get("versions", {})
+    command = map(str, record.get("command", ()))
+    return {
+        "trained on": f"{record.get('train')}; {record.get('device')}",
+        "trained with": ", ".join(
+            f"{name} {versions[name]}"
+            for name in ("libra_keras", "keras", "tensorflow", "jax", "torch")
+            if name in versions
+        ),
+        "command": shlex.join([Path(next(command, "")).name, *command]),
+    }

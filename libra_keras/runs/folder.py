@@ -17,15 +17,17 @@ from keras import ops
 
 import libra_keras
 from libra_keras.files import atomic, locks
+from libra_keras.files.reading import explained, read_object
 from libra_keras.files.replacing import (
     Kind,
     check_replaceable,
     check_writable,
     foreign_entries,
 )
+from libra_keras.files.weights import load_weights
+from libra_keras.runs.states import OF_WEIGHTS, PATTERN, check_state
 from libra_keras.training.callbacks import batches_done
 
-PATTERN = "step-{}.weights.h5"  # the weights and the optimizer after so many batches
 STATE = "state.json"  # names the weights that belong to it
 CANDIDATE = "best.weights.h5"  # of the epoch that is not saved yet
 WEIGHTS = ("last.weights.h5", "best.weights.h5")
@@ -85,7 +87,7 @@ class RunFolder:
     @property
     def is_unfinished(self) -> bool:
         """Whether there is a run in the folder that can go on."""
-        return self.checkpoints.state_file.is_file()
+        return self.checkpoints.state_file.exists()
 
     @property
     def is_finished(self) -> bool:
@@ -177,16 +179,13 @@ class RunFolder:
         return not foreign_entries(self.path, BEGUN)
 
     def read_config(self) -> dict[str, Any]:
-        """Returns what `config.json` holds; `{}` where it cannot be read."""
+        """Returns what `config.json` holds; `{}` if there is none."""
         return self.read_json("config.json")
 
     def read_json(self, name: str) -> dict[str, Any]:
-        """Returns the object that a JSON file holds; `{}` where it cannot be read."""
-        try:
-            found = json.loads((self.path / name).read_text())
-        except (OSError, ValueError):
-            return {}
-        return found if isinstance(found, dict) else {}
+        """Returns the object that a JSON file holds; `{}` if there is none."""
+        file = self.path / name
+        return read_object(file) if file.exists() else {}
 
     def write_json(self, name: str, values: Any) -> None:
         """Writes a JSON file; a crash leaves the old one."""
@@ -224,18 +223,23 @@ class Checkpoints:
 
     def read(self) -> dict[str, Any] | None:
         """Returns the state that was saved last, or `None` if there is none."""
-        if not self.state_file.is_file():
+        if not self.state_file.exists():
             return None
-        try:
-            return json.loads(self.state_file.read_text())
-        except ValueError as error:
-            raise ValueError(f"{self.state_file} is damaged: {error}") from error
+        state = read_object(self.state_file)
+        with explained(self.state_file):
+            check_state(state, ["batches"])
+        return state
 
     @property
     def weights(self) -> Path | None:
         """Path of the weights that the state names; `None` without a state."""
         state = self.read()
-        return None if state is None else self.folder / state["weights"]
+        return None if state is None else self._weights_of(state)
+
+    def _weights_of(self, state):
+        with explained(self.state_file):
+            check_state(state, OF_WEIGHTS)
+        return self.folder / state["weights"]
 
     def save(self, model: keras.Model, state: Mapping[str, Any]) -> None:
         """Saves a built model with its optimizer, and a state for JSON with the `"batches"` so far;
@@ -262,10 +266,10 @@ class Checkpoints:
         state = self.read()
         if state is None:
             return None
-        weights = self.folder / state["weights"]
-        if not weights.is_file():
+        weights = self._weights_of(state)
+        if not weights.exists():
             raise ValueError(f"{self.state_file} names {weights.name}, which is not there")
-        model.load_weights(weights)
+        load_weights(model, weights)
         # Keras warns only where a file lacks an optimizer's variables.
         updates = batches_done(model.optimizer)
         if updates != state["updates"]:

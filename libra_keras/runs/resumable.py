@@ -11,8 +11,10 @@ import keras
 import numpy as np
 
 from libra_keras.files import atomic
+from libra_keras.files.reading import explained
 from libra_keras.runs.folder import CANDIDATE, RunFolder
 from libra_keras.runs.moments import Moments, Stopped, StopSignals, TimeIsUp
+from libra_keras.runs.states import OF_RUN, check_like, check_state
 from libra_keras.training.averages import averaged_weights, has_averages
 
 
@@ -81,6 +83,8 @@ class ResumableFit(keras.callbacks.Callback):
         if state is None:
             self.save()
             return False
+        with explained(self.checkpoints.state_file):
+            self._check(state)
         self.epoch, self.step = state["epoch"], state["step"]
         self.epochs = state.get("epochs", self.epochs)  # fewer in a run that has ended early
         self._seconds_before = state["seconds"]
@@ -92,6 +96,20 @@ class ResumableFit(keras.callbacks.Callback):
             self._publish()
         self._restored = state
         return True
+
+    def _check(self, state):
+        """Raises unless a state can be one of this run."""
+        check_state(state, OF_RUN)
+        epoch, step = state["epoch"], state["step"]
+        if not epoch <= state.get("epochs", self.epochs) <= self.epochs or step > self.steps:
+            raise ValueError(
+                f"epoch {epoch}, step {step} is none of a run of {self.epochs} epochs of "
+                f"{self.steps} steps"
+            )
+        if state["batches"] != epoch * self.steps + step:
+            raise ValueError(f"{state['batches']} batches are not epoch {epoch}, step {step}")
+        if unknown := [name for name in state["parts"] if name not in self.parts]:
+            raise ValueError(f"this run has no part {unknown[0]!r:.80}")
 
     def fit(self, model: keras.Model, batches: Any) -> None:
         """Trains on what is left of the run, from batch `self.batches` on; raises `Stopped` after a
@@ -151,7 +169,8 @@ class ResumableFit(keras.callbacks.Callback):
             self._give_states()
         self._call("on_epoch_begin", epoch, logs)
         if self._restored:
-            set_metrics(self._trained, self._restored)
+            with explained(self.checkpoints.state_file):
+                set_metrics(self._trained, self._restored)
             self._give_states()
         self._signals.held = True
 
@@ -245,8 +264,10 @@ class ResumableFit(keras.callbacks.Callback):
             atomic.link(self.checkpoints.weights, self.folder.last_weights)
 
     def _give_states(self):
-        for name, state in (self._restored or {}).get("parts", {}).items():
-            self.parts[name].set_state(state)
+        with explained(self.checkpoints.state_file):
+            for name, state in (self._restored or {}).get("parts", {}).items():
+                check_like(state, self.parts[name].get_state(), name)
+                self.parts[name].set_state(state)
         self._restored = None
 
     def _call(self, method, *arguments):

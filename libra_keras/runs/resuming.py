@@ -12,6 +12,7 @@ import keras
 from libra_keras.data import DetectionData
 from libra_keras.data.sources import is_voc, short_name
 from libra_keras.devices import device_name, missing_gpu_advice
+from libra_keras.files.reading import explained
 from libra_keras.runs.config import TrainConfig, flag, from_settings, settings
 from libra_keras.runs.defaults import rate_scaled_from
 from libra_keras.runs.folder import RunFolder, numbers_of
@@ -52,7 +53,7 @@ def _numbered(name, config):
     """The newest folder of an unfinished run with the same settings, held, or the next one."""
     for number in reversed(numbers_of(name)):
         folder = RunFolder(f"runs/{name}-{number}")
-        if folder.is_unfinished and not differences(recorded_settings(folder), settings(config)):
+        if folder.is_unfinished and _has_settings(folder, config):
             try:
                 folder.hold()
             except ValueError:  # the same command is at work, in another window
@@ -61,6 +62,15 @@ def _numbered(name, config):
             return folder
     RunFolder("runs").check_writable()
     return RunFolder.next_of(name)
+
+
+def _has_settings(folder, config):
+    """Whether the run in a folder is one of these settings; what cannot be read is not."""
+    try:
+        recorded = recorded_settings(folder)
+    except (ValueError, OSError):
+        return False
+    return not differences(recorded, settings(config))
 
 
 def stem(config: TrainConfig) -> str:
@@ -98,21 +108,22 @@ def _device():
 def recorded_config(folder: RunFolder) -> TrainConfig | None:
     """Returns the config of the run in a folder; `None` if there is none."""
     record = folder.read_config()
-    try:
+    with explained(folder.path / "config.json"):
         if "config" in record:
             return TrainConfig.from_dict(record["config"])
         return from_settings(record["settings"]) if "settings" in record else None
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"{folder.path / 'config.json'} holds no config of a run: {error}"
-        ) from None
 
 
 def recorded_settings(folder: RunFolder) -> dict[str, Any]:
     """Returns the settings of the run in a folder; `{}` if there are none."""
     found = folder.read_config().get("settings", {})
+    if not isinstance(found, dict):
+        raise ValueError(
+            f"{folder.path / 'config.json'} cannot be read: 'settings' must be an object. "
+            f"Received: {found!r:.80}"
+        )
     freeze = found.get("freeze")  # may have been written with blanks once
-    return {**found, "freeze": freeze.replace(" ", "")} if freeze else found
+    return {**found, "freeze": freeze.replace(" ", "")} if isinstance(freeze, str) else found
 
 
 def differences(recorded: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:

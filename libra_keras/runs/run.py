@@ -1,7 +1,6 @@
 """A training run that has ended, or that is opened again, or what it says of itself unopened."""
 
 import functools
-import json
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +59,13 @@ class Run:
 
     @functools.cached_property
     def metrics(self) -> dict[str, float] | None:
-        return self.record("metrics.json").get("metrics")
+        found = self.record("metrics.json").get("metrics")
+        if not isinstance(found, dict | None):
+            raise ValueError(
+                f"{self.folder / 'metrics.json'} cannot be read: 'metrics' must be an object. "
+                f"Received: {found!r:.80}"
+            )
+        return found
 
     @functools.cached_property
     def config(self) -> TrainConfig | None:
@@ -112,9 +117,7 @@ class Run:
 
     def record(self, name: str = "metrics.json") -> dict[str, Any]:
         """Returns what a JSON file of the folder holds; `{}` if there is none."""
-        if self.folder is None or not (self.folder / name).is_file():
-            return {}
-        return json.loads((self.folder / name).read_text())
+        return {} if self.folder is None else RunFolder(self.folder).read_json(name)
 
     def __repr__(self):
         return f"Run({str(self.folder)!r})"

@@ -139,10 +139,14 @@ class StepLogger(keras.callbacks.Callback):
         self._names: list[str] | None = None
         self._row_start: int | None = None
         self._clear()
+        self._start_epoch(0)
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         if self._row_start is None:  # only now have callbacks that restore a run done so
             self._row_start = batches_done(self.model.optimizer)
+        self._start_epoch(epoch)
+
+    def _start_epoch(self, epoch):
         self._epoch = epoch
         self._epoch_steps = 0
         self._epoch_sums: dict[str, float] = {}

@@ -1,10 +1,13 @@
 """A picture of a run's curves: losses, learning rate and average precision."""
 
 import csv
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from libra_keras.files.reading import explained, read_text
 
 # In their order on the picture: the learning rate lies below the losses.
 TITLES = "loss", "average precision", "recall of proposals", "learning rate", "positives per image"
@@ -57,16 +60,21 @@ def plot_curves(
 
 def read_panels(log: Path, epochs: Path | None = None) -> tuple[str, dict[str, dict[str, Curve]]]:
     """Returns the name of the axis, and the curves of each panel by their names."""
-    columns = _read(log)
-    axis, places = _axis(columns)
-    panels = _panels(columns, places)
+    with explained(log):
+        columns = _read(log)
+        axis, places = _axis(columns)
+        panels = _panels(columns, places)
     if epochs is not None:
         if axis != "step":
             raise ValueError(f"`epochs` belongs beside a table of steps. Received: log={log}")
-        measured = {k: v for k, v in _read(epochs).items() if k == "epoch" or k.startswith("val_")}
-        # The last row of an epoch tells its steps, unless it reaches into the next epoch.
-        steps = max(step / epoch for step, epoch in zip(places, columns["epoch"], strict=True))
-        for title, curves in _panels(measured, [steps * n for n in _axis(measured)[1]]).items():
+        with explained(log):
+            # The last row of an epoch tells its steps, unless it reaches into the next epoch.
+            ends = zip(places, _column(columns, "epoch"), strict=True)
+            steps = max(step / epoch for step, epoch in ends if epoch > 0)
+        with explained(epochs):
+            found = {k: v for k, v in _read(epochs).items() if k == "epoch" or k[:4] == "val_"}
+            measured = _panels(found, [steps * n for n in _axis(found)[1]])
+        for title, curves in measured.items():
             panels[title] |= curves
     return axis, {title: curves for title, curves in panels.items() if curves}
 
@@ -118,11 +126,12 @@ def _figure_class():
 
 def _read(path):
     """Returns `{column: list of floats}`; what is not a number becomes NaN."""
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ","))
+    lines = io.StringIO(read_text(path), newline="")
+    table = csv.DictReader(lines, delimiter="\t" if path.suffix == ".tsv" else ",")
+    rows = list(table)
     if not rows:
         raise ValueError(f"Expected a training log with rows. Received: {path}")
-    return {name: [_number(row[name]) for row in rows] for name in rows[0]}
+    return {name: [_number(row[name]) for row in rows] for name in table.fieldnames or ()}
 
 
 def _number(text):
@@ -135,14 +144,21 @@ def _number(text):
 def _axis(columns):
     if "last_step" in columns:
         return "step", columns["last_step"]
-    return "epoch", [epoch + 1 for epoch in columns["epoch"]]  # Keras' log counts from 0
+    return "epoch", [epoch + 1 for epoch in _column(columns, "epoch")]  # Keras' log counts from 0
+
+
+def _column(columns, name):
+    if name not in columns:
+        raise ValueError(f"it has no column {name!r}, but {', '.join(columns):.80}")
+    return columns[name]
 
 
 def _panels(columns, places):
     """Sorts the columns into panels; those without a single number are left out."""
     panels: dict[str, dict[str, Curve]] = {title: {} for title in TITLES}
     for name, values in columns.items():
-        points = [(x, y) for x, y in zip(places, values, strict=True) if math.isfinite(y)]
+        pairs = zip(places, values, strict=True)
+        points = [(x, y) for x, y in pairs if math.isfinite(x) and math.isfinite(y)]
         if name in ("epoch", "first_step", "last_step") or not points:
             continue
         if name == "learning_rate":

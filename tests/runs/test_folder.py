@@ -223,15 +223,11 @@ def test_weights_of_another_optimizer_are_refused(tmp_path):
         Checkpoints(tmp_path).restore(small_model(AdamW(0.1)))
 
 
-@pytest.mark.parametrize("name, message", [("state.json", "damaged"), (None, "not there")])
-def test_damaged_folders(tmp_path, name, message):
+def test_weights_that_are_not_there(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(small_model(SGD(0.1)), {"batches": 0})
-    if name:
-        (tmp_path / name).write_text("{")
-    else:
-        checkpoints.weights.unlink()
-    with pytest.raises(ValueError, match=message):
+    checkpoints.weights.unlink()
+    with pytest.raises(ValueError, match="not there"):
         checkpoints.restore(small_model(SGD(0.1)))
 
 

@@ -158,4 +158,4 @@ def test_an_augmentation_is_another_run(here, capsys):
 def test_damaged_state(here, capsys):
     unfinished("mine", *FIRST).checkpoints.state_file.write_text("{")
     assert main(["train", *FIRST, "--to", "mine"]) == 1
-    assert "state.json is damaged" in capsys.readouterr().err
+    assert "state.json cannot be read" in capsys.readouterr().err
