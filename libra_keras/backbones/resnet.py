@@ -16,6 +16,7 @@ from libra_keras.backbones.conv_batch_norm import (
     check_epsilon,
     divide_up,
 )
+from libra_keras.files.weights import load_weights
 from libra_keras.functional.argument_checks import check_arguments
 from libra_keras.keras_private import imagenet_file
 from libra_keras.layers.channels_last import ChannelsLast
@@ -329,14 +330,14 @@ def imagenet_values(weights, depth):
 def load(weights, name):
     """Builds the network of `keras.applications` called `name` with these weights."""
     weights = _imagenet_file(name) if weights == "imagenet" else os.fspath(weights)
-    shape = (None, None, 3)
+    network = getattr(keras.applications, name)(False, weights=None, input_shape=(None, None, 3))
     try:
-        return getattr(keras.applications, name)(False, weights=weights, input_shape=shape)
-    except Exception as error:  # h5py and Keras raise many kinds
+        load_weights(network, weights)
+    except (ValueError, OSError) as error:
         raise ValueError(
-            f"`weights` must fit keras.applications.{name}(include_top=False). "
-            f"Received: weights={weights!r}, which could not be loaded: {error}"
+            f"`weights` must fit keras.applications.{name}(include_top=False): {error}"
         ) from error
+    return network
 
 
 def _imagenet_file(name):

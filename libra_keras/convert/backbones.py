@@ -8,6 +8,8 @@ import numpy as np
 from libra_keras.backbones import ResNet
 from libra_keras.backbones.resnet import BLOCKS
 from libra_keras.convert.canonical import COUNTER, COUNTER_REASON, Canonical, renamed
+from libra_keras.files.reading import check_regular, explained
+from libra_keras.files.weights import array_sizes
 
 _CLASSIFIER = "the classifier of ImageNet"
 _UNUSED = [(COUNTER, COUNTER_REASON), (r"fc\.(weight|bias)", _CLASSIFIER)]
@@ -94,9 +96,12 @@ def _is_grouped(tensors):
 
 def from_keras_applications(path):
     """Reads a ResNet of keras.applications, whose depth the number of arrays tells."""
-    if not Path(path).is_file():
+    if not Path(path).exists():
         raise ValueError(f"there is no file {path}")
-    depth = _DEPTH_OF_ARRAYS.get(_count_arrays(path))
+    check_regular(path)
+    with explained(path):
+        arrays = [name for name in array_sizes(path) if not name.startswith("optimizer")]
+    depth = _DEPTH_OF_ARRAYS.get(len(arrays))
     if depth is None:
         raise ValueError(
             f"{path} is no ResNet50, ResNet101 or ResNet152 of keras.applications without its "
@@ -106,21 +111,3 @@ def from_keras_applications(path):
     backbone.build((None, None, None, 3))
     notes = ["Its convolutions' biases, 0 up to rounding, are dropped."]
     return backbone, Canonical({}, {}, {}, "keras.applications", style="caffe", notes=notes)
-
-
-def _count_arrays(path):
-    """Number of arrays in an HDF5 file, without those of an optimizer."""
-    import h5py  # comes with Keras
-
-    names = []
-
-    def note(name, item):
-        if isinstance(item, h5py.Dataset) and not name.startswith("optimizer"):
-            names.append(name)
-
-    try:
-        with h5py.File(path) as file:
-            file.visititems(note)
-    except OSError as error:
-        raise ValueError(f"{path} is no HDF5 file, or it is damaged: {error}") from error
-    return len(names)

@@ -13,6 +13,7 @@ from safetensors import safe_open
 from libra_keras.convert.file_kinds import PICKLE, SAFETENSORS, checkpoint_kind
 from libra_keras.convert.pickles import Array, Stub, reason
 from libra_keras.convert.torch_files import Tensor, opened
+from libra_keras.files.reading import open_regular
 
 # Where training programs put the weights, the averaged ones last. Or they are at the top.
 ENTRIES = (
@@ -104,7 +105,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 
 def file_hash(path):
     """Returns the SHA-256 of a file as 64 hexadecimal digits."""
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

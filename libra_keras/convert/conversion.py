@@ -1,7 +1,6 @@
 """From a checkpoint file to a detector or a backbone of ours, and to files that keep it."""
 
 import dataclasses
-import json
 import os
 import re
 from collections.abc import Sequence
@@ -25,6 +24,7 @@ from libra_keras.convert.checkpoint import Checkpoint, file_hash, read_checkpoin
 from libra_keras.convert.mmdetection import from_mmdetection, is_mmdetection
 from libra_keras.convert.torchvision import from_torchvision, is_torchvision
 from libra_keras.files import atomic
+from libra_keras.files.reading import read_object
 from libra_keras.files.replacing import Kind, check_replaceable, check_replaceable_files
 from libra_keras.layers import PathAggregationPyramid
 from libra_keras.models import FasterRCNN, FastRCNN, RegionProposalNetwork, RetinaNet
@@ -350,8 +350,8 @@ def _record_beside(file):
 
 def _is_record(file):
     try:
-        return json.loads(file.read_text()).get("kind") == "backbone"
-    except (ValueError, AttributeError, OSError):
+        return read_object(file).get("kind") == "backbone"
+    except (ValueError, OSError):
         return False
 
 
@@ -383,4 +383,4 @@ def read_record(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
     None
     """
     file = Path(folder) / RECORD
-    return json.loads(file.read_text()) if file.is_file() else None
+    return read_object(file) if file.exists() else None

@@ -4,6 +4,8 @@ import tarfile
 import zipfile
 from pathlib import Path
 
+from libra_keras.files.reading import open_regular
+
 # What `checkpoint_kind` returns.
 SAFETENSORS, ZIP, STREAM, PICKLE = "safetensors", "zip", "stream", "pickle"
 # First bytes, and what files that begin so are. Some are downloads that went wrong.
@@ -65,7 +67,7 @@ def checkpoint_kind(path):
     if path.is_dir():
         what = "a SavedModel, a program" if (path / "saved_model.pb").exists() else "a folder"
         raise ValueError(f"{path} is {what}, not a checkpoint file")
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         start = file.read(512)
     if not start:
         raise ValueError(f"{path} is empty")
@@ -120,7 +122,7 @@ def _description(start, path):
 
 
 def _ends_with(path, content):
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         file.seek(max(0, path.stat().st_size - len(content)))
         return file.read() == content
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from libra_keras.convert.file_kinds import PICKLE, STREAM, ZIP
 from libra_keras.convert.pickles import KNOWN, Reader, Stub, Unpickler, are, is_shape, reason
+from libra_keras.files.reading import open_regular
 
 OF_PYTORCH, VERSION = 0x1950A86A20F9469CFC6C, 1001  # with which files before 1.6 begin
 STORAGES = {
@@ -35,7 +36,7 @@ _OF_CLASS = "torch._tensor._rebuild_from_type_v2"
 @contextlib.contextmanager
 def opened(path, kind):
     """Gives what was saved, and for tensors in it the function that their `values` wants."""
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         try:
             found = _OPENERS[kind](file, os.fstat(file.fileno()).st_size)
         except Exception as error:  # of a damaged file anything comes up

@@ -103,7 +103,8 @@ def reason(error: BaseException) -> str:
     if isinstance(error, MemoryError):
         return "it does not fit into the memory"
     text = " ".join(str(error).split())
-    text = text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+    if len(text) > LONGEST:  # what came first is told last
+        text = f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
     if isinstance(error, (ValueError, OSError)) and text:
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -31,15 +31,6 @@ def test_safetensors(safetensors, path, torch, weights):
         assert checkpoint.entry == ""
 
 
-def test_damaged_safetensors(safetensors, path, weights):
-    safetensors.save_file(weights, path)
-    content = path.read_bytes()
-    for length in (50, len(content) // 2, len(content) - 1):
-        path.write_bytes(content[:length])
-        with pytest.raises(ValueError, match="model.pth"):
-            read_checkpoint(path)
-
-
 def test_a_pickle_in_the_name_of_safetensors(path, weights):
     file = path.with_suffix(".safetensors")
     save({"model": weights, "a": ATTACKS["mkdir"]}, file)

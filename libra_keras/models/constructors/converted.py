@@ -1,11 +1,12 @@
 """Backbones whose weights `libra-keras convert` has written."""
 
-import json
 import os
 from pathlib import Path
 
 import keras
 
+from libra_keras.files.reading import is_regular, read_object
+from libra_keras.files.weights import load_weights
 from libra_keras.layers import ImageNormalization
 from libra_keras.models.constructors.parts import resnet
 
@@ -16,11 +17,19 @@ NORMALIZATIONS = {
 }
 
 
+_EXPECTED = (
+    ("network", lambda value: value is None or isinstance(value, str), "a name or null"),
+    ("style", ("caffe", "pytorch").__contains__, "caffe or pytorch"),
+    ("normalization", list(NORMALIZATIONS).__contains__, " or ".join(NORMALIZATIONS)),
+    ("epsilon", lambda value: type(value) in (int, float) and 0 <= value < 1, "a number in 0..1"),
+)
+
+
 def is_converted(weights):
     """Whether a file `NAME.weights.h5` has beside it `NAME.json`, which tells the network of it."""
     if weights is None or not os.fspath(weights).endswith(SUFFIX):
         return False
-    return _record_of(weights).is_file()
+    return is_regular(_record_of(weights))
 
 
 def converted_backbone(weights, network, style=None, **options):
@@ -38,14 +47,10 @@ def converted_backbone(weights, network, style=None, **options):
 
 def load_backbone(backbone, weights):
     """Loads the weights of a `keras.Model(images, backbone(images))` into a backbone."""
-    if not os.path.isfile(weights):
+    if not os.path.exists(weights):
         raise ValueError(f"there is no file {weights}")
     images = keras.Input((None, None, 3))
-    model = keras.Model(images, backbone(images))
-    try:
-        model.load_weights(weights)
-    except Exception as error:  # h5py and Keras raise many kinds
-        raise ValueError(f"{weights} has no weights of this backbone: {error}") from error
+    load_weights(keras.Model(images, backbone(images)), weights)
 
 
 def _record_of(weights):
@@ -54,14 +59,11 @@ def _record_of(weights):
 
 def _read(weights):
     file = _record_of(weights)
-    try:
-        record = json.loads(file.read_text())
-        found = {key: record[key] for key in ("network", "style", "normalization", "epsilon")}
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{file} is no record of a converted backbone: {error!r}") from error
-    if found["normalization"] not in NORMALIZATIONS:
-        raise ValueError(
-            f'{file}: "normalization" must be one of {", ".join(NORMALIZATIONS)}. '
-            f"Received: {found['normalization']!r}"
-        )
+    found = read_object(file)
+    for key, is_right, expected in _EXPECTED:
+        if not is_right(found.get(key)):
+            raise ValueError(
+                f"{file} is no record of a converted backbone: {key!r} must be {expected}. "
+                f"Received: {found.get(key)!r:.80}"
+            )
     return found
