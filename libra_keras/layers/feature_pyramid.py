@@ -10,6 +10,7 @@ from libra_keras.functional.resize import resize_nearest
 from libra_keras.layers.channels_last import ChannelsLast
 from libra_keras.layers.pyramids import BuiltFor, Pyramid, level_number, pack, place, unpack
 
+MOST_LEVELS = 20  # the coarsest has strides of a million pixels
 _EXTRA_LEVELS = ("max_pool", "on_input", "on_lateral", "on_output")
 
 
@@ -74,9 +75,10 @@ class FeaturePyramid(ChannelsLast):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if channels < 1 or num_levels < 1 or start_level < 0:
+        if channels < 1 or not 1 <= num_levels <= MOST_LEVELS or start_level < 0:
             raise ValueError(
-                "`channels` and `num_levels` must be positive and `start_level` not negative. "
+                f"`channels` must be positive, `num_levels` in 1..{MOST_LEVELS} and `start_level` "
+                "not negative. "
                 f"Received: channels={channels}, num_levels={num_levels}, "
                 f"start_level={start_level}"
             )

@@ -1,5 +1,6 @@
 """Detectors from files that others wrote: what these say is checked before it takes memory."""
 
+import io
 import json
 import math
 import os
@@ -29,10 +30,11 @@ ROOM = 2**20  # bytes of a model's values that need not be in its file
 
 def from_folder(architecture: Path, weights: Path) -> Detector:
     """Returns the detector of an architecture, with the weights of another file."""
+    check_regular(weights)
     with explained(architecture, "loaded"):
         make = _maker(read_bytes(architecture))
-        check_regular(weights)
-        model = _made(make, weights.stat().st_size)
+        _draft(make, weights.stat().st_size)
+        model = make()
     load_weights(model, weights)
     return model
 
@@ -72,9 +74,10 @@ def _check_members(archive, size):
 
 def _check_weights(stream) -> int:
     """Returns the size of the weights in an archive, once they have been looked over."""
-    with zipfile.ZipFile(stream) as archive, archive.open(WEIGHTS) as weights:
-        array_sizes(weights)
-        return archive.getinfo(WEIGHTS).file_size
+    with zipfile.ZipFile(stream) as archive:
+        content = archive.read(WEIGHTS)  # as a whole, which checks its sum
+    array_sizes(io.BytesIO(content))
+    return len(content)
 
 
 def _maker(config: bytes) -> Callable[[], Any]:
@@ -84,11 +87,6 @@ def _maker(config: bytes) -> Callable[[], Any]:
         raise ValueError(f"expected an object. Received: {found!r:.80}")
     text = json.dumps({**found, "compile_config": None})
     return lambda: keras.models.model_from_json(text)
-
-
-def _made(make, size):
-    _draft(make, size)
-    return make()
 
 
 def _draft(make, size):

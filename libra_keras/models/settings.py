@@ -1,20 +1,26 @@
 """Sizes and thresholds of detectors' heads, as frozen values that save with the model."""
 
 import dataclasses
+import typing
 from typing import Any, Self
 
 import keras
 
 from libra_keras.functional.argument_checks import check_geometry
+from libra_keras.ranges import Range
+
+MOST = 1_000_000  # of anything that is counted, so that no file can fill the memory
 
 
 def live_parts(config, names):
     """Returns the named entries of a config as objects, whether they are serialised or live."""
-    parts = {name: config.get(name) for name in names}
-    return {
-        name: keras.saving.deserialize_keras_object(part) if isinstance(part, dict) else part
-        for name, part in parts.items()
-    }
+    return {name: _live(name, config.get(name)) for name in names}
+
+
+def _live(name, part):
+    if isinstance(part, (bool, int, float, str, list)):
+        raise ValueError(f"`{name}` must be an object with a config. Received: {part!r:.80}")
+    return keras.saving.deserialize_keras_object(part) if isinstance(part, dict) else part
 
 
 def checked_weight(value):
@@ -32,20 +38,26 @@ class _Settings:
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, (list, tuple)):  # JSON knows no tuples, and lists have no hash
-                value = tuple(value)
-                object.__setattr__(self, field.name, value)
-            self._check(field.name, value)
+            value = self._checked(field.name, field.type, getattr(self, field.name))
+            object.__setattr__(self, field.name, value)
 
-    def _check(self, name, value):
+    def _checked(self, name, kind, value):
+        """A value of the type of its field; lists, which JSON has for tuples, have no hash."""
         if name == "geometry":
             check_geometry(value)
-        elif name.endswith(("_iou", "_threshold")):
-            if not 0 <= value <= 1:
-                raise ValueError(f"`{name}` must lie in 0..1. Received: {name}={value}")
-        elif not (value and min(value) > 0 if isinstance(value, tuple) else value > 0):
-            raise ValueError(f"`{name}` must be positive. Received: {name}={value}")
+            return value
+        if typing.get_origin(kind) is not tuple:
+            return self._range(name, kind).check(f"`{name}`", value)
+        if not isinstance(value, (list, tuple)) or not value:
+            raise ValueError(f"`{name}` must be numbers, at least one. Received: {value!r:.80}")
+        allowed = self._range(name, typing.get_args(kind)[0])
+        return tuple(allowed.check(f"`{name}`", each) for each in value)
+
+    def _range(self, name, kind):
+        """What the numbers of a field may be."""
+        if name.endswith(("_iou", "_threshold")):
+            return Range(0, 1)
+        return Range(1, MOST, is_whole=True) if kind is int else Range(0, ends="(]")
 
     def get_config(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -207,10 +219,12 @@ class RetinaHeadSettings(_Settings):
     pad_multiple: int = 32
     geometry: str = "continuous"
 
-    def _check(self, name, value):
-        super()._check(name, value)
-        if name == "prior_probability" and not value < 1:
-            raise ValueError(f"`{name}` must be less than 1. Received: {name}={value}")
+    def _range(self, name, kind):
+        if name == "prior_probability":
+            return Range(0, 1, ends="()")
+        if name in ("num_convs", "scales_per_octave"):
+            return Range(1, 100, is_whole=True)
+        return super()._range(name, kind)
 
     @property
     def scales(self) -> tuple[float, ...]:

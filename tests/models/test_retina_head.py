@@ -170,9 +170,9 @@ def test_another_class_loss(rng):
 def test_says_what_is_wrong():
     with pytest.raises(ValueError, match="Received: 0"):
         RetinaHead(0)
-    with pytest.raises(ValueError, match="prior_probability=1.0"):
+    with pytest.raises(ValueError, match="`prior_probability` must be .* Received: 1.0"):
         RetinaHeadSettings(prior_probability=1.0)
-    with pytest.raises(ValueError, match="positive_iou=1.5"):
+    with pytest.raises(ValueError, match="`positive_iou` must be .* Received: 1.5"):
         RetinaHeadSettings(positive_iou=1.5)
 
 
