@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from eager import without_graphs
 from voc_folder import truncate, write_voc
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -57,7 +58,8 @@ def run_folder(damaged_voc, tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     sizes = "--batch 2 --epochs 2 --short-side 64 --long-side 96 --eval-every 0".split()
-    assert main(["train", str(damaged_voc), *sizes, "--to", str(folder)]) == 0
+    with without_graphs():
+        assert main(["train", str(damaged_voc), *sizes, "--to", str(folder)]) == 0
     return folder
 
 
@@ -66,6 +68,13 @@ def roomy_disk(monkeypatch):
     """Says that the disk has room, however full it is: an `ImageCache` leaves 2 GiB alone."""
     usage = collections.namedtuple("usage", "free")
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(free=2**40))
+
+
+@pytest.fixture
+def eagerly():
+    """`without_graphs` around a test of what surrounds the steps, not of the steps."""
+    with without_graphs():
+        yield
 
 
 @pytest.fixture

@@ -6,16 +6,17 @@ import pytest
 
 from libra_keras.cli import main
 
-RESNET = (
-    "--model libra_faster_rcnn_resnet50 --backbone-weights none --short-side 96 --long-side 128 "
-    "--batch 2 --epochs 1 --steps 2 --warmup-steps 1 --learning-rate 1e-4"
+SHORT = (
+    "--short-side 96 --long-side 128 --batch 2 --epochs 1 --steps 2 --warmup-steps 1 "
+    "--learning-rate 1e-4"
 ).split()
+RESNET = "--model libra_faster_rcnn_resnet50 --backbone-weights none".split()
 
 
 @pytest.mark.slow
 def test_eighty_classes_of_coco(photographs, tmp_path, capsys):
     folder, run = photographs("coco_mini"), tmp_path / "run"
-    assert main(["train", str(folder), *RESNET, "--skip-bad", "--to", str(run)]) == 0
+    assert main(["train", str(folder), *SHORT, "--skip-bad", "--to", str(run)]) == 0
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["images"] == 91 and metrics["trained_steps"] == 2
     assert metrics["metrics"]["AP"] >= 0
@@ -30,5 +31,5 @@ def test_eighty_classes_of_coco(photographs, tmp_path, capsys):
 def test_voc_photographs(photographs, tmp_path):
     folder, run = photographs("bccd"), tmp_path / "run"
     data = [str(folder), "--format", "voc", "--train-split", "trainval", "--val-split", "test"]
-    assert main(["train", *data, *RESNET, "--to", str(run)]) == 0
+    assert main(["train", *data, *SHORT, *RESNET, "--to", str(run)]) == 0
     assert json.loads((run / "metrics.json").read_text())["images"] == 72

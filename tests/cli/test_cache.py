@@ -4,7 +4,7 @@ import pytest
 
 from libra_keras.cli import main
 
-pytestmark = pytest.mark.usefixtures("roomy_disk")
+pytestmark = pytest.mark.usefixtures("roomy_disk", "eagerly")
 
 # Weights hardly move: losses depend on the images, and rounding is not amplified by updates.
 OPTIONS = (

@@ -28,7 +28,7 @@ def test_nothing_to_measure_on_is_said_before_training(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_train_and_evaluate_on_tfds(tmp_path, capsys):
+def test_train_and_evaluate_on_tfds(tmp_path, capsys, eagerly):
     """Three images: one has a difficult object, one none at all."""
     library = pytest.importorskip("tensorflow_datasets", reason="needs libra-keras[tfds]")
     run, numbers = tmp_path / "run", tmp_path / "numbers.json"

@@ -69,7 +69,7 @@ def test_a_run_without_proposals_does_not_start(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_from_images_to_a_second_stage_and_its_numbers(tmp_path, capsys):
+def test_from_images_to_a_second_stage_and_its_numbers(tmp_path, capsys, eagerly):
     """The whole way: train a first stage, write its proposals, train and measure a second."""
     rpn, fast, file = (str(tmp_path / name) for name in ("rpn", "fast", "found.npz"))
     train = ["train", *"shapes --train-split 4 --val-split 4".split(), *TINY]

@@ -92,7 +92,7 @@ def test_options_that_the_command_line_gives(recipe, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_two_steps_on_drawn_scenes(name, recipe, narrow, tmp_path):
+def test_two_steps_on_drawn_scenes(name, recipe, narrow, tmp_path, eagerly):
     config = recipe(name).CONFIG.replace(
         model=SIZES, schedule={"batch": 2, "steps": 2}, run={"folder": tmp_path / "run"}
     )

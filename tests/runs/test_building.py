@@ -332,7 +332,7 @@ def test_an_interrupted_run_goes_on(run, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_from_a_converted_detector_to_one_of_other_classes(converted, tmp_path, capsys):
+def test_from_a_converted_detector_to_one_of_other_classes(converted, tmp_path, capsys, eagerly):
     to = tmp_path / "run"
     arguments = ["train", *SHAPES, "--init", str(converted), *TINY, "--warmup-steps", "1"]
     assert main([*arguments, "--to", str(to)]) == 0

@@ -216,7 +216,7 @@ def test_averages_go_on_too(tmp_path):
 def test_a_kill_before_any_act(tmp_path, expected):
     acts = train(tmp_path / "whole").acts
     assert acts > 100
-    for die_at in range(1, acts + 1, 5):  # all of them take three minutes
+    for die_at in range(1, acts + 1, 8):  # all of them take three minutes
         folder = tmp_path / str(die_at)
         with pytest.raises(Killed):
             train(folder, die_at=die_at)
