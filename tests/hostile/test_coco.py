@@ -35,6 +35,7 @@ CONTENT = {
     ],
 }
 JSONS = texts_of(CONTENT, damaged_values(CONTENT))
+LARGEST = 3.4e38  # a number of 32 bits
 JSON = "annotations/instances_train.json"
 
 
@@ -117,6 +118,8 @@ def meaning(text, folder):
             category = row.get("category_id")
             if is_whole(category) and category in names:
                 x, y, width, height = map(float, row["bbox"])
+                if max(map(abs, (x, y, x + width, y + height))) > LARGEST:
+                    continue
                 name = names[category], bool(row.get("iscrowd") or row.get("ignore"))
                 boxes, _ = kept([(name, x, y, x + width, y + height)])
                 found[row["image_id"]][1].extend(boxes)
