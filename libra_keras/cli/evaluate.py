@@ -6,8 +6,10 @@ from libra_keras.cli.options import (
     add_data,
     add_limit,
     add_run,
+    add_tiles,
     data_of,
     load_run,
+    tiling_of,
 )
 
 EXAMPLES = """examples:
@@ -32,6 +34,7 @@ def add_arguments(parser) -> None:
     add_data(parser, ["skip_bad", "voc", "proposals_file", "val_fraction", *OF_FOLDERS])
     parser.add_argument("--split", help="default: val, or test")
     add_batch(parser)
+    add_tiles(parser)
     parser.add_argument("--proposals", action="store_true", help="also recall of proposals")
     parser.add_argument("--to", metavar="FILE", help="write the numbers as JSON")
 
@@ -46,14 +49,14 @@ def run(options) -> int:
     if options.to:
         check_writable_file(options.to)
         explaining.check_page(explaining.beside(options.to))
-    own = data_of(options)
+    own, tiling = data_of(options), tiling_of(options)
     data = inputs.load(own, options.split, "val")
     print(data.summary())
     opened = load_run(options)
     model = opened.model
     inputs.check_voc(own.voc, model)
     data = inputs.add_given(data, own.proposals_file, model)
-    what = measuring.Wanted(inputs.wants_voc(own), options.proposals)
+    what = measuring.Wanted(inputs.wants_voc(own), options.proposals, tiling=tiling)
     measured = measuring.measure(model, data, options.batch, what)
     metrics = measured.metrics
     print(metric_lines(metrics))

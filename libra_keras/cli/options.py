@@ -11,7 +11,7 @@ from libra_keras.ranges import Range
 from libra_keras.runs.config import DataConfig, TrainConfig, flag, option_name
 from libra_keras.runs.defaults import default_texts
 from libra_keras.runs.fields import reader
-from libra_keras.runs.groups import IMAGES
+from libra_keras.runs.groups import IMAGES, SHARE_BELOW_ALL, TILE
 
 # Where a group of the config stands in `--help`; those without a heading come first.
 HEADINGS = {
@@ -28,6 +28,7 @@ HEADINGS = {
 
 # Fields of a `DataConfig` that say how a folder is read.
 OF_FOLDERS = ("annotations", "images", "class_names", "corners", "allow_outside", "max_pixels")
+TILES_AT_ONCE = 4  # where there is no `--batch`
 # Those that say how images are varied.
 OF_AUGMENTATION = ("augment", "short_sides", "flip", "vertical_flip", "quarter_turns")
 
@@ -111,6 +112,25 @@ def add_pixels(parser: argparse.ArgumentParser) -> None:
     """Adds `--max-pixels` to a verb that reads images, but no data."""
     field = next(field for field in dataclasses.fields(DataConfig) if field.name == "max_pixels")
     _add(parser, field.name, field, _help(field), dest=field.name)
+
+
+def add_tiles(parser: argparse.ArgumentParser) -> None:
+    """Adds `--tile` and `--overlap` to a verb that detects."""
+    text = "cut images that are larger into tiles of this side in pixels; default: not at all"
+    add_number(parser, "--tile", TILE, text, default=None)
+    text = "share of a tile that it has in common with the next one; default: 0.2"
+    add_number(parser, "--overlap", SHARE_BELOW_ALL, text, default=None)
+
+
+def tiling_of(options: argparse.Namespace) -> dict[str, Any]:
+    """Returns what `detect` is told of tiles; `{}` where none are asked for."""
+    tile, overlap = options.tile, options.overlap
+    if tile is None and overlap is not None:
+        raise ValueError("--overlap is that of tiles: it needs --tile")
+    if tile is None:
+        return {}
+    at_once = getattr(options, "batch", TILES_AT_ONCE)
+    return {"tile": tile, "overlap": 0.2 if overlap is None else overlap, "batch_size": at_once}
 
 
 def add_number(place: Any, name: str, within: Range, help: str, **details: Any) -> None:

@@ -2,7 +2,15 @@
 
 from pathlib import Path
 
-from libra_keras.cli.options import add_limit, add_number, add_pixels, add_run, load_run
+from libra_keras.cli.options import (
+    add_limit,
+    add_number,
+    add_pixels,
+    add_run,
+    add_tiles,
+    load_run,
+    tiling_of,
+)
 from libra_keras.runs.groups import SHARE
 
 EXAMPLES = """examples:
@@ -12,6 +20,8 @@ EXAMPLES = """examples:
       a detector that its authors have published, downloaded the first time
   libra-keras predict runs/mine my_photos/test --to found --score 0.5
       every image of a folder, surer boxes only
+  libra-keras predict runs/mine field.tif --to found --tile 1024 --overlap 0.2
+      an image that is larger than the detector's input, in tiles that share a fifth
 """
 
 
@@ -20,6 +30,7 @@ def add_arguments(parser) -> None:
     add_run(parser)
     add_limit(parser)
     add_pixels(parser)
+    add_tiles(parser)
     parser.add_argument("images", metavar="IMAGE", nargs="+", help="files, or folders of them")
     parser.add_argument("--to", metavar="FOLDER", required=True, help="of pictures and JSON")
     add_number(parser, "--score", SHARE, "lowest score; default: 0.3", default=0.3)
@@ -35,8 +46,10 @@ def run(options) -> int:
     """Predicts as the options say; returns 1 if an image could not be read."""
     from libra_keras.runs import predicting
 
+    tiling = tiling_of(options)
     files, folder = predicting.find_images(options.images), Path(options.to)
     predicting.check(files, folder)
     model = load_run(options).model
-    read = predicting.predict(model, files, folder, options.score, options.exif_rotation)
+    turn = options.exif_rotation
+    read = predicting.predict(model, files, folder, options.score, turn, tiling)
     return int(read < len(files))

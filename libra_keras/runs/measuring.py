@@ -1,6 +1,7 @@
 """What a detector is worth on a data set: its metrics, or the proposals of its first stage."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -8,7 +9,7 @@ import keras
 from libra_keras import evaluation
 from libra_keras.data import DetectionData, evaluation_batches
 from libra_keras.evaluation.class_matching import check_classes, relabelled
-from libra_keras.models import RegionProposalNetwork
+from libra_keras.models import FastRCNN, RegionProposalNetwork
 from libra_keras.runs.inputs import damage_told
 from libra_keras.runs.progress import is_watched
 
@@ -16,11 +17,12 @@ from libra_keras.runs.progress import is_watched
 @dataclasses.dataclass(frozen=True)
 class Wanted:
     """What is measured: COCO's numbers, Pascal VOC's AP, the recall of proposals. That of a region
-    proposal network always is."""
+    proposal network always is. `tiling` is what `detect` is told of tiles."""
 
     voc: bool = False
     proposals: bool = False
     coco: bool = True
+    tiling: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,9 +79,11 @@ def _measured(model, data, batches, wanted):
     is_rpn = isinstance(model, RegionProposalNetwork)
     # In one piece it runs faster. Before all else: not every detector has a first stage.
     first = RegionProposalNetwork.of(model) if is_rpn or wanted.proposals else None
+    if wanted.tiling and (is_rpn or isinstance(model, FastRCNN)):
+        raise ValueError(f"a {type(model).__name__} is measured on whole images, without tiles")
     metrics, detections = {}, []
     if not is_rpn:
-        detections = evaluation.collect_detections(model, batches, _verbosity())
+        detections = _detections(model, data, batches, wanted.tiling)
         detections = relabelled(detections, model.class_names, data)
         if wanted.coco:
             metrics |= evaluation.evaluate_detections(data, detections, model.max_detections)
@@ -90,6 +94,17 @@ def _measured(model, data, batches, wanted):
         metrics |= evaluation.proposal_recall(data, found)
         detections = found if is_rpn else detections
     return Measured(data, detections, metrics)
+
+
+def _detections(model, data, batches, tiling):
+    if not tiling:
+        return evaluation.collect_detections(model, batches, _verbosity())
+    found = (model.detect(data.read_image(i), 0.0, **tiling) for i in range(len(data)))
+    keys = "boxes", "scores", "labels"
+    return [
+        {"image_id": example.image_id, **{key: own[key] for key in keys}}
+        for example, own in zip(data.examples, found, strict=True)
+    ]
 
 
 def _verbosity():

@@ -3,7 +3,7 @@
 import collections
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from PIL import Image, PngImagePlugin
 from libra_keras.data import read_image
 from libra_keras.data.decoding import opened
 from libra_keras.files import atomic
+from libra_keras.files.image_files import images_in
 from libra_keras.files.reading import explained, read_json
 from libra_keras.files.replacing import check_replaceable_files
 from libra_keras.models import FastRCNN
@@ -22,14 +23,19 @@ from libra_keras.visualization.panels import BEST
 NUMBERS = "detections.json"
 SOFTWARE = "libra-keras predict"  # as pictures say, so that a later one may replace them
 LONGEST = 200  # bytes of a name; most disks have 255, and an unfinished file has a longer name
-SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 
 
 def predict(
-    model: keras.Model, files: list[Path], folder: Path, score: float, exif_rotation: bool
+    model: keras.Model,
+    files: list[Path],
+    folder: Path,
+    score: float,
+    exif_rotation: bool,
+    tiling: Mapping[str, Any],
 ) -> int:
     """Draws the detections of each file that `check` has accepted, writes the numbers of all, and
-    returns how many files could be read; the others are named on stderr."""
+    returns how many files could be read; the others are named on stderr. `tiling` is what `detect`
+    is told of tiles."""
     if isinstance(model, FastRCNN):
         raise ValueError(
             "a FastRCNN proposes no boxes itself; in Python, `model.detect(image, proposals=...)` "
@@ -38,7 +44,7 @@ def predict(
     rows = []
     try:
         for file, name in zip(files, picture_names(files), strict=True):
-            rows += _predict(model, file, folder / name, score, exif_rotation)
+            rows += _predict(model, file, folder / name, score, exif_rotation, tiling)
     finally:  # after Ctrl-C, what was found so far
         atomic.write_json(folder / NUMBERS, rows)
     return len(rows)
@@ -59,10 +65,7 @@ def find_images(sources: Iterable[str | Path]) -> list[Path]:
     files = []
     for source in map(Path, sources):
         if source.is_dir():
-            inside = sorted(f for f in source.iterdir() if f.suffix.lower() in SUFFIXES)
-            if not inside:
-                raise ValueError(f"there is no image in the folder {source}")
-            files += inside
+            files += images_in(source)
         elif source.is_file():
             files.append(source)
         else:
@@ -100,14 +103,14 @@ def _is_own(output):
         return False
 
 
-def _predict(model, file, picture, score, turn) -> list[dict[str, Any]]:
+def _predict(model, file, picture, score, turn, tiling) -> list[dict[str, Any]]:
     """The file's row of the JSON in a list, which is empty if it cannot be read."""
     try:
         pixels = read_image(file, turn)  # once: the file may be another soon
     except OSError as error:  # the others are still wanted
         print(f"not read: {error}", file=sys.stderr)
         return []
-    found = model.detect(pixels, score_threshold=0.0)
+    found = model.detect(pixels, score_threshold=0.0, **tiling)
     with atomic.replacing(picture) as unfinished:
         _draw(pixels, found, unfinished, score)
     rows = [row for row in _listed(found) if row["score"] >= score]
