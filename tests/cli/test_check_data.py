@@ -115,3 +115,13 @@ def test_augmented_images_are_drawn(tmp_path, capsys):
         assert main([*command, "--show", str(tmp_path / place)]) == 1
         err = capsys.readouterr().err
         assert "--show must" in err and not (tmp_path / "data/seen.png").exists()
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_the_most_pixels_of_an_image_are_an_option(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)  # put back afterwards
+    folder = write_coco(tmp_path / "data", {}, {}, splits=["train"])
+    for number, status in (("4094", 1), ("4096", 0)):
+        assert main(["check-data", str(folder), "--max-pixels", number]) == status
+        said = "(4096 pixels) exceeds limit of 4094 pixels; --max-pixels N allows more"
+        assert (said in capsys.readouterr().out) == bool(status)

@@ -8,7 +8,6 @@ import pytest
 from libra_keras import data
 from libra_keras.data.batches import (
     BatchPlan,
-    EvaluationSource,
     TrainingSource,
     mirrored,
     placed,
@@ -142,22 +141,3 @@ def test_too_many_damaged_images_stop(files):
     source = TrainingSource(read, POLICY, 4)
     with pytest.raises(TooManyDamagedImages, match=r"2 of 4 .*1%:\n.*\.png"):
         [source.sample(i) for i in range(4)]
-
-
-def test_an_image_of_another_size_is_damaged(files):
-    read = files([(60, 40)] * 2)
-    read.examples[0] = dataclasses.replace(read.examples[0], height=30)
-    source = TrainingSource(read, POLICY, 2)
-    assert {int(source.sample(i)[3]) for i in range(2)} == {2}
-    assert "expected (30, 60)" in list(source.damaged.values())[0]
-
-
-def test_evaluation_shows_a_blank_for_a_damaged_image(files):
-    read = files([(60, 40), (40, 60), (60, 40)])
-    damage(read.examples[1])
-    source = EvaluationSource(read, POLICY)
-    assert [group.tolist() for group in source.groups] == [[0, 2], [1]]
-    image, size, original, image_id = source.sample(1)
-    assert image.sum() == 0 and image_id == 2
-    assert original.tolist() == [60, 40] and size.tolist() == [60, 40]
-    assert list(source.damaged) == [str(read.examples[1].file)]

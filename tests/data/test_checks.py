@@ -40,16 +40,6 @@ def test_each_kind_is_found_and_named(files):
     assert "label 2 is not one of 0..1" in found[4].message
 
 
-def test_only_decoding_finds_a_truncated_file(files):
-    read = files([(60, 40)] * 3)
-    Image.effect_noise((60, 40), 90).convert("RGB").save(read.examples[0].file)
-    content = read.examples[0].file.read_bytes()
-    read.examples[0].file.write_bytes(content[: len(content) // 2])
-    assert data.check_annotations(read) == []
-    (finding,) = data.check_data(read)
-    assert finding.kind == "damaged image" and finding.image == str(read.examples[0].file)
-
-
 def test_progress_is_shown(files, capsys):
     data.check_data(files([(60, 40)] * 2), verbose=1)
     assert "2/2" in capsys.readouterr().out

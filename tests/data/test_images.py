@@ -120,12 +120,6 @@ def test_arrays_that_are_no_image(array, message):
         read_image(array)
 
 
-def test_damaged_file():
-    whole = encoded(Image.effect_noise((64, 64), 50), "JPEG")
-    with pytest.raises(OSError):
-        read_image(whole[: len(whole) // 2])
-
-
 @pytest.mark.parametrize(
     ("size", "fitted", "bucket"),
     [

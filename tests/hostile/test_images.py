@@ -5,11 +5,12 @@ import json
 import os
 import resource
 import struct
+import time
 
 import numpy as np
 import pytest
 from hostile_files import encoded, jpeg_with_size, png_with_size, scene
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mutations import FAST, cases, damaged_bytes
 from PIL import Image
@@ -88,11 +89,11 @@ def read(source):
 def check_images(content, file, guarded):
     """Reads a file with a content, and the content alone, within bounds."""
     file.write_bytes(content)
-    before = memory()
+    before, start = memory(), time.process_time()
     guarded.forget()
     found, alone = read(file), read(content)
     guarded()
-    assert memory() - before < 2**27
+    assert memory() - before < 2**27 and time.process_time() - start < 1
     if isinstance(found, OSError):
         assert str(file) in str(found) and "\n" not in str(found)
         assert isinstance(alone, OSError) and "the image cannot be read: " in str(alone)
@@ -114,14 +115,14 @@ def test_sound_images(few_pixels, name):
         assert read_image(SAMPLES[name]).shape == (24, 32, 3)
 
 
-@cases(FAST)
+@settings(cases(FAST), deadline=None)  # the time of this process is measured
 @given(content=FILES)
 def test_damaged_images(few_pixels, tmp_path, guarded, content):
     check_images(content, tmp_path / "a.jpg", guarded)
 
 
 @pytest.mark.slow
-@cases(FAST, slow=5000)
+@settings(cases(FAST, slow=1000), deadline=None)
 @given(content=FILES)
 def test_many_damaged_images(few_pixels, tmp_path, guarded, content):
     check_images(content, tmp_path / "a.jpg", guarded)
