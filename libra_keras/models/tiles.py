@@ -70,11 +70,11 @@ def detect_tiles(
     if len(corners) == 1:
         return find([image])[0]
     near = _near(model.input_policy, min(side, size[0]), min(side, size[1]))
-    ends, parts = np.float32([0, 0, size[1], size[0]]), []
+    ends, parts = np.array([0, 0, size[1], size[0]], "float32"), []
     for some in _batched(corners, batch_size):
         tiles = [image[y : y + side, x : x + side] for x, y in some]
         for (x, y), tile, found in zip(some, tiles, find(tiles), strict=True):
-            area = np.float32([x, y, x + tile.shape[1], y + tile.shape[0]])
+            area = np.array([x, y, x + tile.shape[1], y + tile.shape[0]], "float32")
             boxes = found["boxes"] + area[[0, 1, 0, 1]]
             is_cut = _ends_at_border(boxes, area, ends, near)
             parts.append({**found, "boxes": boxes, "is_cut": is_cut})
