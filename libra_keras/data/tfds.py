@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import io
+import os
 import struct
 import threading
 from pathlib import Path
@@ -16,7 +17,7 @@ from libra_keras.data.examples import DetectionData
 from libra_keras.data.images import read_image
 from libra_keras.data.known_classes import COCO_CATEGORIES, VOC_CATEGORIES
 from libra_keras.data.layouts import Place
-from libra_keras.files.reading import reason
+from libra_keras.files.reading import check_regular, explained, open_regular, reason
 
 HEADER = struct.Struct("<QI")  # length of the record, and its checksum
 FOOTER = 4  # checksum of the record
@@ -43,7 +44,9 @@ class TFRecords:
 
     def read(self, file, number):
         """Returns the bytes of record `number`, counted from 0, of a file of the folder."""
-        with (self.folder / file).open("rb") as stream:
+        path = self.folder / file
+        # Others than local ones are TFDS's own to open.
+        with open_regular(path) if os.path.exists(path) else path.open("rb") as stream:
             with self._lock:
                 if file not in self._places:
                     self._places[file] = list(_places(stream))
@@ -51,21 +54,20 @@ class TFRecords:
             if not 0 <= number < len(places):
                 raise OSError(f"{file} has {len(places)} records, none of number {number}")
             start, length = places[number]
+            if start + length > stream.seek(0, os.SEEK_END):
+                raise OSError(f"{file} ends in the middle of record {number}")
             stream.seek(start)
-            record = stream.read(length)
-        if len(record) < length:
-            raise OSError(f"{file} ends in the middle of record {number}")
-        return record
+            return stream.read(length)
 
 
 def _places(stream):
-    """Yields start and length of every record."""
-    start = 0
-    while len(header := stream.read(HEADER.size)) == HEADER.size:
-        length, _ = HEADER.unpack(header)
+    """Yields start and length of every record; the last may not be there as a whole."""
+    start, size = 0, stream.seek(0, os.SEEK_END)
+    while start + HEADER.size <= size:
+        stream.seek(start)
+        length, _ = HEADER.unpack(stream.read(HEADER.size))
         yield start + HEADER.size, length
         start += HEADER.size + length + FOOTER
-        stream.seek(start)
 
 
 def tfds(
@@ -123,13 +125,19 @@ def tfds(
     `name` must be one of ['coco/2014', 'coco/2017', 'voc/2007', 'voc/2012']. Received: 'coco'
     """
     splits_with_annotations(name)
-    builder = import_tfds().builder(name, data_dir=data_dir)
+    library = import_tfds()
+    where = Path(data_dir or library.core.constants.DATA_DIR).expanduser()
     images, rows, fetch = [], [], {}
-    for record, get_record in _records(builder, split):
-        image = _image(record)
-        images.append(image)
-        rows += _rows(record, image)
-        fetch[image["id"]] = get_record
+    with explained(where, f"read as {name}"):
+        for file in where.glob(f"{name}/**/*"):
+            if not file.is_dir():
+                check_regular(file)
+        builder = library.builder(name, data_dir=data_dir)
+        for record, get_record in _records(builder, split):
+            image = _image(record)
+            images.append(image)
+            rows += _rows(record, image)
+            fetch[image["id"]] = get_record
     images.sort(key=lambda image: image["id"])
     file = Path(f"tfds:{name}/{split}")
     if annotations is None:

@@ -6,6 +6,7 @@ Tests that need the package count as slow ones: only for those it is installed.
 import importlib.resources.abc
 import io
 import json
+import os
 import sys
 
 import numpy as np
@@ -295,3 +296,24 @@ def test_prepared_data(tensorflow_datasets, monkeypatch, folder, tmp_path, file_
         np.testing.assert_array_equal(part.read_image(i), image)
     with pytest.raises(ValueError, match="Unknown split"):
         data.tfds("coco/2017", "val2017", data_dir=where)
+
+
+@pytest.mark.slow
+def test_damaged_files(tensorflow_datasets, monkeypatch, tmp_path):
+    prepare(tensorflow_datasets, monkeypatch, "coco/2017", coco_records, tmp_path, "tfrecord")
+    files = [file for file in tmp_path.glob("coco/2017/**/*") if file.is_file()]
+    assert {"dataset_info.json", "features.json"} < {file.name for file in files}
+    for file in files:
+        whole = file.read_bytes()
+        for content in (b"", b"\0" + whole[1:], whole[:-9]):
+            file.write_bytes(content)
+            try:
+                data.tfds("coco/2017", "validation", data_dir=tmp_path)
+            except (ValueError, OSError) as error:
+                assert str(tmp_path) in str(error)
+        file.unlink()
+        os.mkfifo(file)
+        with pytest.raises(OSError, match=f"{file.name} is a FIFO, where a file is expected"):
+            data.tfds("coco/2017", "validation", data_dir=tmp_path)
+        file.unlink()
+        file.write_bytes(whole)

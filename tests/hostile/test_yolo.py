@@ -128,10 +128,10 @@ PATHS = [
 ]  # fmt: skip
 VALUES = st.sampled_from(["cat", "a\0", "\u2028", "", " ", "\ud800", "é", "x" * 5000, "\x85", "#"])
 TRAPS = [
-    b"train: &a [*a]\nnames: *a\n", b"!!python/object/apply:os.system ['true']\n", b"[" * 1000,
+    b"train: &a [*a]\nnames: *a\n", b"!!python/object/apply:os.system ['true']\n", b"[" * 400,
     b"train: images\nnames: !!python/name:os.system [a]\n", b"? [a]\n: b\n", b"a: b: c", b"",
-    b"train: !!binary /w==\nnames: [a]", b'train: "\\ud800"\nnames: ["\\ud800"]', b"- " * 1000,
-    b'train: "a\\0b"\nnames: [a]', b"<<: [1]\ntrain: images\nnames: {0: a}", b"{" * 1000,
+    b"train: !!binary /w==\nnames: [a]", b'train: "\\ud800"\nnames: ["\\ud800"]', b"- " * 400,
+    b'train: "a\\0b"\nnames: [a]', b"<<: [1]\ntrain: images\nnames: {0: a}", b"{" * 400,
     b'train: "\\U7fffffff"', b"\xff\xfet\0r\0a\0i\0n\0:\0 \0.\0", b"%YAML 9.9\n---\na",
     b"train: images\nnames: [cat, dog]\nnames: [dog, cat]", b"train: ~no\nnames: [a, b]",
     b"train: /dev/zero\nnames: [a, b]",
