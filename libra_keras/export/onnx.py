@@ -36,9 +36,9 @@ def export_onnx(
     `(B, H, W, 3)`, RGB, and `image_sizes` int32 `(B, 2)`, height and width before padding; a
     `FastRCNN` also `proposals` float32 `(B, P, 4)` in pixels of the padded image, zeros in
     padding. It gives what `model.predict` gives, boxes in pixels of the padded image. B, H and W
-    are free. NMS and RoIAlign are ONNX's own operations. The RoIAlign of a detector with
-    `sampling_ratio=0` takes a sample per cell without the limit of `max_sampling_ratio`: boxes
-    with longer bins than that (112 cells, of 16) come out slightly different.
+    are free. NMS and RoIAlign are ONNX's own operations. That RoIAlign has no limit such as
+    `max_sampling_ratio`: of a detector with `sampling_ratio=0`, boxes more than 16 times as long
+    as wide may come out slightly different.
 
     The note has the class names, the input policy, the thresholds and the versions that the file
     `needs`. `recipes/run_onnx.py` runs both files on photographs, with NumPy, Pillow and

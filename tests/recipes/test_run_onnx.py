@@ -17,9 +17,8 @@ from libra_keras.data import InputPolicy, read_image
 
 
 @pytest.fixture
-def program(monkeypatch):
-    """The program, without onnxruntime."""
-    monkeypatch.setitem(sys.modules, "onnxruntime", types.ModuleType("onnxruntime"))
+def program():
+    """The program; it needs a runtime for a file alone."""
     return recipe("run_onnx.py")
 
 
@@ -43,6 +42,28 @@ def test_pixels_are_those_of_training(program, rng):
         wanted = policy.prepare(read_image(data))
         assert size == wanted[1]
         np.testing.assert_array_equal(pixels, wanted[0], err_msg=name)
+
+
+def test_images_are_padded_to_a_shape_that_they_fit(program):
+    policy = InputPolicy(64, 96).get_config()
+    small, own = program.prepare(scene(), policy, (96, 128)), program.prepare(scene(), policy)
+    assert small[0].shape == (96, 128, 3) and small[1] == own[1]
+    height, width = own[0].shape[:2]
+    np.testing.assert_array_equal(small[0][:height, :width], own[0])
+    assert not small[0][height:].any() and not small[0][:, width:].any()
+    with pytest.raises(ValueError, match="64x85 .* more than the 96x64 of this export; export one"):
+        program.prepare(scene(), policy, (96, 64))
+
+
+@pytest.mark.parametrize("version", ["1.19.2", "0.30", "1.20.0", "1.20.0rc1", "2.0"])
+def test_a_runtime_that_is_too_old_is_named(program, version):
+    runtime = types.SimpleNamespace(__name__="onnxruntime", __version__=version)
+    program.check_version(runtime, {})  # of a file from before
+    if version < "1.20":
+        with pytest.raises(ImportError, match=f"needs onnxruntime 1.20 or newer, and {version} is"):
+            program.check_version(runtime, {"needs": {"onnxruntime": "1.20"}})
+    else:
+        program.check_version(runtime, {"needs": {"onnxruntime": "1.20"}})
 
 
 def test_a_file_that_cannot_be_read_does_not_end_the_run(program, tmp_path, monkeypatch, capsys):
