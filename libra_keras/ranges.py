@@ -53,17 +53,22 @@ class Range:
         return value
 
     def check(self, name: str, value: Any) -> Any:
-        """Returns a value as Python's own number, or raises an error that calls it by a name."""
+        """Returns a value as Python's own number, or raises an error that calls it by a name: a
+        `TypeError` if it is no number."""
         found = plain(value)
-        is_right = isinstance(found, str | (int if self.is_whole else float | int))
-        if not is_right or isinstance(found, bool):
-            raise TypeError(f"{name} must be {self}. Received: {value!r:.80}")
-        if found not in self:
-            raise ValueError(f"{name} must be {self}. Received: {value!r:.80}")
+        kinds = (int, float, str) if self.words else (int, float)
+        message = f"{name} must be {self}. Received: {value!r:.80}"
+        if not isinstance(found, kinds) or isinstance(found, bool):
+            raise TypeError(message)
+        if (self.is_whole and isinstance(found, float)) or found not in self:
+            raise ValueError(message)
         return found
 
 
-def whole(least: int, most: float = math.inf, words: tuple[str, ...] = ()) -> Range:
+POSITIVE, NOT_NEGATIVE, SHARE = Range(0, ends="(]"), Range(0), Range(0, 1)
+
+
+def whole(least: int, most: float = 2**31 - 1, words: tuple[str, ...] = ()) -> Range:
     """Returns a range of whole numbers."""
     return Range(least, most, is_whole=True, words=words)
 

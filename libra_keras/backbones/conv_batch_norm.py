@@ -12,6 +12,7 @@ from keras import ops
 from libra_keras.functional import replicas
 from libra_keras.functional.argument_checks import check_arguments
 from libra_keras.layers.channels_last import ChannelsLast
+from libra_keras.ranges import NOT_NEGATIVE
 from libra_keras.typing import Tensor
 
 EPSILON = 1e-5  # torch's; keras.applications uses 1.001e-5, Keras' layer 1e-3
@@ -215,9 +216,8 @@ def check_groups(groups, name, value):
 
 
 def check_epsilon(epsilon):
-    """Raises a ValueError if `epsilon` is negative (or no number)."""
-    if not epsilon >= 0:
-        raise ValueError(f"`epsilon` must not be negative. Received: epsilon={epsilon}")
+    """Raises an error if `epsilon` is negative or no number."""
+    NOT_NEGATIVE.check("`epsilon`", epsilon)
 
 
 def inverse_deviation(variance, epsilon):

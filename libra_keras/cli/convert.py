@@ -1,10 +1,8 @@
 """Turn a published checkpoint into a detector to use, or into a backbone to train."""
 
-import json
-from pathlib import Path
-
 from libra_keras.cli.options import add_number
-from libra_keras.runs.groups import SHARE
+from libra_keras.files.reading import explained, read_json, read_text
+from libra_keras.ranges import SHARE
 
 EXAMPLES = """examples:
   libra-keras convert libra_faster_rcnn_r50_fpn_1x_coco.pth --to runs/libra_r50
@@ -81,11 +79,9 @@ def read_names(source: str) -> list[str]:
     """Reads names of classes: with commas between them, or from a `.txt` with one a line, or a
     `.json` with a list or, in the order of their ids, COCO's categories."""
     if source.endswith((".json", ".txt")):
-        try:  # with the mark that editors on Windows begin files with, or without
-            text = Path(source).read_text("utf-8-sig")
-            names = _names_of(json.loads(text)) if source.endswith(".json") else _split(text)
-        except ValueError as error:
-            raise ValueError(f"--class-names {source}: {error}") from error
+        with explained(source):
+            is_json = source.endswith(".json")
+            names = _names_of(read_json(source)) if is_json else _split(read_text(source))
     else:
         names = _split(source.replace(",", "\n"))
     if not names:

@@ -5,9 +5,9 @@ import importlib
 import re
 
 from libra_keras.cli.options import add_number, add_run, load_run
-from libra_keras.ranges import whole
+from libra_keras.ranges import SHARE, whole
 from libra_keras.runs.config import flag
-from libra_keras.runs.groups import BOXES, SHARE
+from libra_keras.runs.groups import BOXES
 
 FORMATS = ("saved_model", "onnx", "openvino", "litert")  # modules of `libra_keras.export`
 VERSIONS = whole(1, 2**63 - 1)  # as TensorFlow Serving counts them

@@ -11,7 +11,7 @@ from libra_keras.cli.options import (
     load_run,
     tiling_of,
 )
-from libra_keras.runs.groups import SHARE
+from libra_keras.ranges import SHARE
 
 EXAMPLES = """examples:
   libra-keras predict runs/mine photo.jpg --to found

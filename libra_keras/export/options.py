@@ -3,8 +3,12 @@
 import dataclasses
 
 from libra_keras.models.rebuilding import config_with_policy, rebuilt
+from libra_keras.ranges import SHARE, whole
 
 PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
+RANGES = {
+    "score_threshold": SHARE, "nms_iou": SHARE, "max_detections": whole(1), "max_pixels": whole(1),
+}  # fmt: skip
 MAX_PIXELS = 89_478_485  # from which on Pillow warns of decompression bombs
 
 
@@ -45,14 +49,9 @@ class ExportOptions:
             raise ValueError(
                 f"`precision` must be one of {sorted(PRECISIONS)}. Received: {self.precision!r}"
             )
-        for name in ("score_threshold", "nms_iou"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value <= 1:
-                raise ValueError(f"`{name}` must lie in 0..1. Received: {name}={value}")
-        for name in ("max_detections", "max_pixels"):
-            value = getattr(self, name)
-            if value is not None and (value != int(value) or value < 1):
-                raise ValueError(f"`{name}` must be a positive int. Received: {name}={value}")
+        for name, within in RANGES.items():
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, within.check(f"`{name}`", getattr(self, name)))
 
 
 def with_options(model, options):

@@ -9,6 +9,7 @@ from libra_keras.functional.resize import adaptive_max_pool, resize_nearest
 from libra_keras.layers.channels_last import ChannelsLast, keep_channels_last
 from libra_keras.layers.non_local_block import NonLocalBlock
 from libra_keras.layers.pyramids import BuiltFor, Pyramid, pack, unpack
+from libra_keras.ranges import whole
 
 _REFINERS = ("conv", "non_local")
 
@@ -76,7 +77,7 @@ class BalancedFeaturePyramid(ChannelsLast):
             )
         # XLA resizes nothing between sizes that it does not know; `jit_compile="auto"` reads this.
         self.supports_jit = keras.backend.backend() != "tensorflow"
-        self.refine_level = refine_level
+        self.refine_level = whole(0).check("`refine_level`", refine_level)
         self.refiner = refiner if isinstance(refiner, keras.layers.Layer) else None
         self._refiner_name = refiner if isinstance(refiner, str) else None
         self._built_for: Any = None  # `BuiltFor`, once it is built

@@ -10,6 +10,7 @@ from libra_keras.functional.native import has_sparse_pooling
 from libra_keras.functional.roi_align import multilevel_roi_align
 from libra_keras.layers.channels_last import ChannelsLast
 from libra_keras.layers.pyramids import Pyramid, asked_of, unpack
+from libra_keras.ranges import POSITIVE, whole
 from libra_keras.typing import Tensor
 
 
@@ -73,19 +74,16 @@ class MultilevelROIAlign(ChannelsLast):
         # Coordinates must not become float16: at 1000 pixels it counts in half pixels.
         super().__init__(**{"autocast": False, **kwargs})
         is_list = isinstance(strides, (tuple, list))
-        if not is_list or not strides or min(strides) <= 0 or finest_scale <= 0:
+        if not is_list or not strides:
             raise ValueError(
-                "`strides` must be one positive number per level, `finest_scale` positive. "
-                f"Received: strides={strides}, finest_scale={finest_scale}"
+                f"`strides` must be one positive number per level. Received: strides={strides}"
             )
-        if output_size < 1:
-            raise ValueError(f"`output_size` must be positive. Received: {output_size}")
-        self.output_size = output_size
-        self.sampling_ratio = sampling_ratio
-        self.strides = tuple(strides)
-        self.finest_scale = finest_scale
+        self.output_size = whole(1).check("`output_size`", output_size)
+        self.sampling_ratio = whole(0).check("`sampling_ratio`", sampling_ratio)
+        self.strides = tuple(POSITIVE.check("`strides`", stride) for stride in strides)
+        self.finest_scale = POSITIVE.check("`finest_scale`", finest_scale)
         self.aligned = aligned
-        self.max_sampling_ratio = max_sampling_ratio
+        self.max_sampling_ratio = whole(1).check("`max_sampling_ratio`", max_sampling_ratio)
         # The twin that TensorFlow uses has no XLA kernel; `jit_compile="auto"` reads this.
         self.supports_jit = not has_sparse_pooling()
         self._names = None  # of the levels that are used, if they came in a dict

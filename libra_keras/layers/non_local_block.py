@@ -8,6 +8,7 @@ from keras import ops
 
 from libra_keras.functional.argument_checks import check_arguments
 from libra_keras.layers.channels_last import ChannelsLast
+from libra_keras.ranges import whole
 from libra_keras.typing import Tensor
 
 _MODES = ("embedded_gaussian", "gaussian", "dot_product", "concatenation")
@@ -71,13 +72,11 @@ class NonLocalBlock(ChannelsLast):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if reduction < 1:
-            raise ValueError(f"`reduction` must be at least 1. Received: reduction={reduction}")
         if mode not in _MODES:
             raise ValueError(f"`mode` must be one of {_MODES}. Received: mode={mode!r}")
         if start not in _STARTS:
             raise ValueError(f"`start` must be one of {_STARTS}. Received: start={start!r}")
-        self.reduction = reduction
+        self.reduction = whole(1).check("`reduction`", reduction)
         self.mode = mode
         self.use_scale = use_scale
         self.sub_sample = sub_sample

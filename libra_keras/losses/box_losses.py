@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from libra_keras.losses.same_shape import check_same_shape
+from libra_keras.ranges import NOT_NEGATIVE, POSITIVE
 from libra_keras.typing import Tensor
 
 LARGEST_RATIO, LARGEST = 80.0, 1e37
@@ -248,14 +249,12 @@ def _error(y_true, y_pred):
 
 
 def _check_beta(beta):
-    if not beta >= 0:
-        raise ValueError(f"`beta` must be 0 or positive. Received: beta={beta}")
+    NOT_NEGATIVE.check("`beta`", beta)
 
 
 def _check_parameters(alpha, gamma, beta, form):
     for name, value in (("alpha", alpha), ("gamma", gamma), ("beta", beta)):
-        if not value > 0:
-            raise ValueError(f"`{name}` must be positive. Received: {name}={value}")
+        POSITIVE.check(f"`{name}`", value)
     # `b` and its multiples are float32.
     if gamma / alpha > LARGEST_RATIO or math.expm1(gamma / alpha) / min(beta, 1.0) > LARGEST:
         raise ValueError(

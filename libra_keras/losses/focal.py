@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from libra_keras.losses.same_shape import check_same_shape
+from libra_keras.ranges import NOT_NEGATIVE, SHARE
 from libra_keras.typing import Tensor
 
 
@@ -53,10 +54,8 @@ def focal(y_true: Tensor, y_pred: Tensor, alpha: float = 0.25, gamma: float = 2.
 
 
 def _check(alpha, gamma):
-    if not 0 <= alpha <= 1:
-        raise ValueError(f"`alpha` must lie in 0..1. Received: alpha={alpha}")
-    if not gamma >= 0:
-        raise ValueError(f"`gamma` must be 0 or positive. Received: gamma={gamma}")
+    SHARE.check("`alpha`", alpha)
+    NOT_NEGATIVE.check("`gamma`", gamma)
 
 
 @keras.saving.register_keras_serializable(package="libra_keras")

@@ -2,9 +2,9 @@
 
 import dataclasses
 
-from libra_keras.ranges import Range, whole
+from libra_keras.ranges import SHARE, Range, whole
 from libra_keras.runs.fields import Checked, option
-from libra_keras.runs.groups import SHARE, SIDE, names, sides
+from libra_keras.runs.groups import SIDE, names, sides
 
 PROPOSALS = "which fast_rcnn models need; libra-keras propose writes them"
 

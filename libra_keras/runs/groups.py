@@ -18,7 +18,6 @@ IMAGES = whole(1, 2**16)  # of a batch
 BOXES = whole(1, 2**16)  # of an image
 STEPS = whole(0, 10**9)
 TILE = whole(16)  # pixels of a side
-SHARE = Range(0, 1)
 SHARE_BELOW_ALL = Range(0, 1, "[)")
 FACTOR, POSITIVE_FACTOR = Range(0, 1e6), Range(0, 1e6, "(]")
 

@@ -1,12 +1,12 @@
 """Libra R-CNN's samplers: positives balanced over objects, negatives over overlaps, and both."""
 
-import operator
 from typing import Any, Self
 
 import keras
 
 from libra_keras.functional.sampling import choose_instance_balanced, choose_iou_balanced
-from libra_keras.samplers.sampler import RandomSampler, Sampler, check_range
+from libra_keras.ranges import SHARE, whole
+from libra_keras.samplers.sampler import RandomSampler, Sampler
 from libra_keras.typing import Tensor
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -119,16 +119,14 @@ class IoUBalancedSampler(RandomSampler):
         floor_fraction: float = 0.0,
     ) -> None:
         super().__init__(num, positive_fraction, max_negatives_per_positive)
-        self.num_bins = operator.index(num_bins)
+        self.num_bins = whole(1).check("`num_bins`", num_bins)
         self.upper = upper
         self.include_zero = bool(include_zero)
         self.floor_thr = floor_thr
-        self.floor_fraction = floor_fraction
+        self.floor_fraction = SHARE.check("`floor_fraction`", floor_fraction)
         self._check()
 
     def _check(self):
-        check_range("num_bins", self.num_bins, 1)
-        check_range("floor_fraction", self.floor_fraction, 0, 1)
         if not 0 <= self.floor_thr < 1:
             raise ValueError(
                 "`floor_thr` must be at least 0 and below 1 (for mmdetection's -1, say "

@@ -1,7 +1,6 @@
 """The frame of all samplers, and the plain one."""
 
 import abc
-import operator
 from typing import Any, Self
 
 import keras
@@ -10,7 +9,12 @@ from keras import ops
 from libra_keras.functional.argument_checks import check_arguments
 from libra_keras.functional.matching import Match
 from libra_keras.functional.sampling import choose_random, look_up
+from libra_keras.ranges import NOT_NEGATIVE, SHARE, whole
 from libra_keras.typing import Tensor
+
+RANGES = {
+    "num": whole(1), "positive_fraction": SHARE, "max_negatives_per_positive": NOT_NEGATIVE,
+}  # fmt: skip
 
 
 class Sampler(abc.ABC):
@@ -77,13 +81,12 @@ class Sampler(abc.ABC):
         positive_fraction: float | None = None,
         max_negatives_per_positive: float | None = None,
     ) -> None:
-        self.num = None if num is None else operator.index(num)
+        self.num = num
         self.positive_fraction = positive_fraction
         self.max_negatives_per_positive = max_negatives_per_positive
-        limits = {"num": [1], "positive_fraction": [0, 1], "max_negatives_per_positive": [0]}
-        for name, limit in limits.items():
+        for name, within in RANGES.items():
             if getattr(self, name) is not None:
-                check_range(name, getattr(self, name), *limit)
+                setattr(self, name, within.check(f"`{name}`", getattr(self, name)))
 
     def __call__(self, *arguments: Any, **named: Any) -> tuple[Tensor, Tensor, Tensor]:
         match, keys, losses = match_keys_losses(*arguments, **named)
@@ -241,13 +244,6 @@ def _by_match(match, keys, losses=None):
 
 def _by_tensors(max_iou, matched_gt, is_positive, is_negative, keys, losses=None):
     return Match(matched_gt, max_iou, is_positive, is_negative), keys, losses
-
-
-def check_range(name, value, least, most=float("inf")):
-    """Raises a ValueError unless `least <= value <= most`."""
-    if not least <= value <= most:
-        limits = f"at least {least}" if most == float("inf") else f"between {least} and {most}"
-        raise ValueError(f"`{name}` must be {limits}. Received: {name}={value}")
 
 
 def _join(positives, num_positives, negatives, num_negatives):

@@ -1,12 +1,14 @@
 """SGD and AdamW, which leave everything alone when a gradient is not finite, and rates by part."""
 
 from collections.abc import Callable, Mapping
+from numbers import Real
 from typing import Any, TypeAlias
 
 import keras
 from keras import ops
 
 from libra_keras.keras_private import adam_moments, decays, key_of, place_of
+from libra_keras.ranges import NOT_NEGATIVE
 from libra_keras.training.skip_nonfinite import Mixin, SkipNonFinite
 from libra_keras.typing import Tensor
 
@@ -130,8 +132,7 @@ class SGD(SkipNonFinite, RateMultipliers, keras.optimizers.Optimizer):
     ):
         if not 0 <= momentum < 1:
             raise ValueError(f"`momentum` must lie in [0, 1). Received: momentum={momentum}")
-        if weight_decay is not None and not weight_decay >= 0:
-            raise ValueError(f"`weight_decay` must not be negative. Received: {weight_decay}")
+        _check_rates(learning_rate, weight_decay)
         kwargs.setdefault("name", "coupled_sgd")
         super().__init__(learning_rate=learning_rate, weight_decay=weight_decay, **kwargs)
         self.momentum = float(momentum)
@@ -196,8 +197,7 @@ class AdamW(SkipNonFinite, RateMultipliers, keras.optimizers.AdamW):
     def __init__(
         self, learning_rate: LearningRate = 0.001, weight_decay: float = 0.004, **kwargs: Any
     ):
-        if not weight_decay >= 0:
-            raise ValueError(f"`weight_decay` must not be negative. Received: {weight_decay}")
+        _check_rates(learning_rate, weight_decay)
         for name in ("beta_1", "beta_2"):
             if not 0 <= kwargs.get(name, 0) < 1:
                 raise ValueError(f"`{name}` must lie in [0, 1). Received: {kwargs[name]}")
@@ -226,3 +226,10 @@ class AdamW(SkipNonFinite, RateMultipliers, keras.optimizers.AdamW):
             (slots[1], second, new_second),
         ):
             self.assign(target, ops.where(keep, old, new))
+
+
+def _check_rates(learning_rate, weight_decay):
+    if isinstance(learning_rate, Real):  # else a schedule, a function or a variable
+        NOT_NEGATIVE.check("`learning_rate`", learning_rate)
+    if weight_decay is not None:
+        NOT_NEGATIVE.check("`weight_decay`", weight_decay)

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import keras
 from keras import ops
 
+from libra_keras.ranges import POSITIVE, Range, whole
 from libra_keras.typing import Tensor
 
 
@@ -62,13 +63,10 @@ class WarmupMultiStep(keras.optimizers.schedules.LearningRateSchedule):
         name: str | None = None,
     ):
         super().__init__()
-        if not learning_rate > 0:
-            raise ValueError(f"`learning_rate` must be positive. Received: {learning_rate}")
-        if int(warmup_steps) != warmup_steps or warmup_steps < 0:
-            raise ValueError(f"`warmup_steps` must be an int >= 0. Received: {warmup_steps}")
+        POSITIVE.check("`learning_rate`", learning_rate)
+        whole(0).check("`warmup_steps`", warmup_steps)
         for key, factor in (("warmup_factor", warmup_factor), ("drop_factor", drop_factor)):
-            if not 0 < factor <= 1:
-                raise ValueError(f"`{key}` must lie in (0, 1]. Received: {factor}")
+            Range(0, 1, "(]").check(f"`{key}`", factor)
         drops = [int(step) for step in drops]
         if any(late <= early for early, late in zip(drops, drops[1:], strict=False)):
             raise ValueError(f"`drops` must be increasing steps. Received: {drops}")

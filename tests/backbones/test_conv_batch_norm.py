@@ -149,7 +149,7 @@ def test_batch_statistics_with_another_epsilon(rng, epsilon):
 
 def test_negative_epsilon_is_refused():
     with pytest.raises(
-        ValueError, match="`epsilon` must not be negative. Received: epsilon=-1e-05"
+        ValueError, match="`epsilon` must be a number of at least 0. Received: -1e-05"
     ):
         ConvBatchNorm(3, epsilon=-1e-5)
 

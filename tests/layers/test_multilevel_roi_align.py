@@ -116,7 +116,7 @@ def test_a_model_with_it_trains_on_images_of_any_size(rng):
     assert np.abs(ops.convert_to_numpy(model.layers[1].kernel) - kernel).max() > 0
 
 
-@pytest.mark.parametrize("arguments", [{"strides": ()}, {"strides": (4, 0)}, {"finest_scale": 0.0}])
+@pytest.mark.parametrize("arguments", [{"strides": ()}, {"strides": (4, 0)}])
 def test_wrong_arguments_are_refused(arguments):
     with pytest.raises(ValueError, match="strides"):
         MultilevelROIAlign(**arguments)
