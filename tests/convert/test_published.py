@@ -103,7 +103,7 @@ def test_the_table():
         assert issubclass(entry.kind, keras.Model) and entry.model in models.list()
         assert 30 < entry.score < 60
     assert PUBLISHED["rpn_r50_fpn_1x_coco"].metric == "AR@1000"
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    readme = (Path(__file__).parents[2] / "libra_keras/convert/README.md").read_text()
     for entry in PUBLISHED.values():
         listed = re.search(rf"\| `{entry.file.name}`.* \| (?:AR@1000 )?([\d.]+) \|", readme)
         assert listed is None or float(listed[1]) == entry.score
