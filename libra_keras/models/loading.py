@@ -1,11 +1,12 @@
 """Detectors from files that others wrote: what these say is checked before it takes memory."""
 
+import contextlib
 import io
 import json
 import math
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -93,13 +94,24 @@ def _draft(make, size):
     """Makes a model without values, and raises unless it is a detector whose values a file of that
     size can hold."""
     with without_values():
-        draft = make()
+        with _in_short():
+            draft = make()
         if not isinstance(draft, Detector):
             raise ValueError(f"it is no detector, but a {type(draft).__name__}")
         needed = sum(_bytes(variable) for variable in draft.weights)
     if needed > size + ROOM:
         needed, size = (f"{number / 2**20:,.1f} MiB" for number in (needed, size))
         raise ValueError(f"it describes {needed} of weights, but the file of weights has {size}")
+
+
+@contextlib.contextmanager
+def _in_short() -> Iterator[None]:
+    """Takes what Keras says of a config out of the configs around it, which it repeats."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        said = str(error).rpartition("Exception encountered: ")[2]
+        raise ValueError(said.partition("Full object config")[0]) from error
 
 
 def _bytes(variable):

@@ -157,10 +157,10 @@ HOSTILE = {
     "no weights": (lambda m: {"config.json": m["config.json"]}, "must hold one model.weights.h5"),
     "a file beside": (lambda m: {**m, "../../x.py": b"1"}, "holds ../../x.py, which no detector"),
     "a function of os": (
-        lambda m: with_layer(m, module="os", class_name="system", config="touch made"), "system"
+        lambda m: with_layer(m, module="os", class_name="system"), "locate class 'system'"
     ),
     "another module": (
-        lambda m: with_layer(m, module="this", class_name="s", registered_name="s"), "'this'"
+        lambda m: with_layer(m, module="this", registered_name="x"), "locate class 'Conv2D'"
     ),
     "a lambda": (
         lambda m: with_layer(
