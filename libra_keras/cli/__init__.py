@@ -5,39 +5,47 @@ import os
 import sys
 
 from libra_keras import __version__
-from libra_keras.cli import notes, streams
+from libra_keras.cli import interruptions, notes, streams
 
-EXIT_INTERRUPTED = 130  # as shells count it: 128 + the signal of Ctrl-C
+MENDABLE = (ValueError, OSError, ImportError)  # by a user: they get no traceback
 TELLING = ("check-data", "models")  # verbs whose result is what they print
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one verb, by default that of the process, and returns the exit status: 0, 1 for an error
-    with a message, 130 after Ctrl-C, 141 if nobody reads what a verb is there to tell."""
+    with a message, 130 after Ctrl-C, 143 after SIGTERM, 141 if nobody reads on."""
     if arguments is not None:
-        return _run(parser().parse_args(arguments))
+        return _run(parser().parse_args(arguments), interruptions.told)
     streams.open_closed()  # the process is the command's own
+    signals = interruptions.Signals()
     notes.hide()
     with streams.lasting() as output:
-        options = parser().parse_args()
-        output.ends = options.verb in TELLING
-        status = _run(options)
+        try:
+            options = parser().parse_args()
+            output.ends = options.verb in TELLING
+            status = _run(options, signals.told)
+        except BaseException as error:  # while verbs are imported
+            status = signals.told(error)
+            if status is None:
+                raise
         output.end(status)
     return status
 
 
-def _run(options):
-    """Runs the verb that is asked for; what a user can mend becomes a message."""
+def _run(options, told):
+    """Runs the verb that is asked for; what a user can mend becomes a message. `told` is given any
+    error, and tells of those that are an interruption."""
     expand_home(options)
     for stream in (sys.stdout, sys.stderr):  # a file name may be no text of the terminal's encoding
         if getattr(stream, "errors", None) == "strict" and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
         return options.run(options) or 0
-    except KeyboardInterrupt:
-        print("\nInterrupted.", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    except (ValueError, OSError, ImportError) as error:  # what a user can mend, without traceback
+    except BaseException as error:
+        if status := told(error):
+            return status
+        if not isinstance(error, MENDABLE):
+            raise
         print(f"libra-keras {options.verb}: {error}{_advice(error)}", file=sys.stderr)
         return 1
 

@@ -19,15 +19,15 @@ from libra_keras.runs.defaults import resolve
 
 if TYPE_CHECKING:
     from libra_keras.runs.fitting import NonFiniteLoss
-    from libra_keras.runs.moments import Stopped
     from libra_keras.runs.run import Run
     from libra_keras.runs.run import open_run as open
+    from libra_keras.runs.stopping import Stopped
     from libra_keras.runs.training import train
 
 _LATER = {
     "NonFiniteLoss": ("fitting", "NonFiniteLoss"),
     "Run": ("run", "Run"),
-    "Stopped": ("moments", "Stopped"),
+    "Stopped": ("stopping", "Stopped"),
     "open": ("run", "open_run"),
     "train": ("training", "train"),
 }

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -18,9 +19,10 @@ from libra_keras.runs import report
 from libra_keras.runs.advice import Advisor, recall_of
 from libra_keras.runs.folder import RunFolder, disk_explained
 from libra_keras.runs.inputs import damage_explained, damage_told, tell_damage
-from libra_keras.runs.moments import EarlyStop, Stopped, StopSignals, TimeIsUp
+from libra_keras.runs.moments import EarlyStop, TimeIsUp
 from libra_keras.runs.progress import EpochLines, Line, ProgressBar
 from libra_keras.runs.resumable import Pace, ResumableFit
+from libra_keras.runs.stopping import Stopped, StopSignals
 from libra_keras.runs.watching import Speedometer, TensorBoardLogger
 from libra_keras.training import LearningRateLogger, StepLogger, StopOnNonFinite
 from libra_keras.training.averages import has_averages
@@ -177,7 +179,7 @@ def _train(job, watch, run, find_damaged):
         tell_damage(find_damaged())
         if isinstance(stop, Stopped):
             raise
-        raise Stopped() from stop
+        raise Stopped(getattr(stop, "signum", signal.SIGINT)) from stop
     except TimeIsUp:
         report.tell_interruption(job.model, job.folder, "The time is up")
         tell_damage(find_damaged())

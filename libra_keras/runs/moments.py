@@ -2,78 +2,17 @@
 
 import dataclasses
 import math
-import signal
-import sys
-import threading
 import time
 from collections.abc import Iterable
 from numbers import Real
-from typing import Any
 
 import keras
 
 from libra_keras.runs.config import DeviceConfig
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-class Stopped(KeyboardInterrupt):
-    """Raised when a run has been told to stop, and is in order.
-
-    Args:
-        signum: the signal; by default that of Ctrl-C.
-
-    Attributes:
-        status: int, the exit status that shells expect: 128 + the signal.
-
-    Example:
-
-    >>> import signal
-    >>> from libra_keras.runs import Stopped
-    >>> Stopped(signal.SIGINT).status
-    130
-    """
-
-    def __init__(self, signum: int = signal.SIGINT):
-        super().__init__()
-        self.status = 128 + signum
-
 
 class TimeIsUp(Exception):
     """Raised in the fit of a run whose time has come, once it is saved; `train` returns then."""
-
-
-class StopSignals:
-    """Context in which Ctrl-C (SIGINT) and SIGTERM raise `Stopped`, the first one not while `held`;
-    outside of a program's main thread, where Python handles no signals, nothing changes."""
-
-    def __init__(self, promise: str = "Stops after this step, and saves the run"):
-        self.promise = promise  # what is said when a signal waits
-        self.held = False
-        self.received = None
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self):
-        if threading.current_thread() is threading.main_thread():
-            self._before = {signum: signal.signal(signum, self._receive) for signum in SIGNALS}
-        return self
-
-    def __exit__(self, *_):
-        for signum, handler in self._before.items():
-            signal.signal(signum, handler)
-        self._before = {}
-
-    def release(self) -> None:
-        """Ends `held`; raises `Stopped` if a signal is waiting."""
-        self.held = False
-        if self.received is not None:
-            raise Stopped(self.received)
-
-    def _receive(self, signum, frame):
-        if not self.held or self.received is not None:
-            raise Stopped(signum)
-        self.received = signal.Signals(signum)
-        print(f"\n{self.promise}; once more stops at once.", file=sys.stderr, flush=True)
 
 
 class EarlyStop(keras.callbacks.Callback):

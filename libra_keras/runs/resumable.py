@@ -13,8 +13,9 @@ import numpy as np
 from libra_keras.files import atomic
 from libra_keras.files.reading import explained
 from libra_keras.runs.folder import CANDIDATE, RunFolder
-from libra_keras.runs.moments import Moments, Stopped, StopSignals, TimeIsUp
+from libra_keras.runs.moments import Moments, TimeIsUp
 from libra_keras.runs.states import OF_RUN, check_like, check_state
+from libra_keras.runs.stopping import Stopped, StopSignals
 from libra_keras.training.averages import averaged_weights, has_averages
 
 
@@ -172,7 +173,6 @@ class ResumableFit(keras.callbacks.Callback):
             with explained(self.checkpoints.state_file):
                 set_metrics(self._trained, self._restored)
             self._give_states()
-        self._signals.held = True
 
     def on_train_batch_begin(self, batch, logs=None):
         self._call("on_train_batch_begin", batch + self._offset, logs)
@@ -180,6 +180,7 @@ class ResumableFit(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         self.folder.check_there()  # before a callback writes
         self.step = batch + self._offset + 1
+        self._signals.held = True  # before, nothing is lost, and a first step compiles for long
         self._call("on_train_batch_end", self.step - 1, logs)
         if self._trained.stop_training:
             return

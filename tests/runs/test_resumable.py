@@ -13,8 +13,9 @@ import pytest
 from libra_keras.files import atomic
 from libra_keras.runs import moments
 from libra_keras.runs.folder import Checkpoints, RunFolder
-from libra_keras.runs.moments import EarlyStop, Moments, Stopped, TimeIsUp
+from libra_keras.runs.moments import EarlyStop, Moments, TimeIsUp
 from libra_keras.runs.resumable import Pace, ResumableFit
+from libra_keras.runs.stopping import Stopped
 from libra_keras.training import (
     SGD,
     LearningRateLogger,

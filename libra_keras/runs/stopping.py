@@ -1,0 +1,69 @@
+"""How a run is told to stop: by Ctrl-C, by a scheduler, by a terminal that is closed."""
+
+import signal
+import sys
+import threading
+from typing import Any
+
+# SIGHUP is not on Windows.
+SIGNALS = tuple(getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n))
+
+
+class Stopped(KeyboardInterrupt):
+    """Raised when a run has been told to stop, and is in order.
+
+    Args:
+        signum: the signal; by default that of Ctrl-C.
+
+    Attributes:
+        status: int, the exit status that shells expect: 128 + the signal.
+
+    Example:
+
+    >>> import signal
+    >>> from libra_keras.runs import Stopped
+    >>> Stopped(signal.SIGINT).status
+    130
+    """
+
+    def __init__(self, signum: int = signal.SIGINT):
+        super().__init__()
+        self.signum = signum
+        self.status = 128 + signum
+
+
+class StopSignals:
+    """Context in which `SIGNALS` raise `Stopped`, the first one not while `held`. What whoever
+    started the process ignores stays so, and outside of a program's main thread, where Python
+    handles no signals, nothing changes."""
+
+    def __init__(self, promise: str = "Stops after this step, and saves the run"):
+        self.promise = promise  # what is said when a signal waits
+        self.held = False
+        self.received = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self):
+        if threading.current_thread() is threading.main_thread():
+            before = {signum: signal.getsignal(signum) for signum in SIGNALS}
+            self._before = {n: old for n, old in before.items() if old is not signal.SIG_IGN}
+            for signum in self._before:
+                signal.signal(signum, self._receive)
+        return self
+
+    def __exit__(self, *_):
+        for signum, handler in self._before.items():
+            signal.signal(signum, handler)
+        self._before = {}
+
+    def release(self) -> None:
+        """Ends `held`; raises `Stopped` if a signal is waiting."""
+        self.held = False
+        if self.received is not None:
+            raise Stopped(self.received)
+
+    def _receive(self, signum, frame):
+        if not self.held or self.received is not None:
+            raise Stopped(signum)
+        self.received = signal.Signals(signum)
+        print(f"\n{self.promise}; once more stops at once.", file=sys.stderr, flush=True)
