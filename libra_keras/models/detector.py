@@ -72,6 +72,7 @@ class Detector(TakesLists, keras.Model):
         self.class_names = class_names
         self.largest_object: float | None = None
         self.seed = seed
+        self.process = os.getpid()  # which its threads live in
         self.trained_steps = self.add_weight(
             name="trained_steps", shape=(), dtype="int32", initializer="zeros", trainable=False
         )
@@ -280,12 +281,15 @@ class Detector(TakesLists, keras.Model):
         return random_keys(self.seed, 2 * self.trained_steps + stage, positions, num)
 
     def make_train_function(self, force=False):
+        distributed.check_process(self)
         return super().make_train_function(self.has_changed("train") or force)
 
     def make_test_function(self, force=False):
+        distributed.check_process(self)
         return super().make_test_function(self.has_changed("test") or force)
 
     def make_predict_function(self, force=False):
+        distributed.check_process(self)
         return super().make_predict_function(self.has_changed("predict") or force)
 
     def has_changed(self, kind: str) -> bool:

@@ -1,6 +1,7 @@
 """What detectors do about several devices, beside the sums in `functional.replicas`."""
 
 import functools
+import os
 
 import keras
 import numpy as np
@@ -23,6 +24,18 @@ def check_scope(model):
         raise ValueError(
             f"The model was built under a {type(strategy).__name__}: compile it within "
             "`strategy.scope()` too, and make its optimizer there"
+        )
+
+
+def check_process(model):
+    """Refuses a model in a fork of the process that it was built in, where it would wait for ever:
+    the threads that TensorFlow and JAX compute with are not there.
+    """
+    if model.process != os.getpid() and keras.backend.backend() != "torch":
+        raise RuntimeError(
+            "This process was forked from the one that the detector was built in, and "
+            f"{keras.backend.backend()} computes nothing there. Start processes with "
+            'multiprocessing.get_context("spawn"): a detector may be sent to them'
         )
 
 

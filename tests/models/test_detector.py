@@ -1,6 +1,8 @@
 """What may change on a detector after it was built, and what it refuses to be built of."""
 
 import dataclasses
+import os
+import pickle
 
 import keras
 import numpy as np
@@ -17,6 +19,17 @@ from libra_keras.models import (
     RPNSettings,
     rpn_small,
 )
+
+
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="PyTorch computes in a fork")
+def test_another_process_is_to_be_spawned(monkeypatch):
+    model = make("retinanet_small")
+    copied = pickle.dumps(model)
+    monkeypatch.setattr(os, "getpid", lambda: model.process + 1)
+    for act in (model.predict, model.detect):
+        with pytest.raises(RuntimeError, match=r'forked.*get_context\("spawn"\)'):
+            act(np.zeros((1, 64, 64, 3), "uint8"))
+    assert pickle.loads(copied).process == model.process + 1
 
 
 @pytest.mark.slow
