@@ -1,7 +1,8 @@
 """Asks a served detector for the objects in image files: a client to copy and change.
 
 The server is TensorFlow Serving with a folder that `libra-keras export` wrote, started as
-libra_keras/export/README.md says. This file needs nothing of `libra_keras`; over REST it needs nothing but Python:
+libra_keras/export/README.md says. This file needs nothing of `libra_keras`; over REST it needs
+nothing but Python:
 
     python serve_client.py --rest http://localhost:8501 --model detector a.jpg b.png
     python serve_client.py --grpc localhost:8500 --model detector a.jpg b.png

@@ -63,7 +63,7 @@ def read_image(
         source = io.BytesIO(source)
     if not is_path and not hasattr(source, "read"):
         return _rgb_of_array(np.asarray(source))
-    name = source if is_path else "the image"
+    name = os.fspath(source) if is_path else "the image"  # type: ignore[arg-type]
     with explained(name, kind=OSError), decoded(source, exif_rotation) as image:
         return np.array(image)
 

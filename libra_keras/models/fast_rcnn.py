@@ -111,7 +111,7 @@ class FastRCNN(Detector):
         make_keys = self.key_maker(ops.shape(truth.labels)[0], stage=0)
         return self.box_head.compute_losses(y_pred["pyramid"], given_proposals(x), truth, make_keys)
 
-    def detect(
+    def detect(  # type: ignore[override]  # no tiles: proposals are of whole images
         self,
         images: Any,
         score_threshold: float = 0.05,

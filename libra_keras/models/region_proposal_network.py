@@ -149,7 +149,7 @@ class RegionProposalNetwork(Detector):
         """
         return self.predict_on_batch(x)
 
-    def detect(
+    def detect(  # type: ignore[override]  # no tiles: nobody merges proposals
         self,
         images: Any,
         score_threshold: float = 0.0,

@@ -64,7 +64,10 @@ def test_another_style_or_network_is_refused(saved):
     ("record", "message"),
     [
         ([], "expected an object"),
-        ({"network": "resnet50"}, "no record of a converted backbone: 'style' must be caffe or pytorch"),
+        (
+            {"network": "resnet50"},
+            "no record of a converted backbone: 'style' must be caffe or pytorch",
+        ),
         ({**RECORD, "normalization": "gray"}, "must be torch or caffe. Received: 'gray'"),
     ],
 )

@@ -64,7 +64,9 @@ def test_the_form_of_boxes_belongs_to_the_data(model):
 def test_samples_of_kerascv_hold_their_truth(model, monkeypatch):
     given = []
     boxes = {"boxes": Y["boxes"], "classes": Y["labels"].astype("float32")}
-    monkeypatch.setattr(model, "compute_losses", lambda x, truth, *rest: given.append(truth) or (0.0, 0.0))
+    monkeypatch.setattr(
+        model, "compute_losses", lambda x, truth, *rest: given.append(truth) or (0.0, 0.0)
+    )
     model.compute_loss({"images": IMAGES, "bounding_boxes": boxes}, None, {}, training=False)
     model.compute_loss(IMAGES, Y, {}, training=False)
     for own, expected in zip(*given, strict=True):

@@ -7,9 +7,15 @@ from libra_keras.models import BoxHeadSettings, RPNSettings
     ("settings", "message"),
     [
         ((RPNSettings, {"nms_iou": 1.5}), "`nms_iou` must be a number from 0 to 1. Received: 1.5"),
-        ((RPNSettings, {"post_nms": 0}), "`post_nms` must be a whole number from 1 to 1000000. Received: 0"),
+        (
+            (RPNSettings, {"post_nms": 0}),
+            "`post_nms` must be a whole number from 1 to 1000000. Received: 0",
+        ),
         ((RPNSettings, {"ratios": ()}), "`ratios` must be numbers, at least one. Received: ()"),
-        ((BoxHeadSettings, {"score_threshold": -0.1}), "`score_threshold` must be a number from 0 to 1"),
+        (
+            (BoxHeadSettings, {"score_threshold": -0.1}),
+            "`score_threshold` must be a number from 0 to 1",
+        ),
     ],
 )
 def test_settings_out_of_range_are_refused(settings, message):
