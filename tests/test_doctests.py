@@ -25,6 +25,9 @@ NOT_RUN = {
     "libra_keras.runs.open": "it needs a run; tests/runs/test_training.py does it",
     "libra_keras.runs.train": "it takes minutes; tests/runs/test_training.py does it",
     "libra_keras.data.from_supervision": "it needs a package; tests/data has it",
+    "libra_keras.data.to_supervision": "it needs a package; tests/data has it",
+    "libra_keras.data.detections_from_supervision": "it needs a package; tests/data has it",
+    "libra_keras.data.dialects.from_dataset": "it needs TensorFlow; tests/data has it",
     "libra_keras.export.export_litert": "writing takes half a minute; tests/export does it",
 }
 

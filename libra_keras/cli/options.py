@@ -89,12 +89,10 @@ def add_run(parser: argparse.ArgumentParser) -> None:
 
 
 def load_run(options: argparse.Namespace) -> "runs.Run":
-    """Opens RUN as `add_run` has read it, with the limits that are given, of detections and of
-    pixels, and leaves all GPUs but one to other programs."""
-    from libra_keras.data.decoding import allow_pixels
+    """Opens RUN as `add_run` has read it, with the limit of `add_limit` if there is one, and leaves
+    all GPUs but one to other programs."""
     from libra_keras.devices.hardware import leave_gpus
 
-    allow_pixels(getattr(options, "max_pixels", None))
     leave_gpus(1)
     run = runs.open(options.run_folder, options.weights)
     if hasattr(options, "limit"):

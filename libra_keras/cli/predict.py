@@ -44,8 +44,10 @@ def add_arguments(parser) -> None:
 
 def run(options) -> int:
     """Predicts as the options say; returns 1 if an image could not be read."""
+    from libra_keras.data.decoding import allow_pixels
     from libra_keras.runs import predicting
 
+    allow_pixels(getattr(options, "max_pixels", None))
     tiling = tiling_of(options)
     files, folder = predicting.find_images(options.images), Path(options.to)
     predicting.check(files, folder)

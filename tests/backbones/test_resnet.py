@@ -183,7 +183,7 @@ def test_epsilon_reaches_every_convolution(rng):
     config = usual.get_config()
     assert config.pop("epsilon") == 1e-5
     assert ResNet.from_config(config).epsilon == 1e-5  # saved before there was a choice
-    with pytest.raises(ValueError, match="epsilon=-1"):
+    with pytest.raises(ValueError, match="`epsilon` must be .* Received: -1"):
         small(epsilon=-1.0)
 
 

@@ -45,7 +45,6 @@ def start(code, log, arguments, **variables):
     ("arguments", "words"),
     [
         (["--devices", "99"], "since this machine has"),
-        (["--devices", "0"], "Received: 0"),
         (["--devices", "2", "--cluster"], "--cluster takes all devices"),
         (["--cluster"], "TF_CONFIG must be JSON"),
     ],

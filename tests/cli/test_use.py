@@ -152,7 +152,7 @@ def test_where_numbers_go_is_checked_first(tmp_path, capsys, verb):
 def test_damaged_weights_are_named(run_folder, tmp_path, capsys):
     run = shutil.copytree(run_folder, tmp_path / "run")
     weights = run / "last.weights.h5"
-    weights.write_bytes(weights.read_bytes()[:5000])
+    weights.write_bytes(weights.read_bytes()[:-5000])
     assert main(["evaluate", str(run), "shapes", "--split", "2"]) == 1
     error = capsys.readouterr().err
     assert f"{weights} cannot be read: " in error and "truncated" in error

@@ -139,9 +139,9 @@ def test_held_out_scenes_have_no_other_seed(held_out):
     ("arguments", "message"),
     [
         ({"split": "test"}, "'test'"),
-        ({"split": "val", "num": 0}, "num=0"),
-        ({"num": 0}, "num=0"),
-        ({"seed": -1}, "seed=-1"),
+        ({"split": "val", "num": 0}, "`num` must be .* Received: 0"),
+        ({"num": 0}, "`num` must be .* Received: 0"),
+        ({"seed": -1}, "`seed` must be .* Received: -1"),
     ],
 )
 def test_errors(arguments, message):

@@ -29,6 +29,8 @@ CALLS = {
     "boxes.clip": ({"boxes": BOXES, "image_sizes": np.ones((2, 2), "int32")}, {}),
     "boxes.encode": ({"boxes": BOXES, "anchors": BOXES}, {}),
     "boxes.decode": ({"deltas": BOXES, "anchors": BOXES}, {}),
+    "gathering.take": ({"indices": OWNERS}, {"x": SCORES}),
+    "gathering.take_rows": ({"indices": OWNERS}, {"x": BOXES}),
     "sampling.hardest_first": ({"keys": SCORES, "losses": SCORES}, {}),
     "sampling.choose_hardest": ({**CHOICE, "losses": SCORES}, {"num": 2}),
     "matching.match": (
@@ -70,7 +72,7 @@ CALLS = {
     "native.sparse_pooling": ({"source": SCORES}, {"taps": TAPS}),
     "native.looped_pooling": ({"source": SCORES}, {"taps": TAPS}),
 }
-ANY_SHAPE = {"random_keys.renew", "sampling.look_up"}
+ANY_SHAPE = {"gathering.take", "random_keys.renew", "sampling.look_up"}
 ANY_KIND = {"resize.resize_nearest"}
 
 

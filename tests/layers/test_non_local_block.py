@@ -182,7 +182,7 @@ def test_save_and_load(rng, tmp_path, mode):
 @pytest.mark.parametrize("bad", [{"reduction": 0}, {"mode": "cosine"}, {"start": "ones"}])
 def test_says_what_is_wrong(bad):
     name, value = next(iter(bad.items()))
-    with pytest.raises(ValueError, match=f"{name}={value!r}"):
+    with pytest.raises(ValueError, match=f"{name}.*{value!r}"):
         NonLocalBlock(**bad)
 
 

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from configs import resolved
+from configs import resolved, write_unnamed
 
 from libra_keras import data
 from libra_keras.cli import main
@@ -144,7 +144,7 @@ def test_rates_are_compared_with_the_default_for_as_many_images(tmp_path):
     assert "0.02 is 8 times the default for so many images (0.0025)" in said
     other = resolved(*RESNET, *"--optimizer adamw --learning-rate 1e-4 --weight-decay 0.05".split())
     assert usual_rate(other) is None  # there is no default of it
-    (tmp_path / "mine.keras").touch()
+    write_unnamed(tmp_path / "mine.keras")
     unnamed = TrainConfig(model=ModelConfig(init=str(tmp_path / "mine.keras")))
     assert usual_rate(resolve(unnamed)) is None
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from configs import another, resolved
+from configs import another, resolved, write_unnamed
 
 from libra_keras.runs import (
     DataConfig,
@@ -154,7 +154,7 @@ def test_configs_need_no_keras():
 def test_resolving_fills_what_was_not_said_and_nothing_else(tmp_path, start):
     (tmp_path / "conversion.json").write_text('{"model": "libra_faster_rcnn_resnet50"}')
     mine = str(tmp_path / "mine.keras")
-    (tmp_path / "mine.keras").touch()
+    write_unnamed(tmp_path / "mine.keras")
     said = {
         "plain": TrainConfig(),
         "schedule": TrainConfig(schedule=ScheduleConfig("1x", batch=16, accumulate=2)),

@@ -1,5 +1,7 @@
 """Configs as the command makes them, and other values for their fields."""
 
+import zipfile
+
 from libra_keras.cli import parser
 from libra_keras.cli.options import config_of
 from libra_keras.runs import resolve
@@ -15,6 +17,13 @@ def given(*arguments):
 def resolved(*arguments):
     """The same, with the defaults for what it does not say."""
     return resolve(given(*arguments))
+
+
+def write_unnamed(path):
+    """Writes a `.keras` file that does not say which ready-made detector it is."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("config.json", "{}")
+        archive.writestr("model.weights.h5", "")
 
 
 def another(field):
