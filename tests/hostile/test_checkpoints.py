@@ -95,7 +95,7 @@ def test_checkpoints(is_right, file):
 
 
 @pytest.mark.slow
-@cases(FAST, 5000)
+@cases(FAST, 600)
 @given(file=damaged_files())
 def test_more_checkpoints(is_right, file):
     is_right(*file)

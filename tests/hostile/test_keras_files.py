@@ -111,14 +111,14 @@ def test_saved_detectors(data, is_right, members):
 
 
 @pytest.mark.slow
-@cases(SLOW, 200)
+@cases(SLOW, 50)
 @given(data=st.data())
 def test_more_saved_detectors(data, is_right, members):
     damage_is_right(data, is_right, members)
 
 
 @pytest.mark.slow
-@cases(SLOW, 2000)
+@cases(SLOW, 300)
 @given(data=st.data())
 def test_files_of_weights(data, tmp_path, guarded, members):
     """Without a network, which takes most of the time."""

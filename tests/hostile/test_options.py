@@ -133,7 +133,7 @@ def test_numbers_are_taken_or_refused(line, value, drops):
 
 
 @pytest.mark.slow
-@cases(FAST, slow=3000)
+@cases(FAST, slow=1000)
 @given(LINES, VALUES, DROPS)
 def test_more_numbers_are_taken_or_refused(line, value, drops):
     check_line(*line)

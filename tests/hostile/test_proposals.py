@@ -180,14 +180,14 @@ def test_npz(is_right, content):
 
 
 @pytest.mark.slow
-@cases(FAST, 5000)
+@cases(FAST, 1000)
 @given(content=JSONS)
 def test_more_json(is_right, content):
     json_is_right(is_right, content)
 
 
 @pytest.mark.slow
-@cases(FAST, 5000)
+@cases(FAST, 1000)
 @given(content=ARCHIVES)
 def test_more_npz(is_right, content):
     npz_is_right(is_right, content)

@@ -102,7 +102,7 @@ def test_arrays(served, name, shape, dtype, value):
 
 
 @pytest.mark.slow
-@settings(cases(SLOW, slow=500), deadline=LATEST)
+@settings(cases(SLOW, slow=100), deadline=LATEST)
 @given(files=st.lists(FILES, max_size=4), **ARRAYS)
 def test_many_requests(served, files, name, shape, dtype, value):
     check_files(served, files)

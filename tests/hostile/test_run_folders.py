@@ -119,7 +119,7 @@ def test_folders(is_right, contents, data):
 
 
 @pytest.mark.slow
-@cases(SLOW, 1000)
+@cases(SLOW, 50)
 @given(data=st.data())
 def test_more_folders(is_right, contents, data):
     is_right(*data.draw(damage(contents)))
@@ -194,7 +194,7 @@ def test_going_on(data, trained, tmp_path, guarded):
 
 
 @pytest.mark.slow
-@cases(SLOW, 1000)
+@cases(SLOW, 50)
 @given(data=st.data())
 def test_going_on_more(data, trained, tmp_path, guarded):
     going_on_is_right(data, trained, tmp_path, guarded)

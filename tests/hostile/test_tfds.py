@@ -61,7 +61,7 @@ def test_damage(folder, guarded, content):
 
 
 @pytest.mark.slow
-@cases(FAST, 5000)
+@cases(FAST, 1000)
 @given(damaged_bytes(chain(map(len, RECORDS))) | CHAINS)
 def test_much_damage(folder, guarded, content):
     check(folder, guarded, content)
