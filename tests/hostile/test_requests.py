@@ -9,6 +9,7 @@ from mutations import SLOW, cases, damaged_bytes
 
 tf = pytest.importorskip("tensorflow")
 preparing = pytest.importorskip("libra_keras.export.preparing")
+pytestmark = pytest.mark.slow  # for the export that they share, which takes half a minute
 
 GOOD = encoded(scene(), "JPEG")
 SOUND = [GOOD, encoded(scene(), "PNG"), encoded(scene().convert("P"), "PNG")]
@@ -89,19 +90,6 @@ ARRAYS = {
 }
 
 
-@settings(cases(SLOW), deadline=LATEST)
-@given(files=st.lists(FILES, max_size=4))
-def test_files(served, files):
-    check_files(served, files)
-
-
-@settings(cases(SLOW), deadline=LATEST)
-@given(**ARRAYS)
-def test_arrays(served, name, shape, dtype, value):
-    check_array(served, name, shape, dtype, value)
-
-
-@pytest.mark.slow
 @settings(cases(SLOW, slow=100), deadline=LATEST)
 @given(files=st.lists(FILES, max_size=4), **ARRAYS)
 def test_many_requests(served, files, name, shape, dtype, value):
