@@ -1,6 +1,7 @@
 """What the READMEs say can be done: commands are parsed, links lead somewhere, Python runs."""
 
 import contextlib
+import io
 import re
 import shlex
 import shutil
@@ -21,7 +22,7 @@ IDS = [str(path.parent.relative_to(ROOT)) for path in READMES]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # What a reader has, and less to wait for: texts of the blocks, and what stands there in the test.
 STAND_INS = {
-    'data.shapes("train"), data.shapes("val")': 'data.shapes("8"), data.shapes("4")',
+    'data.shapes("train"), data.shapes("val")': "data.shapes(8), data.shapes(4)",
     "epochs=2,": "epochs=1,",
     "epochs=1, steps=100": "epochs=1, steps=2",
     'val_split="100"': 'train_split="8", val_split="4"',
@@ -31,6 +32,7 @@ STAND_INS = {
 ELSEWHERE = {
     "data.tfds(": "tests/data/test_tfds.py",
     "onnxruntime": "tests/export/test_runtimes.py",
+    "saved_model.load": "tests/export/test_saved_model.py",
     "label_encoder": "recipes/integrations/, which tests/integrations runs",
 }
 
@@ -108,6 +110,7 @@ def shortened(code):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The longest object")  # the run's are large for its tiles
 @pytest.mark.parametrize("path", READMES, ids=IDS)
 def test_its_python_runs(path, surroundings, monkeypatch):
     monkeypatch.chdir(surroundings)
@@ -121,5 +124,5 @@ def test_its_python_runs(path, surroundings, monkeypatch):
     for code in blocks(path, "python"):
         if any(word in code for word in ELSEWHERE):
             continue
-        with contextlib.redirect_stdout(None):
+        with contextlib.redirect_stdout(io.StringIO()):
             exec(compile(shortened(code), str(path), "exec"), names)
