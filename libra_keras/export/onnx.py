@@ -14,7 +14,7 @@ from libra_keras.models.detector import Detector
 
 OPSET = 18
 MODULES = ("tf2onnx", "onnx")
-NEEDS = {"onnxruntime": "1.20"}  # the oldest that the file was run with
+NEEDS = {"onnxruntime": "1.20"}  # the oldest that the extras ask for
 AXES = {  # of the inputs, whose sizes are free
     "images": ("batch", "height", "width"),
     "image_sizes": ("batch",),
