@@ -8,18 +8,16 @@ import pytest
 from hostile_data import (
     NO_FILES,
     boxes_of,
-    check_damage,
     damaged_lines,
-    damages,
     draw_images,
+    fuzzers_of,
     kept,
     number,
     read_twice,
     same,
     stand_in,
 )
-from hypothesis import given
-from mutations import FAST, cases, damaged_bytes, damaged_values
+from mutations import damaged_bytes, damaged_values
 
 from libra_keras.data import csv
 
@@ -109,14 +107,4 @@ def test_a_quote_costs_its_row_alone(folder):
     assert read.counts == {"dropped_boxes": 1}
 
 
-@cases(FAST)
-@given(damages(KINDS))
-def test_damage(folder, guarded, damage):
-    check_damage(KINDS, damage, folder, guarded)
-
-
-@pytest.mark.slow
-@cases(FAST, 1000)
-@given(damages(KINDS))
-def test_much_damage(folder, guarded, damage):
-    check_damage(KINDS, damage, folder, guarded)
+test_damage, test_much_damage = fuzzers_of(KINDS)

@@ -9,18 +9,15 @@ from hostile_data import (
     NO_FILES,
     as_xml,
     boxes_of,
-    check_damage,
     damaged_xml,
-    damages,
     draw_images,
+    fuzzers_of,
     kept,
     number,
     read_twice,
     same,
     stand_in,
 )
-from hypothesis import given
-from mutations import FAST, cases
 
 from libra_keras.data import cvat
 
@@ -101,14 +98,4 @@ def test_no_files(folder, kind):
         cvat(folder)
 
 
-@cases(FAST)
-@given(damages(KINDS))
-def test_damage(folder, guarded, damage):
-    check_damage(KINDS, damage, folder, guarded)
-
-
-@pytest.mark.slow
-@cases(FAST, 1000)
-@given(damages(KINDS))
-def test_much_damage(folder, guarded, damage):
-    check_damage(KINDS, damage, folder, guarded)
+test_damage, test_much_damage = fuzzers_of(KINDS)

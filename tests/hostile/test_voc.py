@@ -11,19 +11,16 @@ from hostile_data import (
     WIDTH,
     as_xml,
     boxes_of,
-    check_damage,
     damaged_lines,
     damaged_xml,
-    damages,
     draw_images,
+    fuzzers_of,
     kept,
     number,
     read_twice,
     same,
     stand_in,
 )
-from hypothesis import given
-from mutations import FAST, cases
 
 from libra_keras.data import voc
 
@@ -139,14 +136,4 @@ def test_lines_in_another_encoding(folder):
     assert [e.image_id for e in read.examples] == [1, 3] and read.counts == {"dropped_images": 1}
 
 
-@cases(FAST)
-@given(damages(KINDS))
-def test_damage(folder, guarded, damage):
-    check_damage(KINDS, damage, folder, guarded)
-
-
-@pytest.mark.slow
-@cases(FAST, 1000)
-@given(damages(KINDS))
-def test_much_damage(folder, guarded, damage):
-    check_damage(KINDS, damage, folder, guarded)
+test_damage, test_much_damage = fuzzers_of(KINDS)

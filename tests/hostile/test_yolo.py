@@ -9,19 +9,17 @@ from hostile_data import (
     NO_FILES,
     WIDTH,
     boxes_of,
-    check_damage,
     damaged_lines,
-    damages,
     draw_images,
+    fuzzers_of,
     kept,
     number,
     read_twice,
     same,
     stand_in,
 )
-from hypothesis import given
 from hypothesis import strategies as st
-from mutations import FAST, cases, damaged_bytes, damaged_values
+from mutations import damaged_bytes, damaged_values
 
 from libra_keras.data import yolo
 
@@ -190,14 +188,4 @@ def test_lines_in_another_encoding(folder):
         yolo(folder, "all", skip_bad=True)
 
 
-@cases(FAST)
-@given(damages(KINDS))
-def test_damage(folder, guarded, damage):
-    check_damage(KINDS, damage, folder, guarded)
-
-
-@pytest.mark.slow
-@cases(FAST, 1000)
-@given(damages(KINDS))
-def test_much_damage(folder, guarded, damage):
-    check_damage(KINDS, damage, folder, guarded)
+test_damage, test_much_damage = fuzzers_of(KINDS)
