@@ -10,6 +10,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from hostile_files import zipped
 from PIL import Image
 
 from libra_keras.convert.checkpoint import file_hash, read_checkpoint
@@ -19,14 +20,6 @@ from libra_keras.convert.file_kinds import checkpoint_kind
 def image(form):
     stream = io.BytesIO()
     Image.new("RGB", (8, 8)).save(stream, form)
-    return stream.getvalue()
-
-
-def archive(members, compression=zipfile.ZIP_STORED):
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", compression) as file:
-        for name, content in members.items():
-            file.writestr(name, content)
     return stream.getvalue()
 
 
@@ -52,11 +45,11 @@ NOT = {
     "a LiteRT": b"\x1c\0\0\0TFL3" + bytes(range(99)),
     "XML, such as a model of OpenVINO": b'<?xml version="1.0"?><net name="a" version="11">',
     "a single array of NumPy": b"\x93NUMPY\x01\0v\0{'descr': '<f4'",
-    "an archive of NumPy arrays": archive({"a.npy": b"x"}),
-    "a model of Keras; keras.saving.load_model": archive(
+    "an archive of NumPy arrays": zipped({"a.npy": b"x"}),
+    "a model of Keras; keras.saving.load_model": zipped(
         {"config.json": "{}", "model.weights.h5": "x"}
     ),
-    "a program of torch.export": archive({"m/archive_format": "pt2", "m/data.pkl": b""}),
+    "a program of torch.export": zipped({"m/archive_format": "pt2", "m/data.pkl": b""}),
     "a pointer of Git LFS": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
     "an HDF5 file": b"\x89HDF\r\n\x1a\n" + bytes(100),
     "compressed with gzip": b"\x1f\x8b\x08" + bytes(range(100)),
@@ -64,12 +57,12 @@ NOT = {
     "it is text": b"epoch 1 loss 0.5\n",
     "of a form that is not known": bytes(range(1, 255)),
     "a tar archive": tar(),
-    "no data.pkl": archive({"config.json": "{}"}),
-    "a TorchScript archive": archive({"m/data.pkl": b"", "m/constants.pkl": b""}),
-    "compressed, or claim": archive({"m/data.pkl": bytes(1000)}, zipfile.ZIP_DEFLATED),
+    "no data.pkl": zipped({"config.json": "{}"}),
+    "a TorchScript archive": zipped({"m/data.pkl": b"", "m/constants.pkl": b""}),
+    "compressed, or claim": zipped({"m/data.pkl": bytes(1000)}, zipfile.ZIP_DEFLATED),
     "is empty": b"",
     "begins with zeros": bytes(20000),
-    "is truncated or damaged": archive({"m/data.pkl": bytes(1000)})[:500],
+    "is truncated or damaged": zipped({"m/data.pkl": bytes(1000)})[:500],
 }
 
 
@@ -101,7 +94,7 @@ def test_suffixes_help_only_where_the_bytes_do_not(tmp_path):
 def test_kinds(tmp_path):
     path = tmp_path / "model.h5"  # the name does not count
     for content, kind in [
-        (archive({"m/data.pkl": pickle.dumps({})}), "zip"),
+        (zipped({"m/data.pkl": pickle.dumps({})}), "zip"),
         (pickle.dumps(OF_PYTORCH, 2), "stream"),
         (pickle.dumps(OF_PYTORCH, 4), "stream"),
         (pickle.dumps({}), "pickle"),
@@ -113,7 +106,7 @@ def test_kinds(tmp_path):
 
 def test_an_archive_that_claims_more_than_it_has(tmp_path):
     path = tmp_path / "model.pth"
-    content = archive({"m/data.pkl": bytes(1000)})
+    content = zipped({"m/data.pkl": bytes(1000)})
     size = (1000).to_bytes(4, "little")
     assert content.count(size * 2) == 2  # packed and unpacked: before the member, and at the end
     path.write_bytes(content.replace(size * 2, size + (2**31).to_bytes(4, "little")))

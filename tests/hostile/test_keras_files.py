@@ -9,6 +9,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
+from hostile_files import zipped
 from hypothesis import given
 from hypothesis import strategies as st
 from mutations import SLOW, cases, damaged_bytes, damaged_values
@@ -43,14 +44,6 @@ def members(tmp_path_factory):
     tiny().save(path)
     with zipfile.ZipFile(path) as archive:
         return {name: archive.read(name) for name in archive.namelist()}
-
-
-def zipped(members, compression=zipfile.ZIP_STORED):
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", compression) as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-    return stream.getvalue()
 
 
 @pytest.fixture
