@@ -22,7 +22,7 @@ EXAMPLES = """examples:
   libra-keras export runs/mine --to exported/onnx --format onnx
       writes detector.onnx and detector.json; recipes/run_onnx.py runs them
   libra-keras export runs/mine --to exported/landscape --format openvino --shape 800x1344
-      for images that are padded to this size: up to three times faster than free sizes
+      for images that are padded to this size, which OpenVINO can plan ahead for
 """
 
 

@@ -32,7 +32,7 @@ def export_openvino(
         overwrite: whether an earlier export in it is replaced; it stays if this one fails.
         options: `ExportOptions`, of precision float32; `max_pixels` has no meaning here.
         shape: height and width of all images, as for `export_onnx`. OpenVINO plans ahead for
-            sizes that it knows, and is up to three times faster.
+            sizes that it knows, which may be faster.
 
     Returns:
         `Path` of the file `detector.xml`.

@@ -1,6 +1,5 @@
 """Checkpoints of others that are damaged: both forms of `torch.save`, pickles and safetensors."""
 
-import io
 import os
 import pickle
 import zipfile
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from convert.pickles import Attack
+from hostile_files import zipped
 from hypothesis import given
 from hypothesis import strategies as st
 from mutations import FAST, cases, damaged_bytes
@@ -38,14 +38,6 @@ def damaged_archive(path):
             lambda content: zipped({**members, name: content})
         )
     )
-
-
-def zipped(members):
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-    return stream.getvalue()
 
 
 def damaged_header(content):
