@@ -53,7 +53,7 @@ def run(options) -> int:
     data = inputs.load(own, options.split, "val")
     print(data.summary())
     opened = load_run(options)
-    model = opened.model
+    model, origin = opened.model, opened.origin
     inputs.check_voc(own.voc, model)
     data = inputs.add_given(data, own.proposals_file, model)
     what = measuring.Wanted(inputs.wants_voc(own), options.proposals, tiling=tiling)
@@ -64,6 +64,6 @@ def run(options) -> int:
         numbers = {"run": options.run_folder, "weights": options.weights}
         numbers |= {"data": data.name, "images": len(data), "metrics": finite(metrics)}
         atomic.write_json(options.to, numbers)
-    if page := explaining.write_beside(options.to, model, measured, opened.origin):
+    if page := explaining.write_beside(options.to, model, measured, origin):
         print(f"report: {page}")
     return 0

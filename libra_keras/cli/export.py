@@ -11,7 +11,7 @@ from libra_keras.runs.groups import BOXES
 
 FORMATS = ("saved_model", "onnx", "openvino", "litert")  # modules of `libra_keras.export`
 VERSIONS = whole(1, 2**63 - 1)  # as TensorFlow Serving counts them
-PIXELS = whole(1, 2**31 - 1)
+PIXELS = whole(1)
 WITH_SHAPE = ("onnx", "openvino")
 EXAMPLES = """examples:
   libra-keras export runs/mine --to exported/mine

@@ -12,8 +12,9 @@ import signal
 import socket
 import sys
 import threading
+import time
 
-from libra_keras.runs.stopping import SIGNALS
+from libra_keras.runs.stopping import ONE_EVENT, SIGNALS
 
 PATIENCE = 4.0  # seconds
 SENTENCE = (
@@ -57,7 +58,9 @@ class Signals:
     def _watch(self):
         signum = self._next()
         if signal.getsignal(signum) != self._receive:  # but a training's, which ends with a step
-            self._next()
+            first = time.monotonic()
+            while time.monotonic() < first + ONE_EVENT:
+                self._next()
         self._reading.settimeout(PATIENCE)
         try:
             self._next()

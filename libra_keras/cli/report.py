@@ -9,7 +9,9 @@ from libra_keras.cli.options import (
     data_of,
     load_run,
 )
+from libra_keras.runs.config import flag
 
+OF_DATA = ("format", "skip_bad", "proposals_file", "val_fraction", "split", *OF_FOLDERS)
 EXAMPLES = """examples:
   libra-keras report runs/mine
       report.html in the run's folder, of the data that it was measured on
@@ -41,7 +43,7 @@ def run(options) -> int:
         own = data_of(options)
         data = inputs.load(own, options.split, "val")
         data = inputs.add_given(data, own.proposals_file, opened.model)
-    elif options.split:
-        raise ValueError("--split is of DATA, which is not given")
+    elif given := sorted(name for name in OF_DATA if getattr(options, name, None) is not None):
+        raise ValueError(f"{flag(given[0])} is of DATA, which is not given")
     print(f"report: {opened.report(data, options.to, options.batch)}")
     return 0

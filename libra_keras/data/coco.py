@@ -96,7 +96,7 @@ def coco(
             )
         place = _find(Path(folder).expanduser(), split, annotation_file)
     else:
-        place = Place(Path(annotation_file))
+        place = Place(Path(annotation_file).expanduser())
     if image_folder is not None:
         place = dataclasses.replace(place, images=(Path(image_folder).expanduser(),))
     place = dataclasses.replace(place, allow_outside=allow_outside)

@@ -13,7 +13,6 @@ from libra_keras.data.examples import DetectionData, Example
 from libra_keras.data.findings import Finding
 from libra_keras.data.layouts import (
     ALL,
-    IMAGE_SUFFIXES,
     Layout,
     Place,
     chosen,
@@ -23,6 +22,7 @@ from libra_keras.data.layouts import (
 )
 from libra_keras.data.text_lines import no_text, read_lines
 from libra_keras.data.written_numbers import finite, pixels
+from libra_keras.files.image_files import IMAGE_SUFFIXES
 from libra_keras.files.reading import is_regular, open_regular
 
 # What columns may be called, in any case. Those of the image's size need not be there.

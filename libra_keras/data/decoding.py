@@ -8,12 +8,11 @@ from typing import BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
-from libra_keras.files.reading import open_regular
+from libra_keras.files.reading import memory, open_regular
 
 # Pillow starts Ghostscript to read EPS, a program in PostScript; it has Windows draw WMF, a list of
 # commands; and IPTC holds an image of any form, EPS too.
 REFUSED = frozenset({"EPS", "IPTC", "WMF"})
-PIXEL_BYTES = 16  # of the widest pixels, four floats: no file needs more
 # Bytes of a pixel while it is read, by the mode of its file: as Pillow keeps it, and each form that
 # it passes through on the way to RGB.
 IN_FLIGHT = {"RGB": 4, "1": 5, "L": 5, "P": 9, "PA": 12, "I": 24, "F": 24}
@@ -66,9 +65,7 @@ def opened(source: str | os.PathLike | BinaryIO) -> Iterator[Image.Image]:
     """Yields the image of a file or a file object as Pillow opens it: its header is read."""
     with contextlib.ExitStack() as stack, _told():
         if isinstance(source, (str, os.PathLike)):
-            limit = Image.MAX_IMAGE_PIXELS
-            most = None if limit is None else 2 * limit * PIXEL_BYTES
-            source = stack.enter_context(open_regular(source, most))
+            source = stack.enter_context(open_regular(source, memory()))
         yield stack.enter_context(Image.open(source, formats=_formats()))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from libra_keras.data.findings import Finding
+from libra_keras.files.image_files import IMAGE_SUFFIXES
 from libra_keras.files.reading import is_regular, open_regular
 
 ALL = "all"  # the split of a folder whose tool names none
@@ -22,10 +23,6 @@ PAIRS = {
 }
 ROOT = re.compile(rb"<annotation[\s>]|\0")  # of VOC's form; or UTF-16, in which none is looked for
 HEAD = 4096  # bytes of a file in which its root stands
-# In order: where files of one stem differ in nothing else, an earlier one is the image.
-IMAGE_SUFFIXES = (
-    ".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".jp2",
-)  # fmt: skip
 SAMPLED = 10  # names of images by which their folder is found
 
 

@@ -4,7 +4,7 @@ import io
 import os
 import re
 
-from libra_keras.files.reading import explained, read_bytes
+from libra_keras.files.reading import explained, memory, read_bytes
 
 NO_TEXT = re.compile("[\0\ud800-\udfff]")  # of a line, or of a name that a YAML spells out
 
@@ -12,7 +12,7 @@ NO_TEXT = re.compile("[\0\ud800-\udfff]")  # of a line, or of a name that a YAML
 def read_lines(file: str | os.PathLike[str]) -> list[str]:
     """Reads lines with their ends; of bytes that are no UTF-8, `no_text` tells."""
     with explained(file):
-        text = read_bytes(file, None).decode("utf-8-sig", "surrogateescape")
+        text = read_bytes(file, memory()).decode("utf-8-sig", "surrogateescape")
     return list(io.StringIO(text, newline=""))
 
 

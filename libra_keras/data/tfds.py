@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from libra_keras.data.coco import from_content, load
-from libra_keras.data.coco_entries import sound_images
+from libra_keras.data.coco_entries import is_id, sound_images
 from libra_keras.data.decoding import opened
 from libra_keras.data.examples import DetectionData
 from libra_keras.data.images import read_image
@@ -145,9 +145,10 @@ def tfds(
         categories = [{"id": number, "name": category} for number, category in names.items()]
         content = {"images": images, "annotations": rows, "categories": categories}
     else:
-        file = Path(annotations)
+        file = Path(annotations).expanduser()
         content, fetch = _joined(load(file), images, fetch, by_id=name.startswith("coco"))
-    place = Place(file, (Path(name, split),))
+    # The images are those of TFDS: names of files are not followed.
+    place = Place(file, (Path(name, split),), allow_outside=True)
     found = from_content(content, place, f"{name}/{split}", skip_bad, False)
     return dataclasses.replace(
         found, reader=lambda example: read_image(fetch[example.image_id]()["image"])
@@ -255,6 +256,12 @@ def _bbox(corners):
     return [x1, y1, round(x2 - x1, DECIMALS), round(y2 - y1, DECIMALS)]
 
 
+def _image_id(row):
+    """Which image a row is of; `None` for what `from_content` makes a finding."""
+    image_id = row.get("image_id") if isinstance(row, dict) else None
+    return image_id if is_id(image_id) else None
+
+
 def _joined(content, images, fetch, by_id):
     """Restricts a JSON to the images of the split: its content, and where each image is read."""
 
@@ -270,5 +277,6 @@ def _joined(content, images, fetch, by_id):
         )
     kept = [listed[key(image)] for image in images]
     fetch = {own["id"]: fetch[image["id"]] for own, image in zip(kept, images, strict=True)}
-    rows = [row for row in content["annotations"] if row.get("image_id") in fetch]
+    others = {image["id"] for image in sound} - fetch.keys()  # images of other splits
+    rows = [row for row in content["annotations"] if _image_id(row) not in others]
     return {**content, "images": kept, "annotations": rows}, fetch

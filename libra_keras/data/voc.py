@@ -14,7 +14,6 @@ from libra_keras.data.examples import DetectionData, Example
 from libra_keras.data.findings import Finding, Written, in_unit_range
 from libra_keras.data.layouts import (
     IMAGE_FOLDERS,
-    IMAGE_SUFFIXES,
     XML_FOLDERS,
     find_voc,
     leads_out,
@@ -22,6 +21,7 @@ from libra_keras.data.layouts import (
 )
 from libra_keras.data.text_lines import no_text, read_lines
 from libra_keras.data.voc_xml import CHOICES, EDGES, PIXELS, decide, read_xml, sample
+from libra_keras.files.image_files import IMAGE_SUFFIXES
 from libra_keras.files.reading import is_regular, reason
 
 

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from libra_keras.data.findings import Finding
-from libra_keras.data.layouts import IMAGE_SUFFIXES, image_paths, outside
+from libra_keras.data.layouts import image_paths, outside
 from libra_keras.data.text_lines import no_text, read_lines
+from libra_keras.files.image_files import IMAGE_SUFFIXES
 from libra_keras.files.reading import explained, read_bytes
 
 IMAGES, LABELS = "images", "labels"  # names of folders

@@ -10,6 +10,7 @@ from libra_keras.export.saved_model import check_backend
 from libra_keras.files import atomic
 from libra_keras.files.locks import alone_beside
 from libra_keras.files.replacing import Kind, check_replaceable
+from libra_keras.ranges import plain, whole
 
 NAME = "detector"  # of all files
 NOTE = f"{NAME}.json"
@@ -51,17 +52,24 @@ def check_precision(options):
     return options
 
 
-def fixed_specs(model, shape):
-    """Returns the `specs` of a `network` for images of one height and width, or any if `None`."""
+def checked_shape(model, shape):
+    """Returns height and width of all images as ints; `None` if they are free."""
     if shape is None:
         return None
     multiple = model.input_policy.pad_multiple
-    is_pair = len(shape) == 2 and all(side == int(side) for side in shape)
-    if not is_pair or min(shape) < 1 or any(side % multiple for side in shape):
+    sides = list(map(plain, shape)) if isinstance(shape, (tuple, list)) else []
+    if len(sides) != 2 or any(side not in whole(1) or side % multiple for side in sides):
         raise ValueError(
             f"`shape` must be a height and a width, multiples of {multiple} pixels as all padded "
             f"images are. Received: shape={shape}"
         )
+    return tuple(map(int, sides))
+
+
+def fixed_specs(shape):
+    """Returns the `specs` of a `network` for images of one height and width, or any if `None`."""
+    if shape is None:
+        return None
     (batch, _, _, channels), dtype = SPECS["images"]
     return {"images": ((batch, *shape, channels), dtype)}
 

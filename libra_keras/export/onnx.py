@@ -72,7 +72,8 @@ def export_onnx(
     """
     check_export(path, overwrite)
     model = with_options(model, folder.check_precision(options))
-    specs = folder.fixed_specs(model, shape)
+    shape = folder.checked_shape(model, shape)
+    specs = folder.fixed_specs(shape)
     with folder.writing(path, model, shape=shape, opset=OPSET, needs=NEEDS) as files:
         write(files.with_suffix(".onnx"), model, specs)
     return Path(path, f"{folder.NAME}.onnx")

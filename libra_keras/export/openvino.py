@@ -53,7 +53,8 @@ def export_openvino(
     """
     check_export(path, overwrite)
     model = with_options(model, folder.check_precision(options))
-    specs = folder.fixed_specs(model, shape)
+    shape = folder.checked_shape(model, shape)
+    specs = folder.fixed_specs(shape)
     with folder.writing(path, model, shape=shape, needs=NEEDS) as files:
         write(files.with_suffix(".xml"), model, specs)
     return Path(path, f"{folder.NAME}.xml")

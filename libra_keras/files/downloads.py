@@ -10,6 +10,7 @@ import shutil
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -200,6 +201,8 @@ def _receive(file, address, path):
 
 
 def _opened(address):
+    # Browsers show addresses with spaces and letters that are sent as percent signs and digits.
+    address = urllib.parse.quote(address, safe="%/:=&?~#+!$,;'@()*[]")
     request = urllib.request.Request(address, headers={"User-Agent": "libra-keras"})
     try:
         return urllib.request.urlopen(request, timeout=TIMEOUT)

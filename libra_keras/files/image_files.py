@@ -6,15 +6,23 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
-SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+# In order: where files of one stem differ in nothing else, an earlier one is the image.
+IMAGE_SUFFIXES = (
+    ".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".jp2",
+)  # fmt: skip
 
 
 def images_in(folder: Path) -> list[Path]:
     """Returns the images of a folder, not searched deeper, in the order of their names."""
-    inside = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
+    inside = sorted(filter(_is_image, folder.iterdir()))
     if not inside:
         raise ValueError(f"there is no image in the folder {folder}")
     return inside
+
+
+def _is_image(file):
+    """Judged by its name; macOS writes hidden files beside those of other disks."""
+    return file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
 
 
 def files_like(pattern: str | os.PathLike[str]) -> list[Path]:
@@ -30,10 +38,10 @@ def several(source: object) -> list[Path] | None:
     """Returns the files of a folder or a pattern; `None` if `source` is something else."""
     if not isinstance(source, (str, os.PathLike)) or is_address(source):
         return None
-    path = Path(source)
-    if path.is_dir():
-        return images_in(path)
-    return files_like(source) if glob.has_magic(os.fspath(source)) and not path.exists() else None
+    if os.path.isdir(source):  # `Path` raises where a text is too long for a name
+        return images_in(Path(source))
+    is_pattern = glob.has_magic(os.fspath(source)) and not os.path.exists(source)
+    return files_like(source) if is_pattern else None
 
 
 def is_address(source: object) -> bool:

@@ -91,6 +91,8 @@ def explained(
     try:
         yield
     except Exception as error:  # a damaged file makes libraries raise nearly anything
+        if getattr(error, "filename", None) == os.fspath(path):  # the text may show it quoted
+            raise
         if isinstance(error, (ValueError, OSError)) and os.fspath(path) in str(error):
             raise
         raise kind(f"{Path(path)} cannot be {action}: {reason(error)}") from error

@@ -50,6 +50,8 @@ def _check_array(name, array):
         raise ValueError(f"{name} is no array of numbers")
     if array.external or array.is_virtual:
         raise ValueError(f"{name} lies in another file")
+    if array.id.get_create_plist().get_nfilters():  # what it unfolds to is not known before
+        raise ValueError(f"{name} is compressed; `h5repack -f NONE` undoes that")
     if math.prod(array.shape) * array.dtype.itemsize > array.id.get_storage_size():
         raise ValueError(f"{name} claims the shape {array.shape}, of which less is in the file")
 

@@ -56,7 +56,10 @@ def _found(model, batch_size, exif_rotation, tiling, score_threshold, pairs, sin
     when their batch is run.
     """
     numbers = itertools.count()
-    run = functools.partial(_detect_batch, model)
+
+    def run(arrays, boxes=None):  # what scores less must not decide which boxes of tiles are left
+        return [_at_least(found, score_threshold) for found in _detect_batch(model, arrays, boxes)]
+
     while pairs_of_batch := list(itertools.islice(pairs, 1 if tiling else batch_size)):
         sources, boxes = zip(*pairs_of_batch, strict=True)
         arrays = [_read(own, None if single else next(numbers), exif_rotation) for own in sources]
@@ -65,7 +68,7 @@ def _found(model, batch_size, exif_rotation, tiling, score_threshold, pairs, sin
         else:
             results = [detect_tiles(model, run, arrays[0], tiling, batch_size)]
         for found in results:
-            yield _named(found, score_threshold, model.class_names)
+            yield _named(found, model.class_names)
 
 
 def _per_image(proposals, count, single):
@@ -149,8 +152,11 @@ def _unscaled(found, row, size, original_size):
     }
 
 
-def _named(found, score_threshold, class_names):
+def _at_least(found, score_threshold):
     kept = found["scores"] >= score_threshold
-    found = {key: value[kept] for key, value in found.items()}
+    return {key: value[kept] for key, value in found.items()}
+
+
+def _named(found, class_names):
     names = [class_names[i] if class_names else str(i) for i in found["labels"]]
     return {**found, "names": names}

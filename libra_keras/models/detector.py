@@ -26,6 +26,7 @@ from libra_keras.models.habits import is_auto, refuse_box_format
 from libra_keras.models.inputs import Batch, TakesLists, as_batch
 from libra_keras.models.settings import live_parts
 from libra_keras.models.strides import check_strides
+from libra_keras.ranges import POSITIVE
 from libra_keras.typing import Tensor
 
 NOT_FOR_DETECTORS = (
@@ -514,7 +515,8 @@ class Detector(TakesLists, keras.Model):
         necks = config["neck"] if isinstance(config["neck"], (list, tuple)) else [config["neck"]]
         neck = [live_parts({"layer": layer}, ["layer"])["layer"] for layer in necks]
         detector = cls(**{**config, "neck": neck})
-        detector.largest_object = longest
+        if longest is not None:
+            detector.largest_object = POSITIVE.check("`largest_object`", longest)
         return detector
 
 

@@ -112,9 +112,10 @@ def recorded_model(source: str | os.PathLike[str]) -> str | None:
     if entry := published(source):
         return entry.model
     path = Path(source)
-    folder = path.parent if path.name == "model.keras" else path
-    name = _read(folder / "conversion.json").get("model")
-    settings = _read(folder / "config.json").get("settings")
+    is_alone = path.name == "model.keras"  # what lies beside it may be of something else
+    folder, read = (path.parent, _read_if_one) if is_alone else (path, _read)
+    name = read(folder / "conversion.json").get("model")
+    settings = read(folder / "config.json").get("settings")
     if not name and isinstance(settings, dict):
         name = settings.get("model")
     return name if name in models.list() else None
@@ -166,6 +167,14 @@ def _check_folder(path, weights):
             there = sorted(file.name.removesuffix(SUFFIX) for file in path.glob(f"*{SUFFIX}"))
             hint = f". --weights may be {', '.join(there)}" if there else ""
             raise ValueError(f"{needed}; there is no {path / name}{hint}")
+
+
+def _read_if_one(file):
+    """As `_read`; empty, too, if it is damaged or no object."""
+    try:
+        return _read(file)
+    except (ValueError, OSError):
+        return {}
 
 
 def _read(file):

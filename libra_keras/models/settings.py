@@ -47,11 +47,15 @@ class _Settings:
             check_geometry(value)
             return value
         if typing.get_origin(kind) is not tuple:
-            return self._range(name, kind).check(f"`{name}`", value)
+            return self._number(name, kind, value)
         if not isinstance(value, (list, tuple)) or not value:
             raise ValueError(f"`{name}` must be numbers, at least one. Received: {value!r:.80}")
-        allowed = self._range(name, typing.get_args(kind)[0])
-        return tuple(allowed.check(f"`{name}`", each) for each in value)
+        return tuple(self._number(name, typing.get_args(kind)[0], each) for each in value)
+
+    def _number(self, name, kind, value):
+        if kind is int and isinstance(value, float) and value.is_integer():  # of older files
+            value = int(value)
+        return self._range(name, kind).check(f"`{name}`", value)
 
     def _range(self, name, kind):
         """What the numbers of a field may be."""

@@ -17,7 +17,7 @@ from libra_keras.runs.fields import unknown_name
 from libra_keras.runs.groups import SCHEDULES
 
 # No powers of ten: `Fraction("1e99999999")` takes minutes.
-FRACTION = re.compile(r"\s*(0?\.\d{1,9}|\d{1,9}/0*[1-9]\d{0,8})\s*")
+FRACTION = re.compile(r"\s*(0?\.\d{1,20}|\d{1,9}/0*[1-9]\d{0,8})\s*")
 DEFAULT_MODEL = "libra_faster_rcnn_small"
 
 # The main job: a few minutes on two CPU cores.

@@ -126,8 +126,10 @@ class RunFolder:
             return
         try:  # the file is open: no other one can have its number
             is_there = os.path.samestat((self.checkpoints.folder / "lock").stat(), self._lock)
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             is_there = False
+        except OSError:  # of a network, say; whoever writes next will know
+            return
         if not is_there:
             raise OSError(
                 f"The run folder {self.path} is gone: it was deleted, moved or replaced while the "

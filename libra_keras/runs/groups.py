@@ -15,7 +15,7 @@ POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
 # keyboard before it fills the memory, or runs for ever.
 SIDE = whole(1, math.isqrt(178_956_970))  # pixels: of the largest square that Pillow decodes
 IMAGES = whole(1, 2**16)  # of a batch
-BOXES = whole(1, 2**16)  # of an image
+BOXES = whole(1, 10**6)  # of an image
 STEPS = whole(0, 10**9)
 TILE = whole(16)  # pixels of a side
 SHARE_BELOW_ALL = Range(0, 1, "[)")

@@ -5,9 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
+import numpy as np
 
 from libra_keras import evaluation
 from libra_keras.data import DetectionData, evaluation_batches
+from libra_keras.data.findings import DamagedImage, read_checked
 from libra_keras.evaluation.class_matching import check_classes, relabelled
 from libra_keras.models import FastRCNN, RegionProposalNetwork
 from libra_keras.runs.inputs import damage_told
@@ -99,12 +101,24 @@ def _measured(model, data, batches, wanted):
 def _detections(model, data, batches, tiling):
     if not tiling:
         return evaluation.collect_detections(model, batches, _verbosity())
-    found = (model.detect(data.read_image(i), 0.0, **tiling) for i in range(len(data)))
+    images = (_pixels(data, i, batches.source.damage) for i in range(len(data)))
+    found = (model.detect(image, 0.0, **tiling) for image in images)
     keys = "boxes", "scores", "labels"
     return [
         {"image_id": example.image_id, **{key: own[key] for key in keys}}
         for example, own in zip(data.examples, found, strict=True)
     ]
+
+
+def _pixels(data, i, damage):
+    """An image; a damaged one is noted and is blank."""
+    example = data.examples[i]
+    try:
+        with read_checked(data, i) as image:
+            return np.array(image)
+    except DamagedImage as error:
+        damage.add(example.file, str(error))
+        return np.zeros((example.height, example.width, 3), "uint8")
 
 
 def _verbosity():

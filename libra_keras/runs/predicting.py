@@ -3,6 +3,7 @@
 import collections
 import os
 import sys
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from libra_keras.visualization.panels import BEST
 
 NUMBERS = "detections.json"
 SOFTWARE = "libra-keras predict"  # as pictures say, so that a later one may replace them
+SAVED_EVERY = 60.0  # seconds
 LONGEST = 200  # bytes of a name; most disks have 255, and an unfinished file has a longer name
 
 
@@ -41,10 +43,13 @@ def predict(
             "a FastRCNN proposes no boxes itself; in Python, `model.detect(image, proposals=...)` "
             "takes some"
         )
-    rows = []
+    rows, due = [], time.monotonic() + SAVED_EVERY
     try:
         for file, name in zip(files, picture_names(files), strict=True):
             rows += _predict(model, file, folder / name, score, exif_rotation, tiling)
+            if time.monotonic() > due:  # a process that does not stop by itself is ended
+                atomic.write_json(folder / NUMBERS, rows)
+                due = time.monotonic() + SAVED_EVERY
     finally:  # after Ctrl-C, what was found so far
         atomic.write_json(folder / NUMBERS, rows)
     return len(rows)

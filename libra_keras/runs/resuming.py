@@ -164,9 +164,13 @@ def check_record(folder: RunFolder, record: Mapping[str, Any]) -> None:
 
 def _begins_anew(folder, config):
     """Whether `overwrite` replaces a run: not its own, if a scheduler repeats the command."""
-    recorded = recorded_settings(folder)
-    is_own = recorded.get("overwrite") and not differences(recorded, settings(config))
-    return config.run.overwrite and not is_own
+    if not config.run.overwrite:
+        return False
+    try:
+        recorded = recorded_settings(folder)
+    except ValueError:  # it is damaged, and is to be replaced
+        return True
+    return not recorded.get("overwrite") or bool(differences(recorded, settings(config)))
 
 
 def _check_unused(folder, overwrite):

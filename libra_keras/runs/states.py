@@ -21,7 +21,7 @@ def check_state(state: Mapping[str, Any], needed: Iterable[str]) -> None:
 
 
 def check_like(found: Any, own: Any, name: str) -> None:
-    """Raises a `ValueError` unless a part's state has the entries and types of its present one;
+    """Raises a `ValueError` unless what a part's state shares with its present one is of its types;
     what is `None` in either is not known yet."""
     if own is None or found is None:
         return
@@ -30,9 +30,8 @@ def check_like(found: Any, own: Any, name: str) -> None:
     if not is_right:
         raise ValueError(f"{name} must be like {own!r:.80}. Received: {found!r:.80}")
     for key, value in own.items() if isinstance(own, dict) else ():
-        if key not in found:
-            raise ValueError(f"{name} has no {key!r}")
-        check_like(found[key], value, f"{name}.{key}")
+        if key in found:  # files that are noted again, say, need not be
+            check_like(found[key], value, f"{name}.{key}")
 
 
 def _is_number(value):

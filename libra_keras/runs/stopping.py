@@ -1,10 +1,13 @@
 """How a run is told to stop: by Ctrl-C, by a scheduler, by a terminal that is closed."""
 
+import contextlib
 import signal
 import sys
 import threading
+import time
 from typing import Any
 
+ONE_EVENT = 1.0  # seconds: a shell and the system may both tell of a terminal that is closed
 # SIGHUP is not on Windows.
 SIGNALS = tuple(getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n))
 
@@ -41,12 +44,15 @@ class StopSignals:
         self.promise = promise  # what is said when a signal waits
         self.held = False
         self.received = None
+        self._first = 0.0  # when that was
         self._before: dict[int, Any] = {}
 
     def __enter__(self):
         if threading.current_thread() is threading.main_thread():
             before = {signum: signal.getsignal(signum) for signum in SIGNALS}
-            self._before = {n: old for n, old in before.items() if old is not signal.SIG_IGN}
+            self._before = {
+                n: old for n, old in before.items() if old not in (signal.SIG_IGN, None)
+            }
             for signum in self._before:
                 signal.signal(signum, self._receive)
         return self
@@ -63,7 +69,10 @@ class StopSignals:
             raise Stopped(self.received)
 
     def _receive(self, signum, frame):
+        if self.received is not None and time.monotonic() < self._first + ONE_EVENT:
+            return
         if not self.held or self.received is not None:
             raise Stopped(signum)
-        self.received = signal.Signals(signum)
-        print(f"\n{self.promise}; once more stops at once.", file=sys.stderr, flush=True)
+        self.received, self._first = signal.Signals(signum), time.monotonic()
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            print(f"\n{self.promise}; once more stops at once.", file=sys.stderr, flush=True)
