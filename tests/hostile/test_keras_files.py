@@ -204,6 +204,7 @@ def test_arrays_that_claim_more_than_there_is(tmp_path):
         "claims the shape": {"shape": (2**40,), "chunks": (1024,), "dtype": "f4"},
         "lies in another file": {"shape": (4,), "dtype": "u1", "external": [("x", 0, 4)]},
         "no array of numbers": {"data": ["words"]},
+        "compressed": {"shape": (64,), "dtype": "f4", "compression": "gzip"},
     }.items():
         with h5py.File(path, "w") as file:
             file.create_dataset("a", **options)

@@ -120,6 +120,9 @@ def test_callbacks_in_the_right_order_go_on(model):
     check_monitors(model, [ProposalEvaluation(shapes(1)), stop])
     assert stop.mode == "min"
 
+    adds = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: logs.update(val_AP=1.0))
+    check_monitors(model, [adds, keras.callbacks.EarlyStopping("val_AP", mode="max")])
+
     class Own(keras.callbacks.Callback):
         """May log anything."""
 

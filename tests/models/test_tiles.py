@@ -102,3 +102,21 @@ def test_an_image_in_which_nothing_is_found():
 def test_tiles_that_cannot_be_are_refused(given):
     with pytest.raises((ValueError, TypeError), match="`(tile|overlap)` must be a "):
         detect(Bright(), np.zeros((100, 90, 3), "uint8"), **given)
+
+
+def test_scores_below_the_threshold_decide_nothing(monkeypatch):
+    """A border cuts the object where it has the higher score."""
+    seen = iter([([[40, 0, 64, 20]], [0.95]), ([[4, 0, 28, 20]], [0.3])])
+
+    def found(batch):
+        rows = [next(seen) for _ in batch["images"]]
+        boxes, scores = (np.array(column, "float32") for column in zip(*rows, strict=True))
+        one = np.ones(len(rows), int)
+        return {
+            "boxes": boxes, "scores": scores, "labels": 0 * one[:, None], "num_detections": one
+        }  # fmt: skip
+
+    model = Bright()
+    monkeypatch.setattr(model, "predict_on_batch", found, raising=False)
+    image = np.zeros((64, 100, 3), "uint8")
+    np.testing.assert_allclose(detect(model, image, 0.5, tile=64)["scores"], [0.95])

@@ -1,12 +1,17 @@
 """Which run goes on, which begins anew, and what is refused; nothing is trained here."""
 
+import contextlib
+import signal
+from pathlib import Path
+
 import pytest
 from configs import resolved
 
 from libra_keras.cli import main
-from libra_keras.runs import resuming
+from libra_keras.runs import resuming, stopping
 from libra_keras.runs.config import settings
 from libra_keras.runs.folder import RunFolder
+from libra_keras.runs.states import check_like
 
 FIRST = ["shapes", "--epochs", "3"]
 RECORD = {"train": "shapes/train: 9 images", "steps_per_epoch": 4, "class_names": ["cat"]}
@@ -159,3 +164,32 @@ def test_damaged_state(here, capsys):
     unfinished("mine", *FIRST).checkpoints.state_file.write_text("{")
     assert main(["train", *FIRST, "--to", "mine"]) == 1
     assert "state.json cannot be read" in capsys.readouterr().err
+
+
+def test_what_is_noted_anew_is_no_part_of_a_state():
+    """Batches that are read ahead find a damaged file before the state is given back."""
+    check_like({"a.jpg": "cut"}, {"b.jpg": "cut"}, "damaged")
+    with pytest.raises(ValueError, match="damaged.a.jpg must be like 'cut'. Received: 3"):
+        check_like({"a.jpg": 3}, {"a.jpg": "cut"}, "damaged")
+
+
+def test_a_damaged_config_is_replaced_where_that_is_asked_for(here):
+    unfinished("mine", *FIRST)
+    Path("mine/config.json").write_text("")
+    with resuming.opened(resolved(*FIRST, "--to", "mine", "--overwrite")) as folder:
+        assert not folder.goes_on
+
+
+@pytest.mark.parametrize("later", [0.1, 2.0])
+def test_one_event_may_be_told_twice(monkeypatch, later):
+    """A shell and the system both tell of a terminal that is closed."""
+    now = iter([10.0, 10.0 + later])
+    monkeypatch.setattr(stopping.time, "monotonic", lambda: next(now))
+    signals = stopping.StopSignals()
+    signals.held = True
+    signals._receive(signal.SIGHUP, None)
+    is_one = later < stopping.ONE_EVENT
+    with contextlib.nullcontext() if is_one else pytest.raises(stopping.Stopped):
+        signals._receive(signal.SIGHUP, None)
+    with pytest.raises(stopping.Stopped):
+        signals.release()
