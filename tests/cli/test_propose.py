@@ -54,7 +54,7 @@ def test_what_a_detector_cannot_do_is_said_before_the_work(tmp_path, capsys, mon
         (network, "--voc", "--voc is for detectors of classes"),
         (dense, "--proposals", "Only a detector with a first stage.*Received: RetinaNet"),
     ):
-        run = SimpleNamespace(model=model)
+        run = SimpleNamespace(model=model, origin=None)
         monkeypatch.setattr(evaluate, "load_run", lambda _, run=run: run)
         monkeypatch.setattr(model, "predict_on_batch", None)
         assert main(["evaluate", "run", "shapes", "--split", "1", option]) == 1
