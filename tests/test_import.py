@@ -79,6 +79,7 @@ def test_import_is_fast():
     assert "matplotlib" not in report["added"]
 
 
+@pytest.mark.slow
 def test_all_subpackages_import_without_optional_packages():
     assert in_new_process(IMPORT_ALL) == []
 
@@ -106,6 +107,7 @@ def decorated_classes():
                     yield f"{given['package']}>{given.get('name', node.name)}"
 
 
+@pytest.mark.slow
 def test_every_part_registers_all_that_a_file_can_name():
     # The backend that imports fastest: what is registered does not depend on it.
     found = in_new_process(REGISTERED, *libra_keras.__all__, KERAS_BACKEND="tensorflow")

@@ -1,19 +1,23 @@
 """Kills a training run at random moments, starts it again each time, and compares what comes out.
 
 A short run is made without interruption first. The same command is then killed by SIGKILL, which
-no program can handle, and given again until the run is complete: at random times, while files are
-being written, and while it evaluates. Weights, optimizer and moving averages of the last and of
-the best epoch, the tables and the metrics must be equal bit for bit; of `metrics.json` the seconds
-are left out.
+no program can handle, or by signals that it handles, and given again until the run is complete: at
+random times, while files are being written, and while it evaluates. Weights, optimizer and moving
+averages of the last and of the best epoch, the tables and the metrics must be equal bit for bit; of
+`metrics.json` the seconds are left out. A signal that is handled must end the process within
+seconds, without a traceback, with the status that shells expect and no process left behind.
 
     python recipes/benchmarks/kill_and_resume.py --kills 20
+    python recipes/benchmarks/kill_and_resume.py --kills 20 --signals TERM INT
     python recipes/benchmarks/kill_and_resume.py --kills 5 -- --model retinanet_small --batch 3
 """
 
 import argparse
 import contextlib
 import json
+import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -30,6 +34,7 @@ SETTINGS = (
 WEIGHTS = ("last.weights.h5", "best.weights.h5")
 TABLES = ("log.csv", "steps.csv")
 PLANS = ("start", "training", "writing", "evaluation")
+LATEST = 60  # seconds until a process that was told to end must have ended, on a busy machine
 
 
 class Attempt:
@@ -47,7 +52,9 @@ class Attempt:
         self.left = self._parts()  # by the attempts before
         command = [sys.executable, "-m", "libra_keras", "train", *settings, "--to", str(folder)]
         with self.output.open("w") as file:
-            self.process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+            self.process = subprocess.Popen(
+                command, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
+            )
 
     @property
     def is_training(self):
@@ -86,13 +93,14 @@ class Attempt:
             time.sleep(0.001)
         return False
 
-    def kill_by(self, plan, rng, usual):
+    def kill_by(self, plan, rng, usual, signum=signal.SIGKILL):
         """Kills the process; returns where it was, or `None` if it was complete before.
 
         Args:
             plan: one of `PLANS`.
             rng: `random.Random`.
             usual: seconds that a start takes.
+            signum: what it is killed by.
         """
         if plan == "start":
             moment = self.started + rng.uniform(0, usual)
@@ -101,9 +109,33 @@ class Attempt:
             self._wait_in_training(plan, rng)
         if self.process.poll() is not None:
             return None
-        self.process.kill()
-        self.process.wait()
-        return None if self.is_complete else self._place()
+        place = self._place()
+        self.process.send_signal(signum)
+        try:
+            self._check_end(signum, self.process.wait(LATEST))
+        finally:
+            self.process.kill()
+        return None if self.is_complete else place
+
+    def _check_end(self, signum, status):
+        """Ends the experiment if the process did not end as one does that handles the signal."""
+        if signum == signal.SIGKILL:
+            return
+        text = self.output.read_text()
+        is_early = status == -signum  # Python itself was starting
+        if not is_early and (status not in (0, 128 + signum) or "Traceback" in text):
+            raise SystemExit(f"{signal.Signals(signum).name}: status {status}\n{text[-3000:]}")
+        if left := self._left_behind():
+            raise SystemExit(f"{signal.Signals(signum).name}: still running: {left}")
+
+    def _left_behind(self):
+        """Processes of the command's session that outlive it by more than a second."""
+        for _ in range(100):
+            found = [pid for pid in _processes() if _session(pid) == self.process.pid]
+            if not found:
+                return []
+            time.sleep(0.01)
+        return found
 
     def _wait_in_training(self, plan, rng):
         if plan == "writing":
@@ -136,18 +168,31 @@ class Attempt:
         return found
 
 
-def train(folder, settings, kills=0, rng=None, usual=None):
+def _processes():
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def _session(pid):
+    """The session of a process that has not ended, as far as that can be told."""
+    with contextlib.suppress(OSError):
+        _, _, after = Path(f"/proc/{pid}/stat").read_text().rpartition(")")
+        state, _, _, session = after.split()[:4]
+        return int(session) if state != "Z" else None
+
+
+def train(folder, settings, kills=0, rng=None, usual=None, signals=(signal.SIGKILL,)):
     """Runs the command until it is complete, killing it so many times.
 
     Returns:
-        List of one tuple per kill: the plan, where the process was, seconds since its start, and
-        what was saved then.
+        List of one tuple per kill: the plan, where the process was, seconds from its start to its
+        end, and what was saved then.
     """
     table = []
     while True:
         attempt = Attempt(folder, settings)
         plan = rng.choice(PLANS) if len(table) < kills else None
-        place = attempt.kill_by(plan, rng, usual) if plan else None
+        signum = rng.choice(signals) if plan else None
+        place = attempt.kill_by(plan, rng, usual, signum) if plan else None
         if place is None:
             attempt.process.wait()
             if not attempt.is_complete:
@@ -156,7 +201,9 @@ def train(folder, settings, kills=0, rng=None, usual=None):
         seconds, state = time.monotonic() - attempt.started, attempt.state
         saved = f"epoch {state['epoch'] + 1}, step {state['step']}" if state else "nothing"
         table.append((plan, place, seconds, saved))
-        print(f"{len(table):5}  {plan:10}  {place:28}  {seconds:7.1f}  {saved}", flush=True)
+        name = signal.Signals(signum).name
+        line = f"{len(table):5}  {name:8}  {plan:10}  {place:28}  {seconds:7.1f}  {saved}"
+        print(line, flush=True)
 
 
 def contents(folder):
@@ -199,6 +246,8 @@ def main():
     )
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    names = ("KILL", "TERM", "INT", "HUP")
+    parser.add_argument("--signals", nargs="+", choices=names, default=["KILL"])
     parser.add_argument("--to", type=Path, help="folder for the runs; default: a temporary one")
     parser.add_argument("settings", nargs="*", help="more options of libra-keras train, after --")
     options = parser.parse_args()
@@ -206,18 +255,19 @@ def main():
     scratch = options.to or Path(tempfile.mkdtemp())
     scratch.mkdir(parents=True, exist_ok=True)
     rng = random.Random(options.seed)
+    signals = [signal.Signals[f"SIG{name}"] for name in options.signals]
 
     started = time.monotonic()
     train(scratch / "whole", settings)
     seconds = time.monotonic() - started
-    print(
-        f"Without interruption: {seconds:.0f} s\n kill  plan        where{' ' * 23}  seconds  saved"
-    )
+    print(f"Without interruption: {seconds:.0f} s")
+    print(f" kill  signal    plan        where{' ' * 23}  seconds  saved")
     expected, killed, runs, equal = contents(scratch / "whole"), 0, 0, True
     while killed < options.kills and equal:  # a run may be complete before it was killed so often
         runs += 1
         folder = scratch / f"killed-{runs}"
-        killed += len(train(folder, settings, options.kills - killed, rng, 0.7 * seconds))
+        most = options.kills - killed
+        killed += len(train(folder, settings, most, rng, 0.7 * seconds, signals))
         equal = compare(expected, contents(folder))
     print(f"{killed} kills in {runs} run(s): {'all equal' if equal else 'NOT equal'}; {scratch}")
     return 0 if equal else 1

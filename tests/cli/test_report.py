@@ -17,6 +17,7 @@ def numbers(page):
     return re.findall(r"<dt>([^<]*A[PR][^<]*)</dt><dd>(\S+?)</dd>", page.read_text())
 
 
+@pytest.mark.slow
 def test_the_report_of_a_run_is_that_which_the_training_wrote(run_folder, tmp_path, capsys):
     written = run_folder / "report.html"
     assert 'id="training"' in written.read_text()

@@ -100,9 +100,8 @@ def test_predict_does_not_write_over_originals(tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
 
-@pytest.mark.parametrize(
-    "name", ["detections.json", pytest.param("image_0.png", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("name", ["detections.json", "image_0.png"])
+@pytest.mark.slow
 def test_predict_replaces_its_own_files_alone(run_folder, tmp_path, capsys, name):
     images = write_voc(tmp_path / "voc", train=GOOD, suffix="jpg") / "JPEGImages"
     to = tmp_path / "found"

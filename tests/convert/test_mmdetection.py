@@ -31,7 +31,9 @@ def assert_same_values(model, other):
         np.testing.assert_array_equal(value, theirs[name], err_msg=name)
 
 
-@pytest.mark.parametrize("name", ["libra_frcnn_r50b8", "libra_frcnn_r18b16"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("libra_frcnn_r50b8", marks=pytest.mark.slow), "libra_frcnn_r18b16"]
+)
 def test_a_converted_detector_finds_what_the_reference_finds(reference, name):
     features, heads = reference(f"{name}_features.npz"), reference(f"{name}_heads.npz")
     conversion = load(checkpoint(reference(f"{name}_weights.npz")))
@@ -191,6 +193,7 @@ def test_class_names_that_are_none(meta):
     assert "taken to be those of COCO" in result.notes[0]
 
 
+@pytest.mark.slow
 def test_caffe_style(weights):
     conversion = load(checkpoint(weights, meta={"cfg": "backbone=dict(style='caffe')"}))
     model = conversion.model

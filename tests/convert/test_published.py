@@ -42,6 +42,7 @@ def assert_same(ours, theirs):
         np.testing.assert_array_equal(mine, other)
 
 
+@pytest.mark.slow
 def test_a_name_gives_what_convert_gives(home, content, monkeypatch, capsys):
     with file_server() as server:
         file = publish(monkeypatch, NAME, content, server.address)

@@ -69,6 +69,7 @@ def test_a_model_is_trained_under_its_own_strategy():
     assert found == ["Replicas", ["CPU:0", "CPU:1"], 2, True, 1]
 
 
+@pytest.mark.slow
 def test_a_model_is_trained_under_the_global_distribution():
     need("jax")
     flags = "--xla_force_host_platform_device_count=4"

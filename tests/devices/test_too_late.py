@@ -106,6 +106,7 @@ def test_tensorflow_that_has_started_keeps_its_gpus():
 
 
 @on_tensorflow
+@pytest.mark.slow
 def test_tensorflow_that_has_started_gets_no_more_devices():
     message = run(DEVICES.format(started=True), "tensorflow", CUDA_VISIBLE_DEVICES="-1")
     assert message.startswith("Expected 1 to 1 devices, since this machine has CPU:0. Received: 2.")

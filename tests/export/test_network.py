@@ -43,12 +43,9 @@ def all_nodes(graph):
 
 
 @pytest.mark.parametrize(
-    ("name", "sampling_ratio"),
-    [
-        ("fast_rcnn_small", 0),
-        *(pytest.param(name, 2, marks=pytest.mark.slow) for name in NAMES),
-    ],
+    ("name", "sampling_ratio"), [("fast_rcnn_small", 0), *((name, 2) for name in NAMES)]
 )
+@pytest.mark.slow
 def test_numbers_operations_and_weights(name, sampling_ratio):
     model = make(name)
     if hasattr(model, "box_head"):

@@ -158,6 +158,7 @@ def test_an_export_that_fails_leaves_nothing(served_model, quick, tmp_path, monk
     assert (tmp_path / "old" / "1" / "fingerprint.pb").read_text() == "old"
 
 
+@pytest.mark.slow
 def test_layout_and_note(served_model, served_folder):
     assert versions(served_folder) == ["1"]
     note = json.loads((served_folder / "1" / "assets.extra" / "detector.json").read_text())
@@ -169,6 +170,7 @@ def test_layout_and_note(served_model, served_folder):
     assert len(note["status"]) == 6
 
 
+@pytest.mark.slow
 def test_size_is_that_of_the_weights(served_model, served_folder):
     """Beside the weights of use there is the graph, and nothing of training."""
     folder = served_folder / "1"

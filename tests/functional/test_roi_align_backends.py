@@ -45,7 +45,9 @@ def test_native_and_portable_are_equal(rng, ratio):
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tf.function")
-@pytest.mark.parametrize(("portable", "ratio"), [(False, 0), (False, 2), (True, 0)])
+@pytest.mark.parametrize(
+    ("portable", "ratio"), [(False, 0), pytest.param(False, 2, marks=pytest.mark.slow), (True, 0)]
+)
 def test_traces_with_unknown_sizes(rng, portable, ratio):
     import tensorflow as tf
 

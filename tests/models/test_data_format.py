@@ -33,16 +33,8 @@ def channels_first():
     keras.config.set_image_data_format(before)
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        retinanet_small,
-        *(
-            pytest.param(make, marks=pytest.mark.slow)
-            for make in (libra_faster_rcnn_small, of_parts)
-        ),
-    ],
-)
+@pytest.mark.parametrize("make", [retinanet_small, libra_faster_rcnn_small, of_parts])
+@pytest.mark.slow
 def test_detectors_keep_channels_last(channels_first, rng, tmp_path, make):
     x = {
         "images": rng.integers(0, 255, (1, 64, 96, 3), "uint8"),

@@ -132,6 +132,7 @@ def test_nothing_dense_is_detected_beside_the_image_or_below_the_threshold():
     assert not found["boxes"].any() and not found["scores"].any()
 
 
+@pytest.mark.slow
 def test_result_does_not_depend_on_unknown_sizes(rng):
     if keras.backend.backend() != "tensorflow":
         pytest.skip("only TensorFlow traces sizes that it does not know")

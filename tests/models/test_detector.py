@@ -52,8 +52,8 @@ def test_new_settings_take_effect_after_a_prediction(rng):
     ("name", "head", "loss"),
     [
         ("faster_rcnn_small", "rpn", "rpn_box_loss"),
-        ("faster_rcnn_small", "box_head", "box_loss"),
-        ("retinanet_small", "head", "box_loss"),
+        pytest.param("faster_rcnn_small", "box_head", "box_loss", marks=pytest.mark.slow),
+        pytest.param("retinanet_small", "head", "box_loss", marks=pytest.mark.slow),
     ],
 )
 def test_a_box_loss_is_multiplied_by_its_weight(rng, name, head, loss):

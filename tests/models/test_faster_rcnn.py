@@ -106,6 +106,7 @@ def test_images_without_objects_have_no_box_loss(rng):
     assert losses["class_loss"] > 0 and losses["rpn_class_loss"] > 0
 
 
+@pytest.mark.slow
 def test_sampling_depends_on_seed_and_step_alone(rng):
     x, y = batch(rng)
 

@@ -10,9 +10,8 @@ from libra_keras.models import GroundTruth
 from libra_keras.models.ground_truth import check_labels
 
 
-@pytest.mark.parametrize(
-    "name", ["retinanet_small", pytest.param("faster_rcnn_small", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("name", ["retinanet_small", "faster_rcnn_small"])
+@pytest.mark.slow
 def test_labels_of_classes_that_the_model_has_not_are_no_background(name):
     """Labels that start at 1 would otherwise train, and look well."""
     model = getattr(models, name)(num_classes=2)

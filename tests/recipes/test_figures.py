@@ -285,6 +285,7 @@ def test_stored_curves_are_those_of_the_losses():
         )
 
 
+@pytest.mark.slow
 def test_draws_without_tensorflow(tmp_path):
     program = (
         "import importlib, sys\n"

@@ -155,6 +155,7 @@ def test_tables_of_a_run(expected):
     ]
 
 
+@pytest.mark.slow
 def test_kills_one_after_the_other(tmp_path, expected):
     for die_at in (58, 3, 40, 25):
         with pytest.raises(Killed):

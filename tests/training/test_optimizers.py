@@ -203,6 +203,7 @@ print("equal")
 
 
 @pytest.mark.skipif(not ON_TENSORFLOW, reason="MirroredStrategy is TensorFlow's")
+@pytest.mark.slow
 def test_two_replicas_equal_one_and_skip_together(tmp_path):
     # In a process of its own: logical devices must be set before TensorFlow starts.
     code = [sys.executable, "-W", "ignore", "-c", MIRRORED, str(tmp_path / "steps.csv")]
