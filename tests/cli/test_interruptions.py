@@ -94,8 +94,8 @@ def test_a_full_disk_signals_and_kills_change_nothing(tmp_path, environment, cap
     assert f"Goes on with {folder} at epoch {place[1]}, step {place[2]}" in text
     assert kill_and_resume.compare(expected, kill_and_resume.contents(folder))
 
-    rng = random.Random(5)
-    kill_and_resume.train(tmp_path / "killed", RUN, 2, rng, usual=10)
+    rng, signals = random.Random(5), [signal.SIGKILL, signal.SIGTERM, signal.SIGINT]
+    kill_and_resume.train(tmp_path / "killed", RUN, 4, rng, usual=10, signals=signals)
     assert kill_and_resume.compare(expected, kill_and_resume.contents(tmp_path / "killed"))
     assert "DIFFERENT" not in capsys.readouterr().out
 

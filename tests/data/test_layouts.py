@@ -1,5 +1,7 @@
 """Folders of annotation tools are read without options."""
 
+import os
+
 import numpy as np
 import pytest
 from annotation_files import BOXES, SCENES
@@ -26,3 +28,41 @@ def test_reads_what_the_tool_wrote(tmp_path, title):
             names = [read.class_names[label] for label in example.labels]
             np.testing.assert_allclose(example.boxes, [box for _, box in BOXES], atol=1e-3)
             assert names == [name for name, _ in BOXES]
+
+
+class Backwards:
+    """What `os.scandir` returns, in the other order."""
+
+    def __init__(self, entries):
+        with entries:
+            self.left = list(entries)
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if not self.left:
+            raise StopIteration
+        return self.left.pop()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+
+@pytest.mark.parametrize("title", LAYOUTS)
+def test_the_order_of_files_on_the_disk_changes_nothing(tmp_path, monkeypatch, title):
+    splits = LAYOUTS[title](tmp_path).splits
+
+    def read():
+        for split in splits:
+            found = data.load(tmp_path, split)
+            yield found.class_names, found.name
+            yield from ((str(e.file), e.image_id, e.boxes.tolist()) for e in found.examples)
+
+    before, listdir, scandir = list(read()), os.listdir, os.scandir
+    monkeypatch.setattr(os, "listdir", lambda *where: listdir(*where)[::-1])
+    monkeypatch.setattr(os, "scandir", lambda *where: Backwards(scandir(*where)))
+    assert next(iter(tmp_path.rglob("*"))) and list(read()) == before
