@@ -32,6 +32,8 @@ class Range:
     @property
     def limits(self) -> str:
         """The limits alone, such as `from 0 to 1`."""
+        if self.least == -math.inf:
+            return "that is finite"
         least, most = (f"{x:.16g}" for x in (self.least, self.most))
         if self.most == math.inf:
             return f"above {least}" if self.ends[0] == "(" else f"of at least {least}"
@@ -66,6 +68,7 @@ class Range:
 
 
 POSITIVE, NOT_NEGATIVE, SHARE = Range(0, ends="(]"), Range(0), Range(0, 1)
+FINITE = Range(-math.inf, ends="(]")
 
 
 def whole(least: int, most: float = 2**31 - 1, words: tuple[str, ...] = ()) -> Range:

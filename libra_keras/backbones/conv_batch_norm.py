@@ -12,7 +12,7 @@ from keras import ops
 from libra_keras.functional import replicas
 from libra_keras.functional.argument_checks import check_arguments
 from libra_keras.layers.channels_last import ChannelsLast
-from libra_keras.ranges import NOT_NEGATIVE
+from libra_keras.ranges import NOT_NEGATIVE, whole
 from libra_keras.typing import Tensor
 
 EPSILON = 1e-5  # torch's; keras.applications uses 1.001e-5, Keras' layer 1e-3
@@ -97,6 +97,8 @@ class ConvBatchNorm(ChannelsLast):
             raise ValueError(
                 f"`batch_norm` must be one of {BATCH_NORMS}. Received: batch_norm={batch_norm!r}"
             )
+        filters = whole(1).check("`filters`", filters)
+        kernel_size = whole(1).check("`kernel_size`", kernel_size)
         if kernel_size % 2 == 0:
             raise ValueError(
                 "`kernel_size` must be odd, so that padding can be symmetric. "
@@ -106,7 +108,7 @@ class ConvBatchNorm(ChannelsLast):
         check_epsilon(epsilon)
         self.filters = filters
         self.kernel_size = kernel_size
-        self.strides = strides
+        self.strides = whole(1).check("`strides`", strides)
         self.relu = relu
         self.batch_norm = batch_norm
         self.train_kernel = train_kernel

@@ -20,6 +20,7 @@ from libra_keras.files.weights import load_weights
 from libra_keras.functional.argument_checks import check_arguments
 from libra_keras.keras_private import imagenet_file
 from libra_keras.layers.channels_last import ChannelsLast
+from libra_keras.ranges import whole
 from libra_keras.typing import Tensor
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
@@ -112,16 +113,19 @@ class ResNet(ChannelsLast):
         check_choice("batch_norm", batch_norm, BATCH_NORMS)
         check_choice("frozen_stages", frozen_stages, (-1, 0, 1, 2, 3, 4))
         check_epsilon(epsilon)
+        width, groups, base_width = (
+            whole(1).check(f"`{name}`", value)
+            for name, value in (("width", width), ("groups", groups), ("base_width", base_width))
+        )
         if weights is not None and (style, width, groups) != ("caffe", 64, 1):
             raise ValueError(
                 '`weights` of keras.applications need `style="caffe"` and `width=64`, and no '
                 f"`groups`. Received: style={style!r}, width={width}, groups={groups}"
             )
-        if groups < 1 or base_width < 1 or (groups > 1 and depth < 50):
+        if groups > 1 and depth < 50:
             raise ValueError(
-                "`groups` and `base_width` must be at least 1, and groups need the bottlenecks of "
-                "depths from 50 on. "
-                f"Received: groups={groups}, base_width={base_width}, depth={depth}"
+                "`groups` need the bottlenecks of depths from 50 on. "
+                f"Received: groups={groups}, depth={depth}"
             )
         self.depth = depth
         self.width = width

@@ -14,8 +14,10 @@ from PIL import Image, ImageOps
 
 from libra_keras.data.decoding import in_flight, opened
 from libra_keras.files.reading import explained
+from libra_keras.ranges import whole
 from libra_keras.typing import Tensor
 
+SIDES = whole(1, 2**16)  # pixels
 RESIZE_KERNELS = {"antialias": Image.Resampling.BILINEAR}
 STRIP = 2**20  # numbers of an image that are scaled at a time
 
@@ -190,11 +192,12 @@ class InputPolicy:
     rounding: str = "nearest"
 
     def __post_init__(self):
-        if not 0 < self.short_side <= self.long_side or self.pad_multiple < 1:
+        for name in ("short_side", "long_side", "pad_multiple"):
+            object.__setattr__(self, name, SIDES.check(f"`{name}`", getattr(self, name)))
+        if self.short_side > self.long_side:
             raise ValueError(
-                "Expected 0 < short_side <= long_side and pad_multiple >= 1. Received: "
-                f"short_side={self.short_side}, long_side={self.long_side}, "
-                f"pad_multiple={self.pad_multiple}"
+                "Expected short_side <= long_side. Received: "
+                f"short_side={self.short_side}, long_side={self.long_side}"
             )
         if self.resize not in RESIZE_KERNELS:
             raise ValueError(

@@ -15,6 +15,7 @@ from libra_keras.data.coco_entries import is_box, is_id, is_number
 from libra_keras.data.examples import DetectionData
 from libra_keras.files import atomic
 from libra_keras.files.reading import SMALL, explained, memory, open_regular, read_json
+from libra_keras.ranges import whole
 
 NAMED = 5  # images that an error lists
 PARTS = ("image_id", "boxes", "scores")
@@ -128,8 +129,7 @@ def with_proposals(
 
     Reference: the paper's ablations use proposals of a trained RPN; 2000 as in mmdetection.
     """
-    if most < 1:
-        raise ValueError(f"`most` must be at least 1. Received: most={most}")
+    most = whole(1).check("`most`", most)
     if isinstance(proposals, (str, Path)):
         source, images = str(proposals), read_proposals(proposals)
     else:

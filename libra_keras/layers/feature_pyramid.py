@@ -9,6 +9,7 @@ from keras import ops
 from libra_keras.functional.resize import resize_nearest
 from libra_keras.layers.channels_last import ChannelsLast
 from libra_keras.layers.pyramids import BuiltFor, Pyramid, level_number, pack, place, unpack
+from libra_keras.ranges import whole
 
 MOST_LEVELS = 20  # the coarsest has strides of a million pixels
 _EXTRA_LEVELS = ("max_pool", "on_input", "on_lateral", "on_output")
@@ -75,22 +76,15 @@ class FeaturePyramid(ChannelsLast):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if channels < 1 or not 1 <= num_levels <= MOST_LEVELS or start_level < 0:
-            raise ValueError(
-                f"`channels` must be positive, `num_levels` in 1..{MOST_LEVELS} and `start_level` "
-                "not negative. "
-                f"Received: channels={channels}, num_levels={num_levels}, "
-                f"start_level={start_level}"
-            )
         if extra_levels not in _EXTRA_LEVELS:
             raise ValueError(
                 f"`extra_levels` must be one of {_EXTRA_LEVELS}. Received: {extra_levels!r}"
             )
         # XLA resizes nothing between sizes that it does not know; `jit_compile="auto"` reads this.
         self.supports_jit = keras.backend.backend() != "tensorflow"
-        self.channels = channels
-        self.num_levels = num_levels
-        self.start_level = start_level
+        self.channels = whole(1).check("`channels`", channels)
+        self.num_levels = whole(1, MOST_LEVELS).check("`num_levels`", num_levels)
+        self.start_level = whole(0).check("`start_level`", start_level)
         self.extra_levels = extra_levels
         self.extra_relu = extra_relu
         self._built_for: Any = None  # `BuiltFor`, once it is built

@@ -8,6 +8,7 @@ from keras import ops
 
 from libra_keras.functional.argument_checks import check_arguments
 from libra_keras.layers.channels_last import ChannelsLast
+from libra_keras.ranges import FINITE, POSITIVE
 from libra_keras.typing import Tensor
 
 
@@ -64,13 +65,12 @@ class ImageNormalization(ChannelsLast):
         super().__init__(autocast=False, **kwargs)
         if channel_order not in ("rgb", "bgr"):
             raise ValueError(f"`channel_order` must be 'rgb' or 'bgr'. Received: {channel_order!r}")
-        if std is not None and (len(std) != len(mean) or min(std) <= 0):
+        if std is not None and len(std) != len(mean):
             raise ValueError(
-                "`std` must be None or as many positive numbers as `mean`. "
-                f"Received: mean={mean}, std={std}"
+                f"`std` must be None or as many numbers as `mean`. Received: mean={mean}, std={std}"
             )
-        self.mean = tuple(float(value) for value in mean)
-        self.std = None if std is None else tuple(float(value) for value in std)
+        self.mean = tuple(float(FINITE.check("`mean`", value)) for value in mean)
+        self.std = std and tuple(float(POSITIVE.check("`std`", value)) for value in std)
         self.channel_order = channel_order
 
     @classmethod

@@ -14,7 +14,7 @@ from libra_keras.models.distributed import loss_mean
 from libra_keras.models.ground_truth import GroundTruth
 from libra_keras.models.head import Head
 from libra_keras.models.proposals import Proposals
-from libra_keras.models.settings import BoxHeadSettings
+from libra_keras.models.settings import CLASSES, BoxHeadSettings
 from libra_keras.models.targets import match_proposals, mean_per_image, sample_targets
 from libra_keras.samplers import RandomSampler, Sampler
 from libra_keras.typing import Tensor
@@ -76,9 +76,7 @@ class BoxHead(Head):
         super().__init__(
             settings or BoxHeadSettings(), box_loss, box_loss_weight, autocast=False, **kwargs
         )
-        if num_classes < 1:
-            raise ValueError(f"`num_classes` must be at least 1. Received: {num_classes}")
-        self.num_classes = num_classes
+        num_classes = self.num_classes = CLASSES.check("`num_classes`", num_classes)
         self.sampler = sampler or RandomSampler(num=512, positive_fraction=0.25)
         self.roi_align = roi_align or MultilevelROIAlign(dtype=self.dtype_policy)
         self.hidden = [

@@ -8,6 +8,7 @@ import keras
 from libra_keras.models.box_head import BoxHead
 from libra_keras.models.detector import Detector
 from libra_keras.models.retina_head import RetinaHead
+from libra_keras.models.settings import CLASSES
 
 AnyDetector = TypeVar("AnyDetector", bound=Detector)
 Saved = dict[str, Any]
@@ -74,8 +75,7 @@ def config_with_classes(
         raise ValueError(
             f"`class_names` must have one name for each of {num_classes} classes. Received: {names}"
         )
-    if count is None or count < 1:
-        raise ValueError(f"`num_classes` must be at least 1. Received: {num_classes}")
+    count = CLASSES.check("`num_classes`", count)
     config = detector.get_config()
     if "class_names" not in config:  # of a region proposal network
         return config

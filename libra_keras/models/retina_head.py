@@ -14,7 +14,7 @@ from libra_keras.models.distributed import loss_mean
 from libra_keras.models.ground_truth import GroundTruth
 from libra_keras.models.head import AnchorHead
 from libra_keras.models.inputs import is_image
-from libra_keras.models.settings import RetinaHeadSettings
+from libra_keras.models.settings import CLASSES, RetinaHeadSettings
 from libra_keras.models.targets import Targets, match_anchors, mean_per_image
 from libra_keras.typing import Tensor
 
@@ -72,9 +72,7 @@ class RetinaHead(AnchorHead):
         **kwargs: Any,
     ) -> None:
         super().__init__(settings or RetinaHeadSettings(), box_loss, box_loss_weight, **kwargs)
-        if num_classes < 1:
-            raise ValueError(f"`num_classes` must be at least 1. Received: {num_classes}")
-        self.num_classes = num_classes
+        num_classes = self.num_classes = CLASSES.check("`num_classes`", num_classes)
         self.class_loss = class_loss or FocalLoss()
         prior, num_anchors = self.settings.prior_probability, self.settings.num_anchors
         self.class_convs = self._branch("class_conv")

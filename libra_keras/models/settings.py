@@ -7,9 +7,10 @@ from typing import Any, Self
 import keras
 
 from libra_keras.functional.argument_checks import check_geometry
-from libra_keras.ranges import Range
+from libra_keras.ranges import Range, whole
 
 MOST = 1_000_000  # of anything that is counted, so that no file can fill the memory
+CLASSES = whole(1, MOST)
 
 
 def live_parts(config, names):
@@ -61,7 +62,7 @@ class _Settings:
         """What the numbers of a field may be."""
         if name.endswith(("_iou", "_threshold")):
             return Range(0, 1)
-        return Range(1, MOST, is_whole=True) if kind is int else Range(0, ends="(]")
+        return whole(1, MOST) if kind is int else Range(0, ends="(]")
 
     def get_config(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -227,7 +228,7 @@ class RetinaHeadSettings(_Settings):
         if name == "prior_probability":
             return Range(0, 1, ends="()")
         if name in ("num_convs", "scales_per_octave"):
-            return Range(1, 100, is_whole=True)
+            return whole(1, 100)
         return super()._range(name, kind)
 
     @property

@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from libra_keras.keras_private import batches_of, given_rate
+from libra_keras.ranges import whole
 from libra_keras.training.skip_nonfinite import SkipNonFinite
 
 
@@ -125,8 +126,7 @@ class StepLogger(keras.callbacks.Callback):
         on_row: Callable[[int, dict[str, float]], None] | None = None,
     ):
         super().__init__()
-        if int(every) != every or every < 1:
-            raise ValueError(f"`every` must be a positive integer. Received: every={every}")
+        every = whole(1).check("`every`", every)
         self.path = Path(path)
         self.every = int(every)
         self.append = append

@@ -142,9 +142,9 @@ def test_config_round_trip():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"groups": 0}, "groups=0"),
-        ({"base_width": 0}, "base_width=0"),
-        ({"depth": 18, "groups": 2}, "groups=2, base_width=4, depth=18"),
+        ({"groups": 0}, "`groups` must be.*Received: 0"),
+        ({"base_width": 0}, "`base_width` must be.*Received: 0"),
+        ({"depth": 18, "groups": 2}, "groups=2, depth=18"),
         ({"style": "caffe", "weights": "imagenet", "groups": 32}, "no `groups`.*groups=32"),
     ],
 )

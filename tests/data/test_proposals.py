@@ -127,7 +127,7 @@ def test_proposals_are_clipped_and_the_best_are_kept(files):
     read = data.with_proposals(files([(60, 40)]), [image(1, boxes, [0.4, 0.9, 0.5, 0.1])], most=2)
     assert read.examples[0].proposals.tolist() == [[50, 30, 60, 40], [0, 0, 20, 10]]
     assert read.max_proposals == 2 and read.subset([0]).max_proposals == 2
-    with pytest.raises(ValueError, match="most=0"):
+    with pytest.raises(ValueError, match="`most` must be.*Received: 0"):
         data.with_proposals(read, [image(1)], most=0)
 
 

@@ -220,8 +220,8 @@ def test_save_and_load(rng, tmp_path, as_dict):
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ({"channels": 0}, "channels=0"),
-        ({"start_level": -1}, "start_level=-1"),
+        ({"channels": 0}, "`channels` must be.*Received: 0"),
+        ({"start_level": -1}, "`start_level` must be.*Received: -1"),
         ({"extra_levels": "on_top"}, "'on_top'"),
     ],
 )
