@@ -5,8 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from libra_keras import export, layers, losses, samplers, training
-from libra_keras.backbones import ConvBatchNorm
+from libra_keras import data, export, layers, losses, samplers, training
+from libra_keras.backbones import ConvBatchNorm, ResNet
+from libra_keras.models.box_head import BoxHead
+from libra_keras.models.retina_head import RetinaHead
 from libra_keras.ranges import Range, whole
 
 NO_NUMBERS = (True, "1", [1])
@@ -33,7 +35,22 @@ TABLE = [
             "sampling_ratio": (*NOT_NEGATIVE, 2.5), "finest_scale": POSITIVE,
         },
     ),
-    (lambda epsilon: ConvBatchNorm(4, epsilon=epsilon), {"epsilon": NOT_NEGATIVE}),
+    (layers.PathAggregationPyramid, {
+        "channels": BELOW_ONE, "num_levels": BELOW_ONE, "start_level": (*NOT_NEGATIVE, 2.5),
+    }),
+    (lambda std: layers.ImageNormalization((1,), (std,)), {"std": POSITIVE}),
+    (lambda mean: layers.ImageNormalization((mean,), None), {"mean": NOT_FINITE}),
+    (lambda **own: ConvBatchNorm(**{"filters": 4, **own}), {
+        "filters": BELOW_ONE, "kernel_size": BELOW_ONE, "strides": BELOW_ONE,
+        "epsilon": NOT_NEGATIVE,
+    }),
+    (ResNet, {"width": BELOW_ONE, "groups": BELOW_ONE, "base_width": BELOW_ONE}),
+    (BoxHead, {"num_classes": BELOW_ONE}),
+    (RetinaHead, {"num_classes": BELOW_ONE}),
+    (lambda **own: data.InputPolicy(**{"short_side": 2, "long_side": 9, **own}), {
+        "short_side": BELOW_ONE, "long_side": BELOW_ONE, "pad_multiple": BELOW_ONE,
+    }),
+    (lambda every: training.StepLogger("steps.csv", every=every), {"every": BELOW_ONE}),
     (training.SGD, {"weight_decay": NOT_NEGATIVE}),
     (training.AdamW, {"weight_decay": NOT_NEGATIVE}),
     (lambda **own: training.WarmupMultiStep(**{"learning_rate": 0.1, **own}), {
