@@ -19,6 +19,7 @@ from libra_keras.training.averages import has_averages
 
 GALLERY, SIDE = 8, 480  # images in detections.png, and pixels of their longer sides
 GALLERY_SCORE = 0.3
+MOST_CLASSES = 100  # that get a line each
 MUCH = 0.05  # of the first weights in the averages: then the run is short for such a momentum
 
 
@@ -156,7 +157,7 @@ def finite(values: dict[str, float]) -> dict[str, float | None]:
 
 def metric_lines(metrics: dict[str, float]) -> str:
     """Returns COCO's numbers and recall of proposals in rows of three, then Pascal VOC's, then one
-    line per class."""
+    line per class, unless there are too many."""
     named = [f"{name} {_number(metrics[name])}" for name in METRICS if name in metrics]
     named += [f"{name} {_number(value)}" for name, value in metrics.items() if _is_recall(name)]
     named += [f"{name} {_number(value)}" for name, value in metrics.items() if _is_beyond(name)]
@@ -164,6 +165,8 @@ def metric_lines(metrics: dict[str, float]) -> str:
     voc = [name for name in VOC_METRICS if name in metrics]
     rows += ["  ".join(f"{name} {_number(metrics[name])}" for name in voc)] if voc else []
     classes = [name[3:] for name in metrics if name.startswith("AP/")]
+    if len(classes) > MOST_CLASSES:
+        return "\n".join([*rows, f"  AP of {len(classes):,} classes: see the report"])
     width = max([len(name) for name in classes], default=0)
     for name in classes:
         line = f"  AP of {name:<{width}}  {_number(metrics[f'AP/{name}'])}"

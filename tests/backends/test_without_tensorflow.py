@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -19,14 +20,15 @@ UNREACHABLE = ("No matching distribution found", "Could not find a version", "Co
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory):
-    """The interpreter of a new environment with all that is required except TensorFlow."""
+    """The interpreter of a new environment with the wheel and all that it requires, except
+    TensorFlow."""
     folder = tmp_path_factory.mktemp("environment")
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     python = folder / "bin" / "python"
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     required = [name for name in project["dependencies"] if not name.startswith("tensorflow")]
     install(python, *required, *project["optional-dependencies"]["jax"])
-    install(python, "--no-deps", "--editable", ROOT)
+    install(python, "--no-deps", ROOT)
     return python
 
 
@@ -65,6 +67,18 @@ def trained(run, tmp_path_factory):
 
 def test_there_is_no_tensorflow(run):
     assert "No module named 'tensorflow'" in run("-c", "import tensorflow").stderr
+
+
+def test_the_description_links_to_no_file_but_names_what_the_wheel_holds(run):
+    code = "import importlib.metadata as m; print(m.metadata('libra-keras').get_payload())"
+    description = run("-c", code).stdout
+    links = re.findall(r"\]\(([^)]+)\)", description)
+    assert links and all(link.startswith("https://") for link in links)
+    named = re.findall(r"`(libra_keras/\w+/README.md)`", description)
+    code = "import libra_keras; print(libra_keras.__file__)"
+    package = Path(run("-c", code).stdout.strip()).parent
+    assert ROOT not in package.parents
+    assert len(named) == 5 and all((package.parent / name).is_file() for name in named)
 
 
 def test_train_evaluates_and_fills_the_folder(trained):

@@ -44,6 +44,12 @@ def test_lines_of_voc():
     ]
 
 
+def test_a_thousand_classes_are_not_listed():
+    classes = {f"AP/{number}": 0.5 for number in range(1000)}
+    lines = metric_lines({"AP": 0.5, **classes}).splitlines()
+    assert lines == ["AP 0.500", "  AP of 1,000 classes: see the report"]
+
+
 def test_recall_is_reported_where_there_is_no_ap():
     metrics = {"AR@100": 0.5, "AR@300": 0.75, "AR_small@300": float("nan")}
     assert metric_lines(metrics) == "AR@100 0.500  AR@300 0.750  AR_small@300 -"
