@@ -8,6 +8,10 @@ from libra_keras import __version__
 from libra_keras.cli import interruptions, notes, streams
 
 MENDABLE = (ValueError, OSError, ImportError)  # by a user: they get no traceback
+NO_MEMORY = (
+    "not enough memory ({}). Smaller images or a smaller --batch need less. What was saved before "
+    "is complete"
+)
 TELLING = ("check-data", "models")  # verbs whose result is what they print
 
 
@@ -44,9 +48,13 @@ def _run(options, told):
     except BaseException as error:
         if status := told(error):
             return status
-        if not isinstance(error, MENDABLE):
+        if _is_short_of_memory(error):
+            message = NO_MEMORY.format(type(error).__name__)
+        elif isinstance(error, MENDABLE):
+            message = f"{error}{_advice(error)}"
+        else:
             raise
-        print(f"libra-keras {options.verb}: {error}{_advice(error)}", file=sys.stderr)
+        print(f"libra-keras {options.verb}: {message}", file=sys.stderr)
         return 1
 
 
@@ -60,6 +68,14 @@ def expand_home(options: argparse.Namespace) -> None:
 
     for name, value in vars(options).items():
         setattr(options, name, expanded(value))
+
+
+def _is_short_of_memory(error):
+    """Whether the machine or a GPU has no memory left, as Python, TensorFlow, JAX or PyTorch say
+    it."""
+    names = ("ResourceExhaustedError", "OutOfMemoryError")
+    is_named = isinstance(error, MemoryError) or type(error).__name__ in names
+    return is_named or "RESOURCE_EXHAUSTED" in str(error)[:200]
 
 
 def _advice(error):

@@ -10,6 +10,7 @@ from configs import another, given
 import libra_keras
 from libra_keras import models
 from libra_keras.cli import expand_home, main, parser
+from libra_keras.cli import models as verb
 from libra_keras.cli.options import config_of
 from libra_keras.runs import TrainConfig
 from libra_keras.runs.config import settings
@@ -105,6 +106,31 @@ def test_an_unknown_model_is_refused_with_the_nearest(tmp_path, capsys):
     assert "--model 'libra_retinanet_resnet5' is unknown" in err
     assert "did you mean 'libra_retinanet_resnet50'?" in err and "libra-keras models lists" in err
     assert not to.exists()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("std::bad_alloc"),
+        type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory"),  # PyTorch
+        type("ResourceExhaustedError", (Exception,), {})("OOM when allocating"),  # TensorFlow
+        RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate"),  # JAX
+    ],
+)
+def test_a_lack_of_memory_is_said_in_a_line(monkeypatch, capsys, error):
+    def run(options):
+        raise error
+
+    monkeypatch.setattr(verb, "run", run)
+    assert main(["models"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"libra-keras models: not enough memory ({type(error).__name__}). ")
+
+
+def test_other_errors_keep_their_traceback(monkeypatch):
+    monkeypatch.setattr(verb, "run", lambda options: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main(["models"])
 
 
 def test_version(capsys):
