@@ -4,6 +4,7 @@ They write to file descriptor 2 from C++, some of it while they are loaded: no s
 stops it, and nothing in Python sees it.
 """
 
+import contextlib
 import os
 import re
 import subprocess
@@ -41,14 +42,17 @@ def hide() -> None:
     # Python's own messages go straight on. What C++ writes goes through a process, not a thread:
     # it passes on the last words of one that crashes. Its session is its own, where no Ctrl-C
     # comes, and it ends when the last writer has.
-    own = {"encoding": stream.encoding, "errors": stream.errors}
-    sys.stderr = open(os.dup(2), "w", buffering=1, **own)  # noqa: SIM115 (as long as the process)
     reading, writing = os.pipe()
     command = [sys.executable, "-I", "-S", __file__]
-    _running.append(
-        subprocess.Popen(command, stdin=reading, stdout=subprocess.DEVNULL, start_new_session=True)
-    )
-    os.dup2(writing, 2)
+    with contextlib.suppress(OSError):  # no process may be started: then notes are shown
+        _running.append(
+            subprocess.Popen(
+                command, stdin=reading, stdout=subprocess.DEVNULL, start_new_session=True
+            )
+        )
+        own = {"encoding": stream.encoding, "errors": stream.errors}
+        sys.stderr = open(os.dup(2), "w", buffering=1, **own)  # noqa: SIM115 (as long as this runs)
+        os.dup2(writing, 2)
     os.close(reading)
     os.close(writing)
 

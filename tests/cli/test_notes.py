@@ -54,3 +54,21 @@ def test_errors_and_last_words_of_a_crash_are_shown():
     everything = environment(TF_CPP_MIN_LOG_LEVEL="0")
     done = subprocess.run(command, capture_output=True, text=True, env=everything)
     assert done.stderr.count("oneDNN custom") == 2
+
+
+def test_where_no_process_may_be_started_notes_are_shown():
+    code = """
+import os, subprocess, sys
+from libra_keras.cli import notes
+def refuse(*_, **__):
+    raise PermissionError("no process")
+subprocess.Popen = refuse
+notes.hide()
+os.write(2, (sys.argv[1] + "\\n").encode())
+print("words", file=sys.stderr)
+"""
+    own = environment(TF_CPP_MIN_LOG_LEVEL="2")
+    done = subprocess.run(
+        [sys.executable, "-c", code, DROPPED[1]], capture_output=True, text=True, env=own
+    )
+    assert (done.returncode, done.stderr.splitlines()) == (0, [DROPPED[1], "words"])
