@@ -70,7 +70,7 @@ def read_panels(log: Path, epochs: Path | None = None) -> tuple[str, dict[str, d
         with explained(log):
             # The last row of an epoch tells its steps, unless it reaches into the next epoch.
             ends = zip(places, _column(columns, "epoch"), strict=True)
-            steps = max(step / epoch for step, epoch in ends if epoch > 0)
+            steps = max((step / epoch for step, epoch in ends if epoch > 0), default=1.0)
         with explained(epochs):
             found = {k: v for k, v in _read(epochs).items() if k == "epoch" or k[:4] == "val_"}
             measured = _panels(found, [steps * n for n in _axis(found)[1]])
