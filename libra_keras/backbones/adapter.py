@@ -23,33 +23,34 @@ class BackboneAdapter(keras.layers.Layer):
     - `keras.applications`, or any functional model with one output: the last feature map of each
       stride is found in its graph (the output of a stage, not what lies beside a shortcut; where
       stages have neither shortcuts nor concatenations, the last map before the next stride);
-    - KerasHub with `pyramid_outputs`, or KerasCV with `pyramid_level_inputs`: those are taken;
-    - any other `keras.Model` with several outputs, a list or a dict: those are taken.
+    - KerasHub with `pyramid_outputs`, or KerasCV with `pyramid_level_inputs`: these are used;
+    - any other `keras.Model` with several outputs, a list or a dict: these are used.
 
-    What comes after the last feature map is left out. Weights are shared with `model`.
+    Layers after the last feature map are left out. Weights are shared with `model`.
 
-    Which pixels a network wants is its own affair, and detectors normalise images by their
+    Networks differ in the pixel values that they expect; detectors normalise images with their
     `normalization`. Networks with `rescales` true (of `keras.applications` EfficientNet,
-    EfficientNetV2, ConvNeXt, MobileNetV3) do it inside: give `ImageNormalization.none()`. Others:
-    `caffe_style()` for ResNet and VGG of `keras.applications`, `tf_style()` for ResNetV2, MobileNet
-    and MobileNetV2, `torch_style()`, the default, for its DenseNet and KerasHub's weights of timm.
+    EfficientNetV2, ConvNeXt, MobileNetV3) rescale internally: pass `ImageNormalization.none()`. For
+    the others: `caffe_style()` for ResNet and VGG of `keras.applications`, `tf_style()` for
+    ResNetV2, MobileNet and MobileNetV2, `torch_style()`, the default, for its DenseNet and
+    KerasHub's timm weights.
 
     Args:
         model: `keras.Model` of images `(B, H, W, 3)` with H and W unknown.
         levels: names of four layers whose outputs are C2 to C5, or `None` to find them.
-        batch_norm: `"frozen"`, the network runs as in inference while it trains: moving
-            statistics, no dropout, no stochastic depth; scales and offsets of batch normalisation
-            do train. Detectors see too few images at a time for statistics of their own.
-            `"trainable"`: the network trains as it would by itself; needed for random weights,
+        batch_norm: `"frozen"`: the network runs in inference mode even in training, with moving
+            statistics and without dropout or stochastic depth; scales and offsets of batch
+            normalisation do train. Detectors see too few images at a time for batch statistics.
+            `"trainable"`: the network trains as it would on its own; required for random weights,
             whose moving statistics normalise nothing. Defaults to `"frozen"`.
-        frozen_stages: int, 0 (all trains) or 1..4: the layers up to C2..C5 do not train, nor
-            does their batch normalisation move. `ResNet` has 1 by default; here random weights
-            are as likely as trained ones. Defaults to 0.
+        frozen_stages: int, 0 (all trains) or 1..4: the layers up to C2..C5 do not train, and their
+            moving statistics do not change. `ResNet` has 1 by default; here the weights may as well
+            be random. Defaults to 0.
         **kwargs: `name`; `trainable=False` freezes the whole network. Layers of `model` that do
             not train stay so. The precision is the one that `model` was built with.
 
     Call arguments:
-        images: `(B, H, W, 3)`, normalised as the network wants.
+        images: `(B, H, W, 3)`, normalised as the network expects.
         training: bool; see `batch_norm`.
 
     Returns:
@@ -58,8 +59,8 @@ class BackboneAdapter(keras.layers.Layer):
 
     Raises:
         TypeError: if `model` is not a `keras.Model`.
-        ValueError: if it has a fixed input size, lacks a stride, or a layer named in `levels` has
-            another one.
+        ValueError: if it has a fixed input size, lacks a stride, or a layer named in `levels` has a
+            different one.
 
     Example:
 
@@ -74,10 +75,10 @@ class BackboneAdapter(keras.layers.Layer):
     >>> backbone.compute_output_shape((None, 64, 96, 3))["C4"]
     (None, 4, 6, 32)
 
-    A detector with this backbone is saved with the graph of the network. Loading it needs the
-    packages of layers that are not Keras' own: those of KerasHub and KerasCV are imported then,
-    others must be before. `get_config` holds the graph that is used, with `levels=None`.
-    KerasHub's `MiTBackbone` cannot be built for images of any size, and is no backbone here.
+    A detector with this backbone is saved with the graph of the network. Loading it requires the
+    packages whose layers it uses: KerasHub and KerasCV are imported automatically, others must be
+    imported first. `get_config` contains the graph in use, with `levels=None`. KerasHub's
+    `MiTBackbone` is not supported, since it cannot be built for images of arbitrary size.
     """
 
     def __init__(
@@ -115,13 +116,13 @@ class BackboneAdapter(keras.layers.Layer):
 
     @property
     def rescales(self) -> bool:
-        """Whether the network scales pixels 0..255 itself; then do not normalise before."""
+        """Whether the network scales pixels 0..255 itself; if so, do not normalise them first."""
         layers = feature_maps.layers_before(self.model.output["C2"])
         return any(type(layer).__name__ in ("Rescaling", "Normalization") for layer in layers)
 
     @property
     def trainable(self) -> bool:
-        """Whether the network trains. Frozen stages never do, nor layers given as frozen."""
+        """Whether the network trains. Frozen stages and layers that came frozen never do."""
         return self._trainable
 
     @trainable.setter
@@ -185,7 +186,7 @@ def _as_functional(model):
     if shapes[0][1:3] != (None, None):
         raise ValueError(
             f"Images of detectors differ in size, but '{model.name}' takes {shapes[0][1:3]} "
-            f"alone; {_ADVICE}."
+            f"only; {_ADVICE}."
         )
     return model
 
@@ -207,9 +208,10 @@ def _chosen_maps(model, levels):
     missing = [f"{level} (stride {LEVELS[level]})" for level in LEVELS if level not in maps]
     if missing:
         raise ValueError(
-            f"A backbone needs feature maps of strides {tuple(LEVELS.values())}, each side that "
-            f"part of the images' exactly, but '{model.name}' has none for {', '.join(missing)}. "
-            "If they are inside, name four layers in `levels`."
+            f"A backbone needs feature maps of strides {tuple(LEVELS.values())} with sides that "
+            f"are exactly that fraction of the images', but '{model.name}' has none for "
+            f"{', '.join(missing)}. If the model computes them, name four layers in "
+            "`levels`."
         )
     return {"images": model.inputs[0], **{level: maps[level] for level in LEVELS}}
 
@@ -223,7 +225,7 @@ def _maps_by_name(model, names):
         if stride != wanted:
             raise ValueError(
                 f"{level} must have stride {wanted}, but layer '{name}' of '{model.name}' has "
-                f"{stride if stride else 'none that is a whole number'}."
+                f"{stride if stride else 'a stride that is not a whole number'}."
             )
     return dict(zip(LEVELS, tensors, strict=True))
 
@@ -234,7 +236,7 @@ def check_feature_maps(backbone, shapes):
     if not all(isinstance(shape, (list, tuple)) for shape in levels):
         raise TypeError(
             "A backbone must return a dict or list of feature maps, but "
-            f"{type(backbone).__name__} '{backbone.name}' returns one of shape {tuple(shapes)}. "
-            "Models of keras.applications, KerasHub and KerasCV become backbones by "
+            f"{type(backbone).__name__} '{backbone.name}' returns a single one of shape "
+            f"{tuple(shapes)}. Wrap models of keras.applications, KerasHub and KerasCV in "
             "`libra_keras.backbones.BackboneAdapter(model)`."
         )

@@ -47,10 +47,10 @@ class ConvBatchNorm(ChannelsLast):
             images for batch statistics. A layer that is not `trainable` is frozen in any case.
         train_kernel: bool, whether the kernel is trainable. Defaults to `True`.
         train_affine: bool, whether `gamma` and `beta` are trainable. Defaults to `True`.
-        groups: int, in how many groups of channels the convolution is split; it must divide both
-            the channels of `x` and `filters`. Defaults to 1.
-        epsilon: float, what is added to variances before their square root is taken. With 0, a
-            channel of variance 0 gives `beta`. Defaults to 1e-5.
+        groups: int, number of groups of channels that the convolution is split into; it must divide
+            both the channels of `x` and `filters`. Defaults to 1.
+        epsilon: float, added to variances before the square root. With 0, a channel of variance 0
+            gives `beta`. Defaults to 1e-5.
         data_format: `"channels_last"`, or `None` for Keras' setting, under which the layer cannot
             be built if that is `"channels_first"`.
 
@@ -64,8 +64,8 @@ class ConvBatchNorm(ChannelsLast):
 
     Raises:
         ValueError: if `batch_norm` is not one of the three, `kernel_size` is even, `groups` do not
-            divide the channels, `epsilon` is negative, or the layer is called with other channels
-            than it was built for, or no floats.
+            divide the channels, `epsilon` is negative, or the layer is called with a different
+            number of channels than it was built for, or with non-floats.
 
     Example:
 

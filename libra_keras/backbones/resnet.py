@@ -34,9 +34,9 @@ LARGEST_BIAS = 1e-3
 class ResNet(ChannelsLast):
     """Turns images into features of four resolutions with a residual network.
 
-    Depths 18 and 34 have blocks of two 3x3 convolutions, the others bottlenecks. The defaults are
-    those of a detector that is fine-tuned with few images at a time: batch normalisation uses
-    moving statistics, and the stem and the first stage do not train.
+    Depths 18 and 34 have blocks of two 3x3 convolutions, the others bottlenecks. The defaults suit
+    a detector that is fine-tuned with few images at a time: batch normalisation uses moving
+    statistics, and the stem and the first stage do not train.
 
     With `groups` the network is a ResNeXt: `ResNet(101, groups=64, base_width=4)` is
     ResNeXt-101-64x4d, `ResNet(50, groups=32, base_width=4)` is ResNeXt-50-32x4d.
@@ -44,9 +44,9 @@ class ResNet(ChannelsLast):
     Args:
         depth: int, 18, 34, 50, 101 or 152. Defaults to 50.
         width: int, channels of the first stage; later stages double them. Defaults to 64.
-        style: `"pytorch"` (the 3x3 convolution of a bottleneck has the stride) or `"caffe"` (its
-            first 1x1 convolution has it, as in the paper). Weights belong to one of the two.
-            Without effect for depths 18 and 34. Defaults to `"pytorch"`.
+        style: `"pytorch"` (the stride is in the 3x3 convolution of a bottleneck) or `"caffe"` (in
+            its first 1x1 convolution, as in the paper). Weights fit only one of the two. Without
+            effect for depths 18 and 34. Defaults to `"pytorch"`.
         batch_norm: `"frozen"` (moving statistics, always, and they never change), `"trainable"`
             or `"synchronized"` (statistics of the batch while training, of one or of all
             replicas). Frozen stages stay `"frozen"`. Defaults to `"frozen"`.
@@ -54,22 +54,22 @@ class ResNet(ChannelsLast):
             stages. Defaults to `True`.
         frozen_stages: int, -1 (all trains), 0 (the stem does not), or 1..4 (nor do that many
             stages). Defaults to 1.
-        weights: `None` (random), `"imagenet"` (downloaded once, or from where the variable
-            `LIBRA_KERAS_WEIGHTS` says), or the path of weights of
-            `keras.applications.ResNet50/101/152(include_top=False)`; the latter two need
-            `style="caffe"`, and BGR images minus the mean. They are read once, when the layer is
-            built. A saved model contains its weights, so that `get_config` says `None` here.
-        groups: int, in how many groups of channels the 3x3 convolution of a bottleneck is split; 1
-            is a plain ResNet. Defaults to 1.
+        weights: `None` (random), `"imagenet"` (downloaded once, or taken from where
+            `LIBRA_KERAS_WEIGHTS` points), or the path of weights of
+            `keras.applications.ResNet50/101/152(include_top=False)`; the latter two require
+            `style="caffe"` and BGR images minus the mean. They are read once, when the layer is
+            built. A saved model contains its weights, so `get_config` has `None` here.
+        groups: int, number of groups of channels that the 3x3 convolution of a bottleneck is split
+            into; 1 is a plain ResNet. Defaults to 1.
         base_width: int, channels of each group in the first stage, whatever `width` is; later
             stages double them. Without effect if `groups` is 1. Defaults to 4.
-        epsilon: float, what batch normalisation adds to variances. Weights belong to one: torch's
-            have 1e-5, the detectors that torchvision publishes 0. Defaults to 1e-5.
+        epsilon: float, added to variances in batch normalisation. It belongs to the weights: 1e-5
+            for torch's, 0 for torchvision's published detectors. Defaults to 1e-5.
         data_format: `"channels_last"`, or `None` for Keras' setting, under which the layer cannot
             be built if that is `"channels_first"`.
 
     Call arguments:
-        images: `(B, H, W, 3)`, normalised as the weights want. H and W may be unknown.
+        images: `(B, H, W, 3)`, normalised as the weights expect. H and W may be unknown.
         training: bool, whether batch statistics are used where `batch_norm` says so.
 
     Returns:
@@ -78,7 +78,7 @@ class ResNet(ChannelsLast):
 
     Raises:
         ValueError: if an argument is none of the above, `weights` do not fit the network, or the
-            images have other channels than it was built for, or are not floats.
+            images are not floats or have a different number of channels than it was built for.
 
     Example:
 
@@ -119,12 +119,12 @@ class ResNet(ChannelsLast):
         )
         if weights is not None and (style, width, groups) != ("caffe", 64, 1):
             raise ValueError(
-                '`weights` of keras.applications need `style="caffe"` and `width=64`, and no '
+                '`weights` of keras.applications require `style="caffe"`, `width=64` and no '
                 f"`groups`. Received: style={style!r}, width={width}, groups={groups}"
             )
         if groups > 1 and depth < 50:
             raise ValueError(
-                "`groups` need the bottlenecks of depths from 50 on. "
+                "`groups` require bottlenecks, that is a depth of at least 50. "
                 f"Received: groups={groups}, depth={depth}"
             )
         self.depth = depth

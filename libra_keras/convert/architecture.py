@@ -1,6 +1,7 @@
 """Builds the network that a checkpoint belongs to: its sizes are read off the tensors' shapes.
 
-What no file tells, as what a training step samples, is as in the ready-made detector of its kind.
+What no file states, such as what a training step samples, is as in the ready-made detector of its
+kind.
 """
 
 import dataclasses
@@ -55,9 +56,7 @@ def _kind(canonical):
         return "faster_rcnn" if canonical.has("rpn_head.") else "fast_rcnn"
     if canonical.has("rpn_head."):
         return "rpn"
-    raise ValueError(
-        "it has no head of a two-stage detector, a RetinaNet or a region proposal network"
-    )
+    raise ValueError("it has no head of a two-stage detector, RetinaNet or region proposal network")
 
 
 @functools.cache
@@ -216,7 +215,7 @@ def build_backbone(canonical, prefix=""):
     bottleneck = canonical.has(f"{prefix}layer1.0.conv3.")
     depths = [d for d, b in BLOCKS.items() if b == blocks and (d >= 50) == bottleneck]
     if not depths:
-        raise ValueError(f"blocks of {blocks} are those of no ResNet that is known")
+        raise ValueError(f"no known ResNet has blocks of {blocks}")
     inner, each, _, _ = canonical.shape(f"{prefix}layer1.0.conv2.weight", None, None, 3, 3)
     if bottleneck:  # what ties the width and the groups to the size of the file
         canonical.shape(f"{prefix}layer1.0.downsample.0.weight", 4 * width, width, 1, 1)

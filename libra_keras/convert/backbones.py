@@ -70,7 +70,9 @@ def from_detectron2(checkpoint, style=None):
     if is_of_caffe and result.style == "pytorch":
         # Its means and deviations are those of torchvision's, in the other order.
         result.replace("conv1.weight", lambda kernel: kernel[:, ::-1])
-        result.notes.append("The first convolution read blue, green, red; now red, green, blue.")
+        result.notes.append(
+            "The first convolution expected blue, green, red; it now expects red, green, blue."
+        )
     return result
 
 
@@ -104,10 +106,10 @@ def from_keras_applications(path):
     depth = _DEPTH_OF_ARRAYS.get(len(arrays))
     if depth is None:
         raise ValueError(
-            f"{path} is no ResNet50, ResNet101 or ResNet152 of keras.applications without its "
+            f"{path} is not a ResNet50, ResNet101 or ResNet152 of keras.applications without its "
             "classifier (include_top=False)"
         )
     backbone = ResNet(depth, style="caffe", weights=path, data_format="channels_last")
     backbone.build((None, None, None, 3))
-    notes = ["Its convolutions' biases, 0 up to rounding, are dropped."]
+    notes = ["The biases of its convolutions, 0 up to rounding, are dropped."]
     return backbone, Canonical({}, {}, {}, "keras.applications", style="caffe", notes=notes)

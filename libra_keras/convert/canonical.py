@@ -81,7 +81,7 @@ def renamed(tensors, rules, unused):
             left[name] = reason
             continue
         if np.ndim(tensor) == 0:
-            raise ValueError(f"{name} is a single number, which no layer has")
+            raise ValueError(f"{name} is a single number, and no layer has one")
         new = name
         for pattern, replacement in rules:
             new = re.sub(pattern, replacement, new)

@@ -34,10 +34,10 @@ class Checkpoint:
     Attributes:
         path: `Path` of the file.
         tensors: dict of arrays by name, in the order and of the types of the file, except that
-            floats of 16 bits and fewer have become float32. `module.` of data-parallel training
-            is taken off the names.
-        meta: dict of what else the file says: strings, numbers, bools, `None`, lists and dicts of
-            them with strings as keys. Everything else is dropped.
+            floats of 16 bits and fewer have become float32. The prefix `module.` of data-parallel
+            training is removed from the names.
+        meta: dict of the other plain values in the file: strings, numbers, bools, `None`, and lists
+            and string-keyed dicts of these. Everything else is dropped.
         sha256: str, the file's hash, 64 hexadecimal digits.
         entry: str, where in the file the tensors were, such as `"state_dict"`; `""` at the top.
 
@@ -61,20 +61,20 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """Reads a checkpoint of PyTorch (either form of `torch.save`), safetensors, or a pickle of
     NumPy arrays, as detectron2's model zoo has them.
 
-    Nothing in the file is executed, and PyTorch is not needed: pickles are read as data. What is
-    no tensor and no plain value is dropped, as are entries whose key is no string, bytes, bool,
-    `None` or whole number of 32 bits.
+    Nothing in the file is executed, and PyTorch is not required: pickles are read as data. Anything
+    other than tensors and plain values is dropped, as are entries whose key is not a string, bytes,
+    bool, `None` or 32-bit integer.
 
     Args:
-        path: path of the file. What it is shows in its first bytes, not in its name.
+        path: path of the file. Its format is recognised by the first bytes, not by the name.
 
     Returns:
         `Checkpoint`.
 
     Raises:
-        FileNotFoundError: if there is no file.
-        ValueError: if it is no checkpoint, is truncated or damaged, holds no tensors by name, or
-            values that are not finite.
+        FileNotFoundError: if the file does not exist.
+        ValueError: if it is not a checkpoint, is truncated or damaged, has no named tensors, or
+            contains values that are not finite.
 
     Example:
 
@@ -156,7 +156,7 @@ def _object(value):
 def _only_tensors(found, path):
     for name, value in found.items():
         if type(name) is not str:
-            raise ValueError(f"{path} has a tensor whose name is no string: {name!r:.100}")
+            raise ValueError(f"{path} has a tensor whose name is not a string: {name!r:.100}")
         if not _is_tensor(value):
             kind = value.name if type(value) is Stub else type(value).__name__
             raise ValueError(f"{path}: {name:.100} should be a tensor. Received: {kind}")
@@ -217,7 +217,7 @@ def _arrays(tensors, path, read_storage):
     bad = [name for name, array in arrays.items() if not np.isfinite(array).all()]
     if bad:
         raise ValueError(
-            f"{path}: {len(bad)} of {len(arrays)} tensors hold values that are not finite. The "
+            f"{path}: {len(bad)} of {len(arrays)} tensors contain values that are not finite. The "
             f"first is {bad[0]}"
         )
     return arrays

@@ -42,8 +42,8 @@ ORIGINS = [
     (r"(model\.)?(backbone\.(conv_encoder|model)|encoder|decoder)\.", "a transformer such as DETR"),
     (r".*(\.attn\.|cls_token|patch_embed)", "a transformer of images such as ViT or Swin"),
     (r"(backbone|neck|bbox_head|roi_head|rpn_head)\.", "another detector, such as mmdetection's"),
-    (r"features\.(\d+|conv0|denseblock\d)\.", "a network of torchvision that is no ResNet"),
-    (r"(module|model|net|backbone)\.", "a network inside of another, whose name comes first"),
+    (r"features\.(\d+|conv0|denseblock\d)\.", "a torchvision network that is not a ResNet"),
+    (r"(module|model|net|backbone)\.", "a network inside another one, whose name comes first"),
 ]
 _OPTIONS = {  # of `load`, which concern the files of each kind
     "mmdetection": {"class_names", "era", "backbone_style", "epsilon"},
@@ -60,11 +60,11 @@ class Conversion:
     Attributes:
         model: `FasterRCNN`, `FastRCNN`, `RetinaNet` or `RegionProposalNetwork`, or for a backbone
             a `keras.Model` from images to its features.
-        record: dict that JSON can hold: `"source"`, the file's name; `"sha256"`; `"taken_for"`,
+        record: JSON-serialisable dict: `"source"`, the file's name; `"sha256"`; `"taken_for"`,
             what wrote it; `"kind"`, `"detector"` or `"backbone"`; `"model"` or `"network"`, the
-            name of the ready-made one that it is, or `None`; `"class_names"`; `"preprocessing"`;
-            `"parameters"`; `"unused"`, a dict from tensors that were not needed to the reason;
-            `"notes"`; and `"libra_keras"`, the version that converted.
+            name of the ready-made one that it equals, or `None`; `"class_names"`;
+            `"preprocessing"`; `"parameters"`; `"unused"`, a dict from unneeded tensors to the
+            reason; `"notes"`; and `"libra_keras"`, the version that converted.
 
     Example:
 
@@ -77,7 +77,7 @@ class Conversion:
     record: dict[str, Any]
 
     def summary(self) -> str:
-        """Returns a few lines for people: what was converted, and what was left out."""
+        """Returns a few readable lines: what was converted, and what was left out."""
         record = self.record
         what = record.get("model") or record.get("network") or type(self.model).__name__
         lines = [f"{record['source']}: {what} of {record['taken_for']}"]
@@ -100,14 +100,14 @@ def convert(
     overwrite: bool = False,
     **options: Any,
 ) -> Conversion:
-    """Converts a checkpoint and writes what `predict`, `evaluate`, `export` and `train` read.
+    """Converts a checkpoint and writes files that `predict`, `evaluate`, `export` and `train` read.
 
     A detector becomes a folder with `model.json`, `last.weights.h5` and `conversion.json`; it is
     used like the folder of a training run. A backbone becomes a file whose name ends in
     `.weights.h5`, and a `.json` beside it.
 
     Args:
-        source, **options: as of `load`.
+        source, **options: see `load`.
         to: path of the folder, or of the file.
         overwrite: whether an earlier conversion there is replaced. A folder must hold
             nothing else.
@@ -116,8 +116,8 @@ def convert(
         `Conversion`.
 
     Raises:
-        ValueError: as `load` does, or if there is something at `to` already, or the name does not
-            suit. Nothing is written then.
+        ValueError: as `load` does, or if `to` exists already or has an unsuitable name. Nothing is
+            written then.
 
     Example:
 
@@ -155,8 +155,8 @@ def load(
         source: path of a `.pth`, `.pt`, `.safetensors`, `.pkl` or `.h5` file, or a `Checkpoint`.
         class_names: the classes without background. Defaults to those in the
             file, or those of COCO if there are 80 (of VOC: 20).
-        era: `"1.x"` or `"2.x"`, of mmdetection; `None` finds it out where the file shows it.
-        backbone_style: `"pytorch"` or `"caffe"`, as of `ResNet`; by default what the file says, or
+        era: `"1.x"` or `"2.x"`, of mmdetection; `None` detects it where the file shows it.
+        backbone_style: `"pytorch"` or `"caffe"`, see `ResNet`; by default what the file states, or
             `"pytorch"`.
         epsilon: of batch normalisation. Defaults to 1e-5, or 0 for the detectors that
             torchvision has published.
@@ -165,9 +165,9 @@ def load(
         `Conversion`.
 
     Raises:
-        ValueError: if the file is no checkpoint, is of another architecture, or a tensor is
-            missing, surplus or misshaped; they are all listed; or if an option does not apply to
-            such a file.
+        ValueError: if the file is not a checkpoint, has an unsupported architecture, or has
+            missing, surplus or misshaped tensors (all are listed), or if an option does not apply
+            to such a file.
 
     Example:
 
@@ -199,7 +199,7 @@ no ResNet, but a transformer of images such as ViT or Swin; its tensors are call
             return _backbone_conversion(backbone, canonical, checkpoint.path, checkpoint.sha256)
         model = build_detector(canonical)
         if class_names is not None and isinstance(model, RegionProposalNetwork):
-            raise ValueError("it proposes regions and knows no classes; leave the class names away")
+            raise ValueError("it proposes regions and knows no classes; omit the class names")
         place(named_variables(model), canonical)
     except ValueError as error:
         raise ValueError(f"{checkpoint.path} cannot be converted: {error}") from error
@@ -210,9 +210,7 @@ def _check_options(kind, options):
     for name, value in options.items():
         if value is not None and name not in _OPTIONS[kind]:
             name = name.replace("_", " ")
-            raise ValueError(
-                f"the {name} cannot be chosen for a file of {kind}; leave that option away"
-            )
+            raise ValueError(f"the {name} cannot be chosen for a file of {kind}; omit that option")
 
 
 def _canonical(checkpoint, options):
@@ -229,7 +227,9 @@ def _canonical(checkpoint, options):
         _check_options("a backbone", options)
         canonical = from_detectron2(checkpoint, options["backbone_style"])
         if not is_backbone(canonical.tensors):
-            raise ValueError("it is of detectron2, of which ResNets are read, and holds none")
+            raise ValueError(
+                "it is from detectron2, of which only ResNets can be read, and it has none"
+            )
     else:
         what = origin(tensors)
         raise ValueError(
@@ -251,7 +251,7 @@ def _note_of_hash(checkpoint):
         return []
     return [
         f"The file's name ends in the hash {digits[1]}, but its hash is {checkpoint.sha256[:8]}: "
-        "it was changed, or is another file."
+        "it was changed, or is a different file."
     ]
 
 
@@ -364,7 +364,9 @@ def write_backbone(model, record, file):
     """Writes the weights of a backbone, and the record beside them."""
     if not file.name.endswith(OF_BACKBONE) or file.is_dir():
         what = f" ({record['taken_for']})" if "taken_for" in record else ""
-        raise ValueError(f"a backbone{what} is written to a file NAME.weights.h5. Received: {file}")
+        raise ValueError(
+            f"a backbone{what} must be written to a file NAME.weights.h5. Received: {file}"
+        )
     record_file = _record_beside(file)
     # Weights whose record is missing are an error later; beside the record of others they are not.
     record_file.unlink(missing_ok=True)
@@ -373,7 +375,7 @@ def write_backbone(model, record, file):
 
 
 def read_record(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """Returns the record of a converted detector's folder, or `None` if it is none.
+    """Returns the record in the folder of a converted detector, or `None` if there is none.
 
     Example:
 

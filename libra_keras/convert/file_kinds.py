@@ -14,7 +14,7 @@ BEGINNINGS = [
     (b"\x89PNG", "a PNG image"),
     (b"GIF8", "a GIF image"),
     (b"\x89HDF", "an HDF5 file, as Keras writes them; its name should end in .h5"),
-    (b"\x93NUMPY", "a single array of NumPy"),
+    (b"\x93NUMPY", "a single NumPy array"),
     (b"GGUF", "a language model of llama.cpp"),
     (b"\x1f\x8b", "compressed with gzip; unpack it first"),
     (b"BZh", "compressed with bzip2; unpack it first"),
@@ -23,36 +23,36 @@ BEGINNINGS = [
     (b"7z\xbc\xaf", "a 7z archive; unpack it first"),
     (b"Rar!", "a RAR archive; unpack it first"),
     (b"%PDF", "a PDF document"),
-    (b"version https://git-lfs", "a pointer of Git LFS; fetch the file itself with git lfs pull"),
+    (b"version https://git-lfs", "a Git LFS pointer; fetch the file itself with git lfs pull"),
     (b"model_checkpoint_path:", "TensorFlow's list of its checkpoints, not weights"),
-    (b"<?xml", "XML, such as a model of OpenVINO or annotations"),
-    (b"<", "an HTML page, as servers send instead of a file; download it again"),
+    (b"<?xml", "XML, such as an OpenVINO model or annotations"),
+    (b"<", "an HTML page, which servers may send instead of a file; download it again"),
     (b"{", "JSON or other text"),
     (b"[", "JSON or other text"),
 ]
 # What words in the first bytes say of JSON: more than that it is that.
 JSON = {
-    b'"weight_map"': "an index of Hugging Face, which names the files of weights beside it",
-    b'"architectures"': "a configuration of Hugging Face, not weights",
-    b'"model_type"': "a configuration of Hugging Face, not weights",
-    b'"class_name"': "a configuration of Keras, not weights",
+    b'"weight_map"': "a Hugging Face index, which names the weights files beside it",
+    b'"architectures"': "a Hugging Face configuration, not weights",
+    b'"model_type"': "a Hugging Face configuration, not weights",
+    b'"class_name"': "a Keras configuration, not weights",
 }
 # What names say where the bytes do not.
 SUFFIXES = {
     ".onnx": "an ONNX model; only the weights that PyTorch saved can be read",
-    ".safetensors": "no safetensors file, or its first bytes are damaged",
-    ".pdiparams": "weights of a program of PaddlePaddle, which cannot be converted",
-    ".pdmodel": "a program of PaddlePaddle, which cannot be converted",
-    ".caffemodel": "a network of Caffe, which cannot be converted",
-    ".weights": "weights of Darknet, which cannot be converted",
-    ".pb": "a graph of TensorFlow, a program, which cannot be converted",
-    ".params": "weights of MXNet, which cannot be converted",
+    ".safetensors": "not a safetensors file, or its first bytes are damaged",
+    ".pdiparams": "weights of a PaddlePaddle program, which cannot be converted",
+    ".pdmodel": "a PaddlePaddle program, which cannot be converted",
+    ".caffemodel": "a Caffe network, which cannot be converted",
+    ".weights": "Darknet weights, which cannot be converted",
+    ".pb": "a TensorFlow graph, a program, which cannot be converted",
+    ".params": "MXNet weights, which cannot be converted",
 }
 # What is in archives that are no checkpoints: ends of members' names.
 MEMBERS = {
     "constants.pkl": "a TorchScript archive, a program: save the model's state_dict() instead",
-    "archive_format": "a program of torch.export: save the model's state_dict() instead",
-    "model.weights.h5": "a model of Keras; keras.saving.load_model reads it",
+    "archive_format": "a torch.export program: save the model's state_dict() instead",
+    "model.weights.h5": "a Keras model; keras.saving.load_model reads it",
     ".npy": "an archive of NumPy arrays (.npz), which cannot be converted",
 }
 PICKLED = b"\x80"  # how pickles of protocol 2 and above begin
@@ -62,7 +62,7 @@ TENSORFLOW = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"  # how the index of a checkpoin
 
 
 def checkpoint_kind(path):
-    """Returns in which form a checkpoint is written; of what is none, the error says what it is."""
+    """Returns the format of a checkpoint; for other files, the error says what they are."""
     path = Path(path)
     if path.is_dir():
         what = "a SavedModel, a program" if (path / "saved_model.pb").exists() else "a folder"
@@ -72,9 +72,11 @@ def checkpoint_kind(path):
     if not start:
         raise ValueError(f"{path} is empty")
     if not any(start):
-        raise ValueError(f"{path} begins with zeros only; its download was not finished")
+        raise ValueError(f"{path} begins with zeros; its download was not completed")
     if _is_tar(path):
-        raise ValueError(f"{path} is a tar archive, the oldest form of torch.save; it is not read")
+        raise ValueError(
+            f"{path} is a tar archive, the oldest form of torch.save, which is not supported"
+        )
     if _is_safetensors(start, path.stat().st_size):
         return SAFETENSORS
     if start.startswith(b"PK\x03\x04"):
@@ -82,7 +84,7 @@ def checkpoint_kind(path):
         return ZIP
     if start.startswith(PICKLED):
         return STREAM if OF_PYTORCH in start[:64] else PICKLE
-    raise ValueError(f"{path} is no checkpoint: it is {_description(start, path)}")
+    raise ValueError(f"{path} is not a checkpoint: it is {_description(start, path)}")
 
 
 def _is_tar(path):
@@ -114,11 +116,11 @@ def _description(start, path):
     if is_onnx or b"pytorch" in start[:32]:
         return SUFFIXES[".onnx"]
     if _ends_with(path, TENSORFLOW) or ".data-0" in path.name:
-        return "part of a checkpoint of TensorFlow, which cannot be converted"
+        return "part of a TensorFlow checkpoint, which cannot be converted"
     if path.suffix in SUFFIXES:
         return SUFFIXES[path.suffix]
     is_text = all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in start)
-    return "text" if is_text else "of a form that is not known, or damaged"
+    return "text" if is_text else "of an unknown format, or damaged"
 
 
 def _ends_with(path, content):
@@ -139,11 +141,11 @@ def _check_archive(path):
         if any(name.endswith(end) for name in names):
             raise ValueError(f"{path} is {what}")
     if "data.pkl" not in names:
-        raise ValueError(f"{path} is a zip archive, but no checkpoint: it has no data.pkl")
+        raise ValueError(f"{path} is a zip archive, but not a checkpoint: it has no data.pkl")
     unpacked = sum(member.file_size for member in members)
     is_compressed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
     if is_compressed or unpacked > path.stat().st_size:
         raise ValueError(
-            f"{path} is no archive that PyTorch wrote: its members are compressed, or claim to be "
-            "larger than the file"
+            f"{path} is not an archive written by PyTorch: its members are compressed, or claim "
+            "to be larger than the file"
         )

@@ -40,20 +40,20 @@ PUBLISHED = {
     "cde6f7dd": "rpn_x101_64x4d_fpn_1x_coco",
 }
 _NOTE_OF_VERSION = (
-    "Its version alone says that it is of mmdetection 1.x. Files that were trained shortly before "
-    "2.0 say so too: for one of the 2.x model zoo, give the era (`--era 2.x`)."
+    "Only its version marks it as an mmdetection 1.x file. So does that of files trained shortly "
+    "before 2.0: for one from the 2.x model zoo, give the era (`--era 2.x`)."
 )
 _NOTE_OF_SIDES = (
-    "The configuration in the file does not say how large images are in tests: 800 and 1333 pixels "
-    "are assumed. In Python, `model.input_policy` can be set."
+    "The configuration in the file does not state the image size for testing: 800 and 1333 "
+    "pixels are assumed. In Python, `model.input_policy` can be set."
 )
 _NOTE_OF_RATIO = (
-    "The configuration resizes images in tests without keeping their proportions "
-    "(keep_ratio=False). Here they are kept, so results will differ."
+    "The configuration resizes test images without keeping their aspect ratio "
+    "(keep_ratio=False). Here it is kept, so results will differ."
 )
 _NOTE_OF_ERA = (
-    "Nothing in the file says of which version of mmdetection it is; 2.x or 3.x is assumed. "
-    "For a file of 1.x, give the era (`--era 1.x`)."
+    "Nothing in the file states its version of mmdetection; 2.x or 3.x is assumed. For a 1.x "
+    "file, give the era (`--era 1.x`)."
 )
 
 
@@ -132,8 +132,8 @@ def _move_background(result):
         result.replace(f"{head}.fc_reg.{kind}", lambda x: x[4:])
     if result.has(head):
         result.notes.append(
-            "Background first: its row of fc_cls is now the last one, its four rows of fc_reg "
-            "are dropped."
+            "Background first: its row of fc_cls is now the last one, and its four rows of "
+            "fc_reg are dropped."
         )
 
 
@@ -160,7 +160,7 @@ def _class_names(meta, num_classes, notes):
     known = {80: ("COCO", _COCO_NAMES), 20: ("VOC", list(VOC_NAMES))}
     origin, names = known.get(num_classes, (None, None))
     if origin:
-        notes.append(f"The file does not name its classes: they are taken to be those of {origin}.")
+        notes.append(f"The file does not name its classes: those of {origin} are assumed.")
     return names
 
 

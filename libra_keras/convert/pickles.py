@@ -114,7 +114,7 @@ class Unpickler(pickle._Unpickler):
         self._copies_left -= len(arguments)  # the tuple itself is one of these
         self._copies_left -= sum(len(value) for value in arguments if type(value) in sized)
         if self._copies_left < 0:
-            raise UnpicklingError("its calls read more than the file has")
+            raise UnpicklingError("its calls read more than the file contains")
 
     def _instantiate(self, klass, args):
         """What INST and OBJ do."""
@@ -141,7 +141,7 @@ class Unpickler(pickle._Unpickler):
         """Keeps a value by a number; of large ones many could have one hash."""
         place = int(self.readline())
         if not 0 <= place < 2**32:
-            raise UnpicklingError("a value is kept where none can be")
+            raise UnpicklingError("a value is stored where none can be")
         self.memo[place] = self.stack[-1]
 
     def _add(self):
@@ -200,7 +200,7 @@ def reason(error):
 def is_key(value):
     """Whether a value is a key; hashing tuples and large numbers could be made to take for ever."""
     if type(value) in (list, dict, set, bytearray):
-        raise TypeError(f"a {type(value).__name__} is no key")
+        raise TypeError(f"a {type(value).__name__} cannot be a key")
     if type(value) is int:
         return -(2**31) <= value < 2**32
     return value is None or type(value) in (str, bytes, bool)
@@ -259,7 +259,7 @@ class Array:
 
 def _array(content, kind, shape, order):
     if type(kind) is not NumberType or not is_shape(shape) or order not in ("C", "F"):
-        raise TypeError("no array of numbers")
+        raise TypeError("not an array of numbers")
     return Array(kind.values(content).reshape(shape, order=order))
 
 

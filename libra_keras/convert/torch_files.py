@@ -40,7 +40,7 @@ def opened(path, kind):
         try:
             found = _OPENERS[kind](file, os.fstat(file.fileno()).st_size)
         except Exception as error:  # of a damaged file anything comes up
-            what = "truncated, damaged or no checkpoint of PyTorch"
+            what = "truncated, damaged or not a PyTorch checkpoint"
             if kind == PICKLE:
                 what = "a pickle that is truncated or damaged"
             raise ValueError(f"{path} is {what}: {reason(error)}") from error
@@ -77,7 +77,7 @@ def _open_stream(file, size):
     reader = Reader(file, size)
     start = [Unpickler(reader).load() for _ in range(3)]  # the last tells of the machine
     if start[:2] != [OF_PYTORCH, VERSION]:
-        raise ValueError("it is of another version")
+        raise ValueError("it has an unknown version")
     unpickler = TorchUnpickler(reader)
     content, keys = unpickler.load(), Unpickler(reader).load()
     if type(keys) is not list or not are(tuple(keys), *[str] * len(keys)):
@@ -87,7 +87,7 @@ def _open_stream(file, size):
         storage = unpickler.storages[key]
         file.seek(place)
         if struct.unpack("<q", file.read(8)) != (storage.elements,):
-            raise ValueError("a storage has another size than is said")
+            raise ValueError("a storage does not have the stated size")
         places[key] = place + 8
         place += 8 + storage.elements * storage.dtype.itemsize
         if place > size:

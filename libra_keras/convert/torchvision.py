@@ -76,7 +76,7 @@ def _epsilon(checkpoint, epsilon, notes):
         return 0.0
     notes.append(
         "Batch normalisation has epsilon 1e-5. If the detector was fine-tuned from torchvision's "
-        "COCO weights, it was trained with 0: give that (`--batch-norm-epsilon 0`)."
+        "COCO weights, it was trained with 0: pass `--batch-norm-epsilon 0`."
     )
     return 1e-5
 
@@ -102,7 +102,7 @@ def _choose_classes(result, class_names):
 def _kept(outputs, class_names, notes):
     """Which outputs stay, and what they are called."""
     if outputs == _COCO_OUTPUTS and (class_names is None or len(class_names) == 80):
-        notes.append("Of 91 outputs, the 80 of COCO's categories are kept, and the background.")
+        notes.append("Of 91 outputs, those of COCO's 80 categories and the background are kept.")
         return np.array(list(COCO_CATEGORIES)), list(COCO_CATEGORIES.values())
     return np.arange(1, outputs), class_names
 
@@ -110,7 +110,7 @@ def _kept(outputs, class_names, notes):
 def _grouped(x, groups, each):
     """Splits the first axis in two."""
     if groups * each != len(x):
-        raise ValueError(f"the class layers have {len(x)} outputs, which are not {groups} x {each}")
+        raise ValueError(f"the class layers have {len(x)} outputs instead of {groups} x {each}")
     return x.reshape(groups, each, *x.shape[1:])
 
 

@@ -19,8 +19,8 @@ class Cluster(Devices):
     """The machines that `TF_CONFIG` names, as a `tf.distribute.MultiWorkerMirroredStrategy`.
 
     Every machine runs the same program with its own number. Each reads its share of every batch;
-    the first one, the chief, measures, prints and writes. It must be made before TensorFlow has
-    done anything else, and waits until all machines have come.
+    the first one, the chief, measures, prints and writes. It must be created before TensorFlow has
+    done anything else, and waits until all machines have joined.
 
     Args:
         config: JSON as in the environment variable `TF_CONFIG`:
@@ -28,7 +28,8 @@ class Cluster(Devices):
             Defaults to that variable.
 
     Raises:
-        ValueError: if the configuration is missing or not as above, or the backend is another.
+        ValueError: if the configuration is missing or not as above, or the backend is not
+            TensorFlow.
 
     Example:
 
@@ -46,7 +47,7 @@ class Cluster(Devices):
         self._peers = Peers(config)
         if keras.backend.backend() != "tensorflow":
             raise ValueError(
-                "A cluster needs TensorFlow as Keras' backend. "
+                "A cluster requires TensorFlow as the Keras backend. "
                 f"Received: backend={keras.backend.backend()!r}"
             )
         self._strategy: Any = None
@@ -83,8 +84,8 @@ class Cluster(Devices):
         """Returns this worker's share of batches, as a distributed data set.
 
         Args:
-            batches: what `data.training_batches` returned.
-            start_step: the batch of the run that it begins with.
+            batches: the result of `data.training_batches`.
+            start_step: the batch of the run to begin with.
         """
         share = Share(batches.source, self._peers.index, len(self._peers.workers), self.num)
         own = self._strategy.distribute_datasets_from_function(lambda _: share.batches(start_step))
@@ -105,10 +106,10 @@ class Cluster(Devices):
         """Trains as `model.fit` does: its steps, its order of callbacks.
 
         Args:
-            model: detector that was built and compiled in the scope. All workers begin with the
-                chief's variables.
-            batches: what `share` returned.
-            steps_per_epoch, epochs, initial_epoch, callbacks: as of `model.fit`.
+            model: detector built and compiled in the scope. All workers begin with the chief's
+                variables.
+            batches: the result of `share`.
+            steps_per_epoch, epochs, initial_epoch, callbacks: as for `model.fit`.
         """
         self._take_variables(model)
         calls = keras.callbacks.CallbackList(

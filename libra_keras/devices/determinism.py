@@ -10,15 +10,15 @@ JAX_FLAG = "--xla_gpu_deterministic_ops=true"
 
 
 def make_deterministic(seed: int) -> None:
-    """Seeds all generators, and lets the backend use only what gives the same bits every time.
+    """Seeds all generators, and makes the backend use only operations that repeat bit for bit.
 
     Call it before a model is built; with JAX first of all, before devices are chosen. The same
     program on the same machine, with the same versions and devices, then gives the same weights;
-    it may be slower. On a GPU an operation that has no such form is an error of the backend when
-    it is used.
+    it may be slower. On a GPU, using an operation that has no deterministic form raises an error of
+    the backend.
 
     Raises:
-        TooLate: if JAX has started without; nothing is changed then.
+        TooLate: if JAX has started without this setting; nothing is changed then.
 
     Example:
 
@@ -52,8 +52,8 @@ def _set_jax_flag() -> None:
         return
     if jax_has_started():
         raise TooLate(
-            "It is too late to make JAX deterministic: it has started already, and reads XLA_FLAGS "
-            "only then. Call `make_deterministic` before devices are chosen and anything is "
-            f"computed, or start the program with XLA_FLAGS={JAX_FLAG}"
+            "It is too late to make JAX deterministic: it has started already, and reads "
+            "XLA_FLAGS only at its start. Call `make_deterministic` before devices are chosen or "
+            f"anything is computed, or start the program with XLA_FLAGS={JAX_FLAG}"
         )
     os.environ["XLA_FLAGS"] = f"{flags} {JAX_FLAG}".strip()

@@ -14,10 +14,10 @@ CUDA_INSTALLS = {
 
 
 class TooLate(RuntimeError, ValueError):
-    """Raised over a setting that a backend reads when it starts, and it has started.
+    """Raised when a setting comes too late: the backend that reads it has started already.
 
-    It is a `RuntimeError`, as what backends raise over it, and a `ValueError`, as what is raised
-    over devices that a machine does not have: the command prints both in the same way.
+    It is a `RuntimeError`, like what backends raise in this case, and a `ValueError`, like what is
+    raised for devices that a machine does not have: the command prints both in the same way.
 
     Example:
 
@@ -49,7 +49,7 @@ def jax_has_started() -> bool:
 
 
 def device_name() -> str:
-    """Returns what the backend computes on unless told otherwise: `"CPU"` or the name of a GPU.
+    """Returns what the backend computes on by default: `"CPU"` or the name of a GPU.
 
     Example:
 
@@ -83,10 +83,10 @@ def _tensorflow_device() -> str:
 def missing_gpu_advice(device: str) -> str | None:
     """Returns what to do if this machine has a GPU that the backend does not find, else `None`.
 
-    TensorFlow and JAX say little or nothing then, and the run would go on, but slowly.
+    TensorFlow and JAX report little or nothing then, and the run would continue, but slowly.
 
     Args:
-        device: what `device_name` returned.
+        device: the result of `device_name`.
 
     Example:
 
@@ -99,7 +99,7 @@ def missing_gpu_advice(device: str) -> str | None:
         return None
     backend = keras.backend.backend()
     return (
-        f"this machine has an NVIDIA GPU ({NVIDIA_GPU}), but {backend} finds none and takes the "
+        f"this machine has an NVIDIA GPU ({NVIDIA_GPU}), but {backend} finds none and uses the "
         f"CPU: {CUDA_INSTALLS[backend]}"
     )
 
@@ -107,11 +107,11 @@ def missing_gpu_advice(device: str) -> str | None:
 def leave_gpus(count: int) -> None:
     """Leaves all GPUs but the first `count` to other programs.
 
-    TensorFlow would fill the memory of every one at its start, also of those that it does not use.
-    Other backends take what they use. Call it before anything is computed.
+    TensorFlow would fill the memory of all of them at its start, including those that it does not
+    use. Other backends take what they use. Call it before anything is computed.
 
     Raises:
-        TooLate: if TensorFlow has started, and holds more than these.
+        TooLate: if TensorFlow has started, and has taken more than these.
 
     Example:
 
@@ -130,7 +130,7 @@ def leave_gpus(count: int) -> None:
     except RuntimeError as error:
         raise TooLate(
             f"It is too late to leave {len(gpus) - count} of {len(gpus)} GPUs to other programs: "
-            "TensorFlow has started already and holds all of them. Call `leave_gpus` before "
+            "TensorFlow has started already and has taken all of them. Call `leave_gpus` before "
             "anything is computed, set CUDA_VISIBLE_DEVICES for the program, or use all of them "
             'with devices="all"'
         ) from error

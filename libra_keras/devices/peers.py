@@ -71,8 +71,8 @@ class Peers:
         names = [f"worker {index} ({self.workers[index]})" for index in sorted(lost)]
         return (
             f"Lost {' and '.join(names) or 'a worker'}: it has ended or cannot be reached, and a "
-            "cluster trains with all of its workers only. Start them all again: the run goes on "
-            "where it was saved last"
+            "cluster trains only with all of its workers. Start them all again: the run "
+            "continues from where it was last saved"
         )
 
     def watch(self) -> None:

@@ -10,14 +10,14 @@ from libra_keras.devices.hardware import TooLate, tensorflow_has_started
 
 
 class Devices:
-    """One device, whichever the backend takes by itself; also the frame of the others.
+    """One device, whichever the backend chooses; also the base of the others.
 
-    Several devices hold a copy of the model each, and share every batch: the update is that of one
-    device on the whole batch.
+    With several devices, each has a copy of the model and a share of every batch: the update equals
+    that of one device on the whole batch.
 
     Attributes:
         names: the devices; empty where the backend chooses.
-        batch_norm: what a `ResNet` that trains its batch normalisation is built with.
+        batch_norm: the `batch_norm` of a `ResNet` that trains its batch normalisation.
 
     Example:
 
@@ -68,8 +68,8 @@ class Replicas(Devices):
 
     Args:
         names: such as `"GPU:0"`.
-        strategy: `tf.distribute.Strategy` of these devices. By default one is made when its scope
-            is asked for first.
+        strategy: `tf.distribute.Strategy` of these devices. By default one is created when its
+            scope is first requested.
 
     Example:
 
@@ -138,15 +138,15 @@ def devices_of_machine(wanted: int | Literal["all"] | None = None) -> Devices:
     """Chooses devices of this machine.
 
     Args:
-        wanted: number of devices, `"all"`, or `None` for one, without asking what there is.
+        wanted: number of devices, `"all"`, or `None` for one, without looking up which exist.
 
     Returns:
         `Devices`, `Replicas` on TensorFlow, or `Shards` on JAX.
 
     Raises:
-        ValueError: if there are not so many, or Keras cannot train on several with this backend.
-        TooLate: if there could have been so many, had TensorFlow not started before. It is a
-            `ValueError` too.
+        ValueError: if there are fewer devices, or Keras cannot train on several with this backend.
+        TooLate: if there could have been enough devices, had TensorFlow not started already. It is
+            a `ValueError` too.
 
     Example:
 
@@ -159,7 +159,7 @@ def devices_of_machine(wanted: int | Literal["all"] | None = None) -> Devices:
     backend = keras.backend.backend()
     if backend not in ("tensorflow", "jax"):
         raise ValueError(
-            "Several devices need TensorFlow or JAX as Keras' backend: Keras has no way to train "
+            "Several devices require TensorFlow or JAX as the Keras backend: Keras cannot train "
             f"on several with this one. Received: backend={backend!r}, devices={wanted}"
         )
     had_started = backend == "tensorflow" and tensorflow_has_started()
@@ -173,7 +173,7 @@ def devices_of_machine(wanted: int | Literal["all"] | None = None) -> Devices:
 
 
 def devices_of(model: keras.Model) -> Devices:
-    """Returns the devices that a model was built under, to train it there.
+    """Returns the devices that a model was built on, to train it there.
 
     Returns:
         On TensorFlow `Replicas` of the model's own strategy, if that has several; on JAX `Shards`
@@ -205,7 +205,7 @@ def _of_strategy(strategy: Any) -> Devices:
     if len(names) != count:
         raise ValueError(
             f"The model was built under a {type(strategy).__name__} of several machines, which "
-            "Keras' `fit` does not train on: build it in the scope of a `Cluster`"
+            "Keras' `fit` does not support: build it in the scope of a `Cluster`"
         )
     return Replicas(names, strategy)
 
@@ -223,7 +223,7 @@ def _names(backend: str) -> list[str]:
 def _refusal(names: list[str], count: int, had_started: bool) -> ValueError:
     """The error over a number of devices that there are not."""
     refusal = (
-        f"Expected 1 to {len(names)} devices, since this machine has {', '.join(names)}. "
+        f"Expected 1 to {len(names)} devices: this machine has {', '.join(names)}. "
         f"Received: {count}"
     )
     missed = _missed(count) if had_started and count > len(names) else None

@@ -80,7 +80,7 @@ def test_weights_of_another_network_are_refused(path):
 
 @pytest.mark.parametrize("wrong", [{"style": "pytorch"}, {"style": "caffe", "width": 32}])
 def test_other_styles_and_widths_are_refused(wrong):
-    with pytest.raises(ValueError, match='need `style="caffe"` and `width=64`'):
+    with pytest.raises(ValueError, match='require `style="caffe"`, `width=64` and no `groups`'):
         ResNet(50, weights="imagenet", **wrong)
 
 
@@ -103,7 +103,7 @@ def test_imagenet_is_the_file_that_keras_would_download(network, tmp_path, monke
     with h5py.File(tmp_path / name, "w") as file:
         save_weights_to_hdf5_group(file, network)
     monkeypatch.setenv("LIBRA_KERAS_WEIGHTS", str(tmp_path))
-    with pytest.raises(ValueError, match=f"{name} is damaged, or another file: its md5 is"):
+    with pytest.raises(ValueError, match=f"{name} is damaged, or a different file: its md5 is"):
         imagenet_values("imagenet", 50)
     address, _ = keras_private.imagenet_file("ResNet50")
     assert address.endswith(f"/keras-applications/resnet/{name}")

@@ -80,7 +80,7 @@ def test_resnet_of_detectron2(reference, tmp_path, is_detector):
     for ours, theirs in zip(found.model.weights, expected.model.weights, strict=True):
         np.testing.assert_array_equal(ours, theirs)
     words = r"a backbone \(detectron2, the ResNet of a detector\)" if is_detector else "detectron2"
-    with pytest.raises(ValueError, match=f"{words}.* is written to a file NAME.weights.h5"):
+    with pytest.raises(ValueError, match=f"{words}.* must be written to a file NAME.weights.h5"):
         convert(path, tmp_path / "run")
 
 
@@ -109,7 +109,7 @@ def test_resnets_of_detectron2_that_came_from_caffe(reference):
         ("blocks.0.attn.qkv.weight", "a transformer of images such as ViT or Swin"),
         ("backbone.stem.conv.conv.weight", "another detector, such as mmdetection's"),
         ("backbone.bottom_up.blocks.0.norm1.weight", "a network of detectron2"),
-        ("features.0.weight", "torchvision that is no ResNet"),
+        ("features.0.weight", "torchvision network that is not a ResNet"),
         ("encoder_q.conv1.weight", "no ResNet; its tensors"),
     ],
 )
@@ -145,7 +145,7 @@ def test_no_network_of_keras_applications(tmp_path):
     )
     with pytest.raises(ValueError, match="there is no file missing.h5"):
         load("missing.h5")
-    with pytest.raises(ValueError, match="is no ResNet50, ResNet101 or ResNet152"):
+    with pytest.raises(ValueError, match="is not a ResNet50, ResNet101 or ResNet152"):
         load(tmp_path / "dense.weights.h5")
     (tmp_path / "text.h5").write_text("not found")
     with pytest.raises(ValueError, match="text.h5 cannot be read: "):

@@ -181,7 +181,7 @@ def test_contents_without_weights(is_zip, path, torch):
         ({}, "but a single dict"),
         ({"optimizer": {"state": {0: torch.ones(2)}}, "epoch": 1}, "entries are .'optimizer', 'ep"),
         ({"state_dict": {}}, "holds no weights"),
-        ({"state_dict": {0: torch.ones(2)}}, "name is no string: 0"),
+        ({"state_dict": {0: torch.ones(2)}}, "name is not a string: 0"),
         ({"state_dict": {"a": torch.ones(2), "b": 3}}, "b should be a tensor. Received: int"),
         ({"a": torch.eye(2).to_sparse()}, "a cannot be read: it is sparse"),
         ({"a": torch.ones(2, dtype=torch.complex64)}, "a cannot be read: .*complex"),
@@ -196,7 +196,7 @@ def test_contents_without_weights(is_zip, path, torch):
 def test_values_that_are_not_finite(is_zip, path, torch):
     content = {"a": torch.ones(2), "b": torch.tensor([1, np.nan]), "c": torch.tensor([-np.inf])}
     save(content, path, is_zip)
-    with pytest.raises(ValueError, match="2 of 3 tensors hold values that are not finite.* b$"):
+    with pytest.raises(ValueError, match="2 of 3 tensors contain values that are not finite.* b$"):
         read_checkpoint(path)
 
 

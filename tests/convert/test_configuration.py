@@ -202,8 +202,8 @@ def test_a_detector_follows_its_configuration(reference):
     assert model.rpn.settings.scales == (4.0,)
     assert (model.input_policy.short_side, model.input_policy.long_side) == (600, 1000)
     for config, words in (
-        (FIRST.replace("flip=", "keep_ratio="), "without keeping their proportions"),
-        (FIRST.replace("test_pipeline", "inline"), "does not say how large images are in tests"),
+        (FIRST.replace("flip=", "keep_ratio="), "without keeping their aspect ratio"),
+        (FIRST.replace("test_pipeline", "inline"), "does not state the image size for testing"),
     ):
         assert words in str(load(checkpoint(weights, meta={"config": config})).record["notes"])
         assert words not in str(load(checkpoint(weights, meta={"config": FIRST})).record["notes"])

@@ -54,7 +54,7 @@ def test_nothing_is_lost_and_nothing_is_half_written(reference, source, converte
         convert(source, folder)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years")
-    with pytest.raises(ValueError, match="holds something that is no conversion"):
+    with pytest.raises(ValueError, match="contains something other than an earlier conversion"):
         convert(source, tmp_path / "mine", overwrite=True)
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years"
     weights = reference("libra_frcnn_r18b16_weights.npz")
@@ -127,7 +127,7 @@ def test_a_kill_leaves_no_weights_beside_the_record_of_others(reference, tmp_pat
     ],
 )
 def test_options_without_effect_are_refused(tensors, options, message):
-    with pytest.raises(ValueError, match=f"the {message}; leave that option away"):
+    with pytest.raises(ValueError, match=f"the {message}; omit that option"):
         load(checkpoint(tensors), **options)
 
 

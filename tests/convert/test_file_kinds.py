@@ -37,25 +37,25 @@ NOT = {
     "a PNG image": image("PNG"),
     "an HTML page": b"\n<!DOCTYPE html>\n<html><body>404</body></html>",
     "JSON or other text": b'{"images": []}',
-    "an index of Hugging Face": b'{"metadata": {"total_size": 9}, "weight_map": {"a": "b"}}',
-    "a configuration of Hugging Face": b'{"architectures": ["DetrForObjectDetection"]}',
-    "a configuration of Keras": b'{"module": "keras", "class_name": "Functional"}',
+    "a Hugging Face index": b'{"metadata": {"total_size": 9}, "weight_map": {"a": "b"}}',
+    "a Hugging Face configuration": b'{"architectures": ["DetrForObjectDetection"]}',
+    "a Keras configuration": b'{"module": "keras", "class_name": "Functional"}',
     "TensorFlow's list": b'model_checkpoint_path: "model.ckpt-100"\n',
-    "part of a checkpoint of TensorFlow": bytes(range(200)) + b"W\xfb\x80\x8b$uG\xdb",
+    "part of a TensorFlow checkpoint": bytes(range(200)) + b"W\xfb\x80\x8b$uG\xdb",
     "a LiteRT": b"\x1c\0\0\0TFL3" + bytes(range(99)),
-    "XML, such as a model of OpenVINO": b'<?xml version="1.0"?><net name="a" version="11">',
-    "a single array of NumPy": b"\x93NUMPY\x01\0v\0{'descr': '<f4'",
+    "XML, such as an OpenVINO model": b'<?xml version="1.0"?><net name="a" version="11">',
+    "a single NumPy array": b"\x93NUMPY\x01\0v\0{'descr': '<f4'",
     "an archive of NumPy arrays": zipped({"a.npy": b"x"}),
-    "a model of Keras; keras.saving.load_model": zipped(
+    "a Keras model; keras.saving.load_model": zipped(
         {"config.json": "{}", "model.weights.h5": "x"}
     ),
-    "a program of torch.export": zipped({"m/archive_format": "pt2", "m/data.pkl": b""}),
-    "a pointer of Git LFS": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
+    "a torch.export program": zipped({"m/archive_format": "pt2", "m/data.pkl": b""}),
+    "a Git LFS pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
     "an HDF5 file": b"\x89HDF\r\n\x1a\n" + bytes(100),
     "compressed with gzip": b"\x1f\x8b\x08" + bytes(range(100)),
     "an ONNX model": b"\x08\x07\x12\x07pytorch\x1a\x051.8.0" + bytes(range(200)),
     "it is text": b"epoch 1 loss 0.5\n",
-    "of a form that is not known": bytes(range(1, 255)),
+    "of an unknown format": bytes(range(1, 255)),
     "a tar archive": tar(),
     "no data.pkl": zipped({"config.json": "{}"}),
     "a TorchScript archive": zipped({"m/data.pkl": b"", "m/constants.pkl": b""}),
@@ -80,10 +80,10 @@ def test_what_is_no_checkpoint(words, tmp_path):
 def test_suffixes_help_only_where_the_bytes_do_not(tmp_path):
     for suffix, words in [
         ("onnx", "an ONNX model"),
-        ("safetensors", "no safetensors file"),
-        ("pdiparams", "weights of a program of PaddlePaddle"),
-        ("weights", "weights of Darknet"),
-        ("ckpt.data-00000-of-00001", "part of a checkpoint of TensorFlow"),
+        ("safetensors", "not a safetensors file"),
+        ("pdiparams", "weights of a PaddlePaddle program"),
+        ("weights", "Darknet weights"),
+        ("ckpt.data-00000-of-00001", "part of a TensorFlow checkpoint"),
     ]:
         path = tmp_path / f"model.{suffix}"
         path.write_bytes(b"\x08\xff" + bytes(range(100)))

@@ -100,7 +100,9 @@ def test_a_model_of_several_machines_is_refused():
 @pytest.mark.parametrize("wanted", [0, -1, 10_000])
 @on_tensorflow
 def test_as_many_devices_as_there_are(wanted):
-    with pytest.raises(ValueError, match=f"since this machine has .*Received: {wanted}") as caught:
+    with pytest.raises(
+        ValueError, match=f"devices: this machine has .*Received: {wanted}"
+    ) as caught:
         devices_of_machine(wanted)
     assert wanted > 0 or not isinstance(caught.value, TooLate)
 
@@ -111,5 +113,5 @@ def test_one_device_is_the_default():
 
 def test_pytorch_is_refused_with_the_reason(monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
-    with pytest.raises(ValueError, match="need TensorFlow or JAX.* backend='torch', devices=2"):
+    with pytest.raises(ValueError, match="require TensorFlow or JAX.* backend='torch', devices=2"):
         devices_of_machine(2)

@@ -109,7 +109,7 @@ def test_tensorflow_that_has_started_keeps_its_gpus():
 @pytest.mark.slow
 def test_tensorflow_that_has_started_gets_no_more_devices():
     message = run(DEVICES.format(started=True), "tensorflow", CUDA_VISIBLE_DEVICES="-1")
-    assert message.startswith("Expected 1 to 1 devices, since this machine has CPU:0. Received: 2.")
+    assert message.startswith("Expected 1 to 1 devices: this machine has CPU:0. Received: 2.")
     assert "too late to split the CPU into more logical devices: TensorFlow has started" in message
     assert message.endswith("with CPU:0. Do it before anything is computed")
 
