@@ -202,8 +202,8 @@ def test_arrays_that_claim_more_than_there_is(tmp_path):
     path = tmp_path / "model.weights.h5"
     for words, options in {
         "claims the shape": {"shape": (2**40,), "chunks": (1024,), "dtype": "f4"},
-        "lies in another file": {"shape": (4,), "dtype": "u1", "external": [("x", 0, 4)]},
-        "no array of numbers": {"data": ["words"]},
+        "is stored in another file": {"shape": (4,), "dtype": "u1", "external": [("x", 0, 4)]},
+        "is not an array of numbers": {"data": ["words"]},
         "compressed": {"shape": (64,), "dtype": "f4", "compression": "gzip"},
     }.items():
         with h5py.File(path, "w") as file:

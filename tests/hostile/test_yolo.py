@@ -97,7 +97,7 @@ def check_yaml(folder, guarded, content):
     for split in ("train", "val"):
         named = str(folder)
         read = read_twice(functools.partial(yolo, folder, split), (named, split), named)
-        guarded()
+        guarded(may_read=lambda path: path.encode() in content)  # lists of a YAML lie anywhere
         for example in read.examples if read is not None else ():
             assert example.file.name in ("a.png", "b.png", "c.png")
 
