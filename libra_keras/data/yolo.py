@@ -66,8 +66,8 @@ def yolo(
         skip_bad: bool, whether bad lines and files are dropped and counted instead of raising.
         check_files: bool, without effect: all files are opened for their size.
         allow_outside: bool, whether images are read that a list names and that lie outside of the
-            folder and of the `path` in the YAML. Folders and lists that the YAML itself names may be
-            anywhere.
+            folder and of the `path` in the YAML. Folders and lists that the YAML itself names may
+            be anywhere.
 
     Returns:
         `DetectionData`; its `annotations` are made from these boxes.
