@@ -1,5 +1,5 @@
 """COCO metrics, Pascal VOC's and proposal recall, as functions and as Keras callbacks; and what
-explains them: errors by kind, curves, parts of a data set, and what its labels are like."""
+explains them: errors by kind, curves, parts of a data set, and label statistics."""
 
 from libra_keras.evaluation.anchor_fit import Anchors
 from libra_keras.evaluation.breakdowns import ap_by_crowding, ap_by_size, coco_numbers

@@ -46,7 +46,7 @@ def best_anchors(
 
     Boxes `(M, 4)` are in the pixels of the input, and `padded_sizes` `(M, 2)` heights and widths of
     their images. The centres are those of `functional.anchors` in the geometry `"continuous"`. Of
-    equal overlaps the one with the ratio nearest to the box's counts.
+    equal overlaps, the one whose ratio is nearest to the box's counts.
     """
     best, iou = np.zeros(len(boxes), int), np.zeros(len(boxes))
     strangeness = np.full(len(boxes), np.inf)
@@ -84,7 +84,7 @@ def anchor_counts(best: np.ndarray, anchors: Anchors) -> list[dict]:
 
 
 def advice(boxes: np.ndarray, iou: np.ndarray, anchors: Anchors, inputs: list[dict]) -> list[str]:
-    """Says which objects no anchor suits, why, and what would help.
+    """States which objects no anchor suits, why, and what would help.
 
     `inputs` are the shares of such objects by the sides of the input, the present ones first, as
     `label_statistics` returns them.
@@ -112,10 +112,10 @@ def advice(boxes: np.ndarray, iou: np.ndarray, anchors: Anchors, inputs: list[di
     if shaped.sum() > MANY * len(sides):
         low, high = np.percentile((height / width)[shaped], (5, 95))
         lines.append(
-            f"{shaped.mean():.0%} of the objects have a size of the anchors, and overlap none by "
-            f"half: height over width of nine in ten of them lies in {low:.2g} to {high:.2g}, the "
-            f"anchors' in {min(anchors.ratios):.2g} to {max(anchors.ratios):.2g}. Give the anchors "
-            "more ratios or scales"
+            f"{shaped.mean():.0%} of the objects have a size that anchors cover, but overlap none "
+            f"by half: for nine in ten of them, height over width is {low:.2g} to {high:.2g}, and "
+            f"for the anchors {min(anchors.ratios):.2g} to {max(anchors.ratios):.2g}. Give the "
+            "anchors more ratios or scales"
         )
     return lines
 
@@ -126,4 +126,4 @@ def _with_larger(inputs):
         f"{share} with --short-side {each['short_side']} --long-side {each['long_side']}"
         for share, each in zip(others, inputs[1:], strict=True)
     ]
-    return f"All that overlap none by half, {now} now, would be {' and '.join(options)}"
+    return f"The objects that overlap none by half, now {now}, would be {' and '.join(options)}"

@@ -1,4 +1,4 @@
-"""AP of the parts of a data set: by the size of objects, and by how many stand in an image."""
+"""AP of the parts of a data set: by the size of objects, and by their number in an image."""
 
 import math
 
@@ -58,9 +58,9 @@ def ap_by_size(given: Overlaps) -> dict[str, dict]:
 def ap_by_crowding(given: Overlaps) -> dict[str, dict]:
     """Computes the AP on the images with 1, 2 to 4, 5 to 9, 10 to 19 and 20 or more objects.
 
-    The numbers are fixed, so that two data sets, or two models, can be compared. They count
-    objects of all classes that are to be found; where there is none, there is no AP, but there are
-    false positives.
+    The numbers are fixed, so that two data sets, or two models, can be compared. They count objects
+    of all classes that are to be found; images without any have no AP, but can have false
+    positives.
 
     Args:
         given: `Overlaps` of detections with annotations.

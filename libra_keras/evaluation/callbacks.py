@@ -91,7 +91,7 @@ class EpochEvaluation(keras.callbacks.Callback):
         return {"best": self.best}
 
     def set_state(self, state: dict) -> None:
-        """Goes on where `get_state` was called."""
+        """Continues from where `get_state` was called."""
         self.best = state["best"]
 
     def is_due(self, epoch: int) -> bool:
@@ -115,32 +115,33 @@ class COCOEvaluation(EpochEvaluation):
     """Evaluates at the end of epochs: adds `val_AP`, `val_AP50`, ... to the logs.
 
     Put it *before* the callbacks that read the logs (`CSVLogger`, `TensorBoard`, `EarlyStopping`):
-    Keras passes one dict through the list in its order. All twelve COCO numbers are added, in
-    epochs without an evaluation none; `CSVLogger`, whose table has the columns of the first epoch,
-    needs `fills_logs=True` beside `every`.
-    Where the optimizer averages the weights (`use_ema`), the averages are measured and saved.
-    Classes are matched by their names, if the model has some, as by `evaluate`. A model that gives
-    out more than 100 detections an image is also measured with all of them: `val_AP@300`, say.
+    Keras passes one dict through the list in its order. All twelve COCO numbers are added, but none
+    in epochs without an evaluation; `CSVLogger`, whose table has the columns of the first epoch,
+    requires `fills_logs=True` when `every` is above 1. Where the optimizer averages the weights
+    (`use_ema`), the averages are measured and saved. Classes are matched by name, if the model has
+    names, as in `evaluate`. A model that returns more than 100 detections an image is also measured
+    with all of them, for example as `val_AP@300`.
 
     Args:
         data: `DetectionData` to evaluate on.
         policy: `InputPolicy`, or `None` for `model.input_policy`.
         every: epochs from one evaluation to the next, at least 1; the last is evaluated anyway.
         best_weights: path that ends in `.weights.h5`, or `None`. The weights are saved there
-            whenever `monitor` beats its best so far. A crash while saving leaves the old file.
+            whenever `monitor` beats its best so far. A crash while saving leaves the old file
+            intact.
         monitor: str, one of the names that are logged. Defaults to `"val_AP"`.
         verbose: 0 for silence, 1 for a progress bar.
         fills_logs: bool, whether the epochs without an evaluation log NaN. Defaults to `False`:
-            `EarlyStopping` and the like would take NaN for the best value of all.
+            `EarlyStopping` and similar callbacks would take NaN for the best value of all.
 
     Attributes:
         metrics: dict of the last evaluation, as `evaluate_detections` returns it.
-        detections: list, as `collect_detections` returns it: with the labels of the model.
+        detections: list, as `collect_detections` returns it, with the labels of the model.
         best: float, the best value of `monitor` so far; set it to continue an earlier run.
 
     Raises:
-        ValueError: if `every`, `monitor` or the name of `best_weights` is not as described; and
-            when the training begins, if the data have a class that the model does not know.
+        ValueError: if `every`, `monitor` or the name of `best_weights` is not as described; at the
+            start of training, also if the data have a class that the model does not know.
 
     Example:
 
@@ -193,12 +194,12 @@ class COCOEvaluation(EpochEvaluation):
 class ProposalEvaluation(EpochEvaluation):
     """Evaluates proposals at the end of epochs: adds `val_AR@100`, `val_AR@300`, ... to the logs.
 
-    It is to a `RegionProposalNetwork` what `COCOEvaluation` is to a detector; as that, put it
-    *before* the callbacks that read the logs.
+    It is the `COCOEvaluation` of a `RegionProposalNetwork`; like that, put it *before* the
+    callbacks that read the logs.
 
     Args:
         data: `DetectionData` to evaluate on; its classes do not matter.
-        counts: increasing numbers of best proposals per image that count.
+        counts: increasing numbers of best proposals per image to take into account.
         policy, batch_size, every, best_weights, verbose, fills_logs: as in `COCOEvaluation`.
         monitor: str, one of the names that are logged. Defaults to that of the first count.
 

@@ -19,7 +19,7 @@ MOST = (1, 10, 100)  # detections of a class in an image that COCO's numbers cou
 
 
 def names_beyond(max_detections: int | None) -> tuple[str, ...]:
-    """Returns the names of what is measured with more detections than COCO's numbers count."""
+    """Returns the names of the metrics that count more detections than COCO's numbers do."""
     if max_detections is None or max_detections <= MOST[-1]:
         return ()
     return tuple(f"{name}@{max_detections}" for name in ("AP", "AP50", "AP75", "AR"))
@@ -190,17 +190,18 @@ def evaluate_detections(
 ) -> dict[str, float]:
     """Computes COCO's twelve numbers, and the AP of each class.
 
-    The comparison is pycocotools', on the original annotations: boxes of crowds are neither to be
-    found nor an error, areas for small, medium and large are those of the annotations, and at
+    The comparison is that of pycocotools, on the original annotations: boxes of crowds need not be
+    found and are no error, areas for small, medium and large are those of the annotations, and at
     most 100 detections of a class count in an image. An image without detections counts as one.
-    Differs from pycocotools: nor are objects with a true `"ignore"`, VOC's difficult ones, whose
-    overlap is IoU (that of a crowd is the share of the detection inside it).
+    Differs from pycocotools: the same holds for objects with a true `"ignore"`, VOC's difficult
+    ones, whose overlap is IoU (that of a crowd is the share of the detection inside it).
 
     Args:
         data: `DetectionData`; its `annotations` and `category_ids` are used.
         detections: list of dicts as `collect_detections` returns it.
-        max_detections: int, how many detections of a class count in an image besides, or `None`.
-            Above 100 there are also `"AP@300"`, `"AP50@300"`, `"AP75@300"` and `"AR@300"`, say.
+        max_detections: int, a second limit on the detections of a class that count in an image, or
+            `None`. If it is above 100, for example 300, there are also `"AP@300"`, `"AP50@300"`,
+            `"AP75@300"` and `"AR@300"`.
 
     Returns:
         Dict of floats in [0, 1]: `"AP"`, `"AP50"`, `"AP75"`, `"AP_small"`, `"AP_medium"`,
@@ -209,8 +210,8 @@ def evaluate_detections(
         objects) the value is NaN, and such a class does not enter the means.
 
     Raises:
-        ValueError: if a detection is of an image that is unknown, or that came twice, or has a
-            label out of range.
+        ValueError: if a detection has a label out of range, or belongs to an image that is unknown
+            or came twice.
 
     Example:
 
@@ -258,8 +259,8 @@ def evaluate(
 ) -> dict[str, float]:
     """Computes COCO's metrics of a model on a data set.
 
-    Classes are matched by their names, if the model has some. It may know more of them than the
-    data have; the metrics are about those of the data.
+    Classes are matched by name, if the model has names. It may know more classes than the data
+    have; the metrics cover those of the data.
 
     Args:
         model: a detector, such as `libra_keras.models.FasterRCNN`.

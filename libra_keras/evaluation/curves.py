@@ -1,4 +1,4 @@
-"""What detections are worth from a score on: curves, thresholds, confusion, calibration."""
+"""What detections above a score are worth: curves, thresholds, confusion, calibration."""
 
 import numpy as np
 
@@ -43,7 +43,7 @@ def precision_recall(given: Overlaps, min_iou: float = 0.5) -> dict:
 
 
 def f1_by_threshold(given: Overlaps, min_iou: float = 0.5) -> dict:
-    """Computes precision, recall and their harmonic mean of the detections from a score on.
+    """Computes precision, recall and F1, their harmonic mean, by score threshold.
 
     Args:
         given: `Overlaps` of detections with annotations.
@@ -105,12 +105,11 @@ def _rates(right, kept, num_objects):
 
 
 def confusion(given: Overlaps, threshold: float, min_iou: float = 0.5) -> dict:
-    """Counts which class was taken for which, among the detections from a score on.
+    """Counts which class was taken for which, among detections with at least a given score.
 
-    The diagonal is what COCO's comparison calls right. Then, best score first, each other
-    detection takes the object of another class that it overlaps most, by at least `min_iou`, and
-    that is free. What is left over is background. Ignored objects, and detections on them,
-    are left out.
+    The diagonal contains the matches of COCO's comparison. Then, best score first, each remaining
+    detection takes the free object of another class that it overlaps most, by at least `min_iou`.
+    What is left over is background. Ignored objects, and detections on them, are left out.
 
     Args:
         given: `Overlaps` of detections with annotations.
@@ -174,7 +173,7 @@ def calibration(given: Overlaps, min_iou: float = 0.5) -> dict:
         (expected calibration error); `None` without detections.
 
     Raises:
-        ValueError: if a score lies outside of 0..1.
+        ValueError: if a score is outside 0..1.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""Errors of a detector by kind, and the AP that mending each kind would give."""
+"""Errors of a detector by kind, and the AP that fixing each kind would add."""
 
 import dataclasses
 from typing import Any
@@ -20,13 +20,13 @@ class Errors:
     Args:
         ap50: AP at IoU 0.5, `None` without objects.
         costs: dict of dicts by kind, `"class"`, `"location"`, `"both"`, `"duplicate"`,
-            `"background"`, `"missed"`, and by `"false_positives"` and `"false_negatives"` as a
-            whole: `"count"`, and `"delta_ap50"`, the AP that mending this kind alone would add.
+            `"background"`, `"missed"`, and for all `"false_positives"` and all `"false_negatives"`:
+            `"count"`, and `"delta_ap50"`, the AP that fixing this kind alone would add.
         false_positives: columns of arrays, best score first: `"kind"` (position in the first five
             kinds), `"score"`, `"label"`, `"box"` `(x, y, width, height)`, `"image_id"`, `"iou"`
             with the object that decided the kind (for a background: that it overlaps most),
             and `"object"`, the position of this object in `Overlaps.truth`, or -1.
-        missed: columns of the objects that are missed: `"label"`, `"box"`, `"image_id"`,
+        missed: columns of the missed objects: `"label"`, `"box"`, `"image_id"`,
             `"object"`, and `"iou"` with the detection, of whatever class, that overlaps it most.
         class_names: tuple of str.
     """
@@ -40,7 +40,7 @@ class Errors:
     def worst(self, most: int = 8) -> dict[str, list[dict]]:
         """Returns the errors of each kind to look at first, as rows for JSON.
 
-        Those are the false positives with the highest scores, and the largest missed objects.
+        These are the false positives with the highest scores, and the largest missed objects.
         """
         chosen = {}
         for kind, name in enumerate(FALSE_POSITIVES):
@@ -61,30 +61,30 @@ class Errors:
 def errors_by_kind(given: Overlaps) -> Errors:
     """Sorts false positives and missed objects by what is wrong with them, as TIDE does.
 
-    A detection that is wrong at IoU 0.5 is the first of these that holds. Its overlap with objects
-    of its own class is 0.1 to below 0.5: `"location"`. With one of another class it is at least
-    0.5: `"class"`. It is at least 0.5 with one of its own, which has a better detection:
-    `"duplicate"`. It is below 0.1 with all objects: `"background"`. Else: `"both"`, class and
-    location. An object without a detection is `"missed"`, unless it is the one that an error of
-    class or location overlaps most.
+    A detection that is wrong at IoU 0.5 gets the first kind that applies. `"location"`: its overlap
+    with objects of its own class is 0.1 to below 0.5. `"class"`: its overlap with one of another
+    class is at least 0.5. `"duplicate"`: its overlap with one of its own class, which has a better
+    detection, is at least 0.5. `"background"`: its overlap with all objects is below 0.1. `"both"`,
+    class and location: all others. An object without a detection is `"missed"`, unless it is the
+    one that an error of class or location overlaps most.
 
-    Mended, an error of class or location is right, if its object is still free and no such
-    error on it (of either kind) has a higher score; otherwise it goes away, as all other false
-    positives do. Missed objects are no longer to be found. `"false_positives"` mends all
-    detections that are wrong by leaving them out, `"false_negatives"` all objects without a
-    detection by not counting them.
+    Fixing an error of class or location makes it right, if its object is still free and no such
+    error on it (of either kind) has a higher score; otherwise it is dropped, as all other false
+    positives are. Missed objects need no longer be found. `"false_positives"` fixes all wrong
+    detections by dropping them, `"false_negatives"` all objects without a detection by not counting
+    them.
 
     Differs from the authors' tool, tidecv 1.0.1: matches, crowds, ignored objects and the AP are
     pycocotools', as everywhere in this package (100 detections of a class in an image rather than
     of all; of equal overlaps the last object; a class without objects does not enter the mean). A
     detection that does not count because it lies on an ignored object is no error; the tool can
-    mend it into a hit. A duplicate at exactly 0.5 is one, not an error of location. A class of
-    which mending leaves nothing to find, and no detection that is wrong, has an AP of 1; it would
-    leave the tool's mean.
+    turn it into a hit. A duplicate at exactly 0.5 is a duplicate, not an error of location. A class
+    for which fixing leaves nothing to find and no wrong detection has an AP of 1; the tool would
+    drop it from the mean.
 
     Args:
         given: `Overlaps` of detections with annotations. A class that the detector does not know
-            is to be found like any other: its objects are missed, or errors of class.
+            counts like any other: its objects are missed, or errors of class.
 
     Returns:
         `Errors`. Without objects, AP and costs are `None`.

@@ -1,4 +1,4 @@
-"""What the labels of a data set are like, and how they suit a detector's pyramid and anchors."""
+"""Statistics of a data set's labels, and how they suit a detector's pyramid and anchors."""
 
 import dataclasses
 
@@ -60,7 +60,7 @@ def label_statistics(
         data: `DetectionData`.
         policy: `InputPolicy` of the model; "input" below means the pixels that it sees.
         anchors: `Anchors` of the model, or `None` if it has none.
-        roi_levels: int, levels that a second stage pools from, or `None` without one.
+        roi_levels: int, levels that a second stage pools from, or `None` if there is none.
         finest_scale: float, pixels; boxes up to twice this scale use the finest of these levels.
 
     Returns:

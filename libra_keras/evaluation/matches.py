@@ -20,7 +20,7 @@ PAIRS_AT_ONCE = 1_000_000  # whose overlap is computed; a block of them takes 0.
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Overlaps:
-    """Objects and detections of a data set, and the overlap of every two that share pixels.
+    """Objects and detections of a data set, and the overlap of every pair that shares pixels.
 
     Args:
         data: the `DetectionData`.
@@ -63,7 +63,7 @@ class Matches:
 def overlaps(data: DetectionData, rows: list[dict]) -> Overlaps:
     """Compares detections with annotations.
 
-    Objects of categories that are no class of the data are left out, as they are in the AP.
+    Objects whose category is not a class of the data are left out, as they are in the AP.
 
     Args:
         data: `DetectionData`; its `annotations` and `category_ids` are used.
@@ -105,10 +105,10 @@ def first_detections(given: Overlaps, most: int) -> Overlaps:
 def match(given: Overlaps, min_iou: float = 0.5, areas: tuple[float, float] = ALL_SIZES) -> Matches:
     """Gives detections to objects as COCO's comparison does.
 
-    Best score first, each detection takes the object of its class that it overlaps most and that
-    is free. If there is none, and an ignored one overlaps it enough, the detection does not count.
-    Objects with an area outside of `areas`, in square pixels, are ignored, and so are detections
-    of such a size that match nothing.
+    Best score first, each detection takes the free object of its class that it overlaps most. If
+    there is none, and an ignored one overlaps it enough, the detection does not count. Objects with
+    an area outside `areas`, in square pixels, are ignored, and so are detections of such a size
+    that match nothing.
     """
     ignored = given.truth["is_ignored"] | _outside(given.truth["area"], areas)
     kept = given.is_own_class & (given.pairs["iou"] >= min_iou)
@@ -192,7 +192,7 @@ def _found(data, image_ids, rows):
     if wrong.any():
         i = int(np.argmax(wrong))
         raise ValueError(
-            f"Expected detections on images and of categories of {data.name}, with finite numbers. "
+            f"Expected detections on images and in categories of {data.name}, with finite numbers. "
             f"Received: rows[{i}] = {rows[i]}"
         )
     order = np.lexsort((image, -score))  # stable: of equal scores the first image and row

@@ -51,13 +51,13 @@ def proposal_recall(
 ) -> dict[str, float]:
     """Computes the average recall of proposals, whatever the class of the objects.
 
-    Recall is averaged over the IoU thresholds 0.50, 0.55 .. 0.95, on the original annotations, by
-    pycocotools. A thousand proposals per image take it about a second for every few images.
+    pycocotools averages recall over the IoU thresholds 0.50, 0.55 .. 0.95, on the original
+    annotations. With a thousand proposals per image, it needs about a second for every few images.
 
     Args:
         proposals: list of dicts with `"image_id"`, `"boxes"` `(n, 4)` in pixels of the file, and
             `"scores"` `(n,)`, as `collect_proposals` returns it.
-        counts: increasing numbers of best proposals per image that count.
+        counts: increasing numbers of best proposals per image to take into account.
 
     Returns:
         Dict of floats in [0, 1]: `"AR@<count>"` for each count, and for the largest one also
@@ -65,8 +65,8 @@ def proposal_recall(
         nothing to find.
 
     Raises:
-        ValueError: if proposals are of an image that is unknown or that came twice, or `counts`
-            does not increase.
+        ValueError: if proposals belong to an image that is unknown or came twice, or `counts` does
+            not increase.
 
     Example:
 

@@ -13,19 +13,20 @@ VOC_METRICS = ("VOC_AP50_07", "VOC_AP50_area")
 
 
 def voc_ap(data: DetectionData, detections: list[dict]) -> dict[str, float]:
-    """Computes Pascal VOC's AP at IoU 0.5, as its development kits do.
+    """Computes Pascal VOC's AP at IoU 0.5 as its development kits do.
 
     `"VOC_AP50_07"` is the measure of VOC 2007, the mean of the precision at recall 0, 0.1 .. 1;
     `"VOC_AP50_area"` that of 2010 and later, the area under the curve. Both take the best
-    precision at this recall or a higher one. What a detection counts, best score first, depends
-    on the object of its class that it overlaps most: under IoU 0.5 it is wrong; if the object is
-    difficult, it does not count; the first on an object is right, every further one wrong. COCO's
-    comparison would give a further one to another object. All detections count, however many.
+    precision at this recall or a higher one. Best score first, the object of its class that a
+    detection overlaps most decides: below IoU 0.5 the detection is wrong; if the object is
+    difficult, it does not count; the first detection of an object is right, every further one
+    wrong. COCO's comparison would match a further one with another object. All detections count,
+    however many.
 
     The kit adds 1 to every width: its corners name the first and the last pixel. Boxes here are
     half-open, so the same pixels have the same IoU without it: `data.voc` reads `(xmin, ymin,
-    xmax, ymax)` as `[xmin - 1, ymin - 1, xmax, ymax]`, and a detection is to be written
-    for the kit as `(x1 + 1, y1 + 1, x2, y2)`.
+    xmax, ymax)` as `[xmin - 1, ymin - 1, xmax, ymax]`, and a detection must be written for the kit
+    as `(x1 + 1, y1 + 1, x2, y2)`.
 
     Args:
         data: `DetectionData`; its `annotations` and `category_ids` are used. Objects with a true
@@ -38,8 +39,8 @@ def voc_ap(data: DetectionData, detections: list[dict]) -> dict[str, float]:
         A class without objects to find is NaN, and does not enter the means.
 
     Raises:
-        ValueError: if a detection is of an image that is unknown, or that came twice, or has a
-            label out of range.
+        ValueError: if a detection has a label out of range, or belongs to an image that is unknown
+            or came twice.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""The folder of an export for another runtime than TensorFlow: a graph, and a note beside it."""
+"""The folder of an export for a runtime other than TensorFlow: a graph, and a note beside it."""
 
 import contextlib
 import importlib.util
@@ -28,7 +28,8 @@ def check_packages(graph, modules):
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
         raise ImportError(
-            f"Writing {graph} files needs {missing[0]}: pip install 'libra-keras[{_EXTRAS[graph]}]'"
+            f"Writing {graph} files requires {missing[0]}: pip install "
+            f"'libra-keras[{_EXTRAS[graph]}]'"
         )
 
 
@@ -46,7 +47,7 @@ def check_precision(options):
     options = options or ExportOptions()
     if options.precision != "float32":
         raise ValueError(
-            "Only a saved_model can be of another precision than float32. "
+            "Only a saved_model can have a precision other than float32. "
             f"Received: precision={options.precision!r}"
         )
     return options
@@ -60,8 +61,8 @@ def checked_shape(model, shape):
     sides = list(map(plain, shape)) if isinstance(shape, (tuple, list)) else []
     if len(sides) != 2 or any(side not in whole(1) or side % multiple for side in sides):
         raise ValueError(
-            f"`shape` must be a height and a width, multiples of {multiple} pixels as all padded "
-            f"images are. Received: shape={shape}"
+            f"`shape` must be a height and a width in multiples of {multiple} pixels, as for all "
+            f"padded images. Received: shape={shape}"
         )
     return tuple(map(int, sides))
 
@@ -84,7 +85,7 @@ def writing(path, model, **more):
 
 
 def note(model, **more):
-    """Returns what a program must know that runs an exported network: a dict for JSON."""
+    """Returns what a program that runs an exported network must know: a dict for JSON."""
     return {
         "class_names": model.class_names,
         "input_policy": model.input_policy.get_config(),

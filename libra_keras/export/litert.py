@@ -23,26 +23,26 @@ def export_litert(
 ) -> Path:
     """Writes a detector as `detector.tflite`, with `detector.json` beside it.
 
-    Inputs and outputs are those of `export_onnx`, but LiteRT wants fixed sizes. The file has one
+    Inputs and outputs are those of `export_onnx`, but LiteRT requires fixed sizes. The file has one
     signature for each of the two sizes that `model.input_policy` pads images to: `landscape` and,
-    unless both are one square, `portrait`. They share the weights. NMS is a loop that runs until
-    it is done, so results are exact. No operations of TensorFlow are needed ("Flex").
+    unless both are the same square, `portrait`. They share the weights. NMS is a loop that runs
+    until it is done, so results are exact. No TensorFlow operations ("Flex") are required.
 
     Args:
-        model: detector; it stays as it is.
-        path: folder of both files; it is made.
-        overwrite: whether an earlier export in it is replaced; it stays if this one fails.
-        options: `ExportOptions`, of precision float32; `max_pixels` has no meaning here.
-        batch_size: images of a call, or `None` for any number, which is slower: fewer
+        model: detector; it is not changed.
+        path: folder of both files; it is created.
+        overwrite: whether an earlier export there is replaced; it is kept if this one fails.
+        options: `ExportOptions` with precision float32; `max_pixels` has no effect here.
+        batch_size: images per call, or `None` for any number, which is slower: fewer
             operations then run in XNNPACK.
-        num_proposals: P, of a `FastRCNN`.
+        num_proposals: P, for a `FastRCNN`.
 
     Returns:
         `Path` of the file `detector.tflite`.
 
     Raises:
-        ValueError: if the folder holds something else, the backend is not TensorFlow, or an option
-            does not fit.
+        ValueError: if the folder contains something else, the backend is not TensorFlow, or an
+            option does not fit.
 
     Example:
 

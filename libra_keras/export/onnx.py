@@ -35,31 +35,31 @@ def export_onnx(
     The graph takes what `model.input_policy.prepare` makes of images: `images` uint8
     `(B, H, W, 3)`, RGB, and `image_sizes` int32 `(B, 2)`, height and width before padding; a
     `FastRCNN` also `proposals` float32 `(B, P, 4)` in pixels of the padded image, zeros in
-    padding. It gives what `model.predict` gives, boxes in pixels of the padded image. B, H and W
-    are free. NMS and RoIAlign are ONNX's own operations. That RoIAlign has no limit such as
-    `max_sampling_ratio`: of a detector with `sampling_ratio=0`, boxes more than 16 times as long
-    as wide may come out slightly different.
+    padding. It returns what `model.predict` returns, with boxes in pixels of the padded image. B, H
+    and W are free. NMS and RoIAlign are ONNX's own operations. That RoIAlign has no limit such as
+    `max_sampling_ratio`: with `sampling_ratio=0`, boxes more than 16 times as long as wide may
+    differ slightly.
 
-    The note has the class names, the input policy, the thresholds and the versions that the file
-    `needs`. `recipes/run_onnx.py` runs both files on photographs, with NumPy, Pillow and
-    onnxruntime alone.
+    The note has the class names, the input policy, the thresholds and, under `needs`, the versions
+    that the file requires. `recipes/run_onnx.py` runs the export on photographs with NumPy, Pillow
+    and onnxruntime only.
 
     Args:
-        model: detector; it stays as it is.
-        path: folder of both files; it is made.
-        overwrite: whether an earlier export in it is replaced; it stays if this one fails.
-        options: `ExportOptions`, of precision float32; `max_pixels` has no meaning here.
+        model: detector; it is not changed.
+        path: folder of both files; it is created.
+        overwrite: whether an earlier export there is replaced; it is kept if this one fails.
+        options: `ExportOptions` with precision float32; `max_pixels` has no effect here.
         shape: height and width of all images, multiples of the input policy's `pad_multiple`; B
-            stays free. Images are resized as the policy says and padded to it; those that are
-            larger then do not fit. Defaults to sizes that are free.
+            stays free. Images are resized according to the policy and padded to this shape; larger
+            ones do not fit. Free by default.
 
     Returns:
         `Path` of the ONNX file.
 
     Raises:
-        ValueError: if the folder holds something else, the backend is not TensorFlow, or an option
-            or the shape does not fit.
-        ImportError: without the packages of `libra-keras[onnx]`.
+        ValueError: if the folder contains something else, the backend is not TensorFlow, or an
+            option or the shape does not fit.
+        ImportError: if the packages of `libra-keras[onnx]` are missing.
 
     Example:
 

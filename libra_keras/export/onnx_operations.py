@@ -118,4 +118,4 @@ def _bounded(boxes, cells, longest, stride, aligned):
 
 
 def _never_run(*_):
-    raise NotImplementedError("This graph is to be converted, not run")
+    raise NotImplementedError("This graph must be converted, not run")

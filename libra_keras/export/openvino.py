@@ -23,16 +23,16 @@ def export_openvino(
 ) -> Path:
     """Writes a detector as `detector.xml` and `detector.bin`, with `detector.json` beside them.
 
-    Inputs, outputs and results are those of `export_onnx`. Let OpenVINO compute in float32, as in
-    the example: on CPUs with AMX its default is bfloat16, and on GPUs float16, which move boxes.
+    Inputs, outputs and results are those of `export_onnx`. Make OpenVINO compute in float32, as in
+    the example: its defaults, bfloat16 on CPUs with AMX and float16 on GPUs, move boxes.
 
     Args:
-        model: detector; it stays as it is.
-        path: folder of the files; it is made.
-        overwrite: whether an earlier export in it is replaced; it stays if this one fails.
-        options: `ExportOptions`, of precision float32; `max_pixels` has no meaning here.
-        shape: height and width of all images, as for `export_onnx`. OpenVINO plans ahead for
-            sizes that it knows, which may be faster.
+        model: detector; it is not changed.
+        path: folder of the files; it is created.
+        overwrite: whether an earlier export there is replaced; it is kept if this one fails.
+        options: `ExportOptions` with precision float32; `max_pixels` has no effect here.
+        shape: height and width of all images, as for `export_onnx`. OpenVINO plans ahead for known
+            sizes, which may be faster.
 
     Returns:
         `Path` of the file `detector.xml`.

@@ -1,4 +1,4 @@
-"""What can be chosen when a detector is exported."""
+"""Options of an export."""
 
 import dataclasses
 
@@ -18,18 +18,18 @@ class ExportOptions:
 
     Args:
         precision: `"float32"`, or `"bfloat16"`: convolutions and dense layers compute in bfloat16,
-            and their weights are stored so; pixels, boxes, scores and NMS stay float32. Whatever
-            precision the detector was trained in.
-        score_threshold: in 0..1; detections score more than this. A `RegionProposalNetwork`
-            has none.
+            and their weights are stored in it; pixels, boxes, scores and NMS stay float32. The
+            precision of training does not matter.
+        score_threshold: in 0..1; detections must score more than this. A `RegionProposalNetwork`
+            has no threshold.
         nms_iou: in 0..1, overlap above which the lower-scored of two boxes is dropped.
-        max_detections: most detections of an image.
+        max_detections: maximum number of detections per image.
         max_pixels: images with more pixels are refused before they are decoded.
 
     `None` keeps the detector's own value.
 
     Raises:
-        ValueError: if a value is none of these.
+        ValueError: if a value is not one of these.
 
     Example:
 

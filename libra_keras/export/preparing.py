@@ -19,7 +19,7 @@ STATUS = {  # of an image; every other than 0 has no detections
     2: "neither JPEG nor PNG",
     3: "more pixels than max_pixels",
     4: "damaged: cannot be decoded",
-    5: "pixels that are no numbers from 0 to 255",
+    5: "pixels that are not numbers from 0 to 255",
 }
 OK, EMPTY, UNKNOWN, LARGE, DAMAGED, NO_PIXELS = STATUS
 JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"

@@ -53,7 +53,7 @@ def export_saved_model(
     The folder gets a version, `path/1`, `path/2` and so on: it is what TensorFlow Serving takes as
     the base path of a model, and it serves the highest version. Everything is in the graph:
     decoding, the training's resize kernel, padding, detection, boxes in the images' own pixels.
-    No part of it needs this package or XLA.
+    It requires neither this package nor XLA.
 
     Signatures, with images of any size:
 
@@ -68,23 +68,23 @@ def export_saved_model(
     padding. The first three return `detection_boxes` float32 `(B, D, 4)`, x1, y1, x2, y2 in pixels;
     `detection_scores` float32 and `detection_classes` int32 `(B, D)`, from 0, -1 in padding;
     `detection_class_names` string `(B, D)`; `num_detections` int32 `(B,)`; and `status` int32
-    `(B,)`: other than 0 if an image could not be used, and then it has no detections; the others
-    have theirs. `assets.extra/detector.json` in the version's folder has the classes, the input
+    `(B,)`: not 0 if an image could not be used; it then has no detections, and the others are not
+    affected. `assets.extra/detector.json` in the version's folder has the classes, the input
     policy, the thresholds and what each status means.
 
     Args:
-        model: detector; it stays as it is.
+        model: detector; it is not changed.
         path: folder of all versions; its name is the model's name.
-        version: at least 1. Defaults to the highest in the folder and 1, or 1.
-        overwrite: whether an earlier export of this `version` is replaced; it stays if the
-            export fails. A server that runs does not notice; a new version it does.
+        version: at least 1. Defaults to one more than the highest in the folder, or to 1.
+        overwrite: whether an earlier export of this `version` is replaced; it is kept if the export
+            fails. A running server does not notice, but it does notice a new version.
         options: `ExportOptions`. By default float32 and the detector's own thresholds.
 
     Returns:
         `Path` of the version's folder.
 
     Raises:
-        ValueError: if the version exists and `overwrite` is false, or the folder holds other
+        ValueError: if the version exists and `overwrite` is false, or the folder contains other
             things; if another export is being written to it; if the backend is not TensorFlow; or
             if an option does not fit the detector.
 
@@ -129,7 +129,7 @@ def check_export(path, version=None, overwrite=False):
         return max(versions, default=0) + 1
     own = path / str(version)
     if own.exists() and not overwrite:
-        raise ValueError(f"{own} exists. Choose another version, or overwrite an earlier export")
+        raise ValueError(f"{own} exists. Choose another version, or overwrite the earlier export")
     check_replaceable(own, VERSION, overwrite)
     return version
 
@@ -156,9 +156,9 @@ def _versions(path):
         )
     left_over = all(name.startswith((".unfinished.", ".old.", LOCK)) for name in names)
     if not left_over and not any((path / str(number) / GRAPH).is_file() for number in found):
-        raise ValueError(f"{path} holds something that is no SavedModel. Choose another folder")
+        raise ValueError(f"{path} contains something other than SavedModels. Choose another folder")
     if found and not any((path / str(number) / NOTE).is_file() for number in found):
-        raise ValueError(f"{path} holds SavedModels of another program. Choose another folder")
+        raise ValueError(f"{path} contains SavedModels of another program. Choose another folder")
     return found
 
 
@@ -166,7 +166,9 @@ def check_name(path):
     """Raises a ValueError unless a SavedModel can be written to a path, and read from it."""
     path = Path(path)
     if re.match(r"[a-z0-9]{2,}:/", str(path)):  # gs://, s3://; `Path` makes one of two slashes
-        raise ValueError(f"Exports are written to this machine; copy them. Received: {path}")
+        raise ValueError(
+            f"Exports can only be written to this machine; copy them afterwards. Received: {path}"
+        )
     if wild := sorted(set("*?[") & set(str(path.absolute()))):
         raise ValueError(
             f"TensorFlow finds no files in a folder whose path has {' '.join(wild)}. "

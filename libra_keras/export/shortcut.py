@@ -55,7 +55,7 @@ def export(
 def _check_format(format, more):
     if format == "torch":
         raise ValueError(
-            "A detector is not written as a program of PyTorch; other programs than Keras run "
+            "A detector cannot be exported as a PyTorch program; to run it without Keras, use "
             "format='onnx', 'openvino', 'litert' or 'tf_saved_model'"
         )
     if format not in ARGUMENTS:
@@ -79,7 +79,7 @@ def _check_place(path, format, overwrite):
     folder.check_packages({"onnx": ".onnx", **SUFFIXES}[format], modules[format])
     suffix = SUFFIXES.get(format, path.suffix)
     if path.suffix != suffix:
-        raise ValueError(f"The name of a file for {format} ends in {suffix}. Received: {path}")
+        raise ValueError(f"The name of a file for {format} must end in {suffix}. Received: {path}")
 
     def is_own(file):
         with open(path if path.exists() else file, "rb") as opened:  # a .bin is what its .xml is
@@ -140,7 +140,7 @@ def _write_litert(model, path, specs, batch_size=1, num_proposals=1000):
         graphs = litert.graphs_of_policy(model, batch_size, num_proposals)
     elif None in [side for spec in specs.values() if spec for side in spec[0][1:]]:
         raise ValueError(
-            "LiteRT wants fixed heights and widths; those of `input_policy` are the default. "
+            "LiteRT requires fixed heights and widths; those of `input_policy` are the default. "
             f"Received: input_signature={specs}"
         )
     else:

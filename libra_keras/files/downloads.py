@@ -86,7 +86,7 @@ def fetch(file: PublishedFile, folder: Path) -> Path:
     with in_turn(folder / f".turn.{file.name}", f"downloading {file.name}"):
         reason = file.mismatch(path) if path.is_file() else "it is not there"
         if reason and path.is_file():
-            print(f"{path} is damaged ({reason}) and is downloaded anew", flush=True)
+            print(f"{path} is damaged ({reason}) and is downloaded again", flush=True)
         if reason:
             _download(file, origin, path)
     return path
@@ -110,7 +110,9 @@ def read(address: str, most: int = MOST) -> bytes:
         except _BrokenOff as error:
             failures += 1
             if failures == ATTEMPTS:
-                raise OSError(f"{address} cannot be read: {ATTEMPTS} times {error}") from error
+                raise OSError(
+                    f"{address} cannot be read, after {ATTEMPTS} attempts: {error}"
+                ) from error
             time.sleep(PAUSE)
 
 
@@ -119,7 +121,7 @@ def _at_most(most, address, chunks):
     for chunk in chunks:
         done += len(chunk)
         if done > most:
-            raise OSError(f"{address} gives more than {most / MIB:,.0f} MiB")
+            raise OSError(f"{address} returns more than {most / MIB:,.0f} MiB")
         yield chunk
 
 
@@ -137,16 +139,16 @@ def _checked(file, path):
     """A file of the user's own folder, which is never changed."""
     if not path.is_file():
         raise ValueError(
-            f"there is no {path}. {WEIGHTS} must name the folder that holds {file.name}, or an "
-            f"address that it lies under; it was published at {file.address}"
+            f"there is no {path}. {WEIGHTS} must name the folder that contains {file.name}, or "
+            f"the address that it lies under; it was published at {file.address}"
         )
     if reason := file.mismatch(path):
-        raise ValueError(f"{path} is damaged, or another file: {reason}")
+        raise ValueError(f"{path} is damaged, or a different file: {reason}")
     return path
 
 
 def _download(file, address, path):
-    advice = f"Put {file.name} into {path.parent}, or name the folder that has it with {WEIGHTS}"
+    advice = f"Put {file.name} into {path.parent}, or set {WEIGHTS} to the folder that contains it"
     print(f"Downloading {address} to {path}", flush=True)
     for attempt in range(1, ATTEMPTS + 1):
         try:
@@ -154,13 +156,13 @@ def _download(file, address, path):
                 reason = file.difference(_receive(file, address, unfinished))
                 if reason:
                     raise ValueError(
-                        f"{address} gave another file: {reason}. It was deleted. {advice}"
+                        f"{address} returned a different file: {reason}. It was deleted. {advice}"
                     )
             return
         except _BrokenOff as error:
             if attempt == ATTEMPTS:
                 raise OSError(
-                    f"{address} cannot be downloaded: {ATTEMPTS} times {error}. {advice}"
+                    f"{address} cannot be downloaded, after {ATTEMPTS} attempts: {error}. {advice}"
                 ) from error
             print(f"{file.name}: {error}; trying again", flush=True)
             time.sleep(PAUSE)
@@ -183,7 +185,7 @@ def _explained(address, path, advice) -> Iterator[None]:
         reason = atomic.disk_error(error)
         if reason is None:
             raise
-        raise OSError(f"{path} cannot be written: {reason}. Nothing of it was kept") from error
+        raise OSError(f"{path} cannot be written: {reason}. No part of it was kept") from error
 
 
 def _receive(file, address, path):

@@ -30,7 +30,7 @@ def files_like(pattern: str | os.PathLike[str]) -> list[Path]:
     found = sorted(glob.glob(os.fspath(pattern), recursive=True))
     files = [Path(name) for name in found if os.path.isfile(name)]
     if not files:
-        raise ValueError(f"there is no file like {os.fspath(pattern)}")
+        raise ValueError(f"no file matches {os.fspath(pattern)}")
     return files
 
 
@@ -55,5 +55,7 @@ def local(address: str) -> str | None:
     if parts.scheme != "file":
         return None
     if parts.netloc not in ("", "localhost"):
-        raise ValueError(f"{address} must name a file of this machine, as file:///folder/photo.jpg")
+        raise ValueError(
+            f"{address} must name a file on this machine, such as file:///folder/photo.jpg"
+        )
     return urllib.request.url2pathname(parts.path)

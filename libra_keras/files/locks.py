@@ -53,7 +53,7 @@ def alone(lock: str | os.PathLike, path: str | os.PathLike) -> Iterator[None]:
             stack.enter_context(exclusive(lock))
         except BlockingIOError as error:
             raise ValueError(
-                f"Another process is writing to {path}. Wait until it has ended"
+                f"Another process is writing to {path}. Wait until it has finished"
             ) from error
         try:
             yield

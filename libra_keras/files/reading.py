@@ -103,7 +103,7 @@ def reason(error: BaseException) -> str:
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
     if isinstance(error, MemoryError):
-        return "it does not fit into the memory"
+        return "it does not fit into memory"
     text = " ".join(str(error).split())
     if len(text) > LONGEST:  # what came first is told last
         text = f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"

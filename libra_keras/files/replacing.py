@@ -38,7 +38,8 @@ def check_replaceable(path: str | os.PathLike, kind: Kind, overwrite: bool = Fal
         )
     if not (path / kind.marker).is_file():
         raise ValueError(
-            f"{path} holds something that is no {kind.name} (no {kind.marker}); it is not replaced"
+            f"{path} contains something other than an earlier {kind.name} (no {kind.marker}); it "
+            "is not replaced"
         )
     if foreign := foreign_entries(path, kind):
         raise ValueError(

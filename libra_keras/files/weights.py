@@ -47,13 +47,13 @@ def array_sizes(file: str | os.PathLike[str] | BinaryIO) -> dict[str, int]:
 
 def _check_array(name, array):
     if array.dtype.kind not in NUMBERS or array.shape is None:
-        raise ValueError(f"{name} is no array of numbers")
+        raise ValueError(f"{name} is not an array of numbers")
     if array.external or array.is_virtual:
-        raise ValueError(f"{name} lies in another file")
+        raise ValueError(f"{name} is stored in another file")
     if array.id.get_create_plist().get_nfilters():  # what it unfolds to is not known before
         raise ValueError(f"{name} is compressed; `h5repack -f NONE` undoes that")
     if math.prod(array.shape) * array.dtype.itemsize > array.id.get_storage_size():
-        raise ValueError(f"{name} claims the shape {array.shape}, of which less is in the file")
+        raise ValueError(f"{name} claims the shape {array.shape}, but the file contains less")
 
 
 def _variables(model) -> Iterable[Any]:

@@ -27,7 +27,7 @@ def base_anchors(
         list of `(x1, y1, x2, y2)` in pixels, ratio outer and scale inner.
 
     Raises:
-        ValueError: if `geometry` is none of the three.
+        ValueError: if `geometry` is not one of the three.
 
     Example:
 
@@ -67,14 +67,14 @@ def pyramid_anchors(
     """The anchors of every level of a pyramid.
 
     Cell (row, column) of a level has its anchors centred on `(column * stride, row * stride)`:
-    there is no half-cell offset and no rounding. So it is in the geometry `"continuous"`, that of
+    there is no half-cell offset and no rounding. This is the geometry `"continuous"`, that of
     mmdetection 2.x and 3.x.
 
     Weights that were trained elsewhere need the anchors that they were trained with. Those of
     `"torchvision"` (0.16) have square sides and, centred on 0, corners of whole pixels; a level's
     cells lie `padded size // cells` pixels apart, which is less than the stride where the padded
-    image (the finest level times its stride) is no multiple of it: 60 and not 64 in an image of
-    480 pixels, of which a level of stride 64 has 8 cells. Those of `"legacy"` (mmdetection 1.x)
+    image (the finest level times its stride) is not a multiple of it: 60 instead of 64 in an image
+    of 480 pixels, in which a level of stride 64 has 8 cells. Those of `"legacy"` (mmdetection 1.x)
     are centred on the middle of a cell's pixels, and have edges between pixels.
 
     Args:
@@ -89,8 +89,8 @@ def pyramid_anchors(
         row, column, ratio, scale, where A is `len(ratios) * len(scales)`.
 
     Raises:
-        ValueError: if the numbers of sizes and strides differ, a size is no pair, or `geometry` is
-            none of the three.
+        ValueError: if the numbers of sizes and strides differ, a size is not a pair, or `geometry`
+            is not one of the three.
 
     Example:
 
@@ -104,7 +104,7 @@ def pyramid_anchors(
     """
     if len(feature_sizes) != len(strides):
         raise ValueError(
-            "`feature_sizes` and `strides` must have one entry a level. Received: "
+            "`feature_sizes` and `strides` must have one entry per level. Received: "
             f"{len(feature_sizes)} sizes and strides={strides}"
         )
     for i, size in enumerate(feature_sizes):

@@ -1,7 +1,7 @@
 """Arithmetic on boxes `(x1, y1, x2, y2)`: float32, absolute pixels, no "+1".
 
-`decode` and `clip` also know the ways of other toolboxes, since weights that were trained with one
-of them need it: `geometry` is `"continuous"` (mmdetection 2.x and 3.x), `"torchvision"` (0.16) or
+`decode` and `clip` also support the conventions of other toolboxes, for weights that were trained
+with them: `geometry` is `"continuous"` (mmdetection 2.x and 3.x), `"torchvision"` (0.16) or
 `"legacy"` (mmdetection 1.x; boxes here are edges, with x2 and y2 one more than there).
 """
 
@@ -131,10 +131,10 @@ def clip(boxes: Tensor, image_sizes: Tensor, geometry: str = "continuous") -> Te
 
     Returns:
         float32 tensor `(B, N, 4)` with x in 0..width and y in 0..height. A box that lies outside
-        comes back with a side of 0 (legacy: of 1 pixel).
+        gets a side of 0 (legacy: of 1 pixel).
 
     Raises:
-        ValueError: if `geometry` is none of the three, or an argument has another shape.
+        ValueError: if `geometry` is not one of the three, or an argument has another shape.
 
     Example:
 
@@ -201,14 +201,14 @@ def decode(
         deltas: float tensor `(..., 4)`.
         anchors: float tensor `(..., 4)`, broadcastable to `deltas`.
         stds: four floats that `encode` divided by.
-        geometry: str; matters if it is `"torchvision"`.
+        geometry: str; only `"torchvision"` makes a difference.
 
     Returns:
         float32 tensor `(..., 4)` of boxes. A side grows or shrinks at most by 1000/16; with
         `"torchvision"` it shrinks without limit.
 
     Raises:
-        ValueError: if `geometry` is none of the three, or an argument has another shape.
+        ValueError: if `geometry` is not one of the three, or an argument has another shape.
 
     Example:
 

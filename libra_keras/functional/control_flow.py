@@ -8,7 +8,7 @@ from libra_keras.typing import Tensor
 
 
 class Operations(NamedTuple):
-    """Operations of a runtime that take the place of loops; `None` where it has none.
+    """Operations of a runtime that replace loops; `None` where it has none.
 
     Attributes:
         suppress: function of `boxes` `(B, N, 4)`, best first, `groups` int32 `(B, N)` or `None`,

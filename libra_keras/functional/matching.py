@@ -50,7 +50,7 @@ def match(
         gt_mask: bool tensor `(B, M)`, false for padding, which takes no part.
         positive_iou: float in 0..1, inclusive.
         negative_iou: float in 0..1, exclusive; at most `positive_iou`.
-        min_positive_iou: float in 0..1 or `None`, which leaves low-quality matches out.
+        min_positive_iou: float in 0..1, or `None` for no low-quality matches.
         candidate_mask: bool tensor `(B, N)` or `None`; candidates outside it (padding) are
             ignored and cannot be anyone's best.
 

@@ -26,9 +26,9 @@ _portable_depth = 0
 def portable() -> Iterator[None]:
     """Within this context only portable operations are used: no XLA islands, no sparse twins.
 
-    For export (a server may lack XLA) and for tests that compare both ways. What matters is the
-    moment of tracing: a function traced outside the context keeps its twins. The switch is one for
-    the whole process, because replicas of a TensorFlow strategy run in threads of their own.
+    For export (a server may lack XLA) and for tests that compare both ways. Tracing time is what
+    counts: a function traced outside the context keeps its twins. The switch applies to the whole
+    process, because replicas of a TensorFlow strategy run in their own threads.
 
     Example:
 

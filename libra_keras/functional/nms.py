@@ -32,10 +32,10 @@ def nms(
         iou_threshold: float; an IoU *greater* than this suppresses.
         max_output: int, number of boxes returned per image.
         groups: int tensor `(B, N)`, for example classes or pyramid levels. Defaults to one group.
-        mask: bool tensor `(B, N)`, false for rows that do not take part. Rows that hold NaN never
-            suppress another and are never kept.
-        num_groups: int, where `groups` lie in 0..num_groups-1. Graphs for runtimes with an NMS of
-            their own (`control_flow.straight_line`) need it; without it they loop.
+        mask: bool tensor `(B, N)`, false for rows that do not take part. Rows that contain NaN
+            never suppress another and are never kept.
+        num_groups: int, where `groups` lie in 0..num_groups-1. Graphs for runtimes with their own
+            NMS (`control_flow.straight_line`) need it; without it they loop.
 
     Returns:
         indices: int32 `(B, max_output)` into N by descending score; 0 where nothing was kept.

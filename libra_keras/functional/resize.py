@@ -22,9 +22,9 @@ def resize_nearest(x: Tensor, size: Sequence[int | Tensor]) -> Tensor:
 
     Output position `i` copies input position `floor(i * input / output)`. This is the
     asymmetric rule of PyTorch's `"nearest"`; the half-pixel rule of `keras.ops.image.resize`
-    takes other pixels wherever one size is not a multiple of the other. Each axis goes the cheap
-    way where it can: repetition when it grows by a whole factor, a strided slice when it shrinks
-    by one. Only other ratios go through a gather, whose gradient is slow.
+    takes other pixels wherever one size is not a multiple of the other. Each axis is resized
+    cheaply where possible: by repetition when it grows by a whole factor, by a strided slice when
+    it shrinks by one. Only other ratios use a gather, whose gradient is slow.
 
     Args:
         x: tensor `(B, H, W, C)`; H and W may be unknown inside a `tf.function`.
@@ -34,7 +34,7 @@ def resize_nearest(x: Tensor, size: Sequence[int | Tensor]) -> Tensor:
         Tensor `(B, height, width, C)` of the dtype of `x`.
 
     Raises:
-        ValueError: if `x` has not four axes, or `size` is not a pair of positive lengths.
+        ValueError: if `x` does not have four axes, or `size` is not a pair of positive lengths.
 
     Example:
 
@@ -45,7 +45,7 @@ def resize_nearest(x: Tensor, size: Sequence[int | Tensor]) -> Tensor:
     [10.0, 10.0, 10.0, 20.0, 20.0]
 
     Source: `torch.nn.functional.interpolate(mode="nearest")`, as the reference's pyramids use
-    it; here in integers, so that no size suffers from rounding.
+    it; here in integers, so that no size is affected by rounding.
     """
     check_arguments({"x (B, H, W, C) any": x})
     return _along_both(_stretch, x, size, axes=(2, 1))  # width first: repetition copies less
@@ -61,7 +61,7 @@ def adaptive_max_pool(x: Tensor, size: Sequence[int | Tensor]) -> Tensor:
 
     The gradient of an output goes to the maximum of its window. Equal maxima share it: first the
     equal rows of each column in equal parts, then the equal columns. (PyTorch gives all of it to
-    one of them.) The rule is the same for every ratio, backend and known or unknown size.
+    one of them.) The rule is the same for every ratio and backend, and for known and unknown sizes.
 
     Args:
         x: floating tensor `(B, H, W, C)`; H and W may be unknown inside a `tf.function`.
@@ -71,8 +71,8 @@ def adaptive_max_pool(x: Tensor, size: Sequence[int | Tensor]) -> Tensor:
         Tensor `(B, height, width, C)` of the dtype of `x`.
 
     Raises:
-        ValueError: if `x` has not four axes or holds no floats, or `size` is not a pair of positive
-            lengths.
+        ValueError: if `x` does not have four axes or does not hold floats, or `size` is not a pair
+            of positive lengths.
 
     Example: three outputs of five inputs see positions 0-1, 1-3 and 3-4.
 

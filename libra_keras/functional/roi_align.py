@@ -22,7 +22,7 @@ UNROLLED_TAPS = 4  # per axis; with more, a loop keeps the traced graph small
 def roi_levels(boxes: Tensor, num_levels: int, finest_scale: float = 56.0) -> Tensor:
     """Chooses the pyramid level that each box is pooled from.
 
-    `floor(log2(sqrt(width * height) / finest_scale + 1e-6))`, limited to the levels there are.
+    `floor(log2(sqrt(width * height) / finest_scale + 1e-6))`, limited to the existing levels.
 
     Args:
         boxes: float tensor `(B, N, 4)`, pixels.
@@ -72,14 +72,14 @@ def roi_align(
     Args:
         features: float tensor `(B, H, W, C)`; cell (y, x) has its centre at
             `(x + 0.5, y + 0.5) * stride` pixels (without `aligned`: at `(x, y) * stride`).
-        boxes: float tensor `(B, N, 4)`, pixels. No gradient reaches them. Boxes with a
-            coordinate that is not finite give zeros.
+        boxes: float tensor `(B, N, 4)`, pixels. They get no gradient. Boxes with a coordinate that
+            is not finite give zeros.
         stride: number, pixels per cell.
         output_size: int S.
         sampling_ratio: int, samples per bin along each axis; 0 takes one per cell, rounded up:
             `ceil(box side / stride / S)`.
-        aligned: bool; false is the older convention, which is half a cell off and makes boxes at
-            least one cell large.
+        aligned: bool; false is the older convention, which is half a cell off and enlarges boxes to
+            at least one cell.
         max_sampling_ratio: int, for `sampling_ratio=0`: bins of more cells than this along an
             axis get half as many samples, `(max_sampling_ratio + 1) // 2`. With levels chosen
             by `roi_levels`, 16 is enough for boxes up to 16 times as long as wide. Without

@@ -75,7 +75,7 @@ def choose_iou_balanced(
         keys: float32 tensor `(B, N)` in [0, 1), see `random_keys`.
         candidates: bool tensor `(B, N)`, the negatives.
         max_iou: float tensor `(B, N)` in [0, 1], the largest IoU of each box with any ground
-            truth. Boxes that are no candidates count for `upper="all"`; padding has 0.
+            truth. Boxes that are not candidates count for `upper="all"`; padding has 0.
         num: int, the largest number chosen per image, which fixes the shape of the result.
         count: `None` or int tensor `(B,)` or scalar, the number wanted. Defaults to `num`.
         floor_thr: float in [0, 1). Candidates below it are the floor, outside the bins.
@@ -83,9 +83,9 @@ def choose_iou_balanced(
         num_bins: int, the number of bins; 1 means uniform.
         upper: where the last bin ends: `"all"`, the largest `max_iou` of the image (1 if the
             ground truth is among the boxes); `"negatives"`, the largest of the candidates, which
-            the last bin then includes; or a float. Candidates beyond are in no bin.
-        include_zero: bool, whether candidates of IoU 0 are in the first bin. Otherwise they are
-            floor, as with any `floor_thr` > 0.
+            the last bin then includes; or a float. Candidates beyond it are in no bin.
+        include_zero: bool, whether candidates of IoU 0 are in the first bin. Otherwise they belong
+            to the floor, as with any `floor_thr` > 0.
 
     Returns:
         Tuple of `indices`, int32 `(B, num)` (0 where nothing was chosen), and `chosen`, bool
@@ -106,8 +106,8 @@ def choose_iou_balanced(
     >>> sorted(ops.convert_to_numpy(indices)[0].tolist())
     [0, 3, 4]
 
-    Source: Pang et al., 2019, section 3.1, IoU-balanced sampling. Differs from mmdetection: no
-    option changes on the first call (there `floor_thr=-1`, here `include_zero=True`, becomes 0).
+    Source: Pang et al., 2019, section 3.1, IoU-balanced sampling. Differs from mmdetection, where
+    `floor_thr=-1` (here `include_zero=True`) becomes 0 on the first call: no option changes.
     """
     _check_at_least_one("num_bins", num_bins)
     check_arguments(
@@ -174,8 +174,8 @@ def choose_instance_balanced(
     True
 
     Source: Pang et al., 2019, and `InstanceBalancedPosSampler` of mmdetection. Differs from the
-    latter: filling up never repeats a candidate (there repetitions are dropped afterwards, so
-    that fewer than `count` remain).
+    latter: filling up never repeats a candidate (there, repetitions are dropped afterwards, so that
+    fewer than `count` remain).
     """
     check_arguments(
         {
@@ -265,8 +265,8 @@ def choose_hardest(
     [1, 3]
 
     Source: Shrivastava et al., 2016, "Training Region-based Object Detectors with Online Hard
-    Example Mining". Differs from it: no NMS among the candidates before the choice, as in
-    mmdetection.
+    Example Mining". Differs from it, as mmdetection does: no NMS among the candidates before the
+    choice.
     """
     return choose_random(hardest_first(keys, losses), candidates, num, count)
 

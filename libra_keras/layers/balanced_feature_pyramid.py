@@ -26,7 +26,7 @@ class BalancedFeaturePyramid(ChannelsLast):
     Args:
         refine_level: int, position (finest = 0) of the level whose size is used for averaging.
             Defaults to 2, the middle of P2..P6; the paper's RetinaNet uses 1 of P3..P7: both P4.
-        refiner: what is done to the average. `None`: nothing. `"conv"`: a 3x3 convolution with
+        refiner: what refines the average. `None`: nothing. `"conv"`: a 3x3 convolution with
             ReLU. `"non_local"`: `NonLocalBlock(reduction=1, use_scale=False)`, the paper's
             choice; to start it as the published models did, pass
             `NonLocalBlock(reduction=1, use_scale=False, start="xavier")`. Or any
@@ -44,9 +44,9 @@ class BalancedFeaturePyramid(ChannelsLast):
     Raises:
         ValueError: if the levels' channels differ, `refine_level` is not a level, the refiner is
             unknown, has channels first or changes the number of channels, or the layer is called
-            with levels of other number, names or channels than it was built for.
+            with levels whose number, names or channels differ from those it was built for.
 
-    Example: without refiner, a pyramid that is constant doubles.
+    Example: without a refiner, a constant pyramid doubles.
 
     >>> import numpy as np
     >>> from libra_keras.layers import BalancedFeaturePyramid

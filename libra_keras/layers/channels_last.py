@@ -27,8 +27,7 @@ class ChannelsLast(keras.layers.Layer):
             raise ValueError(
                 f"{type(self).__name__} '{self.name}' takes (B, H, W, C), but Keras' setting "
                 f"`image_data_format` was {self.data_format!r} when it was made. If its inputs "
-                'have channels last, say so with `data_format="channels_last"`; if not, transpose '
-                "them."
+                'are channels-last, pass `data_format="channels_last"`; if not, transpose them.'
             )
         keep_channels_last(self)
 

@@ -21,18 +21,18 @@ class FeaturePyramid(ChannelsLast):
 
     A 1x1 convolution brings each stage to `channels`; from the coarsest down, each is enlarged
     (nearest neighbours) to the exact size of the next finer one and added to it; a 3x3
-    convolution makes the output level. Sizes need not halve exactly. Convolutions have biases,
-    Xavier-uniform start, and neither normalisation nor activation.
+    convolution makes the output level. Sizes need not halve exactly. Convolutions have biases and
+    Xavier-uniform initialisation, and neither normalisation nor activation.
 
     Args:
         channels: int, channels of every output level.
-        num_levels: int, output levels altogether, at least one for each stage used.
+        num_levels: int, total number of output levels, at least one for each stage used.
         start_level: int, position of the finest stage to use (RetinaNet: 1 starts at C3).
-        extra_levels: what the levels beyond the stages are made from, each half the size
-            (rounded up) of the one before. `"max_pool"`: every second pixel of the last output
-            (Faster R-CNN). `"on_input"`, `"on_lateral"`, `"on_output"`: a 3x3 convolution of
-            stride 2 on the coarsest stage (RetinaNet), its 1x1 convolution, or its output level;
-            further levels are convolved from the one before.
+        extra_levels: how the levels beyond the stages are made, each half the size (rounded up) of
+            the one before. `"max_pool"`: every second pixel of the last output (Faster R-CNN).
+            `"on_input"`, `"on_lateral"`, `"on_output"`: a 3x3 convolution of stride 2 on the
+            coarsest stage (RetinaNet), its 1x1 convolution, or its output level; further levels are
+            convolved from the one before.
         extra_relu: bool, whether a ReLU stands between two extra convolutions: P7 is then made from
             `relu(P6)`, and P6 itself is left as it is. Without effect for `"max_pool"`. Defaults to
             `False`.
@@ -49,7 +49,8 @@ class FeaturePyramid(ChannelsLast):
 
     Raises:
         ValueError: if an argument is out of range, there are more stages than levels, or the layer
-            is called with stages of other number, names or channels than it was built for.
+            is called with stages whose number, names or channels differ from those it was built
+            for.
 
     Example:
 
@@ -63,7 +64,7 @@ class FeaturePyramid(ChannelsLast):
 
     Source: [Lin et al., 2017](https://arxiv.org/abs/1612.03144), section 3; extra levels of
     RetinaNet: [Lin et al., 2017](https://arxiv.org/abs/1708.02002), section 4. The
-    RetinaNet paper and torchvision have the ReLU between two extra levels, mmdetection has none.
+    RetinaNet paper and torchvision have the ReLU between two extra levels, mmdetection does not.
     """
 
     def __init__(
@@ -185,20 +186,20 @@ class FeaturePyramid(ChannelsLast):
 
 @keras.saving.register_keras_serializable(package="libra_keras")
 class PathAggregationPyramid(FeaturePyramid):
-    """Turns the stages of a backbone into pyramid levels that also hear from all finer ones.
+    """Turns the stages of a backbone into pyramid levels that also get features of all finer ones.
 
     After the levels of a `FeaturePyramid`, before its extra ones: from the finest up, a 3x3
     convolution of stride 2 brings each level, already summed, to the size of the next coarser one
     and is added to it. Another 3x3 convolution makes the output levels; the finest level is left
-    as it is. Convolutions have biases, Xavier-uniform start, and neither normalisation nor
-    activation. Sizes of stages must halve, rounded up, as those of backbones do.
+    as it is. Convolutions have biases and Xavier-uniform initialisation, and neither normalisation
+    nor activation. Sizes of stages must halve, rounded up, as those of backbones do.
 
     Followed by a `BalancedFeaturePyramid` it is the balanced PAFPN of Libra R-CNN's table 5.
 
     Args:
-        channels, num_levels, start_level, extra_levels, extra_relu, data_format: as of
-            `FeaturePyramid`. Extra levels by `"max_pool"` and `"on_output"` are made from the
-            coarsest level that comes out here.
+        channels, num_levels, start_level, extra_levels, extra_relu, data_format: see
+            `FeaturePyramid`. With `"max_pool"` and `"on_output"`, extra levels are made from the
+            coarsest output level of this layer.
 
     Call arguments:
         pyramid: dict `{"C2": ..., "C5": ...}` or list, finest first, of tensors
@@ -209,7 +210,7 @@ class PathAggregationPyramid(FeaturePyramid):
         tensors `(B, H_l, W_l, channels)`.
 
     Raises:
-        ValueError: as `FeaturePyramid`, or if the sizes of stages do not halve.
+        ValueError: as in `FeaturePyramid`, or if the sizes of stages do not halve.
 
     Example:
 
@@ -221,8 +222,8 @@ class PathAggregationPyramid(FeaturePyramid):
     >>> {name: tuple(level.shape[1:]) for name, level in levels.items()}["P6"]
     (2, 3, 16)
 
-    Source: [Liu et al., 2018](https://arxiv.org/abs/1803.01534), section 3.1, as mmdetection's
-    `PAFPN` has it: no ReLU follows the convolutions.
+    Source: [Liu et al., 2018](https://arxiv.org/abs/1803.01534), section 3.1, as implemented in
+    mmdetection's `PAFPN`: no ReLU follows the convolutions.
     """
 
     def build(self, input_shape: Pyramid) -> None:

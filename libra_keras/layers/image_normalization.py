@@ -16,8 +16,8 @@ from libra_keras.typing import Tensor
 class ImageNormalization(ChannelsLast):
     """Subtracts a mean from images and divides by a deviation, per channel.
 
-    Arithmetic is float32 whatever the images and the precision are. Padding must be 0 *after*
-    normalisation, as in the reference, which pads last: give `image_sizes`, and every pixel
+    Arithmetic is float32, whatever the dtype of the images and the precision. Padding must be 0
+    *after* normalisation, as in the reference, which pads last: pass `image_sizes`, and every pixel
     outside an image's own size becomes 0.
 
     Args:
@@ -37,7 +37,7 @@ class ImageNormalization(ChannelsLast):
 
     Raises:
         ValueError: if `mean` and `std` differ in length, a deviation is not positive,
-            `channel_order` is unknown, the images have other channels than `mean`, or
+            `channel_order` is unknown, the channels of the images do not match `mean`, or
             `image_sizes` has another shape.
 
     Example:
@@ -80,7 +80,7 @@ class ImageNormalization(ChannelsLast):
 
     @classmethod
     def caffe_style(cls, **kwargs: Any) -> Self:
-        """Returns the layer for weights of Caffe origin, as `keras.applications.ResNet50`'s.
+        """Returns the layer for weights from Caffe, such as those of `keras.applications.ResNet50`.
 
         Channels become blue, green, red; the mean (103.939, 116.779, 123.68) is subtracted;
         nothing is divided.
@@ -89,9 +89,9 @@ class ImageNormalization(ChannelsLast):
 
     @classmethod
     def tf_style(cls, **kwargs: Any) -> Self:
-        """Returns the layer that maps 0..255 to -1..1, RGB, as MobileNetV2 and ResNetV2 want it.
+        """Returns the layer that maps 0..255 to -1..1, RGB, as MobileNetV2 and ResNetV2 expect.
 
-        They are the ones of `keras.applications`; it calls this mode "tf".
+        These are the networks of `keras.applications`, which calls this mode "tf".
         """
         return cls((127.5, 127.5, 127.5), (127.5, 127.5, 127.5), "rgb", **kwargs)
 
@@ -99,10 +99,10 @@ class ImageNormalization(ChannelsLast):
     def none(cls, **kwargs: Any) -> Self:
         """Returns the layer that leaves RGB in 0..255, for networks that scale pixels themselves.
 
-        Of `keras.applications` these are EfficientNet, EfficientNetV2, ConvNeXt and MobileNetV3
-        (`BackboneAdapter.rescales` tells). Padding still becomes 0, which is black to such a
-        network, not the mean colour as elsewhere: it sees an edge where a padded image ends. That
-        is the same in training and in inference.
+        In `keras.applications` these are EfficientNet, EfficientNetV2, ConvNeXt and MobileNetV3
+        (see `BackboneAdapter.rescales`). Padding still becomes 0, which to such a network is black
+        rather than the mean colour: it sees an edge where a padded image ends, both in training and
+        in inference.
         """
         return cls((0.0, 0.0, 0.0), None, "rgb", **kwargs)
 

@@ -20,7 +20,7 @@ class MultilevelROIAlign(ChannelsLast):
 
     A box is pooled from the one level that suits its size: with the default strides and scale,
     boxes below 112 pixels from stride 4, below 224 from stride 8, below 448 from stride 16. The
-    layer has no weights, and no gradient reaches the boxes.
+    layer has no weights, and the boxes get no gradient.
 
     Args:
         output_size: int S, bins along each side.
@@ -37,15 +37,15 @@ class MultilevelROIAlign(ChannelsLast):
         pyramid: dict `{"P2": ..., "P5": ...}`, list or tuple, finest first, of tensors
             `(B, H_l, W_l, C)`, one for each stride. More, coarser levels are ignored. H and W
             may be unknown.
-        boxes: float tensor `(B, N, 4)`, pixels. Always float32: pass no float16 coordinates.
+        boxes: float tensor `(B, N, 4)`, pixels. Always float32: do not pass float16 coordinates.
 
     Returns:
         Tensor `(B, N, S, S, C)` in the dtype of the pyramid.
 
     Raises:
         ValueError: if an argument is out of range, there are fewer levels than strides, their
-            channels differ, they have other names than those the layer was built for, or an input
-            has another shape or kind.
+            channels differ, their names are not those that the layer was built for, or an input has
+            another shape or kind.
 
     Example:
 
@@ -57,7 +57,7 @@ class MultilevelROIAlign(ChannelsLast):
     >>> tuple(MultilevelROIAlign()(pyramid, boxes).shape)
     (1, 2, 7, 7, 16)
 
-    Reference: [He et al., 2017](https://arxiv.org/abs/1703.06870), section 3; choice of the level:
+    Reference: [He et al., 2017](https://arxiv.org/abs/1703.06870), section 3; choice of level:
     [Lin et al., 2017](https://arxiv.org/abs/1612.03144), equation 1.
     """
 
@@ -105,7 +105,7 @@ class MultilevelROIAlign(ChannelsLast):
         names, levels = names and names[:count], levels[:count]
         if None not in (names, self._names) and names != self._names:
             raise ValueError(
-                f"The finest levels of `pyramid` must be those that the layer was built for, "
+                "The finest levels of `pyramid` must be those that the layer was built for, "
                 f"{', '.join(self._names)}. Received: {', '.join(names)}"
             )
         maps = asked_of(names, levels, ["C"] * count)

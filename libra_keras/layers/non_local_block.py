@@ -34,8 +34,8 @@ class NonLocalBlock(ChannelsLast):
             the inner channels. It has no effect in the other modes.
         sub_sample: bool, whether positions j are 2x2 max-pooled first (H and W at least 2).
         start: `"zeros"`: `conv_out` is 0, so that an untrained block returns its input; the
-            others are normal with deviation 0.01. `"xavier"`: all Xavier-uniform, which the
-            models of the paper had; biases are 0.
+            others are normal with deviation 0.01. `"xavier"`: all are Xavier-uniform, as in the
+            paper's models; biases are 0.
         data_format: `"channels_last"`, or `None` for Keras' setting, under which the layer cannot
             be built if that is `"channels_first"`.
 
@@ -46,8 +46,9 @@ class NonLocalBlock(ChannelsLast):
         Tensor of the shape of `x`.
 
     Raises:
-        ValueError: if an argument is out of range, `x` has not four axes and a known C, or the
-            layer is called with other channels than it was built for, or no floats.
+        ValueError: if an argument is out of range, `x` does not have four axes and a known C, or
+            the layer is called with a different number of channels than it was built for, or with
+            non-floats.
 
     Example:
 

@@ -38,7 +38,7 @@ def level_number(name):
     """Returns the number of a level's name: 2 for "P2", whose stride is `2 ** 2`."""
     match = re.search(r"\d+$", str(name))
     if match is None:
-        raise ValueError(f"Names of levels must end in a number, as 'P2'. Received: {name!r}")
+        raise ValueError(f"Names of levels must end in a number, such as 'P2'. Received: {name!r}")
     return int(match.group())
 
 

@@ -19,9 +19,9 @@ def smooth_l1(y_true: Tensor, y_pred: Tensor, beta: float = 1.0) -> Tensor:
     """Smooth L1 loss of every element.
 
     With `x = |y_pred - y_true|`: `x ** 2 / (2 * beta)` where `x < beta`, `x - beta / 2`
-    elsewhere; `beta = 0` is plain L1. Computed in float32 whatever the inputs are. Where an
-    element does not count, replace the *inputs* (equal values give loss and gradient 0): a
-    weight of 0 on the result does not remove an infinite or NaN input.
+    elsewhere; `beta = 0` is plain L1. Computed in float32 for all inputs. Where an element should
+    not count, replace the *inputs* (equal values give loss and gradient 0): a weight of 0 on the
+    result does not remove an infinite or NaN input.
 
     Args:
         y_true: tensor of any shape.
@@ -126,12 +126,12 @@ def balanced_l1(
     so that, for `beta = 1`, its slope is `alpha * log(b * x + 1)`, which reaches `gamma` at
     `x = 1` and stays there. This is the form `"reference"`. With `beta` other than 1 its slope
     has a kink of `alpha * (1 - beta) / beta` at 0 and a jump at `beta`. The form `"continuous"`
-    puts `b / beta` in the place of `b`, so that the slope is `alpha * log(b * x / beta + 1)`
+    replaces `b` by `b / beta`, so that the slope is `alpha * log(b * x / beta + 1)`
     for every `beta`. Both are the same at `beta = 1`.
 
-    Computed in float32 whatever the inputs are. Where an element does not count, replace the
-    *inputs* (equal values in both give loss and gradient 0): a weight of 0 on the result does
-    not remove an infinite or NaN input.
+    Computed in float32 for all inputs. Where an element should not count, replace the *inputs*
+    (equal values in both give loss and gradient 0): a weight of 0 on the result does not remove an
+    infinite or NaN input.
 
     Args:
         y_true: tensor of any shape.

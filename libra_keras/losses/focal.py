@@ -14,17 +14,16 @@ from libra_keras.typing import Tensor
 def focal(y_true: Tensor, y_pred: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
     """Sigmoid focal loss of every logit.
 
-    With p the probability that a logit gives to what is true, the loss is
+    With p the probability that a logit gives to the truth, the loss is
     `-(1 - p) ** gamma * log(p)`, times `alpha` where the class is present and `1 - alpha` where
     it is not. `gamma = 0` and `alpha = 0.5` is half of binary cross-entropy. Computed in float32
-    whatever the inputs are, and from logarithms alone: values and gradients of logits of any
-    finite size are finite.
+    for all inputs, and from logarithms only: values and gradients are finite for all finite logits.
 
     Args:
         y_true: bool or number tensor of any shape; true or not 0 where the class is present.
         y_pred: float tensor of the same shape, logits.
         alpha: float in 0..1, weight of classes that are present.
-        gamma: float >= 0; how much less a logit counts that is nearly right.
+        gamma: float >= 0; how strongly logits that are nearly right are discounted.
 
     Returns:
         float32 tensor of the shape of the inputs, >= 0.
@@ -67,7 +66,7 @@ class FocalLoss(keras.losses.Loss):
 
     Args:
         alpha: float in 0..1, weight of classes that are present.
-        gamma: float >= 0; how much less a logit counts that is nearly right.
+        gamma: float >= 0; how strongly logits that are nearly right are discounted.
         reduction: as in `keras.losses.Loss`.
         name: name of the loss.
         dtype: as in `keras.losses.Loss`; the terms are float32 in any case.

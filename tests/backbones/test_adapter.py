@@ -118,7 +118,7 @@ def test_a_subclassed_model_with_several_outputs(rng):
 def test_says_what_is_wrong():
     with pytest.raises(ValueError, match=r"strides \(4, 8, 16, 32\).*'maps' has none for C4"):
         BackboneAdapter(maps_of((4, 8, 32)))
-    with pytest.raises(ValueError, match=r"\(64, 64\) alone; .*input_shape=\(None, None, 3\)"):
+    with pytest.raises(ValueError, match=r"\(64, 64\) only; .*input_shape=\(None, None, 3\)"):
         BackboneAdapter(residual_network(keras.Input((64, 64, 3))))
     with pytest.raises(ValueError, match=r"channels last.*\(None, 3, None, None\)"):
         images = keras.Input((3, None, None))
@@ -132,7 +132,9 @@ def test_says_what_is_wrong():
 
 
 def test_detectors_refuse_a_bare_network():
-    with pytest.raises(TypeError, match=r"'residual' returns one .*BackboneAdapter\(model\)"):
+    with pytest.raises(
+        TypeError, match=r"'residual' returns a single one .*BackboneAdapter\(model\)"
+    ):
         small_detector(residual_network())
 
 

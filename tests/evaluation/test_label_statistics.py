@@ -94,8 +94,8 @@ def test_small_objects_get_advice():
     assert shares == [(128, 0, 0.9), (192, 0, 0), (256, 0, 0)]
     assert statistics["advice"] == [
         "90% of the objects are smaller than the finest anchors (32 pixels) and overlap none by "
-        "half: their median side is 20 pixels in the input. All that overlap none by half, 90% "
-        "now, would be 0% with --short-side 192 --long-side 192 and 0% with --short-side 256 "
+        "half: their median side is 20 pixels in the input. The objects that overlap none by half, "
+        "now 90%, would be 0% with --short-side 192 --long-side 192 and 0% with --short-side 256 "
         "--long-side 256; or give the anchors a smaller scale"
     ]
 
@@ -107,7 +107,7 @@ def test_large_and_long_objects_get_advice():
     assert line.startswith("100% of the objects are larger than the coarsest anchors (64 pixels)")
     long = drawn([(0, 0, 0, 10, 200)], size=(200, 200))
     (line,) = label_statistics(long, InputPolicy(200, 200), ANCHORS)["advice"]
-    assert "height over width of nine in ten of them lies in 20 to 20" in line
+    assert "for nine in ten of them, height over width is 20 to 20" in line
 
 
 def test_data_without_objects_or_images():

@@ -278,7 +278,7 @@ def test_litert_of_any_number_of_images(tmp_path):
 @pytest.mark.parametrize("shape", [(64, 90), (0, 96), (64,), (64.5, 96)])
 def test_shapes_that_no_image_is_padded_to_are_refused(shape, tmp_path, monkeypatch):
     monkeypatch.setattr(onnx, "MODULES", ())
-    with pytest.raises(ValueError, match="`shape` must be a height and a width, multiples of 32"):
+    with pytest.raises(ValueError, match="`shape` must be a height and a width in multiples of 32"):
         export.export_onnx(models.rpn_small(), tmp_path / "exported", shape=shape)
     assert not any(tmp_path.iterdir())
 

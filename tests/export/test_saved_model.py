@@ -61,7 +61,7 @@ def test_other_things_are_left_alone(served_model, tmp_path):
     (tmp_path / "plain").mkdir()
     (tmp_path / "plain" / "saved_model.pb").write_text("graph")
     for name in (".", "numbers", "file"):
-        with pytest.raises(ValueError, match="no SavedModel"):
+        with pytest.raises(ValueError, match="something other than SavedModels"):
             export_saved_model(served_model, tmp_path / name, overwrite=True)
     with pytest.raises(ValueError, match="without a version"):
         export_saved_model(served_model, tmp_path / "plain", overwrite=True)
@@ -84,7 +84,7 @@ def test_models_of_other_programs_get_no_version_of_ours(served_model, quick, tm
     theirs.parent.mkdir()
     theirs.write_text("theirs")
     for options in ({}, {"version": 2}, {"version": 1, "overwrite": True}):
-        with pytest.raises(ValueError, match="holds SavedModels of another program"):
+        with pytest.raises(ValueError, match="contains SavedModels of another program"):
             export_saved_model(served_model, tmp_path, **options)
     assert theirs.read_text() == "theirs" and versions(tmp_path) == ["1"]
 
@@ -202,7 +202,7 @@ def test_command_line(run_folder, tmp_path, monkeypatch, capsys):
 def test_errors_come_before_the_model_is_loaded(tmp_path, capsys):
     (tmp_path / "photo.jpg").write_text("precious")
     assert main(["export", "missing", "--to", str(tmp_path)]) == 1
-    assert "no SavedModel" in capsys.readouterr().err
+    assert "something other than SavedModels" in capsys.readouterr().err
     assert versions(tmp_path) == ["photo.jpg"]
 
 

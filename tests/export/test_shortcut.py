@@ -68,7 +68,7 @@ def test_an_earlier_export_is_replaced(model, exported, tmp_path, monkeypatch, c
         model.export(exported)
     (exported / "photo.jpg").unlink()
     (tmp_path / "saved_model.pb").write_text("of another program")
-    with pytest.raises(ValueError, match="holds something that is no export"):
+    with pytest.raises(ValueError, match="contains something other than an earlier export"):
         model.export(tmp_path)
     assert len(written) == 1
 
@@ -100,13 +100,13 @@ def test_files_of_other_runtimes(model, kind, name, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"format": "torch"}, "not written as a program of PyTorch; .* format='onnx'"),
+        ({"format": "torch"}, "cannot be exported as a PyTorch program; .* format='onnx'"),
         ({"format": "h5"}, "`format` must be one of tf_saved_model, onnx, openvino, litert"),
         ({"opset_version": 18}, "takes input_signature, verbose, .* Received: opset_version"),
         ({"format": "openvino", "rounds": 3}, "as openvino takes .* Received: rounds"),
         ({"input_signature": [IMAGES, IMAGES]}, "`input_signature` must be a spec of the images"),
         ({"input_signature": {"image": IMAGES}}, "for images, image_sizes. Received: .'image'"),
-        ({"format": "litert"}, r"ends in \.tflite. Received: .*there"),
+        ({"format": "litert"}, r"must end in \.tflite. Received: .*there"),
     ],
 )
 def test_what_is_not_known_is_refused_by_name(model, given, words, tmp_path):
@@ -117,7 +117,7 @@ def test_what_is_not_known_is_refused_by_name(model, given, words, tmp_path):
 
 def test_free_sizes_are_refused_for_litert(model, tmp_path):
     free = keras.layers.InputSpec(dtype="float32", shape=(1, None, None, 3))
-    with pytest.raises(ValueError, match="LiteRT wants fixed heights and widths"):
+    with pytest.raises(ValueError, match="LiteRT requires fixed heights and widths"):
         model.export(tmp_path / "m.tflite", format="litert", input_signature=free)
 
 

@@ -88,12 +88,20 @@ def test_a_download_that_breaks_off_begins_again(server, file, tmp_path, capsys)
 @pytest.mark.parametrize(
     ("failing", "said", "asked"),
     [
-        ({"cut": 9}, r"3 times the download broke off after \d+ of \d+ bytes\. Put", 3),
-        ({"silent": True}, r"3 times the server was silent for 0.1 s\. Put", 3),
-        ({"status": 503}, r"3 times the server answered 503 Service Unavailable\. Put", 3),
+        ({"cut": 9}, r"after 3 attempts: the download broke off after \d+ of \d+ bytes\. Put", 3),
+        ({"silent": True}, r"after 3 attempts: the server was silent for 0.1 s\. Put", 3),
+        (
+            {"status": 503},
+            r"after 3 attempts: the server answered 503 Service Unavailable\. Put",
+            3,
+        ),
         ({"status": 403}, r"answers 403 Forbidden\. Put", 1),
         ({"files": {}}, r"answers 404 Not Found\. Put", 1),
-        ({"files": {NAME: b"<html>"}}, rf"another file: its sha256 is \w{{8}}, not {DIGITS}\.", 1),
+        (
+            {"files": {NAME: b"<html>"}},
+            rf"a different file: its sha256 is \w{{8}}, not {DIGITS}\.",
+            1,
+        ),
     ],
 )
 def test_what_fails_says_where_the_file_goes_by_hand(
@@ -106,7 +114,7 @@ def test_what_fails_says_where_the_file_goes_by_hand(
         fetch(file, tmp_path)
     assert re.search(said, str(error.value)) and len(server.asked) == asked
     assert (
-        f"Put {NAME} into {tmp_path}, or name the folder that has it with LIBRA_KERAS_WEIGHTS"
+        f"Put {NAME} into {tmp_path}, or set LIBRA_KERAS_WEIGHTS to the folder that contains it"
         in (str(error.value))
     )
     assert seen(tmp_path) == []
@@ -153,7 +161,7 @@ def test_a_full_disk_keeps_nothing(server, file, tmp_path):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, hard))
     try:
-        with pytest.raises(OSError, match="cannot be written: File too large. Nothing of it was"):
+        with pytest.raises(OSError, match="cannot be written: File too large. No part of it was"):
             fetch(file, tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -185,7 +193,8 @@ def test_files_lie_where_the_variable_says(server, file, tmp_path, monkeypatch):
     (own / NAME).write_bytes(CONTENT)
     assert fetch(published, tmp_path / "other") == own / NAME
     (own / NAME).write_bytes(b"half")
-    with pytest.raises(ValueError, match=f"{own / NAME} is damaged, or another file: its sha256"):
+    words = f"{own / NAME} is damaged, or a different file: its sha256"
+    with pytest.raises(ValueError, match=words):
         fetch(published, tmp_path / "other")
     assert (own / NAME).read_bytes() == b"half" and not (tmp_path / "other").exists()
 

@@ -99,7 +99,7 @@ def test_what_names_its_file_stays(tmp_path):
     "error, words",
     [
         (KeyError("boxes"), "KeyError: 'boxes'"),
-        (MemoryError(), "it does not fit into the memory"),
+        (MemoryError(), "it does not fit into memory"),
         (TypeError("a\n  b"), "TypeError: a b"),
         (ZeroDivisionError(), "ZeroDivisionError"),
     ],

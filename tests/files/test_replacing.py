@@ -67,7 +67,7 @@ def test_a_folder_is_no_file_and_a_file_no_folder(tmp_path, swapped):
 
 def test_without_the_marker_nothing_is_replaced(tmp_path):
     make(tmp_path, "log.csv")
-    with pytest.raises(ValueError, match=r"holds something that is no run \(no config.json\)"):
+    with pytest.raises(ValueError, match=r"something other than an earlier run \(no config.json\)"):
         check_replaceable(tmp_path, RUN, overwrite=True)
 
 

@@ -163,7 +163,7 @@ HOSTILE = {
     ),
     "another model": (
         lambda m: {**m, "config.json": keras.Sequential([keras.Input((2,))]).to_json().encode()},
-        "is no detector, but a Sequential"
+        "is not a detector, but a Sequential"
     ),
 }  # fmt: skip
 
