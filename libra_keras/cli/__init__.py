@@ -1,4 +1,4 @@
-"""The command `libra-keras`: one verb per thing that a user does."""
+"""The command `libra-keras`: one verb per task."""
 
 import argparse
 import os
@@ -7,7 +7,7 @@ import sys
 from libra_keras import __version__
 from libra_keras.cli import interruptions, notes, streams
 
-MENDABLE = (ValueError, OSError, ImportError)  # by a user: they get no traceback
+MENDABLE = (ValueError, OSError, ImportError)  # a user can fix these: no traceback
 NO_MEMORY = (
     "not enough memory ({}). Smaller images or a smaller --batch need less. What was saved before "
     "is complete"
@@ -16,8 +16,8 @@ TELLING = ("check-data", "models")  # verbs whose result is what they print
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one verb, by default that of the process, and returns the exit status: 0, 1 for an error
-    with a message, 130 after Ctrl-C, 143 after SIGTERM, 141 if nobody reads on."""
+    """Runs one verb (default: the one on the command line) and returns the exit status: 0, 1 for an
+    error with a message, 130 after Ctrl-C, 143 after SIGTERM, 141 if the output pipe was closed."""
     if arguments is not None:
         return _run(parser().parse_args(arguments), interruptions.told)
     streams.open_closed()  # the process is the command's own
@@ -37,10 +37,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(options, told):
-    """Runs the verb that is asked for; what a user can mend becomes a message. `told` is given any
-    error, and tells of those that are an interruption."""
+    """Runs the requested verb; errors that a user can fix become a message. `told` is given every
+    error, and reports those that are an interruption."""
     expand_home(options)
-    for stream in (sys.stdout, sys.stderr):  # a file name may be no text of the terminal's encoding
+    for stream in (sys.stdout, sys.stderr):  # the terminal may not encode a file name
         if getattr(stream, "errors", None) == "strict" and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
@@ -59,7 +59,7 @@ def _run(options, told):
 
 
 def expand_home(options: argparse.Namespace) -> None:
-    """Replaces a leading `~` in all options: shells leave it as it is in `--to=~/runs`."""
+    """Expands a leading `~` in all options: shells do not do so in `--to=~/runs`."""
 
     def expanded(value):
         if isinstance(value, list):
@@ -89,7 +89,7 @@ def _advice(error):
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as all verbs do, not below the usage of dozens of options."""
+    """Reports errors in one line, as all verbs do, not below the usage of dozens of options."""
 
     def error(self, message):
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")

@@ -1,4 +1,4 @@
-"""Find everything that is wrong with a data set; exits 1 if anything is."""
+"""Check a data set for errors; exits with status 1 if there are any."""
 
 import dataclasses
 
@@ -7,31 +7,31 @@ from libra_keras.runs.groups import SIDE
 
 EXAMPLES = """examples:
   libra-keras check-data my_photos
-      decodes every image of every split, and lists all findings
+      decodes every image of every split and lists all findings
   libra-keras check-data my_photos --split train --format coco
   libra-keras check-data my_photos --show pictures.png --augment strong
-      also draws sixteen images of the first split, as a model would learn from them
+      also draws sixteen images of the first split, as a model would see them in training
 """
-SIDES = (480, 640)  # of the pictures of --show
+SIDES = (480, 640)  # of the pictures that --show draws
 
 
 def add_arguments(parser) -> None:
     """Adds the options of the verb."""
     add_data(parser, (*OF_FOLDERS, *OF_AUGMENTATION))
-    parser.add_argument("--split", help="default: all of them, one after the other")
+    parser.add_argument("--split", help="default: all splits, one after another")
     parser.add_argument(
         "--show",
         metavar="FILE",
-        help="draw sixteen images, with their boxes, as a model learns from them: with what "
-        "--augment and the like say",
+        help="draw sixteen images with their boxes, as a model would see them in training: "
+        "--augment and related options apply",
     )
     for name, default in zip(("--short-side", "--long-side"), SIDES, strict=True):
-        text = f"of --show; default: {default}"
+        text = f"for --show; default: {default}"
         add_number(parser, name, SIDE, text, default=default, metavar="PIXELS")
 
 
 def run(options) -> int:
-    """Checks as the options say; returns the exit status."""
+    """Checks the data set and returns the exit status."""
     from libra_keras.runs.inputs import check_show, layout_of, read_split, show_augmented
 
     # Readers raise on the first findings unless they drop them.

@@ -1,4 +1,4 @@
-"""Turn a published checkpoint into a detector to use, or into a backbone to train."""
+"""Convert a published checkpoint to a detector, or to a backbone for training."""
 
 from libra_keras.cli.options import add_number
 from libra_keras.files.reading import explained, read_json, read_text
@@ -7,16 +7,16 @@ from libra_keras.ranges import SHARE
 EXAMPLES = """examples:
   libra-keras convert libra_faster_rcnn_r50_fpn_1x_coco.pth --to runs/libra_r50
   libra-keras predict runs/libra_r50 street.jpg --to found
-      a detector of mmdetection, its boxes on a photograph
+      a detector from mmdetection, and its boxes on a photo
   libra-keras convert fasterrcnn_resnet50_fpn_coco.pth --to runs/torchvision_r50
   libra-keras train my_photos --init runs/torchvision_r50 --to runs/mine
-      a detector of torchvision, trained further for other classes
+      a detector from torchvision, fine-tuned for other classes
   libra-keras convert epoch_12.pth --to runs/pets --class-names cat,dog
-      one of your own whose file does not name its classes
+      your own checkpoint, if the file does not name its classes
   libra-keras convert resnet50.pth --to resnet50.weights.h5
   libra-keras train my_photos --model libra_faster_rcnn_resnet50 \\
       --backbone-weights resnet50.weights.h5
-      a backbone of torchvision, timm or keras.applications
+      a backbone from torchvision, timm or keras.applications
 """
 
 
@@ -25,38 +25,38 @@ def add_arguments(parser) -> None:
     parser.add_argument(
         "file",
         metavar="FILE",
-        help="a checkpoint: .pth, .pt or .safetensors; .pkl of detectron2; .h5 of "
+        help="a checkpoint: .pth, .pt or .safetensors; .pkl from detectron2; .h5 from "
         "keras.applications",
     )
     parser.add_argument(
         "--to",
         metavar="FOLDER",
         required=True,
-        help="folder of the detector, or NAME.weights.h5 of a backbone",
+        help="folder for the detector, or NAME.weights.h5 for a backbone",
     )
     parser.add_argument(
         "--class-names",
         metavar="NAMES",
-        help="of the classes without background, in their order: cat,dog, or a .txt with one a "
-        "line, or a .json with a list or in COCO's form; default: the file's, or those of COCO "
-        "or VOC if there are as many",
+        help="the classes in order, without background: cat,dog, or a .txt file with one per "
+        "line, or a .json file with a list or in COCO format; default: those in the checkpoint, or "
+        "those of COCO or VOC if their number matches",
     )
     parser.add_argument(
         "--era",
         choices=("1.x", "2.x"),
-        help="of mmdetection (3.x is as 2.x); by default the file shows it",
+        help="version of mmdetection (for 3.x: 2.x); default: inferred from the file",
     )
     parser.add_argument(
         "--backbone-style",
         choices=("pytorch", "caffe"),
-        help="where a block of the backbone has its stride; by default the file shows it",
+        help="where a block of the backbone has its stride; default: inferred from the file",
     )
-    add_number(parser, "--batch-norm-epsilon", SHARE, "by default that of the source", metavar="X")
+    add_number(parser, "--batch-norm-epsilon", SHARE, "default: that of the source", metavar="X")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier conversion")
 
 
 def run(options) -> int:
-    """Converts as the options say; returns the exit status."""
+    """Converts the checkpoint and returns the exit status."""
     names = None if options.class_names is None else read_names(options.class_names)
 
     from libra_keras.convert import convert
@@ -76,8 +76,8 @@ def run(options) -> int:
 
 
 def read_names(source: str) -> list[str]:
-    """Reads names of classes: with commas between them, or from a `.txt` with one a line, or a
-    `.json` with a list or, in the order of their ids, COCO's categories."""
+    """Reads class names: separated by commas, or from a `.txt` file with one per line, or from a
+    `.json` file with a list or with COCO's categories, which are sorted by id."""
     if source.endswith((".json", ".txt")):
         with explained(source):
             is_json = source.endswith(".json")
@@ -101,12 +101,12 @@ def _names_of(content):
         except (KeyError, TypeError):
             content = None
     if not isinstance(content, list) or not all(isinstance(name, str) for name in content):
-        raise ValueError("it must be a list of names, or have COCO's categories")
+        raise ValueError("it must be a list of names, or contain COCO's categories")
     return content
 
 
 def next_commands(conversion, to: str) -> list[str]:
-    """Returns the commands that a user may type after a `Conversion` was written to a path."""
+    """Returns the commands to suggest after a `Conversion` was written to a path."""
     from libra_keras.models import FastRCNN, RegionProposalNetwork
 
     if conversion.record["kind"] == "backbone":
@@ -129,7 +129,7 @@ def next_commands(conversion, to: str) -> list[str]:
 
 
 def _trainable(network):
-    """The name of a ready-made detector on a network, or `None`."""
+    """The name of a ready-made detector with a network, or `None`."""
     from libra_keras import models
 
     names = models.list(f"libra_faster_rcnn_{network}") or models.list(f"*_{network}")

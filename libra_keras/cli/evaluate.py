@@ -16,14 +16,14 @@ EXAMPLES = """examples:
   libra-keras evaluate runs/libra_faster_rcnn_small-shapes-1 shapes
       COCO's twelve numbers and the AP of each class on the held-out scenes
   libra-keras evaluate runs/mine my_photos --split test --to numbers.json
-      the same on a folder of yours, also as JSON, and explained in numbers.html; without --to
-      the report goes into the run folder
+      the same on your own folder, also as JSON, with a report in numbers.html; without --to the
+      report goes into the run folder
   libra-keras evaluate runs/mine my_photos --split test --proposals
       also the recall of the first stage: AR@100, AR@300, AR@1000
   libra-keras evaluate runs/rpn shapes
-      a region proposal network: its recall
+      the recall of a region proposal network
   libra-keras evaluate runs/coco tfds:coco/2017 --annotations instances_val2017.json
-      COCO as TensorFlow Datasets has prepared it, measured on the original annotations
+      COCO as prepared by TensorFlow Datasets, measured against the original annotations
 """
 
 
@@ -32,15 +32,15 @@ def add_arguments(parser) -> None:
     add_run(parser)
     add_limit(parser)
     add_data(parser, ["skip_bad", "voc", "proposals_file", "val_fraction", *OF_FOLDERS])
-    parser.add_argument("--split", help="default: val, or test")
+    parser.add_argument("--split", help="default: val, else test")
     add_batch(parser)
     add_tiles(parser)
-    parser.add_argument("--proposals", action="store_true", help="also recall of proposals")
+    parser.add_argument("--proposals", action="store_true", help="also measure proposal recall")
     parser.add_argument("--to", metavar="FILE", help="write the numbers as JSON")
 
 
 def run(options) -> int:
-    """Evaluates as the options say; returns the exit status."""
+    """Evaluates the detector and returns the exit status."""
     from libra_keras.files import atomic
     from libra_keras.files.replacing import check_writable_file
     from libra_keras.runs import explaining, inputs, measuring

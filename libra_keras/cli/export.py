@@ -1,4 +1,4 @@
-"""Write a trained detector for programs without Keras: images in, boxes out."""
+"""Export a trained detector for programs without Keras: images in, boxes out."""
 
 import argparse
 import importlib
@@ -15,14 +15,14 @@ PIXELS = whole(1)
 WITH_SHAPE = ("onnx", "openvino")
 EXAMPLES = """examples:
   libra-keras export runs/mine --to exported/mine
-      writes exported/mine/1, a SavedModel that TensorFlow Serving serves as it is;
+      writes exported/mine/1, a SavedModel that TensorFlow Serving serves as is;
       in another program: tf.saved_model.load("exported/mine/1").signatures
   libra-keras export runs/mine --to exported/mine --score-threshold 0.5 --precision bfloat16
       the next version beside it, with other settings
   libra-keras export runs/mine --to exported/onnx --format onnx
       writes detector.onnx and detector.json; recipes/run_onnx.py runs them
   libra-keras export runs/mine --to exported/landscape --format openvino --shape 800x1344
-      for images that are padded to this size, which OpenVINO can plan ahead for
+      for images that are padded to this size, which lets OpenVINO plan ahead
 """
 
 
@@ -33,7 +33,8 @@ def add_arguments(parser) -> None:
         "--to",
         metavar="FOLDER",
         required=True,
-        help="of all versions of a saved_model, whose name is its own; else of the files",
+        help="folder for all versions of a saved_model, which takes its name; for other formats, "
+        "folder for the files",
     )
     parser.add_argument(
         "--format", choices=FORMATS, default=FORMATS[0], help="what to write; default: saved_model"
@@ -42,20 +43,20 @@ def add_arguments(parser) -> None:
         parser,
         "--version",
         VERSIONS,
-        "of a saved_model. Default: the highest in the folder and 1, or 1",
+        "of a saved_model; default: one more than the highest in the folder, or 1",
         metavar="N",
     )
     parser.add_argument(
         "--overwrite",
         action="store_true",
-        help="replace an earlier export; of a saved_model the --version that is given",
+        help="replace an earlier export; for a saved_model, the given --version",
     )
     parser.add_argument(
         "--shape",
         type=_shape,
         metavar="HEIGHTxWIDTH",
-        help="of onnx and openvino: what all images are padded to, multiples of 32. "
-        "Default: any size",
+        help="for onnx and openvino: size that all images are padded to, in multiples of 32; "
+        "default: any size",
     )
     _add_settings(parser.add_argument_group("settings", "Default: the detector's own."))
 
@@ -75,31 +76,31 @@ def _add_settings(group):
         "--precision",
         choices=("float32", "bfloat16"),
         default="float32",
-        help="what layers compute with and their weights are stored in; boxes and scores are "
-        "float32 always. Default: float32",
+        help="of the layers' computations and stored weights; boxes and scores are always "
+        "float32; default: float32",
     )
-    add_number(group, "--score-threshold", SHARE, "detections score more", metavar="P")
+    add_number(group, "--score-threshold", SHARE, "keep detections that score higher", metavar="P")
     add_number(
-        group, "--nms-iou", SHARE, "overlap from which the better box stays alone", metavar="P"
+        group, "--nms-iou", SHARE, "overlap from which only the better box is kept", metavar="P"
     )
-    add_number(group, "--max-detections", BOXES, "most of an image", metavar="N")
+    add_number(group, "--max-detections", BOXES, "maximum per image", metavar="N")
     add_number(
         group,
         "--max-pixels",
         PIXELS,
-        "of a saved_model: images with more are refused before they are decoded. Default: 89478485",
+        "for a saved_model: refuse larger images before decoding them; default: 89478485",
         metavar="N",
     )
 
 
 def run(options) -> int:
-    """Exports as the options say; returns the exit status."""
+    """Exports the detector and returns the exit status."""
     from libra_keras.files import atomic
 
     _check_options(options)
     module = importlib.import_module(f"libra_keras.export.{options.format}")
     given = {"version": options.version} if options.format == "saved_model" else {}
-    # Before a model is loaded for nothing.
+    # Before loading a model for nothing.
     module.check_export(options.to, overwrite=options.overwrite, **given)
     if options.shape:
         given["shape"] = options.shape
@@ -108,14 +109,14 @@ def run(options) -> int:
     export = getattr(module, f"export_{options.format}")
     try:
         written = export(model, options.to, overwrite=options.overwrite, options=settings, **given)
-    except Exception as error:  # TensorFlow's of a full disk are its own
+    except Exception as error:  # TensorFlow has its own for a full disk
         reason = atomic.disk_error(error)
         if reason is None:
             raise
         raise OSError(f"--to {options.to}: {reason}") from error
     print(f"{written}: {options.format}, {settings.precision}")
     if options.format == "saved_model":
-        print(f"saved_model_cli show --dir {written} --all shows what it takes and gives")
+        print(f"saved_model_cli show --dir {written} --all shows its inputs and outputs")
     return 0
 
 
@@ -123,20 +124,20 @@ def _check_options(options):
     """Raises if an option would have no effect."""
     if options.shape and options.format not in WITH_SHAPE:
         raise ValueError(
-            f"Only {' and '.join(WITH_SHAPE)} files have --shape. "
+            f"--shape applies only to {' and '.join(WITH_SHAPE)}. "
             f"Received: --format {options.format}"
         )
     if options.format == "saved_model":
         if options.overwrite and options.version is None:
             raise ValueError(
-                "--overwrite needs --version N for a saved_model: without it the export becomes "
-                "the next version and replaces none"
+                "--overwrite requires --version N for a saved_model: without it, the export "
+                "becomes the next version and replaces nothing"
             )
         return
     for name in ("version", "max_pixels"):
         if getattr(options, name) is not None:
             raise ValueError(
-                f"Only a saved_model has {flag(name)}. Received: --format {options.format}"
+                f"{flag(name)} applies only to a saved_model. Received: --format {options.format}"
             )
 
 

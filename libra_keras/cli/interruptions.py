@@ -1,10 +1,10 @@
-"""Ctrl-C and what else tells a process to end, while it is the command's own.
+"""Ctrl-C and other signals that ask a process to end, where the process is the command's own.
 
-The first signal ends a verb in order: what was being written is taken away, and a sentence says how
-to go on. A second one ends the process at once. So does the first after a few seconds if it cannot
-get through: while a library computes, Python handles no signal, and some swallow its exceptions.
-That loses nothing, since all files are written whole or not at all. A training has a handler of its
-own, which waits for the step.
+The first signal ends a verb in order: partly written files are removed, and a message says how to
+continue. A second one ends the process at once. So does the first, after a few seconds, if it
+cannot get through: while a library computes, Python handles no signals, and some libraries swallow
+its exceptions. Nothing is lost, since files are written completely or not at all. Training has a
+handler of its own, which waits for the step.
 """
 
 import os
@@ -18,8 +18,8 @@ from libra_keras.runs.stopping import ONE_EVENT, SIGNALS
 
 PATIENCE = 4.0  # seconds
 SENTENCE = (
-    "\nInterrupted. All that was written is whole; the same command starts again, and a run goes "
-    "on from its last save."
+    "\nInterrupted. All files written are complete; the same command starts again, and a run "
+    "continues from its last save."
 )
 
 
@@ -32,8 +32,8 @@ class Interruption(KeyboardInterrupt):
 
 
 class Signals:
-    """Handles `SIGNALS` from here to the end of the process, but for those that whoever started it
-    ignores: a shell does so for what it runs in the background."""
+    """Handles `SIGNALS` from here to the end of the process, except those that its parent ignores,
+    as a shell does for what it runs in the background."""
 
     def __init__(self) -> None:
         self._received: int | None = None
@@ -44,11 +44,11 @@ class Signals:
         self._reading, self._writing = socket.socketpair()
         self._writing.setblocking(False)
         signal.set_wakeup_fd(self._writing.fileno(), warn_on_full_buffer=False)
-        # Python's handlers run in the main thread, which may be in C for long.
+        # Python's handlers run in the main thread, which may be in C for a long time.
         threading.Thread(target=self._watch, daemon=True).start()
 
     def told(self, error: BaseException) -> int | None:
-        """As the function, also of errors that libraries have made of an interruption."""
+        """As the function, also for errors into which libraries have turned an interruption."""
         return told(error if self._received is None else Interruption(self._received))
 
     def _receive(self, signum, frame):
@@ -75,8 +75,8 @@ class Signals:
 
 
 def told(error: BaseException) -> int | None:
-    """Says what an interruption leaves behind, and returns the exit status that shells expect:
-    128 + the signal; `None` for other errors."""
+    """Prints what an interruption leaves behind, and returns the exit status that shells expect
+    (128 + the signal); `None` for other errors."""
     if not isinstance(error, KeyboardInterrupt):
         return None
     print(SENTENCE, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""List the detectors that `libra-keras train --model` takes, or the published ones."""
+"""List the detectors that `libra-keras train --model` accepts, or the published ones."""
 
 import fnmatch
 
@@ -6,8 +6,8 @@ EXAMPLES = """examples:
   libra-keras models
   libra-keras models 'libra_*'
   libra-keras models --pretrained
-      detectors trained on COCO, for predict, evaluate, export and train --init: their publishers'
-      AP, and which are on this machine
+      detectors trained on COCO, for predict, evaluate, export and train --init, with their
+      publishers' AP, and which are on this machine
 """
 
 
@@ -15,15 +15,15 @@ def add_arguments(parser) -> None:
     """Adds the options of the verb."""
     parser.add_argument("pattern", nargs="?", default="*", help="names to list; default: all")
     parser.add_argument(
-        "--pretrained", action="store_true", help="those that others have trained and published"
+        "--pretrained", action="store_true", help="list detectors trained and published by others"
     )
 
 
 def run(options) -> int:
-    """Prints a line for each name; an error if there is none."""
+    """Prints a line for each name; raises an error if there is none."""
     lines = published_lines(options.pattern) if options.pretrained else lines_of(options.pattern)
     if not lines:
-        raise ValueError(f"no detector is called {options.pattern}")
+        raise ValueError(f"no detector matches {options.pattern}")
     width = max(map(len, lines))
     for name, text in lines.items():
         print(f"{name:<{width}}  {text}")
@@ -31,7 +31,7 @@ def run(options) -> int:
 
 
 def lines_of(pattern: str) -> dict[str, str]:
-    """What the ready-made detectors are, by their names."""
+    """Returns descriptions of the ready-made detectors by name."""
     from libra_keras import models
 
     found = {name: getattr(models, name).__doc__ or "" for name in models.list(pattern)}
@@ -39,7 +39,7 @@ def lines_of(pattern: str) -> dict[str, str]:
 
 
 def published_lines(pattern: str) -> dict[str, str]:
-    """Scores of the published detectors by their names, and what of them is on this machine."""
+    """Returns scores of the published detectors by name, and which are on this machine."""
     from libra_keras.convert.published import PUBLISHED
 
     found = fnmatch.filter(PUBLISHED, pattern)

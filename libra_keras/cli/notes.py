@@ -1,6 +1,6 @@
-"""Keeps what TensorFlow and XLA say of themselves while they start out of what a command prints.
+"""Keeps the start-up messages of TensorFlow and XLA out of what a command prints.
 
-They write to file descriptor 2 from C++, some of it while they are loaded: no setting of theirs
+They write to file descriptor 2 from C++, some of it while they are loaded: none of their settings
 stops it, and nothing in Python sees it.
 """
 
@@ -11,15 +11,15 @@ import subprocess
 import sys
 from typing import Any
 
-# Lines of absl (`I0000 00:00:1796.5 1970 port.cc:153] ...`) and of older logs, whose severity is
-# the letter. Informations are notes; of what claims to be worse, only what is known to be nothing.
+# Lines of absl (`I0000 00:00:1796.5 1970 port.cc:153] ...`) and of older logs; the letter is the
+# severity. All of INFO are notes; of the others, only those known to be harmless.
 NOTES = re.compile(
     rb"""WARNING:\ All\ log\ messages\ before\ absl::InitializeLog
     | I\d{4}\ [\d:.]+\ +\d+\ \S+:\d+\]
     | \d{4}-\d\d-\d\d\ [\d:.]+:\ I\ \S+:\d+\]
     | To\ enable\ the\ following\ instructions:.*rebuild\ TensorFlow
     | (?: [WE]\d{4}\ [\d:.]+\ +\d+ | \d{4}-\d\d-\d\d\ [\d:.]+:\ [WE] )\ \S+:\d+\]\ (?:
-        failed\ call\ to\ cuInit:.*\(303\)  # there is no driver: nor a GPU that it could drive
+        failed\ call\ to\ cuInit:.*\(303\)  # no driver, and no GPU for it to drive
       | oneDNN\ supports\ \S+\ only\ on\ platforms\ with
       | Unable\ to\ register\ cu\w+\ factory
       | computation\ placer\ already\ registered
@@ -28,20 +28,20 @@ NOTES = re.compile(
 )
 
 LEVEL = "TF_CPP_MIN_LOG_LEVEL"  # 0 asks for everything; 2 for errors, once TensorFlow is loaded
-_running: list[subprocess.Popen] = []  # Python warns of a process that is forgotten
+_running: list[subprocess.Popen] = []  # Python warns about a process without a reference
 
 
 def hide() -> None:
-    """Leaves notes out of this process's standard error, and of those of processes it starts."""
+    """Filters notes out of the standard error of this process and of processes that it starts."""
     stream: Any = sys.stderr
     is_own = stream is not None and stream is sys.__stderr__
     if os.environ.setdefault(LEVEL, "2") == "0" or not is_own:
         return
     if os.getpid() == 1:  # of a container, which ends with it: the last words would be lost
         return
-    # Python's own messages go straight on. What C++ writes goes through a process, not a thread:
-    # it passes on the last words of one that crashes. Its session is its own, where no Ctrl-C
-    # comes, and it ends when the last writer has.
+    # Python's own messages bypass the filter. What C++ writes goes through a process, not a thread,
+    # so that the last words before a crash are passed on. It has its own session, which no Ctrl-C
+    # reaches, and ends with the last writer.
     reading, writing = os.pipe()
     command = [sys.executable, "-I", "-S", __file__]
     with contextlib.suppress(OSError):  # no process may be started: then notes are shown
@@ -58,7 +58,7 @@ def hide() -> None:
 
 
 def is_note(line: bytes) -> bool:
-    """Whether a line of standard error is one that tells a user nothing."""
+    """Whether a line of standard error means nothing to a user."""
     return NOTES.match(line) is not None
 
 

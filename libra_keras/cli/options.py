@@ -13,15 +13,15 @@ from libra_keras.runs.defaults import default_texts
 from libra_keras.runs.fields import reader
 from libra_keras.runs.groups import IMAGES, SHARE_BELOW_ALL, TILE
 
-# Where a group of the config stands in `--help`; those without a heading come first.
+# The heading of each group of the config in `--help`; groups without one come first.
 HEADINGS = {
     "model": "model",
-    "parts": "parts of the detector (default: what its name says)",
+    "parts": "parts of the detector (default: as its name says)",
     "schedule": "schedule (defaults: small models | others)",
     "optimizer": "schedule (defaults: small models | others)",
-    "augmentation": "augmentation of the images to learn from",
+    "augmentation": "augmentation of training images",
     "fine-tuning": "fine-tuning",
-    "devices": "several devices",
+    "devices": "multiple devices",
     "interruptions": "interruptions",
 }
 
@@ -34,7 +34,7 @@ OF_AUGMENTATION = ("augment", "short_sides", "flip", "vertical_flip", "quarter_t
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
-    """Adds an option for every field of a `TrainConfig`; an option that is not given is absent."""
+    """Adds an option for every field of a `TrainConfig`; options that are not given are absent."""
     defaults = default_texts()
     headings = dict.fromkeys(HEADINGS.values())
     places: dict[str | None, Any] = {text: parser.add_argument_group(text) for text in headings}
@@ -76,21 +76,21 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "run_folder",
         metavar="RUN",
-        help="a run folder, a converted folder, a .keras file, or a name of libra-keras models "
-        "--pretrained",
+        help="a run folder, a converted folder, a .keras file, or a name that libra-keras models "
+        "--pretrained lists",
     )
     parser.add_argument(
         "--weights",
         default="last",
         metavar="last|best|kept-N",
-        help="of a run folder: those of the last step (default), those that did best, or those "
-        "that were kept after a share of the run, such as kept-0.5",
+        help="for a run folder: the weights of the last step (default), the best ones, or those "
+        "kept after a share of the run, such as kept-0.5",
     )
 
 
 def load_run(options: argparse.Namespace) -> "runs.Run":
-    """Opens RUN as `add_run` has read it, with the limit of `add_limit` if there is one, and leaves
-    all GPUs but one to other programs."""
+    """Opens the RUN that `add_run` has read, with the limit of `add_limit` if there is one, and
+    leaves all GPUs but one to other programs."""
     from libra_keras.devices.hardware import leave_gpus
 
     leave_gpus(1)
@@ -107,24 +107,24 @@ def add_limit(parser: argparse.ArgumentParser) -> None:
 
 
 def add_pixels(parser: argparse.ArgumentParser) -> None:
-    """Adds `--max-pixels` to a verb that reads images, but no data."""
+    """Adds `--max-pixels` to a verb that reads images but no data set."""
     field = next(field for field in dataclasses.fields(DataConfig) if field.name == "max_pixels")
     _add(parser, field.name, field, _help(field), dest=field.name)
 
 
 def add_tiles(parser: argparse.ArgumentParser) -> None:
     """Adds `--tile` and `--overlap` to a verb that detects."""
-    text = "cut images that are larger into tiles of this side in pixels; default: not at all"
+    text = "cut larger images into tiles with this side in pixels; default: no tiles"
     add_number(parser, "--tile", TILE, text, default=None)
-    text = "share of a tile that it has in common with the next one; default: 0.2"
+    text = "share of a tile that overlaps the next one; default: 0.2"
     add_number(parser, "--overlap", SHARE_BELOW_ALL, text, default=None)
 
 
 def tiling_of(options: argparse.Namespace) -> dict[str, Any]:
-    """Returns what `detect` is told of tiles; `{}` where none are asked for."""
+    """Returns the arguments of `detect` for tiles; `{}` if none are requested."""
     tile, overlap = options.tile, options.overlap
     if tile is None and overlap is not None:
-        raise ValueError("--overlap is that of tiles: it needs --tile")
+        raise ValueError("--overlap requires --tile")
     if tile is None:
         return {}
     at_once = getattr(options, "batch", TILES_AT_ONCE)
@@ -132,17 +132,17 @@ def tiling_of(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def add_number(place: Any, name: str, within: Range, help: str, **details: Any) -> None:
-    """Adds an option that is a number, and is refused with one line if it is out of its range."""
+    """Adds a numeric option; a value out of range is refused with one line."""
     place.add_argument(name, type=_told(within.read), help=_limited(help, within), **details)
 
 
 def add_batch(parser: argparse.ArgumentParser) -> None:
     """Adds `--batch` to a verb that detects."""
-    add_number(parser, "--batch", IMAGES, "default: 4", default=4, metavar="N")
+    add_number(parser, "--batch", IMAGES, "images at a time; default: 4", default=4, metavar="N")
 
 
 def _add(place, name, field, text, dest, is_required=False):
-    """Adds the option of a field; DATA alone goes by its place."""
+    """Adds the option of a field; only DATA is positional."""
     details = {"help": text, "default": argparse.SUPPRESS, **_reading(field)}
     for detail in ("metavar", "choices"):
         if detail in field.metadata:
@@ -164,7 +164,7 @@ def _reading(field):
 
 
 def _told(read):
-    """`read` with errors that argparse passes on: those of other kinds it words itself."""
+    """`read` with errors that argparse passes on: it replaces the messages of other kinds."""
 
     @functools.wraps(read)  # argparse names a type in its own errors
     def parse(text):

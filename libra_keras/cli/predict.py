@@ -15,13 +15,13 @@ from libra_keras.ranges import SHARE
 
 EXAMPLES = """examples:
   libra-keras predict runs/mine photo.jpg --to found
-      found/photo.png has the boxes drawn, found/detections.json their numbers
+      draws the boxes in found/photo.png, and writes their numbers to found/detections.json
   libra-keras predict libra_faster_rcnn_r50_fpn_1x_coco street.jpg --to found
-      a detector that its authors have published, downloaded the first time
+      a published detector, downloaded on first use
   libra-keras predict runs/mine my_photos/test --to found --score 0.5
-      every image of a folder, surer boxes only
+      every image of a folder, only boxes with a score of 0.5 or more
   libra-keras predict runs/mine field.tif --to found --tile 1024 --overlap 0.2
-      an image that is larger than the detector's input, in tiles that share a fifth
+      an image larger than the detector's input, in tiles that overlap by a fifth
 """
 
 
@@ -31,19 +31,19 @@ def add_arguments(parser) -> None:
     add_limit(parser)
     add_pixels(parser)
     add_tiles(parser)
-    parser.add_argument("images", metavar="IMAGE", nargs="+", help="files, or folders of them")
-    parser.add_argument("--to", metavar="FOLDER", required=True, help="of pictures and JSON")
-    add_number(parser, "--score", SHARE, "lowest score; default: 0.3", default=0.3)
+    parser.add_argument("images", metavar="IMAGE", nargs="+", help="files, or folders of files")
+    parser.add_argument("--to", metavar="FOLDER", required=True, help="for pictures and JSON")
+    add_number(parser, "--score", SHARE, "minimum score; default: 0.3", default=0.3)
     parser.add_argument(
         "--exif-rotation",
         action="store_true",
-        help="turn photos as their EXIF orientation says and viewers do; boxes are then those of "
-        "the turned image",
+        help="rotate photos by their EXIF orientation, as viewers do; boxes then refer to the "
+        "rotated image",
     )
 
 
 def run(options) -> int:
-    """Predicts as the options say; returns 1 if an image could not be read."""
+    """Predicts, and returns 1 if an image could not be read."""
     from libra_keras.data.decoding import allow_pixels
     from libra_keras.runs import predicting
 

@@ -18,7 +18,7 @@ EXAMPLES = """examples:
   libra-keras train --model fast_rcnn_small --proposals-file train.npz --val-proposals-file val.npz
       a second stage on fixed proposals, as in the paper's ablations
   libra-keras propose runs/mine my_photos --split train --to train.npz --num 2000
-      those of a two-stage detector, more of them than it uses itself
+      those of a two-stage detector, more than it uses itself
 """
 
 
@@ -26,20 +26,18 @@ def add_arguments(parser) -> None:
     """Adds the options of the verb."""
     add_run(parser)
     add_data(parser, ["skip_bad", *OF_FOLDERS])
-    parser.add_argument("--split", required=True, help="what to propose boxes for")
+    parser.add_argument("--split", required=True, help="split to propose boxes for")
     add_batch(parser)
-    add_number(
-        parser, "--num", BOXES, "most proposals of an image; default: the detector's", metavar="N"
-    )
+    add_number(parser, "--num", BOXES, "maximum per image; default: the detector's", metavar="N")
     parser.add_argument("--to", metavar="FILE", required=True, help="a .npz or .json file")
 
 
 def run(options) -> int:
-    """Proposes as the options say; returns the exit status."""
+    """Writes the proposals and returns the exit status."""
     from libra_keras.data.proposals import file_format, write_proposals
     from libra_keras.files.replacing import check_writable_file
 
-    file_format(options.to)  # said before the work is done
+    file_format(options.to)  # raises before the work is done
     check_writable_file(options.to)
 
     from libra_keras.evaluation import proposal_recall

@@ -1,4 +1,4 @@
-"""Write a page that explains how good a trained detector is, and what goes wrong."""
+"""Write a page that explains how good a trained detector is and what it gets wrong."""
 
 from libra_keras.cli.options import (
     OF_FOLDERS,
@@ -14,11 +14,11 @@ from libra_keras.runs.config import flag
 OF_DATA = ("format", "skip_bad", "proposals_file", "val_fraction", "split", *OF_FOLDERS)
 EXAMPLES = """examples:
   libra-keras report runs/mine
-      report.html in the run's folder, of the data that it was measured on
+      report.html in the run folder, on the data that the run was measured on
   libra-keras report runs/mine my_photos --split test
-      the same of others: report-my_photos-test.html
+      the same on other data: report-my_photos-test.html
   libra-keras report photos.keras my_photos --split test --to photos.html
-      of a detector that is no run of yours
+      on a detector that does not come from a run of yours
 """
 
 
@@ -27,15 +27,15 @@ def add_arguments(parser) -> None:
     add_run(parser)
     add_limit(parser)
     add_data(parser, ["skip_bad", "proposals_file", "val_fraction", *OF_FOLDERS], is_required=False)
-    parser.add_argument("--split", help="of DATA; default: val, or test")
+    parser.add_argument("--split", help="of DATA; default: val, else test")
     add_batch(parser)
     parser.add_argument(
-        "--to", metavar="FILE", help="where the page goes; default: into the run folder"
+        "--to", metavar="FILE", help="where to write the page; default: the run folder"
     )
 
 
 def run(options) -> int:
-    """Writes the report that the options ask for; returns the exit status."""
+    """Writes the report and returns the exit status."""
     from libra_keras.runs import inputs
 
     opened, data = load_run(options), None
@@ -44,6 +44,6 @@ def run(options) -> int:
         data = inputs.load(own, options.split, "val")
         data = inputs.add_given(data, own.proposals_file, opened.model)
     elif given := sorted(name for name in OF_DATA if getattr(options, name, None) is not None):
-        raise ValueError(f"{flag(given[0])} is of DATA, which is not given")
+        raise ValueError(f"{flag(given[0])} requires DATA, which is not given")
     print(f"report: {opened.report(data, options.to, options.batch)}")
     return 0

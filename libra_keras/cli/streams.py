@@ -1,15 +1,15 @@
-"""What becomes of a verb whose output nobody takes: a closed stream, a pipe, a full disk.
+"""What happens if a verb's output cannot be written: a closed stream, a pipe, a full disk.
 
-- A stream that is closed from the start (`>&-`) is as `/dev/null`.
-- A pipe whose reader has left (`| head -1`): a verb that only tells ends at once without a word, as
-  other tools do, with the status that shells know. One that writes files goes on in silence: an
-  epoch is not lost because of a pager.
-- A disk that is full (`> log`): a verb that only tells ends; one that writes files goes on, says so
-  at its end, and has failed, for what it was to tell is missing.
+- A stream that is closed from the start (`>&-`) acts as `/dev/null`.
+- A pipe whose reader has left (`| head -1`): a verb that only prints ends at once without a
+  message, as other tools do, with the status that shells expect. One that writes files continues
+  silently: an epoch is not lost because of a pager.
+- A full disk (`> log`): a verb that only prints ends; one that writes files continues, reports the
+  loss at its end, and fails, because its output is missing.
 - What is lost of standard error is lost: it changes neither the work nor the status.
 
-Names of files and classes may hold sequences that move a terminal's cursor, or more: they are shown
-as text. Colours stay, and what progress bars are drawn with.
+Names of files and classes may contain sequences that move a terminal's cursor, or worse: they are
+shown as text. Colours stay, and so does what progress bars are drawn with.
 """
 
 import contextlib
@@ -21,17 +21,17 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 EXIT_BROKEN_PIPE = 141  # as shells count it: 128 + SIGPIPE
-LOST = "libra-keras: standard output cannot be written: {}"
+LOST = "libra-keras: cannot write to standard output: {}"
 CONTROL = re.compile(r"(?!\x1b\[[\d;]*m)[\x00-\x07\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
 class Lasting:
-    """A text stream that shows control characters as text, and drops what cannot be written, from
-    the first time on, and keeps why."""
+    """A text stream that shows control characters as text. Once a write fails, it drops all output
+    and keeps the error."""
 
     def __init__(self, stream: IO[str], ends: bool):
         self._stream = stream
-        self.ends = ends  # whether what is lost ends the process
+        self.ends = ends  # whether a failed write ends the process
         self.lost: OSError | None = None
 
     def __getattr__(self, name: str) -> Any:
@@ -58,11 +58,11 @@ class Lasting:
             nowhere = os.open(os.devnull, os.O_WRONLY)  # for what is buffered, and for C++
             os.dup2(nowhere, self._stream.fileno())
             os.close(nowhere)
-            if self.ends:  # no `OSError`, which verbs take for one of their files
+            if self.ends:  # no `OSError`, which verbs would attribute to one of their files
                 sys.exit(EXIT_BROKEN_PIPE if is_pipe(error) else LOST.format(error.strerror))
 
     def end(self, status: int) -> None:
-        """Exits with an error if a disk has lost what work that was done had to tell."""
+        """Exits with an error if a full disk has lost output of work that was done."""
         self.flush()
         if self.lost and not is_pipe(self.lost):
             print(LOST.format(self.lost.strerror), file=sys.stderr)
@@ -70,13 +70,13 @@ class Lasting:
 
 
 def is_pipe(error: OSError) -> bool:
-    """Whether an error means that a reader has left, which is not worth a message."""
+    """Whether an error means that the reader has left, which is not worth a message."""
     return isinstance(error, BrokenPipeError) or error.errno == errno.EINVAL  # on Windows
 
 
 def open_closed() -> None:
-    """Opens `/dev/null` where standard streams are closed: a file that is opened would take the
-    place, and get what is printed."""
+    """Opens `/dev/null` in place of closed standard streams: the next file opened would take their
+    descriptor, and receive what is printed."""
     descriptor = os.open(os.devnull, os.O_RDWR)
     while descriptor <= 2:
         os.set_inheritable(descriptor, True)
@@ -89,7 +89,7 @@ def open_closed() -> None:
 
 @contextlib.contextmanager
 def lasting() -> Iterator[Lasting]:
-    """Context in which standard streams are `Lasting`; gives standard output."""
+    """Context in which the standard streams are `Lasting`; yields standard output."""
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = output, errors = Lasting(before[0], True), Lasting(before[1], False)
     try:

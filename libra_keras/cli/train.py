@@ -7,7 +7,7 @@ EXAMPLES = """examples:
   libra-keras train
       the small Libra Faster R-CNN on drawn shapes: a few minutes on a laptop's CPU
   libra-keras train --model faster_rcnn_small
-      its plain twin, in the same budget
+      its plain counterpart, on the same budget
   libra-keras train my_photos --train-split train --val-split val --to runs/mine \\
       --model libra_faster_rcnn_resnet50
       your COCO or VOC folder, from ImageNet weights
@@ -16,23 +16,23 @@ EXAMPLES = """examples:
   libra-keras train my_photos --init runs/coco --epochs 4 --to runs/mine
       from a trained or converted detector, whatever its classes
   libra-keras train my_photos --init libra_faster_rcnn_r50_fpn_1x_coco --to runs/mine
-      from a published one, downloaded the first time
+      from a published one, downloaded on first use
   libra-keras train --model libra_fast_rcnn_small --proposals-file train.npz \\
       --val-proposals-file val.npz
-      a second stage on proposals that libra-keras propose has written
+      a second stage on proposals written by libra-keras propose
 
-A run that was killed, or stopped by Ctrl-C, goes on when the same command is given again.
+A run that was killed, or stopped by Ctrl-C, continues when the same command is given again.
 """
 
 
 def run(options) -> int:
-    """Trains as the options say; returns the exit status."""
+    """Trains a detector and returns the exit status."""
     from libra_keras import runs
 
     try:
         runs.train(config_of(options))
-    except runs.Stopped as stop:  # the run is saved, and has said so
+    except runs.Stopped as stop:  # the run is saved and has reported it
         return stop.status
-    except runs.NonFiniteLoss:  # as has this one
+    except runs.NonFiniteLoss:  # also reported
         return 1
     return 0

@@ -80,7 +80,7 @@ def test_names_of_classes_from_text_and_files(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{}", "a list of names, or have COCO's categories"),
+        ("{}", "a list of names, or contain COCO's categories"),
         ("[1]", "a list of names"),
         ("[]", "at least one class"),
         ("no json", "Expecting value"),

@@ -11,12 +11,12 @@ FULL = "write failed: errno = 28, 'No space left on device'"
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (["--overwrite"], "--overwrite needs --version N for a saved_model"),
-        (["--format", "onnx", "--version", "2"], "Only a saved_model has --version"),
-        (["--format", "onnx", "--max-pixels", "9"], "Only a saved_model has --max-pixels"),
+        (["--overwrite"], "--overwrite requires --version N for a saved_model"),
+        (["--format", "onnx", "--version", "2"], "--version applies only to a saved_model"),
+        (["--format", "onnx", "--max-pixels", "9"], "--max-pixels applies only to a saved_model"),
         (["--format", "openvino", "--max-pixels", "9"], "Received: --format openvino"),
         (["--format", "litert", "--max-pixels", "9"], "Received: --format litert"),
-        (["--format", "litert", "--shape", "64x96"], "Only onnx and openvino files have --shape"),
+        (["--format", "litert", "--shape", "64x96"], "--shape applies only to onnx and openvino"),
     ],
 )
 def test_options_without_an_effect_are_refused(tmp_path, capsys, given, message):

@@ -96,7 +96,7 @@ def test_models_are_listed_with_a_line_each(capsys):
 
 def test_no_model_of_that_name(capsys):
     assert main(["models", "yolo*"]) == 1
-    assert "no detector is called yolo*" in capsys.readouterr().err
+    assert "no detector matches yolo*" in capsys.readouterr().err
 
 
 def test_an_unknown_model_is_refused_with_the_nearest(tmp_path, capsys):

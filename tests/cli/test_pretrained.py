@@ -36,14 +36,14 @@ def test_the_list_says_what_is_on_this_machine(kept, capsys):
     assert ["retinanet_r50_fpn_1x_coco", "AP", "36.5", "downloaded"] in lines
     assert ["rpn_r50_fpn_1x_coco", "AR@1000", "58.2"] in lines
     assert main(["models", "--pretrained", "yolo*"]) == 1
-    assert "no detector is called yolo*" in capsys.readouterr().err
+    assert "no detector matches yolo*" in capsys.readouterr().err
 
 
 def test_a_name_is_a_run(kept, capsys):
     options = parser().parse_args(["predict", NAME, "photo.jpg", "--to", "found"])
     run = load_run(options)
     assert (run.folder, run.model.num_classes) == (kept.folder, 80)
-    with pytest.raises(ValueError, match=f"{NAME} holds one set of weights. Leave --weights best"):
+    with pytest.raises(ValueError, match=f"{NAME} contains only one set of weights. Omit --weights best"):
         load_run(parser().parse_args(["export", NAME, "--to", "out", "--weights", "best"]))
     assert main(["predict", "libra_retinanet_r50", __file__, "--to", "found"]) == 1
     assert f"--pretrained lists, such as {NAME}" in capsys.readouterr().err

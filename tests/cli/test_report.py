@@ -56,7 +56,7 @@ def test_what_cannot_be_reported_says_what_it_needs(run_folder, tmp_path, capsys
         ): "is no report of libra-keras, and is not overwritten",
         (str(model),): "is no run folder: say where the report goes with --to FILE",
         (str(model), "--to", str(tmp_path / "a.html")): "it has no data of its own: name DATA",
-        (str(run_folder), "--split", "val"): "--split is of DATA, which is not given",
+        (str(run_folder), "--split", "val"): "--split requires DATA, which is not given",
     }
     for arguments, said in needs.items():
         assert main(["report", *arguments]) == 1

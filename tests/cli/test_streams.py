@@ -40,7 +40,7 @@ def pipe():
         ("{} | true; exit ${PIPESTATUS[0]}", (141, "")),
         pytest.param(
             "{} > /dev/full",
-            (1, "libra-keras: standard output cannot be written: No space left on device\n"),
+            (1, "libra-keras: cannot write to standard output: No space left on device\n"),
             marks=needs_full,
         ),
     ],
@@ -67,7 +67,7 @@ def test_work_whose_output_is_lost_has_failed_at_the_end(capsys):
         with pytest.raises(SystemExit) as ended:
             output.end(0)
     assert ended.value.code == 1
-    assert "standard output cannot be written: No space left" in capsys.readouterr().err
+    assert "cannot write to standard output: No space left" in capsys.readouterr().err
 
 
 def test_sequences_for_terminals_are_shown_as_text():

@@ -79,7 +79,7 @@ def test_predict_writes_pictures_and_numbers(run_folder, tmp_path, capsys):
     to = tmp_path / "found"
     arguments = [str(photo), str(broken), "--to", str(to), "--score", "0", "--overlap", "0.5"]
     assert main(["predict", str(run_folder / "model.keras"), *arguments]) == 1
-    assert "--overlap is that of tiles: it needs --tile" in capsys.readouterr().err
+    assert "--overlap requires --tile" in capsys.readouterr().err
     arguments += ["--tile", "256"]
     assert main(["predict", str(run_folder / "model.keras"), *arguments]) == 1
     assert "broken.png cannot be read" in capsys.readouterr().err
