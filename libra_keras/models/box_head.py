@@ -35,8 +35,8 @@ class BoxHead(Head):
         roi_align: layer that cuts fixed-size features out of a pyramid. Defaults to
             `MultilevelROIAlign()`.
         box_loss_weight: float >= 0, what the box loss is multiplied by. Defaults to 1.
-        data_format: `"channels_last"`, or `None` for Keras' setting, under which a head that stands
-            alone cannot be built if that is `"channels_first"`.
+        data_format: `"channels_last"`, or `None` for Keras' setting, under which a head on its own
+            cannot be built if that is `"channels_first"`.
 
     Call arguments:
         pyramid: list of tensors `(B, H_l, W_l, C)`, finest first.
@@ -135,8 +135,8 @@ class BoxHead(Head):
     ) -> tuple[Tensor, Tensor]:
         """Returns the mean classification and box losses of the sampled proposals.
 
-        Both are sums over the global batch, divided by its number of sampled proposals; so is the
-        box loss, though only positives have one.
+        Both are sums over the global batch, divided by its number of sampled proposals, even though
+        only positives have a box loss.
 
         Args:
             pyramid: list of tensors `(B, H_l, W_l, C)`, finest first.

@@ -33,7 +33,7 @@ def detect(
     find = functools.partial(_found, model, batch_size, exif_rotation, tiling, score_threshold)
     if hasattr(images, "__next__") and not hasattr(images, "read"):
         if proposals is not None:
-            raise ValueError("`proposals` are for a list of images. Received: an iterator")
+            raise ValueError("`proposals` require a list of images. Received: an iterator")
         return find(zip(images, itertools.repeat(None)), False)
     files = several(images)
     if files is not None:

@@ -33,18 +33,18 @@ NOT_FOR_DETECTORS = (
     "loss", "loss_weights", "box_loss", "classification_loss", "metrics", "weighted_metrics"
 )  # fmt: skip
 QUANTIZED = (
-    "A detector is not quantized in place: the file that it would be saved to could not be loaded "
-    "again. Export it: `model.export(path, options=libra_keras.export.ExportOptions(precision="
-    "'bfloat16'))` halves the weights, and the tools of ONNX, OpenVINO and LiteRT quantize what "
+    "A detector cannot be quantized in place: its saved file could not be loaded again. Export "
+    "it: `model.export(path, options=libra_keras.export.ExportOptions(precision='bfloat16'))` "
+    "halves the weights, and the tools of ONNX, OpenVINO and LiteRT quantize what "
     "`format='onnx'`, `'openvino'` and `'litert'` write. Received: {}"
 )
 
 
 class Detector(TakesLists, keras.Model):
-    """Frame of the detectors: normalisation, backbone and neck; subclasses add heads, and call
+    """Base of the detectors: normalisation, backbone and neck; subclasses add heads, and call
     `self.build` last in the constructor, so that all weights exist as soon as the object does.
     `largest_object` is the longest side of the objects that it learnt from, in their images'
-    pixels, and `None` where nobody has set it.
+    pixels, or `None` if it was not set.
     """
 
     LOSSES: tuple[str, ...] = ()  # names, as of metrics, in the order of `compute_losses`
@@ -135,7 +135,7 @@ class Detector(TakesLists, keras.Model):
 
     @property
     def max_detections(self) -> int:
-        """Most detections of an image that the detector gives out; it may be set."""
+        """Maximum number of detections per image; it can be set."""
         return getattr(self._last_settings(), self._limit_name())
 
     @max_detections.setter
@@ -173,25 +173,25 @@ class Detector(TakesLists, keras.Model):
         """Like `keras.Model.compile`, without a `loss`: the losses are the model's own.
 
         `"auto"` chooses the optimizer with which `libra-keras train` trains such a detector, and
-        says so in a line: `AdamW` for one that learns from nothing, `SGD` for others, at the rate
-        that they have after the warm-up. It does not drop: the number of steps is not known here.
-        For other batches than that line names, give one with a rate in proportion.
+        prints it: `AdamW` for one that trains from scratch, `SGD` for others, at the rate after the
+        warm-up. The rate does not drop: the number of steps is not known here. For batch sizes
+        other than the one printed, pass an optimizer whose rate is in proportion.
 
-        `jit_compile` is off unless asked for on TensorFlow: XLA makes a whole step on CPUs slower,
+        On TensorFlow, `jit_compile` is off by default: XLA makes a complete step on CPUs slower,
         and fails under a distribution strategy.
 
         Raises:
-            ValueError: if a loss or metrics are given; pass a box loss to the heads. Or if
-                the model lives under a strategy of several replicas whose scope is not entered, or
-                if a batch normalisation in it takes the statistics of one replica alone.
+            ValueError: if a loss or metrics are given (pass a box loss to the heads), if the model
+                was built under a strategy of several replicas whose scope is not entered, or if a
+                batch normalisation in it uses the statistics of one replica only.
         """
         refuse_box_format(kwargs)
         own = {"loss": loss, **{name: kwargs.pop(name, None) for name in NOT_FOR_DETECTORS[1:]}}
         given = [name for name, value in own.items() if not is_auto(value)]
         if given:
             raise ValueError(
-                "A detector has its own losses, give `box_loss` to its heads; what measures it is "
-                f"the callback `COCOEvaluation`. Received: {', '.join(given)}"
+                "A detector has its own losses; pass `box_loss` to its heads, and use the "
+                f"callback `COCOEvaluation` for metrics. Received: {', '.join(given)}"
             )
         if isinstance(optimizer, str) and optimizer == "auto":
             from libra_keras.runs.usual import usual_optimizer  # it imports models
@@ -217,7 +217,7 @@ class Detector(TakesLists, keras.Model):
         self.compile(**{**config, "jit_compile": None})
 
     def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
-        """As `keras.Model.fit`; warns if the first features are random and do not train."""
+        """Like `keras.Model.fit`; warns if the first features are random and do not train."""
         warn_of_random_features(self.backbone)
         return super().fit(*args, **kwargs)
 
@@ -244,7 +244,7 @@ class Detector(TakesLists, keras.Model):
         Args:
             x: as in `call`.
             truth: `GroundTruth`.
-            y_pred: what `call` returned.
+            y_pred: the result of `call`.
             training: bool.
         """
         raise NotImplementedError
@@ -318,7 +318,7 @@ class Detector(TakesLists, keras.Model):
         return {key: outputs[key] for key in self.OUTPUTS}
 
     def predict_on_batch(self, x: Any) -> dict[str, np.ndarray]:
-        """As `keras.Model.predict_on_batch`; several devices share a batch of any size."""
+        """Like `keras.Model.predict_on_batch`; several devices share a batch of any size."""
         return distributed.predict_evenly(self, super().predict_on_batch, as_batch(x))
 
     def detect(
@@ -335,29 +335,29 @@ class Detector(TakesLists, keras.Model):
         Args:
             images: a path, an address (`https://`, `file://`), bytes, Pillow image or `(H, W, 3)`
                 array; or many: a list of these, a folder, a pattern such as `"photos/*.jpg"`, a
-                batch `(B, H, W, 3)`, or an iterator, which is read as results are asked for.
-            score_threshold: float in 0..1; lower scores are left out. The detector's own
-                threshold applies besides.
+                batch `(B, H, W, 3)`, or an iterator, which is read as results are requested.
+            score_threshold: float in 0..1; lower scores are left out. The detector's own threshold
+                applies as well.
             batch_size: int, images of equal orientation, or tiles, that are run together.
-            exif_rotation: bool, whether images are turned as their EXIF data say, and boxes refer
-                to the turned ones; by default pixels are taken as they are stored.
-            tile: int, pixels: larger images are cut into squares of this side, each resized as
-                `input_policy` says, whose detections are merged. Each may have
-                `max_detections`. By default images are looked at as a whole.
-            overlap: float from 0 to below 1, the share of a tile that it has in common with the
-                next one, at least. Objects up to this size lie in one tile as a whole, and are
-                found once; what a border cuts off of them is left out.
+            exif_rotation: bool, whether images are rotated according to their EXIF data; boxes then
+                refer to the rotated images. By default pixels are taken as stored.
+            tile: int, pixels: larger images are cut into squares of this side, each resized
+                according to `input_policy`, and their detections are merged. Each tile may have
+                `max_detections`. By default images are not cut.
+            overlap: float from 0 to below 1, the minimum share of a tile that it has in common with
+                the next one. Objects up to this size are complete in some tile, and are found once;
+                parts cut off by a border are left out.
 
         Returns:
             A dict of arrays `"boxes"` `(n, 4)`, `"scores"` `(n,)`, `"labels"` `(n,)` and a list
-            `"names"`, best first; for many images, a list of such dicts, which of a folder or a
-            pattern, in the order of names, also have `"file"`; for an iterator, a generator.
+            `"names"`, best first; for many images, a list of such dicts; for a folder or a pattern
+            they are in the order of names and also have `"file"`; for an iterator, a generator.
 
         Raises:
-            TypeError: if `tile` or `overlap` is no number.
-            ValueError: if an image cannot be read. The message names it, by its path or its
-                position in the list, and what is wrong. Also if there is no image in a folder, or
-                a number is out of its range.
+            TypeError: if `tile` or `overlap` is not a number.
+            ValueError: if an image cannot be read (the message names it, by its path or its
+                position in the list, and the reason), if a folder has no image, or if a number is
+                out of range.
 
         Example:
 
@@ -380,27 +380,26 @@ class Detector(TakesLists, keras.Model):
     ) -> None:
         """Writes the detector for programs without Keras, as `keras.Model.export` does.
 
-        What is written takes what `predict` takes and gives what it gives: boxes in pixels of the
+        The export takes what `predict` takes and returns what it returns: boxes in pixels of the
         padded images. `libra_keras.export` and `libra-keras export` write more: a SavedModel that
         also reads JPEG and PNG files of any size, and a note of classes and input policy.
 
         Args:
-            filepath: where the SavedModel's folder or the file is written; that of OpenVINO ends
-                in `.xml`, that of LiteRT in `.tflite`.
+            filepath: path of the SavedModel's folder or of the file; OpenVINO's must end in `.xml`,
+                LiteRT's in `.tflite`.
             format: `"tf_saved_model"`, with `serve` for `tf.saved_model.load(filepath).serve(x)`
                 and `keras.layers.TFSMLayer(filepath)`, and the signatures `serve` and
                 `serving_default`; `"onnx"`, `"openvino"` or `"litert"`.
-            verbose: bool, whether a line says what was written. Defaults to `True`.
+            verbose: bool, whether to print a line about what was written. Defaults to `True`.
             input_signature: `keras.InputSpec` or `tf.TensorSpec` of the images, or a dict of them
-                by the names in `INPUTS`, if their types or sizes are to be others than uint8 and
-                free (of LiteRT: those of `input_policy`). Without `"image_sizes"`, images count as
-                unpadded.
+                by the names in `INPUTS`, for types or sizes other than uint8 and free (for LiteRT:
+                those of `input_policy`). Without `"image_sizes"`, images count as unpadded.
             **kwargs: `overwrite` (an earlier export is replaced unless it is `False`), `options`
-                (`ExportOptions`); of LiteRT `batch_size` and `num_proposals`.
+                (`ExportOptions`); for LiteRT also `batch_size` and `num_proposals`.
 
         Raises:
-            ValueError: if the backend is not TensorFlow, the format or an argument is not known,
-                or there is something else at `filepath`.
+            ValueError: if the backend is not TensorFlow, the format or an argument is unknown, or
+                there is something else at `filepath`.
             ImportError: if a package is missing. The message says how to install it.
 
         Example:
@@ -421,28 +420,28 @@ class Detector(TakesLists, keras.Model):
         num_classes: int | None = None,
         class_names: Sequence[str] | None = None,
     ) -> Self:
-        """Loads a pretrained detector by its name, or one that was saved.
+        """Loads a pretrained detector by name, or a saved one.
 
         A published detector comes with the names of COCO's 80 classes and the preprocessing of its
-        weights. The first time it is downloaded, checked and converted; the variable
+        weights. On first use it is downloaded, checked and converted; the variable
         `LIBRA_KERAS_WEIGHTS` names a folder that holds the published file, or another address.
 
         Args:
             preset: a name that `libra-keras models --pretrained` lists, or the path of what
-                `save_to_preset`, a training run, `libra-keras convert` or `save` has written.
-                A path that exists goes before a name.
-            num_classes: int, of other classes than the preset's. The layers that count classes
-                start anew, all other values stay.
-            class_names: list of their names, by which they are counted too. If they are the
-                preset's own, nothing starts anew.
+                `save_to_preset`, a training run, `libra-keras convert` or `save` has written. An
+                existing path takes precedence over a name.
+            num_classes: int, if the classes are not the preset's. The layers whose size depends on
+                the classes are initialised again, all other values are kept.
+            class_names: list of their names, which also gives their number. If they are the
+                preset's own, nothing is initialised again.
 
         Returns:
             A detector of this class; it is not compiled.
 
         Raises:
-            ValueError: if there is no such name or path, it is of another class, its file is
-                damaged, or `class_names` are not as many as `num_classes`.
-            OSError: if it cannot be downloaded. The message says where to put the file by hand.
+            ValueError: if there is no such name or path, the detector is of another class, its file
+                is damaged, or the number of `class_names` is not `num_classes`.
+            OSError: if it cannot be downloaded. The message states where to put the file manually.
 
         Example:
 
@@ -462,12 +461,12 @@ class Detector(TakesLists, keras.Model):
 
         Args:
             folder: where `model.json` and `last.weights.h5` are written.
-            overwrite: bool, whether an earlier preset there is replaced. The folder must hold
+            overwrite: bool, whether an earlier preset there is replaced. The folder must contain
                 nothing else.
 
         Raises:
             ValueError: if there is something at `folder` that may not be replaced.
-            OSError: if the disk is full; an earlier preset is left as it was.
+            OSError: if the disk is full; an earlier preset is kept.
 
         Example:
 
@@ -484,10 +483,10 @@ class Detector(TakesLists, keras.Model):
         save_to_preset(self, pathlib.Path(folder).expanduser(), overwrite)
 
     def quantize(self, mode: Any = None, config: Any = None, **kwargs: Any) -> None:
-        """Refuses: Keras would save a quantized detector to a file that cannot be loaded.
+        """Not supported: Keras would save a quantized detector to a file that cannot be loaded.
 
         Raises:
-            ValueError: always. The message says what to do instead.
+            ValueError: always. The message states what to do instead.
         """
         received = f"config={config!r}" if mode is None else f"mode={mode!r}"
         raise ValueError(QUANTIZED.format(received))

@@ -23,7 +23,7 @@ def check_scope(model):
     if strategy.num_replicas_in_sync > 1 and strategy is not _current_strategy():
         raise ValueError(
             f"The model was built under a {type(strategy).__name__}: compile it within "
-            "`strategy.scope()` too, and make its optimizer there"
+            "`strategy.scope()` too, and create its optimizer there"
         )
 
 
@@ -34,7 +34,7 @@ def check_process(model):
     if model.process != os.getpid() and keras.backend.backend() != "torch":
         raise RuntimeError(
             "This process was forked from the one that the detector was built in, and "
-            f"{keras.backend.backend()} computes nothing there. Start processes with "
+            f"{keras.backend.backend()} cannot compute in it. Start processes with "
             'multiprocessing.get_context("spawn"): a detector may be sent to them'
         )
 
@@ -53,8 +53,8 @@ def check_batch_norm(model):
     if plain:
         raise ValueError(
             f"The batch normalisation of {type(plain[0]).__name__} '{plain[0].name}' trains with "
-            f"the statistics of each replica alone, and there are {count}: their moving averages "
-            "would drift apart, and one of them would be saved. Build the backbone with "
+            f"the statistics of each replica only, and there are {count}: their moving averages "
+            "would diverge, and only one of them would be saved. Build the backbone with "
             'batch_norm="synchronized" or batch_norm="frozen"; Keras\' own layer with '
             "synchronized=True"
         )

@@ -21,9 +21,9 @@ from libra_keras.typing import Tensor
 class FastRCNN(Detector):
     """Classifies and refines given proposals: a backbone, a pyramid, and a box head.
 
-    This is the set-up of the paper's ablations: all variants see the same proposals, so nothing
-    but the second stage differs. `libra_keras.data.with_proposals` puts those of a file beside
-    the examples of a data set, and every batch of it then holds them.
+    This is the set-up of the paper's ablations: all variants see the same proposals, so only the
+    second stage differs. `libra_keras.data.with_proposals` adds those of a file to the examples of
+    a data set; every batch then contains them.
 
     Args:
         backbone: layer or model from normalised images to a dict or list of feature maps.
@@ -40,19 +40,19 @@ class FastRCNN(Detector):
 
     Call arguments:
         x: dict of `"images"` `(B, H, W, 3)`, RGB in 0..255, padded at the right and the bottom to
-            multiples of 32; `"image_sizes"` `(B, 2)`, height and width before padding, which may
-            be missing where none is padded; `"proposals"` `(B, P, 4)` in pixels of the padded
-            image; and, if you like, `"proposal_mask"` bool `(B, P)`, false in padding. Without
-            it, boxes without an area, such as rows of zeros, are padding.
+            multiples of 32; `"image_sizes"` `(B, 2)`, height and width before padding, which may be
+            omitted if none is padded; `"proposals"` `(B, P, 4)` in pixels of the padded image; and,
+            optionally, `"proposal_mask"` bool `(B, P)`, false in padding. Without it, boxes without
+            an area, such as rows of zeros, are padding.
         training: bool.
 
     Returns:
         Dict of the raw output `"pyramid"`, and, unless training, the detections `"boxes"`
         `(B, D, 4)` in pixels of the padded image, `"scores"` `(B, D)`, `"labels"` `(B, D)` (-1 is
-        padding) and `"num_detections"` `(B,)`. `predict` returns the detections alone.
+        padding) and `"num_detections"` `(B,)`. `predict` returns the detections only.
 
     Raises:
-        ValueError: if `class_names` has not one name a class, or a batch has no proposals.
+        ValueError: if `class_names` does not have one name per class, or a batch has no proposals.
 
     Example:
 
@@ -123,8 +123,8 @@ class FastRCNN(Detector):
 
         Args:
             images, score_threshold, batch_size, exif_rotation: as in `Detector.detect`.
-            proposals: boxes `(n, 4)` in pixels of the image, or for a list of images a list of
-                such arrays.
+            proposals: boxes `(n, 4)` in pixels of the image, or for a list of images a list of such
+                arrays.
 
         Returns:
             As `Detector.detect`.
@@ -134,8 +134,8 @@ class FastRCNN(Detector):
         """
         if proposals is None:
             raise ValueError(
-                "`FastRCNN.detect` needs `proposals=`: boxes (n, 4) in pixels of the image, or a "
-                "list of such arrays for a list of images. Received: None"
+                "`FastRCNN.detect` requires `proposals=`: boxes (n, 4) in pixels of the image, "
+                "or a list of such arrays for a list of images. Received: None"
             )
         return detect(self, images, score_threshold, batch_size, exif_rotation, proposals=proposals)
 
@@ -145,7 +145,7 @@ def given_proposals(x: Batch) -> Proposals:
     if not isinstance(x, dict) or "proposals" not in x:
         received = sorted(x) if isinstance(x, dict) else "images alone"
         raise ValueError(
-            "`FastRCNN` needs x['proposals'], boxes (B, P, 4) in pixels of the padded images; "
+            "`FastRCNN` requires x['proposals'], boxes (B, P, 4) in pixels of the padded images; "
             f"`libra_keras.data.with_proposals` adds those of a file. Received: {received}"
         )
     boxes = with_an_image(ops.cast(ops.convert_to_tensor(x["proposals"]), "float32"))

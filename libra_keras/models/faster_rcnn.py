@@ -48,10 +48,10 @@ class FasterRCNN(Detector):
         Dict of the raw outputs `"pyramid"` and `"rpn"`, and, unless training, `"proposals"` and
         the detections `"boxes"` `(B, D, 4)` in pixels of the padded image, `"scores"` `(B, D)`,
         `"labels"` `(B, D)` (-1 is padding) and `"num_detections"` `(B,)`. `predict` returns the
-        detections alone.
+        detections only.
 
     Raises:
-        ValueError: if `class_names` has not one name a class.
+        ValueError: if `class_names` does not have one name per class.
 
     Example:
 

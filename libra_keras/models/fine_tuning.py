@@ -63,9 +63,9 @@ def warn_of_random_features(backbone):
     )
     if all(made):
         warnings.warn(
-            "The first features are random and do not train: the backbone has no weights, but a "
+            "The first features are random and do not train: the backbone has no weights and a "
             'frozen stem. Give the detector a backbone with weights, `ResNet(50, style="caffe", '
-            'weights="imagenet")`, or one that trains from nothing, `ResNet(50, '
+            'weights="imagenet")`, or one that trains from scratch, `ResNet(50, '
             'batch_norm="trainable", frozen_stages=-1)`.',
             stacklevel=3,
         )

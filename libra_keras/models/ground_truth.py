@@ -48,9 +48,10 @@ class GroundTruth(NamedTuple):
         y = as_arrays(y)
         if not isinstance(y, dict):
             raise ValueError(
-                "`y` must be a dict with the keys 'boxes' (B, M, 4) and 'labels' (B, M), as those "
-                "of `data.training_batches(..., epochs=1)`; batches of `evaluation_batches` "
-                f"have none. KerasCV's x['bounding_boxes'] does too. Received: {type(y).__name__}"
+                "`y` must be a dict with the keys 'boxes' (B, M, 4) and 'labels' (B, M), as in "
+                "`data.training_batches(..., epochs=1)`; batches of `evaluation_batches` have "
+                "none. KerasCV's x['bounding_boxes'] is accepted too. Received: "
+                f"{type(y).__name__}"
             )
         labels = y.get("labels", y.get("classes"))
         if labels is None or "boxes" not in y:
@@ -91,7 +92,7 @@ def _padded(key, values):
         if row.shape[1:] != rest or not row.ndim:
             expected = "(n, 4)" if rest else "(n,)"
             raise ValueError(
-                f"y[{key!r}] must be an array, or a list of arrays {expected}, one an image. "
+                f"y[{key!r}] must be an array, or a list of arrays {expected}, one per image. "
                 f"Received: shape {row.shape} for image {i}"
             )
     most = max((len(row) for row in rows), default=0)

@@ -8,13 +8,13 @@ import keras
 import numpy as np
 
 BOX_FORMAT = (
-    "Detectors take boxes as x1, y1, x2, y2 in pixels. Say where data enter what form they have: "
+    "Detectors take boxes as x1, y1, x2, y2 in pixels. State the format where the data enter: "
     "`model.fit(data.dialects.from_dataset(dataset, bounding_box_format={0!r}))`, or "
     "`data.dialects.from_sample` for one batch. Received: bounding_box_format={0!r}"
 )
 CLASS_WEIGHT = (
-    "`class_weight` is not for detectors: a class has no loss of its own, since most of what is "
-    "classified is background. Show rare classes more often instead, such as "
+    "Detectors do not support `class_weight`: a class has no loss of its own, since most of what "
+    "is classified is background. Show rare classes more often instead, such as "
     "`dataclasses.replace(data, examples=[*data.examples, *rare])`"
 )
 MEASURED = re.compile("val_A[PR]")  # how the names begin that evaluations give
@@ -65,11 +65,13 @@ def check_monitors(model: keras.Model, callbacks: Iterable[Any]) -> None:
 def _missing(callback, monitor, made, later):
     reader = f"{type(callback).__name__} reads {monitor!r}"
     if later:
-        return f"{reader}, which {type(later[0]).__name__} makes: put it before, not behind"
+        return f"{reader}, which {type(later[0]).__name__} computes: put that before it, not after"
     if made:
-        return f"{reader}, but the callbacks before it make {', '.join(sorted(made))}"
+        return f"{reader}, but the callbacks before it compute {', '.join(sorted(made))}"
     maker = "ProposalEvaluation" if "@" in monitor else "COCOEvaluation"
-    return f"{reader}, which nothing makes: put `evaluation.{maker}(data)` before it in `callbacks`"
+    return (
+        f"{reader}, which nothing computes: put `evaluation.{maker}(data)` before it in `callbacks`"
+    )
 
 
 def check_given_labels(y: Any, model: keras.Model) -> None:

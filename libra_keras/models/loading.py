@@ -54,7 +54,7 @@ def from_archive(path: Path) -> Detector:
 def config_of(stream: BinaryIO) -> bytes:
     """Returns the `config.json` of a `.keras` file."""
     if not zipfile.is_zipfile(stream):
-        raise ValueError("it is damaged, or no .keras file")
+        raise ValueError("it is damaged, or not a .keras file")
     with zipfile.ZipFile(stream) as archive:
         _check_members(archive, os.fstat(stream.fileno()).st_size)
         return archive.read(CONFIG)
@@ -64,9 +64,9 @@ def _check_members(archive, size):
     members = archive.infolist()
     names = [member.filename for member in members]
     if missing := [name for name in (CONFIG, WEIGHTS) if names.count(name) != 1]:
-        raise ValueError(f"it must hold one {missing[0]}. Received: {', '.join(names):.80}")
+        raise ValueError(f"it must contain one {missing[0]}. Received: {', '.join(names):.80}")
     if foreign := [name for name in names if name not in MEMBERS]:
-        raise ValueError(f"it holds {foreign[0]:.80}, which no detector has")
+        raise ValueError(f"it contains {foreign[0]:.80}, which no detector has")
     if sum(member.file_size for member in members) > UNPACKED * size:
         raise ValueError(f"it claims to unpack to more than {UNPACKED} times its size")
     if archive.getinfo(CONFIG).file_size > SMALL:
@@ -97,7 +97,7 @@ def _draft(make, size):
         with _in_short():
             draft = make()
         if not isinstance(draft, Detector):
-            raise ValueError(f"it is no detector, but a {type(draft).__name__}")
+            raise ValueError(f"it is not a detector, but a {type(draft).__name__}")
         needed = sum(_bytes(variable) for variable in draft.weights)
     if needed > size + ROOM:
         needed, size = (f"{number / 2**20:,.1f} MiB" for number in (needed, size))

@@ -21,10 +21,11 @@ CLASS_LAYERS = ((BoxHead, ("class_logits", "box_deltas")), (RetinaHead, ("class_
 def with_classes(detector: AnyDetector, class_names: Sequence[str]) -> AnyDetector:
     """Returns a copy of a detector that finds other classes; the given one stays as it is.
 
-    All values are copied but those of the last layers whose outputs belong to classes: they start
-    anew, also for names that both have, as in mmdetection. If the names are the detector's own in
-    their order, nothing starts anew. A `RegionProposalNetwork` knows no classes: its copy is
-    whole. `models.rebuilding.reheaded_layers` names the layers that start anew.
+    All values are copied except those of the last layers whose outputs belong to classes: these are
+    initialised again, also for names that both have, as in mmdetection. If the names are the
+    detector's own in the same order, nothing is initialised again. A `RegionProposalNetwork` knows
+    no classes: its copy is complete. `models.rebuilding.reheaded_layers` names the layers that are
+    initialised again.
 
     Args:
         detector: `FasterRCNN`, `FastRCNN`, `RetinaNet` or `RegionProposalNetwork`.
@@ -34,8 +35,8 @@ def with_classes(detector: AnyDetector, class_names: Sequence[str]) -> AnyDetect
         A detector of the same kind, architecture and settings; it is not compiled.
 
     Raises:
-        TypeError: if `class_names` is a string, or holds anything else.
-        ValueError: if `class_names` is empty, or holds a name twice.
+        TypeError: if `class_names` is a string, or contains anything other than strings.
+        ValueError: if `class_names` is empty, or contains a name twice.
 
     Example:
 
@@ -149,6 +150,6 @@ def _checked(class_names):
         raise TypeError(f"`class_names` must be a list of strings. Received: {class_names!r}")
     if not names or len(set(names)) < len(names):
         raise ValueError(
-            f"`class_names` must hold at least one name, and each once. Received: {names}"
+            f"`class_names` must contain at least one name, and each only once. Received: {names}"
         )
     return names

@@ -48,7 +48,7 @@ class RegionProposalNetwork(Detector):
     Returns:
         Dict of the raw outputs `"rpn"`, and, unless training, the proposals: `"boxes"`
         `(B, P, 4)` in pixels of the padded image, `"scores"` `(B, P)` and `"mask"` `(B, P)`, false
-        in padding; best first. `predict` returns the proposals alone.
+        in padding; best first. `predict` returns the proposals only.
 
     Example:
 
@@ -80,7 +80,7 @@ class RegionProposalNetwork(Detector):
         unknown = sorted({"num_classes", "class_names"} & kwargs.keys())
         if unknown:
             raise TypeError(
-                "A region proposal network knows no classes: it finds objects of any. "
+                "A region proposal network knows no classes: it finds objects of any class. "
                 f"Received: {', '.join(unknown)}"
             )
         super().__init__(backbone, neck, normalization, input_policy, ["object"], seed, **kwargs)
@@ -93,8 +93,8 @@ class RegionProposalNetwork(Detector):
 
         Args:
             detector: `FasterRCNN`, or another detector with an `rpn`.
-            num: int, most proposals of an image. Defaults to the detector's own number; another
-                one copies the head, and lets at least as many anchors of a level enter NMS.
+            num: int, maximum number of proposals per image. Defaults to the detector's own; any
+                other value copies the head, and lets at least as many anchors of a level enter NMS.
 
         Raises:
             ValueError: if the detector has no such stage, or `num` is not positive.
@@ -109,7 +109,7 @@ class RegionProposalNetwork(Detector):
         rpn = getattr(detector, "rpn", None)
         if rpn is None:
             raise ValueError(
-                "Only a detector with a first stage, an `rpn`, proposes boxes. "
+                "Only a detector with a first stage, an `rpn`, can propose boxes. "
                 f"Received: {type(detector).__name__}"
             )
         if num is not None:
@@ -160,7 +160,8 @@ class RegionProposalNetwork(Detector):
 
         Args:
             images, batch_size, exif_rotation: as in `Detector.detect`.
-            score_threshold: float in 0..1; lower scores are left out. Defaults to 0: none is.
+            score_threshold: float in 0..1; lower scores are left out. Defaults to 0, which keeps
+                all.
 
         Returns:
             As `Detector.detect`; all labels are 0, and all names `"object"`.

@@ -34,14 +34,14 @@ class RetinaHead(AnchorHead):
         box_loss: element-wise box loss whose `call` sums the last axis. Defaults to L1; Libra
             RetinaNet uses `BalancedL1Loss(beta=0.11)`.
         box_loss_weight: float >= 0, what the box loss is multiplied by. Defaults to 1.
-        data_format: `"channels_last"`, or `None` for Keras' setting, under which a head that stands
-            alone cannot be built if that is `"channels_first"`.
+        data_format: `"channels_last"`, or `None` for Keras' setting, under which a head on its own
+            cannot be built if that is `"channels_first"`.
 
     Call arguments:
         pyramid: list of L tensors `(B, H_l, W_l, C)`, finest first.
 
     Returns:
-        Dict of lists with one entry a level: `"logits"` `(B, N_l, K)`, `"deltas"` `(B, N_l, 4)`
+        Dict of lists with one entry per level: `"logits"` `(B, N_l, K)`, `"deltas"` `(B, N_l, 4)`
         and `"anchors"` `(N_l, 4)` in pixels; N_l counts rows, then columns, then anchors of a
         cell.
 
@@ -137,8 +137,8 @@ class RetinaHead(AnchorHead):
     ) -> tuple[Tensor, Tensor]:
         """Returns the classification and box losses of all anchors of the batch.
 
-        Both are sums over the global batch, divided by its number of positive anchors (counting
-        at least one an image, as mmdetection does).
+        Both are sums over the global batch, divided by its number of positive anchors (counting at
+        least one per image, as mmdetection does).
 
         Args:
             outputs: what `call` returned.

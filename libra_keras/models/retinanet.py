@@ -32,7 +32,7 @@ class RetinaNet(Detector):
             scales pixels itself.
         input_policy: `InputPolicy`, how `detect` and the data pipeline size images.
         class_names: list of K strings, or `None`.
-        seed: int, kept like that of the other detectors; nothing is drawn here.
+        seed: int, kept for consistency with the other detectors; nothing is sampled here.
 
     Call arguments:
         x: dict of `"images"` `(B, H, W, 3)`, RGB in 0..255, padded at the right and the bottom to
@@ -44,10 +44,10 @@ class RetinaNet(Detector):
         Dict of the raw outputs `"pyramid"` and `"head"`, and, unless training, the detections
         `"boxes"` `(B, D, 4)` in pixels of the padded image, `"scores"` `(B, D)`, `"labels"`
         `(B, D)` (-1 is padding) and `"num_detections"` `(B,)`. `predict` returns the detections
-        alone.
+        only.
 
     Raises:
-        ValueError: if `class_names` has not one name a class.
+        ValueError: if `class_names` does not have one name per class.
 
     Example:
 

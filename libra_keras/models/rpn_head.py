@@ -29,14 +29,14 @@ class RPNHead(AnchorHead):
             them positive where there are that many.
         box_loss: element-wise box loss whose `call` sums the last axis. Defaults to L1.
         box_loss_weight: float >= 0, what the box loss is multiplied by. Defaults to 1.
-        data_format: `"channels_last"`, or `None` for Keras' setting, under which a head that stands
-            alone cannot be built if that is `"channels_first"`.
+        data_format: `"channels_last"`, or `None` for Keras' setting, under which a head on its own
+            cannot be built if that is `"channels_first"`.
 
     Call arguments:
         pyramid: list of L tensors `(B, H_l, W_l, C)`, finest first.
 
     Returns:
-        Dict of lists with one entry a level: `"logits"` `(B, N_l)`, `"deltas"` `(B, N_l, 4)` and
+        Dict of lists with one entry per level: `"logits"` `(B, N_l)`, `"deltas"` `(B, N_l, 4)` and
         `"anchors"` `(N_l, 4)` in pixels; N_l counts rows, then columns, then anchors of a cell.
 
     Example:
@@ -116,7 +116,7 @@ class RPNHead(AnchorHead):
         """Returns the mean classification and box losses of the sampled anchors of the batch.
 
         Both are sums over the global batch, divided by its number of sampled anchors (counting at
-        least one positive and one negative an image, as mmdetection does).
+        least one positive and one negative per image, as mmdetection does).
 
         Args:
             outputs: what `call` returned.

@@ -40,8 +40,7 @@ def from_preset(
         return detector
     if isinstance(detector, RegionProposalNetwork):
         raise ValueError(
-            f"{preset} proposes regions and knows no classes. Leave `num_classes` and "
-            "`class_names` away"
+            f"{preset} proposes regions and knows no classes. Omit `num_classes` and `class_names`"
         )
     config = config_with_classes(detector, class_names, num_classes)
     return rebuilt(detector, config, fresh=reheaded_layers(detector, class_names))
@@ -59,7 +58,7 @@ def write_folder(
 ) -> None:
     """Writes a folder that `load_detector` reads, with JSON files beside, whole or not at all."""
     if folder.is_file() or folder.name.endswith((".h5", ".keras")):
-        raise ValueError(f"a detector is written to a folder. Received: {folder}")
+        raise ValueError(f"a detector must be written to a folder. Received: {folder}")
     with alone_beside(folder), atomic.replacing(folder) as unfinished:
         unfinished.mkdir()
         (unfinished / ARCHITECTURE).write_text(detector.to_json())
@@ -89,7 +88,7 @@ def located(source: str | os.PathLike[str], weights: str = "last") -> Path:
     is_file = path.is_file() and path.suffix == ".keras"
     if weights != "last" and (is_file or (path / "conversion.json").is_file()):
         raise ValueError(
-            f"{source} holds one set of weights. Leave --weights {weights} away, or name a run "
+            f"{source} contains only one set of weights. Omit --weights {weights}, or name a run "
             "folder"
         )
     if not is_file:
@@ -143,7 +142,7 @@ def _published():
 def _check_kind(wanted, found, preset):
     if not issubclass(found, wanted):
         raise ValueError(
-            f"{preset} is a {found.__name__}, which {found.__name__}.from_preset loads. "
+            f"{preset} is a {found.__name__}; load it with {found.__name__}.from_preset. "
             f"Received: {wanted.__name__}.from_preset"
         )
 
@@ -151,7 +150,7 @@ def _check_kind(wanted, found, preset):
 def _check_folder(path, weights):
     if path.suffix in CHECKPOINTS and path.is_file():
         raise ValueError(
-            f"{path} looks like a checkpoint of PyTorch; convert it first: libra-keras convert "
+            f"{path} looks like a PyTorch checkpoint; convert it first: libra-keras convert "
             f"{path} --to FOLDER"
         )
     needed = "A detector must be a run folder, a converted folder or a .keras file"

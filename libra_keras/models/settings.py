@@ -50,7 +50,7 @@ class _Settings:
         if typing.get_origin(kind) is not tuple:
             return self._number(name, kind, value)
         if not isinstance(value, (list, tuple)) or not value:
-            raise ValueError(f"`{name}` must be numbers, at least one. Received: {value!r:.80}")
+            raise ValueError(f"`{name}` must be one or more numbers. Received: {value!r:.80}")
         return tuple(self._number(name, typing.get_args(kind)[0], each) for each in value)
 
     def _number(self, name, kind, value):
@@ -94,7 +94,7 @@ class RPNSettings(_Settings):
 
     Raises:
         ValueError: if an overlap lies outside 0..1, another value is not positive, or the
-            geometry is none of the three.
+            geometry is not one of the three.
 
     Example:
 
@@ -145,7 +145,7 @@ class BoxHeadSettings(_Settings):
 
     Raises:
         ValueError: if an overlap or the threshold lies outside 0..1, another value is not
-            positive, or the geometry is none of the three.
+            positive, or the geometry is not one of the three.
 
     Example:
 
@@ -193,7 +193,7 @@ class RetinaHeadSettings(_Settings):
 
     Raises:
         ValueError: if an overlap, the threshold or the prior probability lies outside 0..1,
-            another value is not positive, or the geometry is none of the three.
+            another value is not positive, or the geometry is not one of the three.
 
     Example:
 

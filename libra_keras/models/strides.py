@@ -20,9 +20,9 @@ def check_strides(detector, head, shapes):
     found = _strides_of(detector, names)
     if found and strides[: len(names)] != found:
         raise ValueError(
-            f"The pyramid has the levels {', '.join(names)} of strides {found}, but the strides of "
-            f"{type(head).__name__} are {strides}. Give its settings, and its RoIAlign, the "
-            "pyramid's"
+            f"The pyramid has the levels {', '.join(names)} of strides {found}, but the strides "
+            f"of {type(head).__name__} are {strides}. Use the pyramid's in its settings and its "
+            "RoIAlign"
         )
 
 

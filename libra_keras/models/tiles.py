@@ -51,8 +51,8 @@ def warn_of_large_objects(tiling: Tiling, longest: float | None) -> None:
         return
     warnings.warn(
         f"The longest object that the detector learnt from has {longest:.0f} px, and tiles share "
-        f"{tiling.shared}: what is longer than that and lies across a border is found in pieces. "
-        "Larger tiles, or more overlap, mend it",
+        f"{tiling.shared}: longer objects that lie across a border are found in pieces. Use "
+        "larger tiles or more overlap",
         stacklevel=4,
     )
 

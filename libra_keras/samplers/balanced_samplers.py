@@ -48,7 +48,7 @@ class InstanceBalancedSampler(RandomSampler):
 
     Reference: [Pang et al., 2019](https://arxiv.org/abs/1904.02701), and
     `InstanceBalancedPosSampler` of mmdetection. Differs from the latter: filling up never draws a
-    box that was chosen already (there it does, and fewer than wanted remain).
+    box that was chosen already (there it does, so fewer than wanted remain).
     """
 
     def choose_positives(
@@ -65,12 +65,12 @@ class IoUBalancedSampler(RandomSampler):
     Most boxes touch no object, so uniform sampling hardly ever shows the hard negatives that
     overlap one. Here each of `num_bins` bins of IoU gives an equal share as far as it can.
 
-    `IoUBalancedSampler.preset(name, num, positive_fraction)` gives three known variants, for a
-    `CombinedSampler` without the numbers: `"mmdet"`, what the published models of mmdetection were
-    trained with (bins up to the largest IoU of the image, which is 1 once ground truths are
+    `IoUBalancedSampler.preset(name, num, positive_fraction)` gives three known variants, for use in
+    a `CombinedSampler` without the numbers: `"mmdet"`, with which mmdetection's published models
+    were trained (bins up to the largest IoU of the image, which is 1 once ground truths are
     candidates; boxes of IoU 0 only as a last resort); `"paper_code"`, the code released with the
-    paper (the same bins, IoU 0 in the first); `"paper_text"`, what the paper's text and Fig. 3
-    show (bins up to 0.5, IoU 0 in the first).
+    paper (the same bins, IoU 0 in the first); `"paper_text"`, what the paper's text and Fig. 3 show
+    (bins up to 0.5, IoU 0 in the first).
 
     Args:
         num, positive_fraction: numbers, or `None` for a part of a `CombinedSampler`, see `Sampler`.
@@ -80,7 +80,7 @@ class IoUBalancedSampler(RandomSampler):
             `"negatives"`, the largest of the negatives; or a float. With bins up to 1 and
             negatives below 0.5 the last of three bins is empty, and uniform draws fill its share.
         include_zero: bool, whether boxes of IoU 0 are in the first bin. Otherwise they are taken
-            only when the others do not suffice.
+            only if the others do not suffice.
         floor_thr: float in [0, 1). Negatives below it are kept out of the bins.
         floor_fraction: float in [0, 1], the share of negatives taken from below `floor_thr` (or
             of IoU 0, without `include_zero`).
@@ -103,8 +103,8 @@ class IoUBalancedSampler(RandomSampler):
     [0, 1, 4, 5]
 
     Reference: [Pang et al., 2019](https://arxiv.org/abs/1904.02701), section 3.1. Differs from
-    mmdetection: the object never changes itself (there `floor_thr=-1` becomes 0 on the first
-    call); say `include_zero=True` for -1.
+    mmdetection, where `floor_thr=-1` becomes 0 on the first call: the object never changes itself;
+    pass `include_zero=True` for -1.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class IoUBalancedSampler(RandomSampler):
     def _check(self):
         if not 0 <= self.floor_thr < 1:
             raise ValueError(
-                "`floor_thr` must be at least 0 and below 1 (for mmdetection's -1, say "
+                "`floor_thr` must be at least 0 and below 1 (for mmdetection's -1, pass "
                 f"`include_zero=True`). Received: floor_thr={self.floor_thr}"
             )
         if isinstance(self.upper, str):
@@ -152,7 +152,7 @@ class IoUBalancedSampler(RandomSampler):
         positive_fraction: float | None = None,
         max_negatives_per_positive: float | None = None,
     ) -> Self:
-        """Builds `"mmdet"`, `"paper_code"` or `"paper_text"`, see the class.
+        """Builds `"mmdet"`, `"paper_code"` or `"paper_text"`; see the class.
 
         Args:
             name: str, one of the three.
@@ -200,23 +200,23 @@ class IoUBalancedSampler(RandomSampler):
 class CombinedSampler(Sampler):
     """Takes the positives of one sampler and the negatives of another.
 
-    The numbers are the combination's, and the two samplers need none:
+    The combination has the numbers, and the two samplers need none:
     `CombinedSampler(InstanceBalancedSampler(), IoUBalancedSampler(), 512, 0.25)`, which is
     `CombinedSampler.preset("mmdet")`, the sampler of Libra R-CNN's second stage.
 
     Args:
         positives: sampler whose `choose_positives` is used.
         negatives: sampler whose `choose_negatives` is used.
-        num: int, the number of rows per image. If a sampler has one too, it must be the same.
-        positive_fraction: float in [0, 1], the largest share of positives. The shares and limits
-            of the two samplers do not count.
+        num: int, the number of rows per image. If a sampler has it too, it must be the same.
+        positive_fraction: float in [0, 1], the largest share of positives. The shares and limits of
+            the two samplers are ignored.
         max_negatives_per_positive: `None` (no limit) or float >= 0, see `Sampler`.
 
     Call arguments and returns: as `Sampler`.
 
     Raises:
         ValueError: if an argument is out of range, or a sampler has another `num`.
-        TypeError: if `positives` or `negatives` is not a sampler, or one that needs losses.
+        TypeError: if `positives` or `negatives` is not a sampler, or is one that requires losses.
 
     Example:
 
@@ -250,7 +250,7 @@ class CombinedSampler(Sampler):
                 raise TypeError(f"`{name}` must be a sampler. Received: {name}={part!r}")
             if part.needs_losses:
                 raise TypeError(
-                    f"`{name}` must not need losses, which a combination does not pass on. "
+                    f"`{name}` must not require losses, which a combination does not pass on. "
                     f"Received: {name}={type(part).__name__}"
                 )
             if part.num not in (None, self.num):

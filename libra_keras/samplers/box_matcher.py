@@ -65,14 +65,14 @@ def from_box_matcher(
 
 @keras.saving.register_keras_serializable(package="libra_keras")
 class SampledBoxMatcher(keras.layers.Layer):
-    """A `BoxMatcher` that leaves all boxes out of the loss but those that a sampler chose.
+    """A `BoxMatcher` that leaves out of the loss all boxes except those that a sampler chose.
 
-    It takes the place of the matcher in a label encoder of KerasCV or KerasHub, before the model
-    is built: `encoder.box_matcher = SampledBoxMatcher(encoder.box_matcher, sampler)`. Boxes that
-    were not chosen get the value that means "ignore" there. Each call draws anew.
+    It replaces the matcher in a label encoder of KerasCV or KerasHub, before the model is built:
+    `encoder.box_matcher = SampledBoxMatcher(encoder.box_matcher, sampler)`. Boxes that were not
+    chosen get the value that means "ignore" there. Each call draws a new sample.
 
     Args:
-        matcher: `keras_cv.layers.BoxMatcher` or `keras_hub.layers.BoxMatcher`; any layer from
+        matcher: `keras_cv.layers.BoxMatcher`, `keras_hub.layers.BoxMatcher`, or any layer from
             overlaps `(B, N, M)` to columns and values `(B, N)`.
         sampler: such as `IoUBalancedSampler`.
         seed: int; with the count of calls it determines what is drawn.
@@ -85,7 +85,7 @@ class SampledBoxMatcher(keras.layers.Layer):
         Tuple of `matched_columns` and `matched_values`, int32 `(B, N)`, as the matcher's.
 
     Raises:
-        ValueError: if `similarity` has not three axes, or holds no numbers.
+        ValueError: if `similarity` does not have three axes, or does not hold numbers.
 
     Example:
 

@@ -15,7 +15,7 @@ class OHEMSampler(RandomSampler):
 
     Unlike every other sampler it needs the losses of all candidates before it chooses. A head that
     finds `needs_losses` true computes them in a pass of its own, without gradient; `BoxHead` does.
-    That makes a training step dearer. It cannot be a part of a `CombinedSampler`.
+    That makes a training step more expensive. It cannot be a part of a `CombinedSampler`.
 
     Args:
         num: int, the number of rows per image.
@@ -23,8 +23,8 @@ class OHEMSampler(RandomSampler):
         max_negatives_per_positive: `None` (no limit) or float >= 0, see `Sampler`.
 
     Call arguments:
-        match, keys: as of `Sampler`, or tensors in the place of the `Match`, as there. The
-            keys decide between equal losses.
+        match, keys: as for `Sampler`, or tensors in place of the `Match`, as there. The keys decide
+            between equal losses.
         losses: float tensor `(B, N)`, the classification loss of each box, as background where it
             is negative. NaN counts as infinite.
 
@@ -32,7 +32,7 @@ class OHEMSampler(RandomSampler):
         As `Sampler`; positives and negatives each come hardest first.
 
     Raises:
-        ValueError: if an argument is out of range, or one of the call has another shape or kind.
+        ValueError: if an argument is out of range, or a call argument has another shape or kind.
         TypeError: if it is called without `losses`.
 
     Example:

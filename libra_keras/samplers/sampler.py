@@ -1,4 +1,4 @@
-"""The frame of all samplers, and the plain one."""
+"""The base of all samplers, and the plain one."""
 
 import abc
 from typing import Any, Self
@@ -18,7 +18,7 @@ RANGES = {
 
 
 class Sampler(abc.ABC):
-    """Chooses a fixed number of positives and negatives of each image: the frame of all samplers.
+    """Chooses a fixed number of positives and negatives of each image: the base of all samplers.
 
     At most `int(num * positive_fraction)` positives are taken; negatives fill the rest. An image
     with too few candidates gives fewer rows, and padding. Subclasses override `choose_positives`
@@ -37,7 +37,7 @@ class Sampler(abc.ABC):
             `from_box_matcher`.
         keys: float tensor `(B, N)` in [0, 1), from `functional.random_keys`.
 
-    Or, in the place of the `Match`, four tensors, before the keys:
+    Or, in place of the `Match`, four tensors before the keys:
         max_iou: float tensor `(B, N)`, the largest IoU of each box with any ground truth, 0 for
             padding.
         matched_gt: int tensor `(B, N)`, the index of the ground truth that each positive belongs
@@ -55,7 +55,7 @@ class Sampler(abc.ABC):
         ValueError: if an argument is out of range, one of the call has another shape or kind, or
             the sampler is called without `num` or `positive_fraction`.
 
-    Example: a sampler of the negatives of largest overlap. The smallest keys are chosen.
+    Example: a sampler of the negatives with the largest overlap. The smallest keys are chosen.
 
     >>> from keras import ops
     >>> from libra_keras.functional.matching import match
@@ -108,9 +108,9 @@ class Sampler(abc.ABC):
         """The number of rows, and of the positives that are wanted among them."""
         if self.num is None or self.positive_fraction is None:
             raise ValueError(
-                f"`{type(self).__name__}` needs `num` and `positive_fraction` to be called by "
-                "itself; without them it is a part of a `CombinedSampler`. "
-                f"Received: num={self.num}, positive_fraction={self.positive_fraction}"
+                f"`{type(self).__name__}` requires `num` and `positive_fraction` to be called on "
+                "its own; without them it is part of a `CombinedSampler`. Received: "
+                f"num={self.num}, positive_fraction={self.positive_fraction}"
             )
         return self.num, int(self.num * self.positive_fraction)
 
@@ -190,9 +190,9 @@ class RandomSampler(Sampler):
     >>> ops.convert_to_numpy(indices)[0].tolist(), ops.convert_to_numpy(is_positive)[0].tolist()
     ([2, 1, 4, 3], [True, False, False, False])
 
-    Any matcher serves. `BoxMatcher` of KerasCV and KerasHub, say with `thresholds=[0.4, 0.5]` and
-    `match_values=[-1, -2, 1]`, returns `(matched_gt, matched_values)`; its `match` takes the
-    overlaps, of which `max_iou` is the largest per box:
+    Any matcher will do. `BoxMatcher` of KerasCV and KerasHub, for example with
+    `thresholds=[0.4, 0.5]` and `match_values=[-1, -2, 1]`, returns `(matched_gt, matched_values)`;
+    its `match` takes the overlaps, of which `max_iou` is the largest per box:
 
     >>> overlaps = ops.convert_to_tensor([[[0.8, 0.0], [0.1, 0.2], [0.45, 0.3], [0.0, 0.6]]])
     >>> matched_gt = ops.convert_to_tensor([[0, 1, 0, 1]])

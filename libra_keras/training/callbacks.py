@@ -16,9 +16,9 @@ def learning_rate_at(optimizer: keras.optimizers.Optimizer, step: int) -> float:
 
     Args:
         optimizer: a Keras optimizer, or a `LossScaleOptimizer` around one.
-        step: int. It matters only if the rate follows a schedule. With gradient accumulation
-            there are several batches to an update: our optimizers' schedules count updates, those
-            of Keras' own optimizers batches.
+        step: int. It matters only if the rate follows a schedule. With gradient accumulation an
+            update takes several batches: schedules count updates in our optimizers, and batches in
+            those of Keras.
 
     Returns:
         float.
@@ -86,12 +86,12 @@ class StepLogger(keras.callbacks.Callback):
     cover fewer steps.
 
     Args:
-        path: str or path of the file; its folder is made. Tabs separate the columns of `.tsv`,
+        path: str or path of the file; its folder is created. Tabs separate the columns of `.tsv`,
             commas those of any other file.
         every: int >= 1, steps per row. Defaults to 20.
-        append: bool, whether to go on with an existing file, of a run that was interrupted.
+        append: bool, whether to continue an existing file of an interrupted run.
             Defaults to `False`.
-        on_row: function `(last step, dict from columns to floats)` that is given every row, too.
+        on_row: function `(last step, dict from columns to floats)` that is called with every row.
 
     Raises:
         ValueError: if `every` is not a positive integer.
@@ -161,11 +161,11 @@ class StepLogger(keras.callbacks.Callback):
             self._write()
 
     def get_state(self) -> dict:
-        """Returns what `set_state` needs to go on in the middle of a row: a dict for JSON."""
+        """Returns what `set_state` needs to continue in the middle of a row: a dict for JSON."""
         return {name: getattr(self, name) for name in self._STATE}
 
     def set_state(self, state: dict) -> None:
-        """Goes on where `get_state` was called; in an epoch, belongs behind `on_epoch_begin`."""
+        """Continues from where `get_state` was called; in an epoch, only after `on_epoch_begin`."""
         for name in self._STATE:
             setattr(self, name, state[name])
 

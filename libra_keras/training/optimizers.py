@@ -1,4 +1,4 @@
-"""SGD and AdamW, which leave everything alone when a gradient is not finite, and rates by part."""
+"""SGD and AdamW, which skip updates whose gradients are not finite, and rates by part."""
 
 from collections.abc import Callable, Mapping
 from numbers import Real
@@ -69,9 +69,9 @@ class RateMultipliers(Mixin):
 
 @keras.saving.register_keras_serializable(package="libra_keras", name="CoupledSGD")
 class SGD(SkipNonFinite, RateMultipliers, keras.optimizers.Optimizer):
-    """SGD as PyTorch defines it, which leaves everything alone when a gradient is not finite.
+    """SGD as PyTorch defines it, which skips updates whose gradients are not finite.
 
-    For every parameter `p` with gradient `g` (clipped, if clipping is asked for) and velocity `v`
+    For every parameter `p` with gradient `g` (clipped, if clipping is enabled) and velocity `v`
     (zero at first):
 
         g = g + weight_decay * p
@@ -85,15 +85,15 @@ class SGD(SkipNonFinite, RateMultipliers, keras.optimizers.Optimizer):
 
     If any gradient (on any replica, or after clipping) contains an infinity or a NaN, the whole
     update is skipped: parameters, velocities and `iterations` stay as they are, and
-    `nonfinite_updates` counts one more. `StopOnNonFinite` watches that counter. Inside a
-    `keras.optimizers.LossScaleOptimizer` that wrapper skips such updates first, and does not
-    count them here: they are how it finds its scale.
+    `nonfinite_updates` increases by one. `StopOnNonFinite` watches that counter. A
+    `keras.optimizers.LossScaleOptimizer` around it skips such updates first, and they are not
+    counted here: they are how it finds its scale.
 
     With `gradient_accumulation_steps=k` an update takes the mean gradient of k micro-batches. Our
-    detectors divide each loss by a count of its own micro-batch (of sampled boxes), so that this is
-    the mean of k losses, not the loss of one batch that is k times as large. Schedules, `use_ema`
-    and clipping see updates, not micro-batches; a micro-batch that is not finite is left out, and
-    the update waits for another one. All of this works under a TensorFlow strategy too.
+    detectors divide each loss by a count of its own micro-batch (of sampled boxes), so this is the
+    mean of k losses, not the loss of one batch that is k times as large. Schedules, `use_ema` and
+    clipping see updates, not micro-batches; a micro-batch that is not finite is skipped, and the
+    update waits for another one. All of this works under a TensorFlow strategy too.
 
     Args:
         learning_rate: float, schedule or callable. Defaults to 0.02.
@@ -101,13 +101,13 @@ class SGD(SkipNonFinite, RateMultipliers, keras.optimizers.Optimizer):
         weight_decay: float >= 0 or `None`, coupled. Defaults to 1e-4.
         **kwargs: of `keras.optimizers.Optimizer`: `global_clipnorm`, `clipnorm`, `clipvalue`,
             `use_ema`, `ema_momentum`, `gradient_accumulation_steps`, `name`, ...; `average_from`,
-            a number of updates: then `use_ema` keeps the mean of the weights after all later ones;
-            and `rate_multipliers`, a dict from parts of the model to what their learning rate is
-            multiplied by, such as `{"backbone": 0.1}`. Detectors know their parts by the names of
+            a number of updates, with which `use_ema` keeps the mean of the weights after all later
+            ones; and `rate_multipliers`, a dict from parts of the model to the factors of their
+            learning rates, such as `{"backbone": 0.1}`. The parts of detectors have the names of
             the constructor's arguments; in other models these are names of layers.
 
     Raises:
-        ValueError: if `momentum`, `weight_decay` or `average_from` is out of its range.
+        ValueError: if `momentum`, `weight_decay` or `average_from` is out of range.
 
     Example:
 
@@ -131,7 +131,7 @@ class SGD(SkipNonFinite, RateMultipliers, keras.optimizers.Optimizer):
         **kwargs: Any,
     ):
         if not 0 <= momentum < 1:
-            raise ValueError(f"`momentum` must lie in [0, 1). Received: momentum={momentum}")
+            raise ValueError(f"`momentum` must be in [0, 1). Received: momentum={momentum}")
         _check_rates(learning_rate, weight_decay)
         kwargs.setdefault("name", "coupled_sgd")
         super().__init__(learning_rate=learning_rate, weight_decay=weight_decay, **kwargs)
@@ -162,12 +162,12 @@ class SGD(SkipNonFinite, RateMultipliers, keras.optimizers.Optimizer):
 
 @keras.saving.register_keras_serializable(package="libra_keras", name="GuardedAdamW")
 class AdamW(SkipNonFinite, RateMultipliers, keras.optimizers.AdamW):
-    """AdamW that skips updates whose gradients are not finite, as `SGD` of this package does.
+    """AdamW that skips updates whose gradients are not finite, like this package's `SGD`.
 
     The update is that of `keras.optimizers.AdamW`, with all its arguments. If any gradient (on any
     replica, or after clipping) contains an infinity or a NaN, parameters, moments and `iterations`
-    stay as they are, and `nonfinite_updates` counts one more. Accumulation and averages work as
-    `SGD` describes. For networks that learn from nothing in few steps; the reference's recipes
+    stay as they are, and `nonfinite_updates` increases by one. Accumulation and averages work as
+    `SGD` describes. For networks that train from scratch in few steps; the reference's recipes
     fine-tune with `SGD`.
 
     Args:
@@ -177,8 +177,8 @@ class AdamW(SkipNonFinite, RateMultipliers, keras.optimizers.AdamW):
             ...; `average_from` and `rate_multipliers`, as in `SGD`.
 
     Raises:
-        ValueError: if `weight_decay` or `average_from` is negative, `beta_1` or `beta_2` not in
-            [0, 1), or `amsgrad` is asked for.
+        ValueError: if `weight_decay` or `average_from` is negative, `beta_1` or `beta_2` is not in
+            [0, 1), or `amsgrad` is enabled.
 
     Example:
 
@@ -200,7 +200,7 @@ class AdamW(SkipNonFinite, RateMultipliers, keras.optimizers.AdamW):
         _check_rates(learning_rate, weight_decay)
         for name in ("beta_1", "beta_2"):
             if not 0 <= kwargs.get(name, 0) < 1:
-                raise ValueError(f"`{name}` must lie in [0, 1). Received: {kwargs[name]}")
+                raise ValueError(f"`{name}` must be in [0, 1). Received: {kwargs[name]}")
         if kwargs.get("amsgrad"):
             raise ValueError("`amsgrad` is not supported. Received: amsgrad=True")
         kwargs.setdefault("name", "guarded_adamw")

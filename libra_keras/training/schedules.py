@@ -40,7 +40,7 @@ class WarmupMultiStep(keras.optimizers.schedules.LearningRateSchedule):
         Scalar tensor of Keras' float type.
 
     Raises:
-        ValueError: if a number is out of its range or `drops` does not increase.
+        ValueError: if a number is out of range or `drops` does not increase.
 
     Example:
 

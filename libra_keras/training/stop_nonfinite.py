@@ -1,4 +1,4 @@
-"""A callback that ends a training whose numbers are no longer finite."""
+"""A callback that ends training when numbers are no longer finite."""
 
 import math
 import sys
@@ -16,23 +16,23 @@ SMALLEST_SCALE = 2.0**-10  # of losses in float16; it starts at 2^15, and is hal
 class StopOnNonFinite(keras.callbacks.Callback):
     """Stops training at the first non-finite gradient or loss, and names the batch.
 
-    A gradient that is not finite is never applied by `libra_keras.training.SGD`, so the weights
-    are those from before the batch, and so are moving averages, which this callback restores. Our
-    detectors give every loss that is not finite gradients that are not. Where another model's are
+    `libra_keras.training.SGD` never applies a gradient that is not finite, so the weights are those
+    from before the batch, and so are moving averages, which this callback restores. In our
+    detectors, every non-finite loss has non-finite gradients. If another model's gradients are
     finite, training stops as well, but the update has been applied; the message says so.
 
-    With float16, updates that a `LossScaleOptimizer` holds back while it looks for its scale stop
-    nothing, until that scale is so small that it cannot be found.
+    With float16, updates that a `LossScaleOptimizer` skips while it looks for its scale do not stop
+    training, unless that scale becomes so small that it cannot be found.
 
-    Looking costs a few scalar reads per batch, and a copy of the moving averages that training
+    Checking costs a few scalar reads per batch, and a copy of the moving averages that training
     changes; frozen batch normalisation has none. With `steps_per_execution` above 1, all batches of
     the execution are named.
 
     Args:
-        batch_names: callable `(epoch, step) -> iterable of str`, both counted from 0, that says
-            which files a batch was made of; or `None`, then only epoch and step are named.
-        first_step: int, the number in its epoch of the batch that a loop counts as 0 when it goes
-            on in the middle of an epoch. Defaults to 0.
+        batch_names: callable `(epoch, step) -> iterable of str`, both counted from 0, that returns
+            the files of a batch; or `None`, to name only epoch and step.
+        first_step: int, the number within its epoch of the batch that a loop counts as 0 when it
+            continues in the middle of an epoch. Defaults to 0.
 
     Attributes:
         failure: `None`, or the message, for a program that should exit with an error.

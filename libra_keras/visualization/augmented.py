@@ -20,9 +20,9 @@ def augmented(
     """Draws the first images that a run learns from, as it might see them, with their boxes.
 
     Args:
-        data: `DetectionData` with at least one image; of fewer than `count`, several epochs are
+        data: `DetectionData` with at least one image; with fewer than `count`, several epochs are
             drawn.
-        policy, augment, flip, seed: as of `data.training_batches`.
+        policy, augment, flip, seed: see `data.training_batches`.
         count: int, how many images. Defaults to 16.
         side: int, pixels of the longer side of the largest, if it has as many. Defaults to 480.
 

@@ -21,15 +21,14 @@ def plot_curves(
 ) -> dict[str, list[str]]:
     """Draws what a training log contains: losses, learning rate, average precision.
 
-    Of many rows, each is drawn pale, and above it the means over a fiftieth of the rows.
+    If there are many rows, they are drawn pale, with the means over a fiftieth of the rows on top.
 
     Args:
         log: path of a table: of `keras.callbacks.CSVLogger` (curves over epochs) or of
             `libra_keras.training.StepLogger` (curves over steps). `.tsv` has tabs between columns.
-        to: path of the picture; its suffix says the format (`.png`, `.pdf`, `.svg`).
-        epochs: path of the run's table of `CSVLogger` beside one of `StepLogger`, or `None`: what
-            it measured on validation data is drawn at the last steps of its epochs, which are
-            equally long.
+        to: path of the picture; its suffix selects the format (`.png`, `.pdf`, `.svg`).
+        epochs: path of the run's table of `CSVLogger` beside one of `StepLogger`, or `None`: its
+            validation metrics are drawn at the last steps of its epochs, which are equally long.
 
     Returns:
         Dict from the title of each panel to the list of the curves in it.
@@ -66,7 +65,7 @@ def read_panels(log: Path, epochs: Path | None = None) -> tuple[str, dict[str, d
         panels = _panels(columns, places)
     if epochs is not None:
         if axis != "step":
-            raise ValueError(f"`epochs` belongs beside a table of steps. Received: log={log}")
+            raise ValueError(f"`epochs` requires a table of steps. Received: log={log}")
         with explained(log):
             # The last row of an epoch tells its steps, unless it reaches into the next epoch.
             ends = zip(places, _column(columns, "epoch"), strict=True)
@@ -119,7 +118,7 @@ def _figure_class():
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError(
-            'Curves are drawn by matplotlib. Install it with: pip install "libra-keras[viz]"'
+            'Curves require matplotlib. Install it with: pip install "libra-keras[viz]"'
         ) from error
     return Figure
 
@@ -149,7 +148,7 @@ def _axis(columns):
 
 def _column(columns, name):
     if name not in columns:
-        raise ValueError(f"it has no column {name!r}, but {', '.join(columns):.80}")
+        raise ValueError(f"it has no column {name!r}, only {', '.join(columns):.80}")
     return columns[name]
 
 

@@ -21,8 +21,8 @@ def class_color(label: int) -> tuple[int, int, int]:
         label: int >= 0.
 
     Returns:
-        Three ints in 0..255. Hues of consecutive labels lie a golden section of the circle apart,
-        so that any first few classes differ well; brightness alternates.
+        Three ints in 0..255. Hues of consecutive labels are a golden section of the circle apart,
+        so that the first few classes are easy to tell apart; brightness alternates.
 
     Example:
 
@@ -49,10 +49,10 @@ def draw_detections(
 ) -> np.ndarray:
     """Draws boxes with their names and scores on a copy of an image.
 
-    The best boxes are drawn last, on top. Text has the colour of its class as background, and lies
+    The best boxes are drawn last, on top. Text has the colour of its class as background, and is
     above its box, or in, below or beside it, where it hides no small object and no other text. The
-    best choose first; where there is little room the score is left out, and where there is none the
-    name as well. Lines and text are as thick and high as suits the size of the image.
+    best boxes choose first; if there is little room the score is left out, and if there is none, so
+    is the name. Lines and text are scaled to the size of the image.
 
     Args:
         image: uint8 `(H, W, 3)` RGB.
@@ -63,16 +63,16 @@ def draw_detections(
         min_score: float, boxes of lower scores are left out. Defaults to 0.
         enlarge: int >= 1, factor by which the image is enlarged first, so that names stay
             readable on small images. Defaults to 1.
-        font_size: int, height of the text in pixels of the result, or `None` for a fitting one.
-        best_below: int, so many of the best boxes are drawn in grey, with a word, where no score
-            reaches `min_score`. Defaults to 0.
+        font_size: int, height of the text in pixels of the result, or `None` for a suitable one.
+        best_below: int, number of best boxes to draw in grey, with a remark, if no score reaches
+            `min_score`. Defaults to 0.
 
     Returns:
         uint8 `(H * enlarge, W * enlarge, 3)`.
 
     Raises:
-        ValueError: if `image` is not uint8 `(H, W, 3)`, or the numbers of boxes, labels and
-            scores differ.
+        ValueError: if `image` is not uint8 `(H, W, 3)`, or the numbers of boxes, labels and scores
+            differ.
 
     Example:
 
@@ -176,7 +176,7 @@ def gallery(
         background: int in 0..255, the grey of the rest. Defaults to white.
 
     Returns:
-        uint8 `(H, W, 3)`. Every image lies in the middle of a cell of the largest image's size.
+        uint8 `(H, W, 3)`. Every image is centred in a cell of the largest image's size.
 
     Raises:
         ValueError: if there is no image, or one is not uint8 `(H, W, 3)`.
@@ -205,7 +205,7 @@ def gallery(
 
 
 def save_image(image: np.ndarray, path: str | Path) -> None:
-    """Writes a picture to a file, whose folder is made; the suffix says the format.
+    """Writes a picture to a file, whose folder is created; the suffix selects the format.
 
     Args:
         image: uint8 `(H, W, 3)` RGB.

@@ -50,7 +50,7 @@ def panel(
 ) -> np.ndarray | None:
     """Draws annotations and, at the right of them, detections of a few images.
 
-    Where no score reaches `min_score`, the three best detections are grey, and a word says so.
+    If no score reaches `min_score`, the three best detections are drawn in grey, with a remark.
 
     Args:
         data: `DetectionData`.

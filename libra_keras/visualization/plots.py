@@ -49,7 +49,7 @@ def missing() -> str | None:
     """
     if importlib.util.find_spec("matplotlib"):
         return None
-    return 'Plots are drawn by matplotlib. Install it with: pip install "libra-keras[viz]"'
+    return 'Plots require matplotlib. Install it with: pip install "libra-keras[viz]"'
 
 
 def lines(

@@ -44,7 +44,7 @@ def start(code, log, arguments, **variables):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--devices", "99"], "since this machine has"),
+        (["--devices", "99"], "devices: this machine has"),
         (["--devices", "2", "--cluster"], "--cluster takes all devices"),
         (["--cluster"], "TF_CONFIG must be JSON"),
     ],

@@ -54,9 +54,9 @@ def test_train_takes_network_style_and_normalization_from_the_record(saved):
 
 def test_another_style_or_network_is_refused(saved):
     path, _ = saved
-    with pytest.raises(ValueError, match="holds a network of caffe style, where a pytorch"):
+    with pytest.raises(ValueError, match="contains a network of caffe style; expected a pytorch"):
         build_model(config_with(path, "--backbone-style", "pytorch"), shapes(1))
-    with pytest.raises(ValueError, match="holds a resnet50, where a resnext101_64x4d is wanted"):
+    with pytest.raises(ValueError, match="contains a resnet50; expected a resnext101_64x4d"):
         converted_backbone(path, "resnext101_64x4d")
 
 
@@ -66,7 +66,7 @@ def test_another_style_or_network_is_refused(saved):
         ([], "expected an object"),
         (
             {"network": "resnet50"},
-            "no record of a converted backbone: 'style' must be caffe or pytorch",
+            "is not a record of a converted backbone: 'style' must be caffe or pytorch",
         ),
         ({**RECORD, "normalization": "gray"}, "must be torch or caffe. Received: 'gray'"),
     ],

@@ -56,7 +56,7 @@ ACCEPTED = {
 
 @pytest.mark.parametrize("backbone", REFUSED.values(), ids=REFUSED)
 def test_statistics_of_one_replica_are_refused(backbone):
-    with pytest.raises(ValueError, match="statistics of each replica alone, and there are 2"):
+    with pytest.raises(ValueError, match="statistics of each replica only, and there are 2"):
         check_batch_norm(detector(backbone()))
 
 

@@ -146,7 +146,7 @@ def test_detect_takes_proposals_in_pixels_of_each_image(model, rng, monkeypatch)
 
 def test_detect_without_or_with_other_proposals_is_refused(model):
     image = np.zeros((50, 64, 3), "uint8")
-    with pytest.raises(ValueError, match="needs `proposals=`"):
+    with pytest.raises(ValueError, match="requires `proposals=`"):
         model.detect(image)
     with pytest.raises(ValueError, match="1 arrays for 2 images"):
         model.detect([image, image], proposals=[np.zeros((1, 4))])

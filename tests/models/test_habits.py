@@ -90,7 +90,7 @@ def test_labels_of_unknown_classes_are_named_before_a_graph_is_made(model):
 
 def test_weights_of_classes_are_refused(model):
     model.compile("sgd")
-    with pytest.raises(ValueError, match="`class_weight` is not for detectors.*rare"):
+    with pytest.raises(ValueError, match="Detectors do not support `class_weight`.*rare"):
         model.fit(IMAGES, Y, class_weight={0: 1.0, 1: 2.0})
 
 
@@ -109,12 +109,16 @@ def test_a_number_that_nothing_makes_stops_before_the_first_epoch(model, monitor
 
 def test_callbacks_in_the_right_order_go_on(model):
     evaluation, stop = COCOEvaluation(shapes(1)), keras.callbacks.EarlyStopping("val_AP50")
-    with pytest.raises(ValueError, match="which COCOEvaluation makes: put it before, not behind"):
+    with pytest.raises(
+        ValueError, match="which COCOEvaluation computes: put that before it, not after"
+    ):
         check_monitors(model, [stop, evaluation])
     check_monitors(model, [evaluation, stop, keras.callbacks.EarlyStopping("val_loss")])
     assert stop.mode == "max"  # Keras cannot know
     wrong = keras.callbacks.ReduceLROnPlateau("val_AP60")
-    with pytest.raises(ValueError, match="'val_AP60', but the callbacks before it make val_AP, "):
+    with pytest.raises(
+        ValueError, match="'val_AP60', but the callbacks before it compute val_AP, "
+    ):
         check_monitors(model, [evaluation, wrong])
     stop = keras.callbacks.EarlyStopping("val_AR@100", mode="min")
     check_monitors(model, [ProposalEvaluation(shapes(1)), stop])

@@ -52,12 +52,12 @@ def test_other_classes_get_new_last_layers(detector, preset):
 
 
 def test_what_does_not_fit_is_refused(preset, tmp_path):
-    with pytest.raises(ValueError, match="pets is a RetinaNet, which RetinaNet.from_preset loads"):
+    with pytest.raises(ValueError, match="pets is a RetinaNet; load it with RetinaNet.from_preset"):
         FasterRCNN.from_preset(preset)
     with pytest.raises(ValueError, match="one name for each of 3 classes"):
         RetinaNet.from_preset(preset, num_classes=3, class_names=NAMES)
     write_folder(rpn_small(), tmp_path / "rpn")
-    with pytest.raises(ValueError, match="knows no classes. Leave `num_classes`"):
+    with pytest.raises(ValueError, match="knows no classes. Omit `num_classes`"):
         RegionProposalNetwork.from_preset(tmp_path / "rpn", num_classes=3)
 
 

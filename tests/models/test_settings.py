@@ -11,7 +11,7 @@ from libra_keras.models import BoxHeadSettings, RPNSettings
             (RPNSettings, {"post_nms": 0}),
             "`post_nms` must be a whole number from 1 to 1000000. Received: 0",
         ),
-        ((RPNSettings, {"ratios": ()}), "`ratios` must be numbers, at least one. Received: ()"),
+        ((RPNSettings, {"ratios": ()}), "`ratios` must be one or more numbers. Received: ()"),
         (
             (BoxHeadSettings, {"score_threshold": -0.1}),
             "`score_threshold` must be a number from 0 to 1",

@@ -292,7 +292,7 @@ def test_no_detector(tmp_path, capsys):
     wrong = {
         "a.pth": "libra-keras convert",
         "nothing": "there is no",
-        "other.keras": "is no detector, but a Sequential",
+        "other.keras": "is not a detector, but a Sequential",
         "unknown": "cannot be loaded: Could not",
     }
     for name, message in wrong.items():

@@ -88,7 +88,7 @@ def test_a_detector_that_finds_nothing(undrawn):
     found = [{"image_id": example.image_id, **none} for example in scenes.examples]
     made = page(Model(), Measured(scenes, found), ORIGIN)
     assert "The detector found nothing in these images" in made
-    assert "no threshold to advise" in made and "There is no detection." in made
+    assert "no threshold to recommend" in made and "There is no detection." in made
     assert "missed: 6 of" in made
 
 

@@ -44,5 +44,5 @@ def test_what_is_no_run_is_named(tmp_path):
     with pytest.raises(ValueError, match="there is no .*model.json"):
         runs.open(tmp_path)
     (tmp_path / "a.pth").write_bytes(b"")
-    with pytest.raises(ValueError, match="a checkpoint of PyTorch; convert it first"):
+    with pytest.raises(ValueError, match="a PyTorch checkpoint; convert it first"):
         runs.open(tmp_path / "a.pth")

@@ -94,7 +94,7 @@ def test_without_numbers_it_is_a_part(sampler, rng):
         part = type(sampler).from_config(config | dict.fromkeys(missing))
         with pytest.raises(ValueError, match=f"{missing[0]}=None") as error:
             part(Match(**found), **others)
-        assert f"`{type(sampler).__name__}` needs `num`" in str(error.value)
+        assert f"`{type(sampler).__name__}` requires `num`" in str(error.value)
 
 
 def test_the_frame_chooses_nothing():

@@ -72,9 +72,9 @@ def test_losses_must_be_given():
 
 def test_it_is_no_part_of_a_combination():
     part, ohem = RandomSampler(4, 0.5), OHEMSampler(4, 0.5)
-    with pytest.raises(TypeError, match="`negatives` must not need losses.*OHEMSampler"):
+    with pytest.raises(TypeError, match="`negatives` must not require losses.*OHEMSampler"):
         CombinedSampler(part, ohem, 4, 0.5)
-    with pytest.raises(TypeError, match="`positives` must not need losses"):
+    with pytest.raises(TypeError, match="`positives` must not require losses"):
         CombinedSampler(ohem, part, 4, 0.5)
 
 

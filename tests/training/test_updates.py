@@ -181,7 +181,7 @@ def test_keras_own_schedules_count_batches():
 @pytest.mark.parametrize("name", ["beta_1", "beta_2"])
 def test_adams_averages_must_forget(name):
     for value in (1.0, -0.1, float("nan")):
-        with pytest.raises(ValueError, match=rf"`{name}` must lie in \[0, 1\)"):
+        with pytest.raises(ValueError, match=rf"`{name}` must be in \[0, 1\)"):
             AdamW(**{name: value})
 
 

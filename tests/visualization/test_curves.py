@@ -76,7 +76,7 @@ def test_epochs_of_a_run_whose_rows_span_them(tmp_path):
     (tmp_path / "log.csv").write_text("epoch,val_AP\n0,0.1\n1,0.2\n2,0.3\n")
     _, precision = figure_of(tmp_path / "steps.csv", tmp_path / "log.csv").axes
     assert list(precision.lines[0].get_xdata()) == [10, 20, 30]
-    with pytest.raises(ValueError, match="`epochs` belongs beside a table of steps"):
+    with pytest.raises(ValueError, match="`epochs` requires a table of steps"):
         plot_curves(tmp_path / "log.csv", tmp_path / "curves.png", tmp_path / "log.csv")
 
 

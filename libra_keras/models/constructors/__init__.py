@@ -1,4 +1,4 @@
-"""Named detectors: here, and only here, stand the papers' numbers."""
+"""Named detectors: the only place for the papers' numbers."""
 
 import builtins
 import fnmatch
@@ -23,7 +23,7 @@ def list(pattern: str = "*") -> builtins.list[str]:
     `getattr(libra_keras.models, name)` is the function that builds one.
 
     Args:
-        pattern: str, as of file names: `*` stands for anything, `?` for one character.
+        pattern: str, as for file names: `*` stands for anything, `?` for one character.
 
     Returns:
         Sorted list of strings.

@@ -39,7 +39,7 @@ def converted_backbone(weights, network, style=None, **options):
     for key, value in wanted.items():
         if value is not None and record[key] != value:
             what = record[key] if key == "network" else f"network of {record[key]} style"
-            raise ValueError(f"{weights} holds a {what}, where a {value} is wanted")
+            raise ValueError(f"{weights} contains a {what}; expected a {value}")
     backbone = resnet(network, style=record["style"], epsilon=record["epsilon"], **options)
     load_backbone(backbone, weights)
     return {"backbone": backbone, "normalization": NORMALIZATIONS[record["normalization"]]()}
@@ -63,7 +63,7 @@ def _read(weights):
     for key, is_right, expected in _EXPECTED:
         if not is_right(found.get(key)):
             raise ValueError(
-                f"{file} is no record of a converted backbone: {key!r} must be {expected}. "
+                f"{file} is not a record of a converted backbone: {key!r} must be {expected}. "
                 f"Received: {found.get(key)!r:.80}"
             )
     return found

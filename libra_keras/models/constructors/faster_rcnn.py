@@ -56,13 +56,14 @@ def faster_rcnn_resnet50(
     Args:
         num_classes: int, classes without the background.
         backbone: layer from normalised images to `{"C2": …, "C5": …}`. Defaults to `ResNet(50)`
-            without weights: its features are random, and the first ones do not train. To train,
-            pass `ResNet(50, style="caffe", weights="imagenet")` and
-            `normalization=ImageNormalization.caffe_style()`, which start from ImageNet; or, to
-            start from nothing, `ResNet(50, batch_norm="trainable", frozen_stages=-1)`.
-        roi_align: `MultilevelROIAlign`. Defaults to one of 2x2 samples a bin, as torchvision's;
-            the reference takes as many as a bin has cells: `MultilevelROIAlign(sampling_ratio=0)`,
-            which costs about as much on a CPU with TensorFlow and far more elsewhere.
+            without weights: its features are random, and the first ones do not train. To train from
+            ImageNet weights, pass `ResNet(50, style="caffe", weights="imagenet")` and
+            `normalization=ImageNormalization.caffe_style()`; to train from scratch, pass
+            `ResNet(50, batch_norm="trainable", frozen_stages=-1)`.
+        roi_align: `MultilevelROIAlign`. Defaults to one with 2x2 samples per bin, like
+            torchvision's; the reference takes as many as a bin has cells:
+            `MultilevelROIAlign(sampling_ratio=0)`, which costs about as much on a CPU with
+            TensorFlow and far more elsewhere.
         **options: `normalization`, `input_policy`, `class_names`, `seed`, `name` and `dtype` of
             `FasterRCNN`.
 
@@ -185,9 +186,9 @@ def libra_faster_rcnn_pafpn_resnet50(
     ['PathAggregationPyramid', 'BalancedFeaturePyramid']
 
     Reference: [Pang et al., 2019](https://arxiv.org/abs/1904.02701), "balanced PAFPN" of table 5.
-    Differs from that row in what is not the neck: there samples and the box loss are plain, and
-    the proposals given. Numbers as in `libra_faster_rcnn_resnet50`; the reference has no
-    configuration of it.
+    Differs from that row in everything but the neck: there, samples and box loss are plain, and
+    proposals are given. Numbers as in `libra_faster_rcnn_resnet50`; the reference has no such
+    configuration.
     """
     return FasterRCNN(
         backbone=backbone or ResNet(50),
@@ -245,7 +246,7 @@ def faster_rcnn_ohem_resnet50(
 def faster_rcnn_small(
     num_classes: int = 6, backbone: keras.layers.Layer | None = None, **options: Any
 ) -> FasterRCNN:
-    """Small Faster R-CNN for images of about 320 pixels; learns from nothing on a laptop's CPU.
+    """Small Faster R-CNN for images of about 320 pixels; trains from scratch on a laptop's CPU.
 
     Arguments are those of `faster_rcnn_resnet50` without `roi_align`; the backbone defaults to a
     narrow ResNet-18 with trained batch normalisation.
@@ -274,7 +275,7 @@ def faster_rcnn_small(
 def libra_faster_rcnn_small(
     num_classes: int = 6, backbone: keras.layers.Layer | None = None, **options: Any
 ) -> FasterRCNN:
-    """Small Libra R-CNN for images of about 320 pixels; learns from nothing on a laptop's CPU.
+    """Small Libra R-CNN for images of about 320 pixels; trains from scratch on a laptop's CPU.
 
     Arguments are those of `faster_rcnn_small`.
 

@@ -40,10 +40,10 @@ def retinanet_resnet50(
     Args:
         num_classes: int, classes without the background.
         backbone: layer from normalised images to `{"C2": …, "C5": …}`. Defaults to `ResNet(50)`
-            without weights: its features are random, and the first ones do not train. To train,
-            pass `ResNet(50, style="caffe", weights="imagenet")` and
-            `normalization=ImageNormalization.caffe_style()`, which start from ImageNet; or, to
-            start from nothing, `ResNet(50, batch_norm="trainable", frozen_stages=-1)`.
+            without weights: its features are random, and the first ones do not train. To train from
+            ImageNet weights, pass `ResNet(50, style="caffe", weights="imagenet")` and
+            `normalization=ImageNormalization.caffe_style()`; to train from scratch, pass
+            `ResNet(50, batch_norm="trainable", frozen_stages=-1)`.
         **options: `normalization`, `input_policy`, `class_names`, `seed`, `name` and `dtype` of
             `RetinaNet`.
 
@@ -109,7 +109,7 @@ libra_retinanet_resnet101 = on_network(libra_retinanet_resnet50, "resnet101")
 def retinanet_small(
     num_classes: int = 6, backbone: keras.layers.Layer | None = None, **options: Any
 ) -> RetinaNet:
-    """Small RetinaNet for images of about 320 pixels; learns from nothing on a laptop's CPU.
+    """Small RetinaNet for images of about 320 pixels; trains from scratch on a laptop's CPU.
 
     Arguments are those of `retinanet_resnet50`; the backbone defaults to a narrow ResNet-18 with
     trained batch normalisation.
@@ -132,7 +132,7 @@ def retinanet_small(
 def libra_retinanet_small(
     num_classes: int = 6, backbone: keras.layers.Layer | None = None, **options: Any
 ) -> RetinaNet:
-    """Small Libra RetinaNet for images of about 320 pixels; learns from nothing on a laptop's CPU.
+    """Small Libra RetinaNet for images of about 320 pixels; trains from scratch on a laptop's CPU.
 
     Arguments are those of `retinanet_small`.
 

@@ -70,9 +70,9 @@ def libra_rpn_resnet50(
 ) -> RegionProposalNetwork:
     """Libra RPN with ResNet-50: balanced negatives and a balanced pyramid.
 
-    The negatives' bins end at 0.3, above which an anchor is no negative. Bins up to 1, as those
-    of the box head, would put all negatives into the first: uniform sampling. There is no
-    balanced L1: no version of the reference has it in this stage.
+    The negatives' bins end at 0.3, above which an anchor is not negative. Bins up to 1, as in the
+    box head, would put all negatives into the first: uniform sampling. There is no balanced L1: no
+    version of the reference has it in this stage.
 
     Arguments are those of `rpn_resnet50`.
 
@@ -84,9 +84,9 @@ def libra_rpn_resnet50(
     >>> type(model.neck[1]).__name__, model.rpn.sampler.upper
     ('BalancedFeaturePyramid', 0.3)
 
-    Reference: [Pang et al., 2019](https://arxiv.org/abs/1904.02701), table 3, which gives no
-    more than the name and AR: no code of it was published. The limit of 5 negatives a positive is
-    that of the reference's Libra Faster R-CNN.
+    Reference: [Pang et al., 2019](https://arxiv.org/abs/1904.02701), table 3, which gives only its
+    name and AR; its code was not published. The limit of 5 negatives per positive is that of the
+    reference's Libra Faster R-CNN.
     """
     return RegionProposalNetwork(
         backbone=backbone or ResNet(50),

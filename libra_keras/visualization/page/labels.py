@@ -40,18 +40,18 @@ def _figures(found):
     """Captions, and functions that draw."""
     boxes, sizes, ratios = found["an_image"], found["input_sides"], found["ratios"]
     yield (
-        "Objects in an image",
+        "Objects per image",
         partial(plots.bars, _ranges(boxes["edges"]), boxes["counts"], ("objects", "images")),
     )
     yield (
-        "Size of the objects: root of the area, in pixels that the model sees",
+        "Size of the objects: square root of the area, in pixels of the model's input",
         partial(_histogram, sizes, ("pixels", "objects")),
     )
     yield (
         "Shape of the objects: height over width",
         partial(_histogram, ratios, ("height / width", "objects")),
     )
-    yield "Where the objects' centres lie in the image", partial(plots.heat, found["centres"])
+    yield "Where in the image the objects' centres lie", partial(plots.heat, found["centres"])
     if found["roi_levels"]:
         names = [str(level + 1) for level in range(len(found["roi_levels"]))]
         yield (
@@ -88,7 +88,7 @@ def _percentiles(found):
     rows = {
         "objects in an image": (found["an_image"], "g"),
         "side, pixels of the file": (found["sides"], ".1f"),
-        "side, pixels that the model sees": (found["input_sides"], ".1f"),
+        "side, pixels of the model's input": (found["input_sides"], ".1f"),
         "height over width": (found["ratios"], ".2f"),
     }
     names = {"0": "least", "50": "median", "100": "most"}
@@ -129,11 +129,11 @@ def _anchors(fit):
     ]
     return joined(
         [
-            element("h3", "Objects that no anchor fits, by the size of the input"),
+            element("h3", "Objects that no anchor fits, by size of the input"),
             table(["--short-side × --long-side", "IoU below 0.5", "IoU below 0.3"], inputs),
             hint(
                 "IoU is that with the best anchor: the lower it is, the less is learnt from an "
-                "object, if anything. The first row is the present size."
+                "object, if anything. The first row is the current size."
             ),
             element(
                 "details",

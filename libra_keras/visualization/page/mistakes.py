@@ -23,15 +23,14 @@ LONGEST_REASON = 300  # characters
 KINDS = {
     "class": (
         "wrong class",
-        "On an object (IoU at least 0.5), but named as another class.",
-        "The confusion matrix says which classes. Check that their labels are told apart the same "
-        "way everywhere.",
+        "On an object (IoU at least 0.5), but with the wrong class.",
+        "The confusion matrix shows which classes. Check that they are labelled consistently.",
     ),
     "location": (
         "wrong place",
         "On an object of its class, but the box fits badly (IoU 0.1 to 0.5).",
-        "In the pictures, check that labels are tight and alike. If the objects are small, try "
-        "larger inputs: --short-side, --long-side.",
+        "In the pictures, check that labels are tight and consistent. If the objects are small, "
+        "try larger inputs: --short-side, --long-side.",
     ),
     "both": (
         "wrong class and place",
@@ -41,25 +40,25 @@ KINDS = {
     "duplicate": (
         "duplicate",
         "On an object that another detection has found already.",
-        "A lower nms_iou in the settings of the last head drops more of them, and some neighbours "
-        "that overlap each other.",
+        "A lower nms_iou in the settings of the last head drops more of them, but also some "
+        "neighbours that overlap each other.",
     ),
     "background": (
         "background",
         "Where nothing is labelled (IoU below 0.1 with every object).",
         "Look at the pictures first: objects that nobody labelled count here. If there are none, "
-        "add images of what is mistaken, without boxes.",
+        "add images of what is mistaken for objects, without boxes.",
     ),
     "missed": (
         "missed",
-        "Objects without any detection that fits, nor one that the kinds above explain.",
+        "Objects without a matching detection, and without one that the kinds above explain.",
         "See sizes and crowds, and how anchors fit, below. --max-detections and the score "
-        "threshold limit what is given out.",
+        "threshold limit the output.",
     ),
 }
 WHOLE = {
-    "false_positives": ("all wrong detections", "Leaving out every detection that is wrong."),
-    "false_negatives": ("all objects not found", "Not counting the objects without a detection."),
+    "false_positives": ("all wrong detections", "Dropping every wrong detection."),
+    "false_negatives": ("all objects not found", "Not counting objects without a detection."),
 }
 
 
@@ -89,9 +88,9 @@ def errors(
         _costliest(ap50, costs),
         table(["kind", "errors", "AP50 to gain"], rows),
         hint(
-            "Each number is what AP50 would gain if errors of this kind alone were mended (TIDE, "
-            "Bolya et al. 2020). They do not add up: one error may hide another. Wrong detections "
-            "of low scores cost little, however many they are."
+            "Each number is what AP50 would gain if only errors of this kind were fixed (TIDE, "
+            "Bolya et al. 2020). They do not add up: one error may hide another. Wrong "
+            "detections with low scores cost little, however many there are."
         ),
         *_galleries(costs, pictures),
     ]
@@ -110,8 +109,8 @@ def _costliest(ap50, costs):
     if not gain:
         return paragraph(f"AP50 is {number(ap50)}; no kind of error costs any of it.")
     return paragraph(
-        f"AP50 is {number(ap50)}. What costs most of it is “{KINDS[kind][0]}”: mending these "
-        f"{costs[kind]['count']} errors alone would give {ap50 + gain:.3f}."
+        f"AP50 is {number(ap50)}. The most costly kind is “{KINDS[kind][0]}”: fixing only these "
+        f"{costs[kind]['count']} errors would give {ap50 + gain:.3f}."
     )
 
 
@@ -120,10 +119,10 @@ def _galleries(costs, pictures):
         return
     yield element("h3", "The worst of each kind")
     yield Markup(
-        '<p class="hint">At the left what is labelled (<span class="key" '
-        'style="background:#2ebe6e"></span> green), at the right what was detected (<span '
-        'class="key" style="background:#ff5a32"></span> red); the error is drawn thicker. Wrong '
-        "detections come with the highest score first, missed objects with the largest.</p>"
+        '<p class="hint">Left: the labels (<span class="key" style="background:#2ebe6e"></span> '
+        'green); right: the detections (<span class="key" style="background:#ff5a32"></span> '
+        "red); the error is drawn thicker. Wrong detections come with the highest score first, "
+        "missed objects with the largest.</p>"
     )
     for kind, (name, *_) in KINDS.items():
         own = [_figure(each) for each in pictures if each.kind == kind]

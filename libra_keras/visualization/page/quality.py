@@ -43,9 +43,9 @@ def summary(metrics: Mapping[str, float], notes: Sequence[str] = ()) -> Section:
         "classes; AP50 and AP75 are those at one threshold. "
     )
     explained = hint(
-        f"{ap if 'AP' in overall else ''}AR is the recall with so many boxes an image, the mean "
-        "over overlaps (IoU) of 0.50 to 0.95. Sizes are areas in pixels of the image files. A "
-        "dash: nothing to find."
+        f"{ap if 'AP' in overall else ''}AR is the recall with this many boxes per image, the "
+        "mean over overlaps (IoU) of 0.50 to 0.95. Sizes are areas in pixels of the image files. "
+        "A dash: nothing to find."
     )
     return Section(
         "metrics", "Metrics", joined([advice(notes), facts(overall, "numbers"), explained])
@@ -68,8 +68,8 @@ def by_class(
         _class_curves(names, order[: plots.SHOWN - 1], curves, f1),
         *_class_tables(rows, {k: metrics.get(f"AP/{names[k]}", math.nan) for k in shown}),
         hint(
-            "F1 is the harmonic mean of precision and recall at IoU 0.5; the best threshold is the "
-            "score from which on detections have the highest F1."
+            "F1 is the harmonic mean of precision and recall at IoU 0.5; the best threshold is "
+            "the minimum score with the highest F1."
         ),
     ]
     if len(names) > len(shown):
@@ -100,7 +100,7 @@ def _class_row(k, names, objects, metrics, curves, f1):
 
 def _threshold_sentence(best):
     if best is None:
-        return paragraph("There is no threshold to advise: no detection, or nothing to find.")
+        return paragraph("There is no threshold to recommend: no detection, or nothing to find.")
     return paragraph(
         f"With one threshold for all classes, F1 is highest, {best['f1']:.3f}, for detections with "
         f"a score of at least {best['threshold']:.2f}: {best['precision']:.0%} of them are right, "
@@ -117,7 +117,7 @@ def _class_curves(names, chosen, curves, f1):
     harmonic = {"all classes": (scores, f1["all"]["f1"])}
     harmonic |= {names[k]: (scores, f1["classes"][k]["f1"]) for k in chosen}
     precision, harmonic = _with_numbers(precision), _with_numbers(harmonic)
-    some = f", the {len(chosen)} classes with most objects" if len(chosen) < len(names) else ""
+    some = f", the {len(chosen)} classes with the most objects" if len(chosen) < len(names) else ""
     figures = [
         (f"Precision at each recall, IoU 0.5{some}", precision, ("recall", "precision")),
         (f"F1 by threshold{some}", harmonic, ("lowest score", "F1")),
@@ -141,7 +141,7 @@ def confusion(found: Mapping[str, Any], names: Sequence[str]) -> Section:
     said = hint(
         f"Detections with a score of at least {found['threshold']:.2f}, IoU 0.5. Rows are what an "
         "object is, columns what it was taken for; the last column counts objects that were not "
-        "found, the last row detections where no object is."
+        "found, the last row detections without an object."
     )
     shown = _matrix(counts, names) if len(names) <= MATRIX else _pairs(counts, names)
     return Section(
@@ -213,7 +213,7 @@ def parts(by_size: Mapping[str, Any], by_crowding: Mapping[str, Any]) -> Section
         element("h3", "By the number of objects in the image"),
         table(["objects in it", "images", "objects", *names], crowds),
         hint(
-            "A class enters the means where it has objects, so rows with few objects may rest on "
+            "Means cover only classes that have objects, so rows with few objects may rest on "
             "few classes."
         ),
     ]
@@ -233,8 +233,8 @@ def calibration(found: Mapping[str, Any]) -> Section:
     word = "more" if score > right else "less"
     said = paragraph(
         f"The {counts.sum()} detections have a mean score of {score:.2f}, and {right:.0%} of them "
-        f"are right at IoU 0.5: on the whole, scores promise {word} than they hold. In the mean "
-        f"they lie {found['expected_error']:.3f} beside the share that is right (expected "
+        f"are right at IoU 0.5: on the whole, scores promise {word} than they deliver. On average "
+        f"they are {found['expected_error']:.3f} away from the share that is right (expected "
         "calibration error)."
     )
     line = {"this detector": ([b["score"] for b in filled], [b["precision"] for b in filled])}
@@ -246,7 +246,7 @@ def calibration(found: Mapping[str, Any]) -> Section:
     columns = ["scores", "detections", "mean score", "share that is right"]
     body = [
         said,
-        drawn(("What scores are worth: above the thin line they promise too little", draw)),
+        drawn(("Reliability of scores: above the thin line they promise too little", draw)),
     ]
     body += [element("details", element("summary", "The same as a table"), table(columns, rows))]
     return Section("calibration", "Calibration of scores", joined(body))
