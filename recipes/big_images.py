@@ -1,7 +1,7 @@
-"""What tiles gain on images that are larger than a detector's input: AP on drawn scenes.
+"""What tiles gain on images larger than a detector's input: AP on drawn scenes.
 
-Each scene has 3000 x 3000 pixels and the figures of `data.shapes`, as large as a detector has
-learnt them there. As a whole it is shrunk to the detector's input, where most of them vanish.
+Each scene has 3000 x 3000 pixels and the figures of `data.shapes`, as large as in training. Without
+tiles it is shrunk to the detector's input, where most of them vanish.
 
     libra-keras train --to runs/shapes
     python recipes/big_images.py runs/shapes --scenes 4
@@ -90,13 +90,13 @@ def measured(model, given, tile, overlap, batch):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("run", help="a run folder of a detector that was trained on `shapes`")
+    parser.add_argument("run", help="run folder of a detector trained on `shapes`")
     parser.add_argument("--scenes", type=int, default=4)
-    parser.add_argument("--batch", type=int, default=16, help="tiles at once")
+    parser.add_argument("--batch", type=int, default=16, help="tiles per batch")
     options = parser.parse_args()
     model, given = runs.open(options.run).model, scenes(options.scenes)
     print(given.summary())
-    print("| tile | overlap | AP | AP50 | AP small | detections | s an image |")
+    print("| tile | overlap | AP | AP50 | AP small | detections | s per image |")
     print("|---|---|---|---|---|---|---|")
     for tile, overlap in TILINGS:
         ap, ap50, small, count, seconds = measured(model, given, tile, overlap, options.batch)

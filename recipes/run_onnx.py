@@ -6,10 +6,10 @@ Copy this file into a program of your own, or run it as it is:
     pip install onnxruntime numpy pillow
     python recipes/run_onnx.py exported photo.jpg other.png
 
-A folder of `--format openvino` runs in the same way, with openvino in place of onnxruntime.
+A folder exported with `--format openvino` works the same way, with openvino instead of onnxruntime.
 
-It prints one line an object: file, name, score, and the corners of the box in pixels of the file.
-The exit status is 1 if a file could not be read, or does not fit an export with `--shape`.
+It prints one line per object: file, name, score, and the corners of the box in pixels of the file.
+The exit status is 1 if a file could not be read, or does not fit the `--shape` of the export.
 """
 
 import argparse
@@ -41,7 +41,7 @@ class Detector:
         """Finds objects in a Pillow image; returns boxes (n, 4), scores, labels and names.
 
         Boxes are x1, y1, x2, y2 in pixels of the image. `proposals` (n, 4), in the same pixels, are
-        for a `FastRCNN`, which looks at given boxes only.
+        for a `FastRCNN`, which looks only at given boxes.
         """
         pixels, (height, width) = prepare(image, self.policy, self.shape)
         scale = np.array([width / image.width, height / image.height] * 2, "float32")
@@ -92,8 +92,8 @@ def check_version(runtime, note):
     )
     if have < least:
         raise ImportError(
-            f"This export needs {runtime.__name__} {needed} or newer, and {runtime.__version__} is "
-            f"installed: pip install '{runtime.__name__}>={needed}'"
+            f"This export requires {runtime.__name__} {needed} or newer, but "
+            f"{runtime.__version__} is installed: pip install '{runtime.__name__}>={needed}'"
         )
 
 
@@ -111,7 +111,7 @@ def prepare(image, policy, shape=None):
     elif height > shape[0] or width > shape[1]:
         raise ValueError(
             f"the image is {height}x{width} (height x width) after resizing, more than the "
-            f"{shape[0]}x{shape[1]} of this export; export one of another --shape for such images"
+            f"{shape[0]}x{shape[1]} of this export; for such images, export with another --shape"
         )
     padded = np.zeros((*shape, 3), "uint8")
     padded[:height, :width] = rgb(image).resize((width, height), Image.Resampling.BILINEAR)
@@ -145,9 +145,9 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", metavar="FOLDER", help="what `libra-keras export` has written")
+    parser.add_argument("folder", metavar="FOLDER", help="folder written by `libra-keras export`")
     parser.add_argument("images", nargs="+", metavar="IMAGE")
-    parser.add_argument("--score", type=float, default=0.3, help="lowest score shown")
+    parser.add_argument("--score", type=float, default=0.3, help="minimum score to show")
     args = parser.parse_args()
     detector = Detector(args.folder)
     status = 0

@@ -1,13 +1,14 @@
-"""Asks a served detector for the objects in image files: a client to copy and change.
+"""Gets the objects in image files from a served detector: a client to copy and adapt.
 
 The server is TensorFlow Serving with a folder that `libra-keras export` wrote, started as
-libra_keras/export/README.md says. This file needs nothing of `libra_keras`; over REST it needs
-nothing but Python:
+libra_keras/export/README.md says. This file does not require `libra_keras`; over REST it requires
+only Python:
 
     python serve_client.py --rest http://localhost:8501 --model detector a.jpg b.png
     python serve_client.py --grpc localhost:8500 --model detector a.jpg b.png
 
-gRPC needs `pip install tensorflow-serving-api`. What REST sends can be seen, and sent by others:
+gRPC requires `pip install tensorflow-serving-api`. The body of a REST request can be printed, and
+sent by other programs:
 
     python serve_client.py --print-rest-body - a.jpg |
         curl -d @- http://localhost:8501/v1/models/detector:predict
@@ -37,7 +38,7 @@ STATUS = {  # as `assets.extra/detector.json` of the export has them
     2: "neither JPEG nor PNG",
     3: "more pixels than this detector takes",
     4: "damaged: cannot be decoded",
-    5: "pixels that are no numbers from 0 to 255",
+    5: "pixels that are not numbers from 0 to 255",
 }
 SECONDS = 60  # until a server that does not answer is given up
 
@@ -57,7 +58,7 @@ def ask_rest(url, model, images):
 
     Args:
         url: of the server, as "http://localhost:8501".
-        model: name that it is served under.
+        model: name of the served model.
         images: list of the bytes of JPEG or PNG files.
 
     Returns:
@@ -156,11 +157,15 @@ def main(arguments=None):
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     way = parser.add_mutually_exclusive_group(required=True)
-    way.add_argument("--grpc", metavar="HOST:PORT", help="Serving's is port 8500")
-    way.add_argument("--rest", metavar="URL", help="Serving's is http://HOST:8501")
-    way.add_argument("--print-rest-body", metavar="FILE", help="send nothing; - is the output")
-    parser.add_argument("--model", default="detector", help="name that it is served under")
-    parser.add_argument("--batch", type=int, default=8, help="images that are sent together")
+    way.add_argument("--grpc", metavar="HOST:PORT", help="TensorFlow Serving uses port 8500")
+    way.add_argument("--rest", metavar="URL", help="TensorFlow Serving uses http://HOST:8501")
+    way.add_argument(
+        "--print-rest-body",
+        metavar="FILE",
+        help="write the request to a file instead of sending it; - for standard output",
+    )
+    parser.add_argument("--model", default="detector", help="name of the served model")
+    parser.add_argument("--batch", type=int, default=8, help="images per request")
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="file")
     options = parser.parse_args(arguments)
     if options.print_rest_body:

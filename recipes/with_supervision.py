@@ -1,11 +1,11 @@
-"""Detections of a detector drawn, and a large image cut, by `supervision`.
+"""Draws a detector's detections, and slices a large image, with `supervision`.
 
     pip install 'libra-keras[supervision]'
     python recipes/with_supervision.py runs/mine photo.jpg --to found
     python recipes/with_supervision.py runs/mine field.tif --to found --slice 640
 
 `annotated.png` has the boxes. With `--slice` the image is also cut by `InferenceSlicer`, and the
-program says how many objects that and `detect(image, tile=...)` find.
+program prints how many objects that and `detect(image, tile=...)` find.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def sliced(model, image, side):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("run", help="a run folder, or a name of libra-keras models --pretrained")
+    parser.add_argument("run", help="a run folder, or a name from libra-keras models --pretrained")
     parser.add_argument("image")
     parser.add_argument("--to", type=Path, required=True)
     parser.add_argument("--score", type=float, default=0.3)

@@ -1,11 +1,12 @@
-"""What the paper's three balances are about, measured in a trained detector.
+"""Measures in a trained detector what the paper's three balances are about.
 
     python recipes/ablations/balance.py runs/mine shapes --images 200 --to balance.json
     python recipes/ablations/balance.py runs/fast_rcnn path/to/photos --split test \\
         --proposals proposals.npz
 
 One pass over the images, without flips; every sampler draws from the same candidates, with the
-same keys. Samples and positives are of a second stage: a RetinaNet has the loss and the pyramid.
+same keys. Samples and positives require a second stage: for a RetinaNet only loss and pyramid are
+measured.
 """
 
 import argparse
@@ -82,7 +83,7 @@ def loaded(options: argparse.Namespace):
     own = inputs.load(config, options.split, "val")
     model = run.model
     if not isinstance(model, FasterRCNN | FastRCNN | RetinaNet):
-        raise ValueError(f"RUN must be a detector of classes, not a {type(model).__name__}")
+        raise ValueError(f"RUN must be a detector with classes, not a {type(model).__name__}")
     check_classes(model.class_names, model.num_classes, own)
     own = inputs.add_given(own, options.proposals, model, "--proposals")
     return model, _chosen(own, options)
@@ -93,7 +94,7 @@ def _chosen(own, options):
     chosen = np.random.default_rng(0).permutation(len(own))[: options.images]
     own = own.subset(sorted(chosen))
     if len(own) < 2:
-        raise ValueError(f"at least 2 images are needed, {own.name} has {len(own)} of them")
+        raise ValueError(f"at least 2 images are required; {own.name} has {len(own)}")
     if not any(example.num_boxes for example in own.examples):
         raise ValueError(f"there is no object in these images of {own.name}")
     if own.max_proposals and not any(len(example.proposals) for example in own.examples):
@@ -239,12 +240,17 @@ def _parser():
     add("run_folder", metavar="RUN", help="a run folder, a converted folder, or a .keras file")
     add("source", metavar="DATA", help="shapes, a folder, or tfds:<name>")
     for name in ("--format", "--corners"):
-        add(name, default="auto", help="of libra-keras train")
-    add("--skip-bad", action="store_true", help="of libra-keras train")
+        add(name, default="auto", help="as in libra-keras train")
+    add("--skip-bad", action="store_true", help="as in libra-keras train")
     add("--split", help="default: val, or test")
-    add("--images", type=int, metavar="N", help="so many, chosen once for all; default: all")
-    add("--weights", default="last", help="of a run folder: last, best, or such as kept-0.5")
-    add("--proposals", metavar="FILE", help="of these images, which fast_rcnn models need")
+    add(
+        "--images",
+        type=int,
+        metavar="N",
+        help="number of images, always the same ones; default: all",
+    )
+    add("--weights", default="last", help="of a run folder: last, best, or a name such as kept-0.5")
+    add("--proposals", metavar="FILE", help="of these images; required for fast_rcnn models")
     add("--to", metavar="FILE", help="write the numbers as JSON")
     return parser
 

@@ -61,7 +61,7 @@ def observe(model: keras.Model, own: data.DetectionData) -> Observed:
         rows += _rows(observer.predict_on_batch(x), x, math.ceil(POSITIONS / len(own)), rng)
         areas += [_areas(example, own.max_boxes) for example in examples]
     for file, why in batches.source.damaged.items():
-        print(f"damaged, and taken as blank: {file}: {why}", file=sys.stderr)
+        print(f"damaged, and replaced by a blank image: {file}: {why}", file=sys.stderr)
     return _joined(observer.first, rows, np.stack(areas))
 
 

@@ -2,9 +2,9 @@
 
     python recipes/ablations/gpu.py --bccd path/to/bccd --weights r50.weights.h5 --budget 8m
 
-TensorFlow is not needed. Several runs share the GPU, each in a process of its own. What is there
-already is not run again, and what was interrupted goes on. `--tiny` tries it all on a CPU: one
-seed, two epochs of two steps.
+TensorFlow is not needed. Several runs share the GPU, each in a process of its own. Existing results
+are not run again, and interrupted runs continue. `--tiny` tries it all on a CPU: one seed, two
+epochs of two steps.
 """
 
 import argparse
@@ -89,14 +89,14 @@ def _parser(seconds):
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--bccd", required=True, help="folder of these photographs, in VOC's form")
-    add("--weights", required=True, help="of a ResNet-50 from ImageNet; or none")
+    add("--bccd", required=True, help="folder of the BCCD photographs, in VOC format")
+    add("--weights", required=True, help="of a ResNet-50 trained on ImageNet; or none")
     add("--seeds", type=int, default=10, metavar="N", help="default: 10")
-    add("--workers", type=int, default=8, metavar="N", help="runs at a time; default: 8")
+    add("--workers", type=int, default=8, metavar="N", help="parallel runs; default: 8")
     add("--budget", type=seconds, default=float("inf"), help="such as 8m; default: none")
-    add("--to", type=Path, default=Path("runs/gpu"), help="of runs and what was compiled")
+    add("--to", type=Path, default=Path("runs/gpu"), help="folder for runs and compiled code")
     add("--results", type=Path, default=HERE / "results" / "gpu", help="default: results/gpu")
-    add("--tiny", action="store_true", help="as said above")
+    add("--tiny", action="store_true", help="try it all on a CPU")
     return parser
 
 

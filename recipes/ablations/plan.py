@@ -1,9 +1,9 @@
-"""Runs what `plan.json` says, in its order, in the time that there is.
+"""Runs the studies of `plan.json` in order, within the time available.
 
     python recipes/ablations/plan.py --budget 2h --set bccd=path/to/bccd resnet50=r50.weights.h5
 
-What is there already is not run again, and what was interrupted goes on. A study whose data were
-not named is left out. Results go to `results/` beside this file.
+Existing results are not run again, and interrupted runs continue. A study whose data were not given
+is skipped. Results go to `results/` beside this file.
 """
 
 import argparse
@@ -26,7 +26,7 @@ def main() -> int:
     for name in options.studies or plan["order"]:
         command = command_of(plan["studies"][name], places, options.to)
         if command is None:
-            print(f"{name}: left out, its data were not named with --set")
+            print(f"{name}: skipped, since its data were not given with --set")
             continue
         left = max(0, end - time.time())
         budget = ["--budget", f"{left:.0f}s"] if left < float("inf") else []
@@ -54,7 +54,7 @@ def _parser():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("studies", nargs="*", help="names in the plan; default: all")
+    parser.add_argument("studies", nargs="*", help="names from the plan; default: all")
     parser.add_argument("--budget", type=seconds, default=float("inf"), help="such as 2h")
     parser.add_argument("--to", type=Path, default=Path("runs/ablations"), help="of runs")
     parser.add_argument(
@@ -63,7 +63,7 @@ def _parser():
         default=[],
         type=lambda text: text.split("=", 1),
         metavar="NAME=PATH",
-        help="data and weights that the plan names",
+        help="paths of the data and weights in the plan",
     )
     return parser
 

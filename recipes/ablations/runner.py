@@ -1,4 +1,4 @@
-"""Fills a table: runs what is missing, in the time that there is, and writes it as Markdown."""
+"""Fills a table: runs what is missing, within the time available, and writes it as Markdown."""
 
 import argparse
 import dataclasses
@@ -96,7 +96,7 @@ def main(table: Table, description: str) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("Interrupted; the same command goes on.", file=sys.stderr)
+        print("Interrupted; the same command continues.", file=sys.stderr)
         return 130
     return 0
 
@@ -175,7 +175,7 @@ def _check(study, rows):
 
 def _propose(study, end):
     """Trains the RPN of this size once, bit for bit the same on every machine of a kind."""
-    print("proposals: an RPN is trained once", flush=True)
+    print("proposals: training an RPN, once", flush=True)
     config = study.config.replace(
         model={"name": f"rpn_{study.size}"},
         run={"folder": str(study.folder / "proposals"), "deterministic": True},
@@ -198,8 +198,8 @@ def _is_settled(trial):
     for group, values in given["config"].items():
         if recorded["config"].get(group) != values:
             raise ValueError(
-                f"{trial.result} is of a run with other settings: {group} was "
-                f"{recorded['config'].get(group)}, and is {values}. Choose another --results"
+                f"{trial.result} belongs to a run with other settings: {group} was "
+                f"{recorded['config'].get(group)}, and is now {values}. Choose another --results"
             )
     return recorded.get("status") != "failed"
 
@@ -215,8 +215,8 @@ def _check_folder(config):
     different = [n for n in differences(recorded_settings(folder), given) if n != "data"]
     if different:
         raise ValueError(
-            f"{folder.path} holds a run with other settings: {', '.join(different)}. Delete it, or "
-            "choose another --to"
+            f"{folder.path} contains a run with other settings: {', '.join(different)}. Delete "
+            "it, or choose another --to"
         )
     if folder.is_unfinished:
         with folder.lock():
@@ -232,12 +232,16 @@ def parser(table, description):
     add("--model", choices=("fast_rcnn", "faster_rcnn"), help=f"default: {table.kind}")
     add("--size", help="small, resnet50, ...; default: small for shapes, else resnet50")
     add("--seeds", type=int, default=3, metavar="N", help="default: 3")
-    add("--rows", type=lambda text: text.split(","), help="keys of some rows, with commas")
+    add(
+        "--rows",
+        type=lambda text: text.split(","),
+        help="keys of the rows to run, separated by commas",
+    )
     add("--budget", type=seconds, default=float("inf"), help="such as 90m or 3h; default: none")
-    add("--to", type=Path, help="of runs; default: runs/ablations/<data>-<model>")
+    add("--to", type=Path, help="folder for runs; default: runs/ablations/<data>-<model>")
     add("--results", type=Path, help="default: results/ in --to")
-    add("--keep", action="store_true", help="leave run folders, for balance.py and the figures")
-    add("--show", action="store_true", help="run nothing; write the table of what is there")
+    add("--keep", action="store_true", help="keep run folders, for balance.py and the figures")
+    add("--show", action="store_true", help="run nothing; write the table of existing results")
     for name, group, field in runs.TrainConfig().options():
         if name in OPTIONS:
             kind = reader(field)
@@ -247,7 +251,7 @@ def parser(table, description):
                 f"--{name.replace('_', '-')}",
                 dest=f"{group}.{field.name}",
                 default=argparse.SUPPRESS,
-                help="of libra-keras train",
+                help="as in libra-keras train",
                 **reading,
             )
     return parser
@@ -257,5 +261,5 @@ def seconds(text: str) -> float:
     """Parses a time such as `"90m"`."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)
     if not match:
-        raise argparse.ArgumentTypeError(f"must be such as 45s, 90m or 3h, not {text!r}")
+        raise argparse.ArgumentTypeError(f"must be a time such as 45s, 90m or 3h, not {text!r}")
     return float(match[1]) * UNITS[match[2]]

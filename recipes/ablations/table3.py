@@ -2,8 +2,8 @@
 
     python recipes/ablations/table3.py --data shapes --seeds 3 --budget 30m
 
-The paper gives AR@100, AR@300 and AR@1000. A small RPN gives out 200 proposals at most, so that
-its last two numbers are AR@200.
+The paper gives AR@100, AR@300 and AR@1000. A small RPN returns at most 200 proposals, so its last
+two numbers are AR@200.
 """
 
 import sys

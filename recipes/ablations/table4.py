@@ -1,11 +1,10 @@
-"""Table 4 of the paper: positives and negatives that are balanced, and in how many bins.
+"""Table 4 of the paper: balanced positives and negatives, and the number of bins.
 
     python recipes/ablations/table4.py --data shapes --seeds 5 --budget 90m
 
-The rows of K bins have the bins of the paper's text and its Fig. 3, up to the IoU of 0.5: with
-those of the released code, which end at 1, two bins would be random sampling, and the paper's row
-is not. The others are ours: both codes with three bins, and bins up to the largest IoU that a
-negative has.
+The rows of K bins have the bins of the paper's text and its Fig. 3, up to an IoU of 0.5: with those
+of the released code, which end at 1, two bins would be random sampling, which the paper's row is
+not. The others are ours: both codes with three bins, and bins up to the largest IoU of a negative.
 """
 
 import sys

@@ -1,16 +1,16 @@
 """How long a detector takes: one image, one training step, and every part of that step.
 
-Times are medians in seconds, on drawn noise, beside a calibration of the same run: the forward and
-the forward + backward pass of keras.applications' ResNet-50 at 512x512. Compare ratios to the
+Times are medians in seconds, on random noise, beside a calibration from the same run: the forward
+and the forward + backward pass of keras.applications' ResNet-50 at 512x512. Compare ratios to the
 calibration, not seconds, between machines.
 
     python recipes/benchmarks/detector_speed.py --size 512x512 800x1344
     python recipes/benchmarks/detector_speed.py --model faster_rcnn_resnet50 --runs 3
 
-`--beside` compares with torchvision's Faster R-CNN instead of looking at the parts: it runs
+`--beside` compares with torchvision's Faster R-CNN instead of timing the parts: it runs
 `torchvision_speed.py` with the interpreter of an environment that has torchvision. Calls of the two
-alternate, with equal sizes and numbers of threads, so that whatever else the machine does meets
-both. Nothing else should run, and memory must suffice for both.
+alternate, with equal sizes and numbers of threads, so that other load on the machine affects both.
+Nothing else should run, and memory must suffice for both.
 
     python recipes/benchmarks/detector_speed.py --beside torchvision-env/bin/python
 """
@@ -113,7 +113,9 @@ class Torchvision:
     def _line(self):
         line = self.process.stdout.readline()
         if not line:
-            raise SystemExit("torchvision_speed.py ended; is torchvision in that environment?")
+            raise SystemExit(
+                "torchvision_speed.py ended; is torchvision installed in that environment?"
+            )
         return line.strip()
 
     def seconds(self, number):
@@ -214,7 +216,7 @@ def main():
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument(
-        "--beside", metavar="PYTHON", help="an interpreter with torchvision, to compare with"
+        "--beside", metavar="PYTHON", help="Python interpreter with torchvision, to compare with"
     )
     args = parser.parse_args()
     tf.config.threading.set_intra_op_parallelism_threads(args.threads)

@@ -1,4 +1,4 @@
-"""Files for `serving_load.py`: drawn images of many sizes and kinds, and files that are no images.
+"""Files for `serving_load.py`: drawn images of many sizes and kinds, and files that are not images.
 
 Garbage has the `status` that an exported detector must give it.
 """
@@ -62,7 +62,7 @@ def picture(height, width):
 
 
 def garbage_items():
-    """Files that are no images, or claim to be larger than they are, or are far too large."""
+    """Files that are not images, or claim to be larger than they are, or are far too large."""
     jpeg = item(240, 320, "RGB", "JPEG").data
     png = item(240, 320, "RGB", "PNG").data
     return [

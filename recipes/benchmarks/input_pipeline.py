@@ -1,26 +1,26 @@
 """How fast photographs become batches: decoded, resized, mirrored, padded; images per second.
 
-Measured is a whole pass over the batches with one thread that loads: by the clock, and per second
-of processor time ("per core": what a machine with more cores has of each). Nothing else should run.
+Measures a full pass over the batches with one loading thread: by the clock, and per second of
+processor time ("per core": what each core of a larger machine gives). Nothing else should run.
 
     python recipes/benchmarks/input_pipeline.py photographs --size 800x1333 320x320
 
 `--beside` compares with torch's DataLoader: it runs `torch_input_pipeline.py` with the interpreter
-of an environment that has torch, torchvision and Pillow. Both make the same batches of the same
-files, mirrored alike, and take turns, so that whatever else the machine does meets both. "Pillow"
+of an environment that has torch, torchvision and Pillow. Both make the same batches from the same
+files, mirrored alike, and take turns, so that other load on the machine affects both. "Pillow"
 decodes and resizes with Pillow, as ours does; "torchvision" with its own kernels, whose pixels
 differ by up to a grey level. A DataLoader's batches are (B, 3, H, W), contiguous as its models read
 them; with a worker, the processor time of both processes counts.
 
     python recipes/benchmarks/input_pipeline.py photographs --beside torch-env/bin/python
 
-`--augment` also makes every kind of batch with a preset of `data.Augmentation`, in turn with those
-without, and prints how many images per second it has of theirs.
+`--augment` also makes every kind of batch with a preset of `data.Augmentation`, taking turns with
+those without, and prints the ratio of images per second.
 
     python recipes/benchmarks/input_pipeline.py photographs --augment default
 
-`--epochs` looks at a long run instead: memory after each epoch, and how long a training step that
-takes `--step` seconds waits for its batch, within epochs and behind their borders.
+`--epochs` measures a long run instead: memory after each epoch, and how long a training step that
+takes `--step` seconds waits for its batch, within epochs and after their ends.
 
     python recipes/benchmarks/input_pipeline.py photographs --epochs 20 --step 0.05
 """
@@ -54,7 +54,7 @@ def photographs(folder, most):
         ignore = np.zeros(1, bool)
         examples.append(data.Example(len(examples), file, height, width, box, label, ignore))
     if not examples:
-        raise SystemExit(f"{folder} holds no JPEG files")
+        raise SystemExit(f"{folder} contains no JPEG files")
     return data.DetectionData("photographs", ("object",), (1,), examples, {})
 
 
@@ -118,7 +118,9 @@ class Peer:
     def _line(self):
         line = self.process.stdout.readline()
         if not line:
-            raise SystemExit("torch_input_pipeline.py ended; is torchvision in that environment?")
+            raise SystemExit(
+                "torch_input_pipeline.py ended; is torchvision installed in that environment?"
+            )
         return line.strip()
 
     def spent(self, name):
@@ -149,7 +151,7 @@ def compare(read, policy, args):
     rates = {way: ours.images / np.array(seconds[1:]) for way, seconds in times.items()}
     shown = f"{policy.short_side}x{policy.long_side}, batches of {args.batch}"
     beside = f", beside {peer.versions}" if peer else ""
-    print(f"\n{shown}, {ours.images} images a pass, medians of {args.rounds}{beside}")
+    print(f"\n{shown}, {ours.images} images per pass, medians of {args.rounds}{beside}")
     report(rates)
 
 
@@ -205,11 +207,13 @@ def arguments():
     parser.add_argument("folder", help="JPEG files, at any depth")
     parser.add_argument("--size", nargs="+", default=["800x1333"], metavar="SHORTxLONG")
     parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--images", type=int, default=200, help="about so many in a pass")
+    parser.add_argument(
+        "--images", type=int, default=200, help="approximate number of images per pass"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--beside", metavar="PYTHON", help="an interpreter with torchvision")
     parser.add_argument("--augment", choices=("default", "strong"), help="also with this preset")
-    parser.add_argument("--epochs", type=int, help="look at memory and at waiting instead")
+    parser.add_argument("--epochs", type=int, help="measure memory and waiting times instead")
     parser.add_argument("--step", type=float, default=0.05, metavar="SECONDS")
     parser.add_argument("--tiny", action="store_true", help="8 images and one round, as a test")
     args = parser.parse_args()

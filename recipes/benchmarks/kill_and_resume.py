@@ -1,11 +1,11 @@
-"""Kills a training run at random moments, starts it again each time, and compares what comes out.
+"""Kills a training run at random moments, restarts it each time, and compares the results.
 
-A short run is made without interruption first. The same command is then killed by SIGKILL, which
-no program can handle, or by signals that it handles, and given again until the run is complete: at
-random times, while files are being written, and while it evaluates. Weights, optimizer and moving
-averages of the last and of the best epoch, the tables and the metrics must be equal bit for bit; of
-`metrics.json` the seconds are left out. A signal that is handled must end the process within
-seconds, without a traceback, with the status that shells expect and no process left behind.
+A short run is made without interruption first. The same command is then killed by SIGKILL, which no
+program can handle, or by signals that it handles, and repeated until the run is complete: at random
+times, while files are being written, and while it evaluates. Weights, optimizer and moving averages
+of the last and of the best epoch, the tables and the metrics must be equal bit for bit; the seconds
+in `metrics.json` are ignored. A signal that is handled must end the process within seconds, without
+a traceback, with the status that shells expect and no process left behind.
 
     python recipes/benchmarks/kill_and_resume.py --kills 20
     python recipes/benchmarks/kill_and_resume.py --kills 20 --signals TERM INT
@@ -245,11 +245,13 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--seed", type=int, default=0, help="for the moments of the kills")
     names = ("KILL", "TERM", "INT", "HUP")
     parser.add_argument("--signals", nargs="+", choices=names, default=["KILL"])
     parser.add_argument("--to", type=Path, help="folder for the runs; default: a temporary one")
-    parser.add_argument("settings", nargs="*", help="more options of libra-keras train, after --")
+    parser.add_argument(
+        "settings", nargs="*", help="further options of libra-keras train, after --"
+    )
     options = parser.parse_args()
     settings = [*SETTINGS, *options.settings]
     scratch = options.to or Path(tempfile.mkdtemp())

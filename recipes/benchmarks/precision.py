@@ -1,14 +1,14 @@
-"""Whether detectors learn as well with fewer bits: pairs of runs that differ in precision alone.
+"""Whether detectors learn as well with fewer bits: pairs of runs that differ only in precision.
 
 For every seed, the same detector is trained on the same drawn scenes in the same order, from the
-same weights, once with each precision. Printed are AP, the differences of each pair from float32,
-their means, and how long a step takes.
+same weights, once with each precision. Prints AP, the differences of each pair from float32, their
+means, and how long a step takes.
 
     python recipes/benchmarks/precision.py --steps 1000 --seeds 3 --to runs/precision
     python recipes/benchmarks/precision.py --steps 20 --seeds 1 -- --short-side 128
 
-Runs that are complete are not repeated, and one that was interrupted goes on where it was. On CPUs
-the differences of AP are what counts: mixed_float16 is emulated there.
+Complete runs are not repeated, and an interrupted run continues. On CPUs only the differences of AP
+matter: mixed_float16 is emulated there.
 """
 
 import argparse
@@ -63,7 +63,9 @@ class Run:
         if not done.is_file() or (self.folder / "checkpoints").exists():
             return False
         if json.loads(self.output.with_suffix(".json").read_text()) != self.command[1:]:
-            raise SystemExit(f"{self.folder} holds a run with other settings; choose another --to")
+            raise SystemExit(
+                f"{self.folder} contains a run with other settings; choose another --to"
+            )
         return True
 
     def train(self):
@@ -99,7 +101,7 @@ class Run:
 
 
 def print_table(seeds, runs):
-    """Prints AP of each run, its difference from float32, means, and seconds a step.
+    """Prints AP of each run, its difference from float32, means, and seconds per step.
 
     Args:
         seeds: range.
@@ -114,7 +116,7 @@ def print_table(seeds, runs):
         print(f"{f'seed {seed}':12}" + _cells(columns, apart, lambda values, row=row: values[row]))
     print(f"{'mean':12}" + _cells(columns, apart, statistics.fmean))
     times = [statistics.median(runs[p, s].seconds_a_step for s in seeds) for p in PRECISIONS]
-    print(f"{'s a step':12}" + "".join(f"{seconds:24.3f}" for seconds in times))
+    print(f"{'s per step':12}" + "".join(f"{seconds:24.3f}" for seconds in times))
 
 
 def _cells(columns, apart, pick):
@@ -126,11 +128,13 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--steps", type=int, default=1000, help="of a run, an even number")
-    parser.add_argument("--batch", type=int, default=4, help="images of a step")
+    parser.add_argument("--steps", type=int, default=1000, help="steps per run, an even number")
+    parser.add_argument("--batch", type=int, default=4, help="images per step")
     parser.add_argument("--seeds", type=int, default=3, help="how many")
-    parser.add_argument("--to", type=Path, default=Path("runs/precision"), help="for the runs")
-    parser.add_argument("settings", nargs="*", help="more options of libra-keras train, after --")
+    parser.add_argument("--to", type=Path, default=Path("runs/precision"), help="for runs")
+    parser.add_argument(
+        "settings", nargs="*", help="further options of libra-keras train, after --"
+    )
     options = parser.parse_args()
     if options.steps < EPOCHS or options.steps % EPOCHS:
         parser.error(f"--steps must be a multiple of {EPOCHS}, not {options.steps}")
@@ -141,7 +145,7 @@ def main():
             run = runs[precision, seed] = Run(precision, seed, options)
             run.train()
             seconds = run.seconds_a_step
-            print(f"{run.folder}: AP {run.average_precision:.2f}, {seconds:.3f} s a step")
+            print(f"{run.folder}: AP {run.average_precision:.2f}, {seconds:.3f} s per step")
             sys.stdout.flush()
     print_table(seeds, runs)
 

@@ -1,13 +1,13 @@
-"""Many clients, and garbage among their images, against a served detector.
+"""Tests a served detector with many clients, and garbage among their images.
 
     python serving_load.py --grpc localhost:8500 --model detector --pid 1234
 
 The server is TensorFlow Serving, or any that speaks its PredictionService, with a folder that
 `libra-keras export` wrote; `--pid` is its process, whose memory is watched (Linux). Each good image
-is sent alone first, when nothing else runs; under load it must get the same answer, alone or in a
-batch, beside good images or garbage. Of the requests one in twenty is bad: files that are empty,
-cut off, no images or far too large, and requests that do not fit the signature. Exits with 1 if an
-answer was wrong. Needs `pip install libra-keras[serving]`; the images are drawn.
+is first sent alone, without other load; under load it must get the same answer, alone or in a
+batch, beside good images or garbage. One request in twenty is bad: files that are empty, cut off,
+not images or far too large, and requests that do not fit the signature. Exits with 1 if an answer
+was wrong. Requires `pip install libra-keras[serving]`; the images are drawn.
 """
 
 import argparse
@@ -267,8 +267,8 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--grpc", metavar="HOST:PORT", default="localhost:8500")
-    parser.add_argument("--model", default="detector", help="name that it is served under")
-    parser.add_argument("--pid", type=int, help="of the server, to watch its memory")
+    parser.add_argument("--model", default="detector", help="name of the served model")
+    parser.add_argument("--pid", type=int, help="process id of the server, to watch its memory")
     parser.add_argument("--requests", type=int, default=1000)
     parser.add_argument("--clients", type=int, default=16)
     args = parser.parse_args()

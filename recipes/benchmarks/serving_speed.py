@@ -1,13 +1,13 @@
-"""How fast a detector answers in every runtime that it can be exported to, and how large it is.
+"""How fast a detector runs in every runtime that it can be exported to, and how large it is.
 
 Keras, the SavedModel, onnxruntime, OpenVINO and LiteRT get the same noise, prepared as in training;
 the SavedModel's signature `images` also resizes it. Weights are random, unless `--run` names a run.
 Each runtime is a process of its own with the same number of threads. Latency is the median of
 calls with one image. One runtime after the other runs beside the first, and they alternate call by
-call, so that whatever else the machine does meets both, and no more than two need memory.
-Throughput is of batches of 8, of the best call: one process lives at a time, and they alternate
-turn by turn. LiteRT takes one image after the other, and wants the size that the detector pads
-images to.
+call, so that other load on the machine affects both, and no more than two need memory. Throughput
+is that of the best call with a batch of 8: one process exists at a time, and they alternate turn by
+turn. LiteRT takes one image after the other, and requires the size that the detector pads images
+to.
 
     python recipes/benchmarks/serving_speed.py --size 800x1344
     python recipes/benchmarks/serving_speed.py --model libra_faster_rcnn_small --size 320x320
@@ -270,16 +270,22 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", default="faster_rcnn_resnet50")
-    parser.add_argument("--run", metavar="FOLDER", help="a run: its model instead of --model")
+    parser.add_argument(
+        "--run", metavar="FOLDER", help="a run folder, whose model is used instead of --model"
+    )
     parser.add_argument(
         "--size", default="800x1344", metavar="HEIGHTxWIDTH", help="multiples of 32"
     )
-    parser.add_argument("--runs", type=int, default=7, help="calls of each at batch 1")
-    parser.add_argument("--turns", type=int, default=2, help="processes of each at batch 8")
+    parser.add_argument("--runs", type=int, default=7, help="calls of each runtime with one image")
+    parser.add_argument(
+        "--turns", type=int, default=2, help="processes of each runtime with batches of 8"
+    )
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--only", nargs="+", default=list(RUNTIMES), choices=list(RUNTIMES))
-    parser.add_argument("--beside", metavar="PYTHON", help="an interpreter with torchvision")
-    parser.add_argument("--files", metavar="FOLDER", help="keeps the exports, or uses those there")
+    parser.add_argument("--beside", metavar="PYTHON", help="Python interpreter with torchvision")
+    parser.add_argument(
+        "--files", metavar="FOLDER", help="folder to keep exports in and reuse them from"
+    )
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     parser.add_argument("--write", help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -1,7 +1,7 @@
 """The peer of `input_pipeline.py`: the same batches of the same files by torch's DataLoader.
 
-Needs torch, torchvision and Pillow, in an environment of their own. `input_pipeline.py --beside`
-runs it with the interpreter of that environment, and says which batches to make.
+Requires torch, torchvision and Pillow, in a separate environment. `input_pipeline.py --beside` runs
+it with the interpreter of that environment, and tells it which batches to make.
 
     python recipes/benchmarks/torch_input_pipeline.py task.json
 """

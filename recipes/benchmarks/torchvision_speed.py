@@ -1,9 +1,9 @@
 """The peer of `detector_speed.py`: torchvision's R50-FPN Faster R-CNN, timed the same way.
 
-Needs torch and torchvision, in an environment of their own. `detector_speed.py --beside` runs it
-with the interpreter of that environment, and prints both times and their ratio; alone it prints its
-own. As in ours, batch normalisation, the stem and the first stage are frozen, weights are random,
-and images are noise of exactly the size asked for.
+Requires torch and torchvision, in a separate environment. `detector_speed.py --beside` runs it with
+the interpreter of that environment, and prints both times and their ratio; on its own it prints its
+times. As in ours, batch normalisation, the stem and the first stage are frozen, weights are random,
+and images are noise of exactly the requested size.
 
     python recipes/benchmarks/torchvision_speed.py --size 512x512
 """
@@ -89,7 +89,7 @@ def main():
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument(
-        "--serve", action="store_true", help="run what standard input asks for; used by --beside"
+        "--serve", action="store_true", help="time what standard input requests; used by --beside"
     )
     args = parser.parse_args()
     height, width = map(int, args.size.split("x"))

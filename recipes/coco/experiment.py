@@ -71,6 +71,6 @@ def _parser(config, description):
             reading = {"action": "store_true"} if kind is bool else {"type": kind}
             option, dest = f"--{name.replace('_', '-')}", f"{group}.{field.name}"
             own = getattr(getattr(config, group), field.name)
-            text = f"of libra-keras train; here {own}" if own else "of libra-keras train"
+            text = f"as in libra-keras train; here {own}" if own else "as in libra-keras train"
             parser.add_argument(option, dest=dest, required=name == "to", help=text, **reading)
     return parser

@@ -8,8 +8,8 @@ Not trained here: COCO was not at hand.
         --backbone-weights resnext101_64x4d.weights.h5
 
 With 2 images a GPU on 8 GPUs `--batch 16` is the published setting; the learning rate follows
-`--batch` in proportion. Keras offers no ImageNet weights of a ResNeXt: `libra-keras convert`
-makes the file of one of PyTorch's; `none` starts from nothing.
+`--batch` in proportion. Keras offers no ImageNet weights of a ResNeXt: `libra-keras convert` makes
+the file from PyTorch's; `none` trains from scratch.
 """
 
 import sys

@@ -8,10 +8,10 @@ in which the point lies, in multiples of the mean weight. Outlines are the annot
 map has its own scale, in which colours grow with the square root of the weight.
 
 The paper (section 3.2) refines the average with an embedded Gaussian non-local block, which works
-steadier than convolutions; it shows no attention. Measured on the photograph of
-`pictures/attention.json`: weights are far from even, and differ from point to point. The centre of
-the white cell (A) looks at a few cells elsewhere, up to 147 times the mean weight; the platelet (B)
-looks at the white cell beside it and faintly at the red ones, up to 26 times.
+more steadily than convolutions; it does not show attention. Measured on the photograph of
+`pictures/attention.json`: weights are far from uniform, and differ from point to point. The centre
+of the white cell (A) looks at a few cells elsewhere, up to 147 times the mean weight; the platelet
+(B) looks at the white cell beside it and faintly at the red ones, up to 26 times.
 """
 
 import sys
@@ -35,7 +35,7 @@ def add_arguments(parser):
         type=float,
         action="append",
         metavar=("X", "Y"),
-        help="in pixels of the photograph; again for more; default: the centres of its largest "
+        help="in pixels of the photograph; repeat for more; default: the centres of its largest "
         "and its smallest object",
     )
 
@@ -66,7 +66,9 @@ def attention(layer, average, points, padded):
         ValueError: if what refines the average has no attention.
     """
     if not hasattr(layer.refiner, "attention"):
-        raise ValueError("RUN must be of a detector whose balanced pyramid has a non-local block")
+        raise ValueError(
+            "RUN must be the run of a detector whose balanced pyramid has a non-local block"
+        )
     shape = average.shape[1:3]
     rows = np.asarray(layer.refiner.attention(average))[0]
     return [rows[cell(point, padded, shape)].reshape(shape) for point in points]

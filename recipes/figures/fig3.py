@@ -11,8 +11,8 @@ The paper (section 3.1): more than 60 % of hard negatives have an IoU above 0.05
 random samples do. Measured for `pictures/fig3.json`, on photographs full of cells: 55 % of hard
 negatives, and 62 % of random samples, 80 % with `mmdet`, 69 % with `paper_code` and 74 % with
 `paper_text`. So the paper's second number does not hold for these images, in which three quarters
-of all negatives touch an object, and the gap that balancing is to close is not there. Overlaps of
-0.4 to 0.5 are more frequent among hard negatives (21 %) than at random (13 %).
+of all negatives touch an object, and the gap that balancing should close does not exist. Overlaps
+of 0.4 to 0.5 are more frequent among hard negatives (21 %) than at random (13 %).
 """
 
 import sys
@@ -37,8 +37,12 @@ LOOKS = {
 
 def add_arguments(parser):
     """How many images, and how often each sampler draws from one."""
-    parser.add_argument("--images", type=int, default=200, help="at most; default: %(default)s")
-    parser.add_argument("--draws", type=int, default=10, help="of an image; default: %(default)s")
+    parser.add_argument(
+        "--images", type=int, default=200, help="maximum number of images; default: %(default)s"
+    )
+    parser.add_argument(
+        "--draws", type=int, default=10, help="draws per image; default: %(default)s"
+    )
 
 
 def measure(options):

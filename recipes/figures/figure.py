@@ -64,19 +64,23 @@ class Drawing:
         stored = PICTURES / f"{self.name}.json"
         add = parser.add_argument
         add("--draw", nargs="?", const=stored, type=Path, metavar="JSON", help="measure nothing")
-        add("--to", type=Path, metavar="FOLDER", help="of JSON and pictures")
+        add("--to", type=Path, metavar="FOLDER", help="folder for JSON and pictures")
         options = parser.parse_args(arguments)
         if self.needs_run and not (options.run or options.draw):
-            parser.error("RUN is needed, unless --draw shows what was measured before")
+            parser.error("RUN is required, unless --draw redraws earlier measurements")
         return options
 
 
 def _add_run(parser):
     add = parser.add_argument
     add("run", nargs="?", metavar="RUN", help="folder of a two-stage detector's training run")
-    add("data", nargs="?", metavar="DATA", help="default: that of the run")
-    add("--split", help="of the data; default: what the run was measured on")
-    add("--weights", default="last", help="last, best, or such as kept-0.5; default: %(default)s")
+    add("data", nargs="?", metavar="DATA", help="default: the run's data")
+    add("--split", help="of the data; default: the split that the run was evaluated on")
+    add(
+        "--weights",
+        default="last",
+        help="last, best, or a name such as kept-0.5; default: %(default)s",
+    )
 
 
 def write(path: Path, numbers: dict) -> None:

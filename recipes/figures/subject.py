@@ -117,7 +117,7 @@ def opened(options: argparse.Namespace) -> tuple[keras.Model, DetectionData, dic
 
 def _data_config(run, options):
     if run.config is None and options.data is None:
-        raise ValueError("DATA is needed: what RUN names is no training run, and has none")
+        raise ValueError("DATA is required: RUN is not a training run, and has no data")
     if run.config is None or options.data not in (None, run.config.data.source):
         return runs.DataConfig(options.data, val_split=options.split)
     own = run.config.data
@@ -177,7 +177,7 @@ def candidates(model: keras.Model, photo: Photograph) -> Candidates:
         ValueError: if the detector proposes no boxes, or has no second stage.
     """
     if not isinstance(model, FasterRCNN):
-        raise ValueError(f"RUN must be of a Faster R-CNN, not of a {type(model).__name__}")
+        raise ValueError(f"RUN must be the run of a Faster R-CNN, not of a {type(model).__name__}")
     sizes = photo.batch["image_sizes"]
     levels = model.pyramid(photo.batch["images"], sizes)
     proposals = model.rpn.propose(model.rpn(levels), sizes, training=True)
@@ -210,7 +210,9 @@ def pyramids(model: keras.Model, photo: Photograph) -> Pyramids:
         before, features = features, layer(features)
         if isinstance(layer, BalancedFeaturePyramid):
             return Pyramids(list(before), _levels(before), _levels(features), layer)
-    raise ValueError("RUN must be of a detector with a balanced pyramid, as a Libra R-CNN has it")
+    raise ValueError(
+        "RUN must be the run of a detector with a balanced pyramid, such as a Libra R-CNN"
+    )
 
 
 def _levels(pyramid):

@@ -6,16 +6,17 @@ Overfits one drawn scene and prints the AP. Run: python recipes/integrations/ker
 Inside `data.training_batches` the layers do the same image by image, as
 `augment=data.Augmentation(functions=(dialects.as_function(LAYERS[:2], FORMAT),))`.
 
-What to know of Keras 3.15, and what to do about it:
+What to know about Keras 3.15, and what to do about it:
 * Layers want "labels" and refuse "classes".
-* Called eagerly they write into the dict they are given: `to_sample` makes a new one.
-* Padding rows are moved like boxes, to [97, 0, 97, 0] say: `from_sample` looks at labels alone.
+* Called eagerly, they modify the dict they are given: `to_sample` makes a new one.
+* Padding rows are moved like boxes, for example to [97, 0, 97, 0]: `from_sample` looks only at
+    labels.
 * What is cropped away keeps an empty or outside box: `from_sample` clips boxes and drops these.
 * `RandomCrop` moves x by the offset of y, and the reverse: boxes are wrong, use another layer.
-  `RandomRotation` is right in "xyxy" alone, `RandomShear` wrong by some pixels. `CutMix` takes no
-  boxes, `MixUp` breaks their labels.
-* `Resizing(pad_to_aspect_ratio=True)` puts the content in the middle: `from_sample` calls the whole
-  image content.
+  `RandomRotation` is correct only in "xyxy", `RandomShear` is wrong by some pixels. `CutMix` takes
+  no boxes, `MixUp` breaks their labels.
+* `Resizing(pad_to_aspect_ratio=True)` puts the content in the middle: `from_sample` treats the
+  whole image as content.
 """
 
 import keras

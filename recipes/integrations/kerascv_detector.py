@@ -1,8 +1,8 @@
 """A tiny RetinaNet of KerasCV 0.9 and its training on one scene, for the recipes `kerascv_*.py`.
 
-What to know of KerasCV 0.9: presets are downloaded, also those without weights, so the backbone is
-made from arguments. Anchors need the height and width of a batch as numbers, not as unknowns.
-Its Faster R-CNN cannot be called in this version, so the recipes have RetinaNet alone.
+What to know about KerasCV 0.9: presets are downloaded, even those without weights, so the backbone
+is built from arguments. Anchors need the height and width of a batch as numbers, not as unknowns.
+Its Faster R-CNN cannot be called in this version, so the recipes only use RetinaNet.
 """
 
 import keras

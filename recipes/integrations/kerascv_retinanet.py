@@ -6,7 +6,8 @@ Overfits one drawn scene and prints the AP. Run: python recipes/integrations/ker
 * `reduction="sum"`: KerasCV divides by the number of positives itself, through weights.
 * KerasCV's smooth L1 is the *mean* over the four numbers of a box; ours is their sum, as in the
   paper. `loss_weights={"box": 0.25}` keeps KerasCV's balance of the two losses.
-* The config of its `RetinaNet` leaves out `feature_pyramid`: save weights, and build by code.
+* The config of its `RetinaNet` omits `feature_pyramid`: save the weights, and build the model in
+    code.
 """
 
 import keras

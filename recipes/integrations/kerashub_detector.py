@@ -1,6 +1,6 @@
 """A tiny RetinaNet of KerasHub 0.32 and its training on one scene, for the recipes `kerashub_*.py`.
 
-What to know of KerasHub 0.32: `dtype`, anchors and heads follow the backbone's `min_level` and
+What to know about KerasHub 0.32: `dtype`, anchors and heads follow the backbone's `min_level` and
 `max_level`. Anchors need the height and width of a batch as numbers. Boxes are regressed without
 variances, and the low prior of the focal loss is in the bias of the *box* head, so a decaying
 learning rate is what gets boxes exact. The docstrings say "classes"; the code reads "labels".

@@ -1,11 +1,11 @@
-"""KerasHub's RetinaNet that learns from anchors which an IoU-balanced sampler chose.
+"""KerasHub's RetinaNet, trained on anchors chosen by an IoU-balanced sampler.
 
 Overfits one drawn scene and prints the AP. Run: python recipes/integrations/kerashub_sampler.py
 (with `pip install libra-keras[keras-hub]`; under a minute on two cores).
 
 The label encoder asks its `BoxMatcher` which anchors are objects and which are background. Ours
-stands in for it: it takes the matcher's answer, draws a sample, and lets the encoder ignore the
-rest (its class -2). Negatives are spread evenly over their overlap with objects.
+replaces it: it takes the matcher's answer, draws a sample, and makes the encoder ignore the rest
+(its class -2). Negatives are spread evenly over their overlap with objects.
 """
 
 import keras

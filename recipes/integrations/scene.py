@@ -17,7 +17,7 @@ def drawn_scene(smallest=50, objects=3):
         sides = example.boxes[:, 2:] - example.boxes[:, :2]
         if len(sides) >= objects and sides.min() >= smallest:
             return scenes.subset([i])
-    raise ValueError(f"No scene has {objects} objects of {smallest} pixels.")
+    raise ValueError(f"No scene has {objects} objects of at least {smallest} pixels.")
 
 
 def batch_of(scene, size=1):

@@ -232,7 +232,7 @@ def test_what_a_run_says_of_itself(model, scenes, monkeypatch):
     assert len(found) == 3 and (origin["steps"], origin["batch"], origin["seed"]) == (100, 2, 0)
     assert origin["learned_from"] == "shapes" and origin["weights"] == "kept-0.5"
     run.config = None
-    with pytest.raises(ValueError, match="DATA is needed"):
+    with pytest.raises(ValueError, match="DATA is required"):
         module("subject").opened(options)
 
 
@@ -255,7 +255,7 @@ def test_a_wrong_run_is_an_error(tmp_path, capsys):
     assert "there is no" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         drawing.main([])
-    assert "RUN is needed" in capsys.readouterr().err
+    assert "RUN is required" in capsys.readouterr().err
 
 
 # What is stored

@@ -51,7 +51,8 @@ def test_images_are_padded_to_a_shape_that_they_fit(program):
     height, width = own[0].shape[:2]
     np.testing.assert_array_equal(small[0][:height, :width], own[0])
     assert not small[0][height:].any() and not small[0][:, width:].any()
-    with pytest.raises(ValueError, match="64x85 .* more than the 96x64 of this export; export one"):
+    words = "64x85 .* more than the 96x64 of this export; for such images, export"
+    with pytest.raises(ValueError, match=words):
         program.prepare(scene(), policy, (96, 64))
 
 
@@ -60,7 +61,8 @@ def test_a_runtime_that_is_too_old_is_named(program, version):
     runtime = types.SimpleNamespace(__name__="onnxruntime", __version__=version)
     program.check_version(runtime, {})  # of a file from before
     if version < "1.20":
-        with pytest.raises(ImportError, match=f"needs onnxruntime 1.20 or newer, and {version} is"):
+        words = f"requires onnxruntime 1.20 or newer, but {version} is"
+        with pytest.raises(ImportError, match=words):
             program.check_version(runtime, {"needs": {"onnxruntime": "1.20"}})
     else:
         program.check_version(runtime, {"needs": {"onnxruntime": "1.20"}})
