@@ -143,7 +143,7 @@ def test_class_names_must_be_as_many_as_classes(source, tmp_path):
 
 
 def test_the_kind_decides_what_is_written(reference, source, tmp_path):
-    with pytest.raises(ValueError, match="a detector is written to a folder"):
+    with pytest.raises(ValueError, match="a detector must be written to a folder"):
         convert(source, tmp_path / "detector.weights.h5")
     backbone = checkpoint(reference("backbone_r18_b8_weights.npz"))
     with pytest.raises(ValueError, match="a file NAME.weights.h5"):
