@@ -38,7 +38,7 @@ BEGUN = Kind(
     (
         "config.json",  # the command, its settings, the data, and the versions that ran
         "model.json",  # the architecture, for `keras.models.model_from_json`
-        # From which a run that was interrupted goes on; deleted when it is complete.
+        # From which an interrupted run continues; deleted when it is complete.
         *(f"checkpoints/{name}" for name in (PATTERN.format("*"), STATE, CANDIDATE, "lock")),
     ),
 )
@@ -61,10 +61,10 @@ COPIES = 4  # of weights and optimizer at most: saved, being saved, best, and ro
 
 
 class RunFolder:
-    """Writes a training run's files, each either whole or not at all."""
+    """Writes a training run's files, each completely or not at all."""
 
     def __init__(self, path: str | Path):
-        self.goes_on = False  # whether an unfinished run in it does
+        self.goes_on = False  # whether an unfinished run in it continues
         self._name: str | None = None
         self._held = contextlib.ExitStack()
         self._lock: os.stat_result | None = None  # the file of the folder that is held
@@ -79,14 +79,14 @@ class RunFolder:
 
     @classmethod
     def next_of(cls, name: str) -> "RunFolder":
-        """Returns the next folder `runs/<name>-<number>` that is free; `begin` looks once more."""
+        """Returns the next free folder `runs/<name>-<number>`; `begin` looks once more."""
         folder = cls(_next_path(name))
         folder._name = name
         return folder
 
     @property
     def is_unfinished(self) -> bool:
-        """Whether there is a run in the folder that can go on."""
+        """Whether there is a run in the folder that can continue."""
         return self.checkpoints.state_file.exists()
 
     @property
@@ -96,12 +96,13 @@ class RunFolder:
 
     @property
     def batches(self) -> int:
-        """Batches that the run has trained on already; 0 if none goes on."""
+        """Batches that the run has trained on already; 0 if it is a new run."""
         return self.checkpoints.read()["batches"] if self.goes_on else 0
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Context in which no other process trains in this folder; a ValueError if one does."""
+        """Context in which no other process trains in this folder; raises a ValueError if one
+        does."""
         with contextlib.ExitStack() as stack:
             try:
                 stack.enter_context(locks.exclusive(self.checkpoints.folder / "lock"))
@@ -120,31 +121,31 @@ class RunFolder:
         self._lock = None
 
     def check_there(self) -> None:
-        """Raises an `OSError` if the folder has been deleted or exchanged while it is held: to
-        write would make it anew, with a part of the run, or change a folder of others."""
+        """Raises an `OSError` if the folder was deleted or replaced while it is held: writing would
+        create it again, with only a part of the run, or change someone else's folder."""
         if self._lock is None:
             return
         try:  # the file is open: no other one can have its number
             is_there = os.path.samestat((self.checkpoints.folder / "lock").stat(), self._lock)
         except (FileNotFoundError, NotADirectoryError):
             is_there = False
-        except OSError:  # of a network, say; whoever writes next will know
+        except OSError:  # of a network, say; the next write will report it
             return
         if not is_there:
             raise OSError(
-                f"The run folder {self.path} is gone: it was deleted, moved or replaced while the "
-                "run was at work. Nothing more is written"
+                f"The run folder {self.path} is gone: it was deleted, moved or replaced during the "
+                "run. Nothing more is written"
             )
 
     @classmethod
     def create(cls, path: str | Path, overwrite: bool = False) -> "RunFolder":
-        """Makes an empty run folder; call it when nothing is left that could go wrong before."""
+        """Makes an empty run folder; call it when nothing else can fail before."""
         folder = cls(path)
         folder._make(overwrite)
         return folder
 
     def begin(self, record: Mapping[str, Any], model: keras.Model, overwrite: bool = False) -> None:
-        """Makes the folder with what is known before training, unless the run in it goes on."""
+        """Makes the folder with what is known before training, unless its run continues."""
         if self.goes_on:
             self.checkpoints.check_space(model, copies=1)
             return
@@ -161,11 +162,11 @@ class RunFolder:
         if self.path.is_dir() and any(self.path.iterdir()):
             with self.lock(), atomic.replacing(self.path) as empty:
                 empty.mkdir()
-        # First of all files: it tells the next attempt that the others are those of a run.
+        # First of all files: it marks the others as those of a run for the next attempt.
         self.checkpoints.folder.mkdir(parents=True, exist_ok=True)
 
     def check(self, overwrite: bool = False) -> None:
-        """Raises what `create` would, and changes nothing."""
+        """Raises what `create` would raise, and changes nothing."""
         self.check_writable()
         if not self._is_hardly_begun():
             check_replaceable(self.path, COMPLETE, overwrite)
@@ -175,7 +176,7 @@ class RunFolder:
         check_writable(self.path, "The run folder")
 
     def _is_hardly_begun(self):
-        """Whether a run was killed here before it had saved anything that could go on."""
+        """Whether a run was killed here before it had saved anything to continue from."""
         if not self.checkpoints.folder.is_dir() or self.is_unfinished:
             return False
         return not foreign_entries(self.path, BEGUN)
@@ -217,7 +218,7 @@ class RunFolder:
 
 class Checkpoints:
     """Saves a model and the state of its run so that no kill leaves half of either: weights come
-    first, then the state that names them, and older weights go away only after that."""
+    first, then the state that names them, and only then are older weights deleted."""
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
@@ -270,14 +271,14 @@ class Checkpoints:
             return None
         weights = self._weights_of(state)
         if not weights.exists():
-            raise ValueError(f"{self.state_file} names {weights.name}, which is not there")
+            raise ValueError(f"{self.state_file} names {weights.name}, which does not exist")
         load_weights(model, weights)
         # Keras warns only where a file lacks an optimizer's variables.
         updates = batches_done(model.optimizer)
         if updates != state["updates"]:
             raise ValueError(
-                f"{weights} does not hold the optimizer of this model: expected "
-                f"{state['updates']} batches done. Received: {updates}"
+                f"{weights} and {self.state_file} do not belong together, or to this optimizer: "
+                f"{updates} and {state['updates']} batches done"
             )
         return state
 
@@ -287,7 +288,7 @@ class Checkpoints:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def check_space(self, model: keras.Model, copies: float) -> None:
-        """Checks that the disk holds so many more files of weights and optimizer."""
+        """Checks that the disk has room for so many more copies of weights and optimizer."""
         needed = copies * atomic.weights_size(model)
         existing = next(p for p in (self.folder, *self.folder.resolve().parents) if p.exists())
         free = shutil.disk_usage(existing).free
@@ -304,7 +305,7 @@ class Checkpoints:
         except (OSError, RuntimeError) as error:  # h5py raises both over a full disk
             why = atomic.disk_error(error) or error
             raise OSError(
-                f"The run cannot be saved in {self.folder}: {why}. What was saved before is whole"
+                f"The run cannot be saved in {self.folder}: {why}. What was saved before is complete"
             ) from error
 
 
@@ -318,13 +319,13 @@ def disk_explained(path: Path) -> Iterator[None]:
         if why is None:
             raise
         raise OSError(
-            f"Files cannot be written to {path}: {why}. What was saved before is whole: "
-            "once there is room, the same command goes on"
+            f"Files cannot be written to {path}: {why}. What was saved before is complete: "
+            "once there is room, the same command continues"
         ) from error
 
 
 def numbers_of(name: str) -> list[int]:
-    """Returns the numbers of the folders `runs/<name>-<number>` that there are, sorted."""
+    """Returns the numbers of the existing folders `runs/<name>-<number>`, sorted."""
     found = (
         re.fullmatch(rf"{re.escape(name)}-(\d+)", path.name) for path in Path("runs").glob("*")
     )
