@@ -1,4 +1,5 @@
-"""Ranges of numbers: what options and arguments take, said in one form and checked in one place."""
+"""Ranges of numbers that options and arguments take, stated in one form and checked in one
+place."""
 
 import dataclasses
 import math
@@ -56,7 +57,7 @@ class Range:
 
     def check(self, name: str, value: Any) -> Any:
         """Returns a value as Python's own number, or raises an error that calls it by a name: a
-        `TypeError` if it is no number."""
+        `TypeError` if it is not a number."""
         found = plain(value)
         kinds = (int, float, str) if self.words else (int, float)
         message = f"{name} must be {self}. Received: {value!r:.80}"

@@ -1,4 +1,4 @@
-"""Backbones alone: ResNets and ResNeXts of torchvision, timm, detectron2 and keras.applications."""
+"""Backbones only: ResNets and ResNeXts of torchvision, timm, detectron2 and keras.applications."""
 
 import re
 from pathlib import Path

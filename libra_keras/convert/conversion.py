@@ -147,8 +147,8 @@ def load(
 
     What can be converted: of mmdetection, all eras, Faster R-CNN (FPN, PAFPN, Libra), Fast R-CNN,
     RetinaNet (plain and Libra) and region proposal networks with ResNets and ResNeXts; of
-    torchvision `fasterrcnn_resnet50_fpn` and `retinanet_resnet50_fpn`; ResNets and ResNeXts alone,
-    of torchvision, timm and detectron2 (also out of its detectors); and the ResNets of
+    torchvision `fasterrcnn_resnet50_fpn` and `retinanet_resnet50_fpn`; ResNets and ResNeXts on
+    their own, of torchvision, timm and detectron2 (also those in its detectors); and the ResNets of
     keras.applications. Nothing in a file is executed.
 
     Args:

@@ -295,5 +295,5 @@ def evaluate(
 
 
 def limit_of(model: Any) -> int | None:
-    """Returns how many detections a model gives out for an image; `None` if it does not say."""
+    """Returns how many detections a model returns for an image; `None` if unknown."""
     return getattr(model, "max_detections", None)

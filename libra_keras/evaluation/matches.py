@@ -1,7 +1,7 @@
 """Objects and detections as columns, and which detection finds which object: COCO's rule.
 
 What explains an AP (kinds of errors, curves, calibration) needs every match, not only the means
-that pycocotools gives out; and it needs them fast, for it counts many times.
+that pycocotools returns; and it needs them fast, since it counts many times.
 """
 
 import dataclasses

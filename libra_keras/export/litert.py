@@ -84,7 +84,7 @@ def graphs_of_policy(model, batch_size, num_proposals):
 
 
 def graph(model, specs):
-    """Returns the network of a detector, with loops that LiteRT runs; `specs` as of `network`."""
+    """Returns the network of a detector, with loops that LiteRT runs; `specs` as for `network`."""
     with control_flow.straight_line():
         return network(model, specs)
 

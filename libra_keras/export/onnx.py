@@ -85,7 +85,7 @@ def check_export(path, overwrite=False):
 
 
 def write(file, model, specs=None):
-    """Writes the graph of a detector; `specs` as of `network`."""
+    """Writes the graph of a detector; `specs` as for `network`."""
     import onnx
 
     placeholders = Placeholders()

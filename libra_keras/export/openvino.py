@@ -61,7 +61,7 @@ def export_openvino(
 
 
 def write(file, model, specs=None):
-    """Writes the graph of a detector; `specs` as of `network`."""
+    """Writes the graph of a detector; `specs` as for `network`."""
     with tempfile.TemporaryDirectory() as made:
         intermediate = Path(made, "detector.onnx")
         onnx.write(intermediate, model, specs)

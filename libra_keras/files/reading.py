@@ -1,4 +1,4 @@
-"""Files that others wrote: looked at before they are opened, and named by whatever goes wrong.
+"""Files from elsewhere: checked before they are opened, and named in every error.
 
 A FIFO, a device or a socket in the place of a file would hang its reader, or fill the memory.
 """

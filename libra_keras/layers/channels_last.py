@@ -8,7 +8,8 @@ from libra_keras.keras_private import layers_in
 
 
 class ChannelsLast(keras.layers.Layer):
-    """Base of layers of `(B, H, W, C)`: under Keras' setting `channels_first` they must be told."""
+    """Base of layers of `(B, H, W, C)`: under Keras' setting `channels_first` they need
+    `data_format`."""
 
     # Feature maps are `(B, C, H, W)` there, and a layer would take their width for channels, often
     # without any error.

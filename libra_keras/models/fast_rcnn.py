@@ -143,7 +143,7 @@ class FastRCNN(Detector):
 def given_proposals(x: Batch) -> Proposals:
     """Returns the `Proposals` that come with a batch, all with the score 1."""
     if not isinstance(x, dict) or "proposals" not in x:
-        received = sorted(x) if isinstance(x, dict) else "images alone"
+        received = sorted(x) if isinstance(x, dict) else "images only"
         raise ValueError(
             "`FastRCNN` requires x['proposals'], boxes (B, P, 4) in pixels of the padded images; "
             f"`libra_keras.data.with_proposals` adds those of a file. Received: {received}"

@@ -42,8 +42,8 @@ class GroundTruth(NamedTuple):
         """Reads `{"boxes", "labels"}` (or `"classes"`), dense or ragged; label -1 means padding.
 
         Raises:
-            ValueError: if it is no dict, one of the two keys is missing, or there is not one label
-                a box.
+            ValueError: if it is not a dict, one of the two keys is missing, or there is not one
+                label per box.
         """
         y = as_arrays(y)
         if not isinstance(y, dict):

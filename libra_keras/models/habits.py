@@ -1,4 +1,5 @@
-"""What users of Keras, KerasCV and KerasHub give to detectors by habit, and what they are told."""
+"""What users of Keras, KerasCV and KerasHub pass to detectors by habit, and the errors that they
+get."""
 
 import re
 from collections.abc import Iterable, Mapping

@@ -42,7 +42,7 @@ class RegionProposalNetwork(Detector):
     Call arguments:
         x: dict of `"images"` `(B, H, W, 3)`, RGB in 0..255, padded at the right and the bottom to
             multiples of 32, and `"image_sizes"` `(B, 2)`, height and width before padding. Images
-            alone are enough when none is padded.
+            on their own suffice if none is padded.
         training: bool.
 
     Returns:

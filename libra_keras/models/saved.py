@@ -1,5 +1,5 @@
-"""Detectors on the disk: what a run, a conversion or `save_to_preset` has written, and what others
-have published, by name."""
+"""Detectors on disk: what a run, a conversion or `save_to_preset` has written, and what others have
+published, by name."""
 
 import difflib
 import json

@@ -26,7 +26,7 @@ class Sampler(abc.ABC):
 
     Args:
         num: int, the number of rows per image. `None` for a part of a `CombinedSampler`, which has
-            the number; such a sampler cannot be called by itself. Defaults to `None`.
+            the number; such a sampler cannot be called on its own. Defaults to `None`.
         positive_fraction: float in [0, 1], the largest share of positives, or `None` as above.
             Defaults to `None`.
         max_negatives_per_positive: `None` (no limit) or float >= 0. An image with p positives

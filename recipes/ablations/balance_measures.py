@@ -1,4 +1,4 @@
-"""Numbers of `balance.py`, from arrays alone."""
+"""The numbers of `balance.py`, computed from arrays only."""
 
 import itertools
 from typing import Any
@@ -73,7 +73,7 @@ def lacking(train: NDArray, test: NDArray, ridge: float = RIDGE) -> NDArray:
 def missing(train: NDArray, test: NDArray, ridge: float = RIDGE) -> NDArray:
     """What each level alone does not tell of the others, `(L,)`: the mean of 1 - R² over them.
 
-    Args: as of `lacking`.
+    Args: as for `lacking`.
     """
     products, number = _products(train, test, ridge), train.shape[1]
     found = np.full((number, number), np.nan)

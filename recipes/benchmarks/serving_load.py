@@ -215,7 +215,7 @@ def load(address, model, pid, expected, num=1000, clients=16):
         address: of the server, "HOST:PORT".
         model: name that it is served under.
         pid: of the server's process, or None.
-        expected: dict by image, as of `lone_answers`.
+        expected: dict by image, as returned by `lone_answers`.
         num: int, requests.
         clients: int, threads with a connection each.
 

@@ -1,4 +1,4 @@
-"""What all figures share: numbers are measured and stored as JSON, and drawn from that alone."""
+"""What all figures share: numbers are measured and stored as JSON, and drawn only from that."""
 
 import argparse
 import dataclasses

@@ -7,7 +7,7 @@ Inside `data.training_batches` the layers do the same image by image, as
 `augment=data.Augmentation(functions=(dialects.as_function(LAYERS[:2], FORMAT),))`.
 
 What to know about Keras 3.15, and what to do about it:
-* Layers want "labels" and refuse "classes".
+* Layers require "labels" and reject "classes".
 * Called eagerly, they modify the dict they are given: `to_sample` makes a new one.
 * Padding rows are moved like boxes, for example to [97, 0, 97, 0]: `from_sample` looks only at
     labels.

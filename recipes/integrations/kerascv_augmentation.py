@@ -4,7 +4,7 @@ Overfits one drawn scene and prints the AP. Run: python recipes/integrations/ker
 (with `pip install libra-keras[keras-cv]`; under a minute on two cores).
 
 What to know about KerasCV 0.9, and what `dialects` does about it:
-* Layers want "classes", and all values or none as tensors: `to_sample` gives that.
+* Layers require "classes", and all values or none as tensors: `to_sample` provides that.
 * Boxes come back ragged, even if they went in padded: `from_sample` pads them to `max_boxes`.
 * `RandomZoom` takes no boxes, and `Resizing` only with `pad_to_aspect_ratio=True`; then the content
   is in the middle of the image, so `from_sample` treats the whole image as content.

@@ -267,7 +267,8 @@ def test_results_of_other_settings_are_refused(tmp_path):
     trial.result.write_text(json.dumps({**described(trial), "status": "failed"}))
     assert not runner._is_settled(trial)
     other = study(table, tmp_path, "--batch", "2").trial(table.rows[0], 0)
-    with pytest.raises(ValueError, match="rpn-0.json is of a run with other settings: schedule"):
+    words = "rpn-0.json belongs to a run with other settings: schedule"
+    with pytest.raises(ValueError, match=words):
         runner._is_settled(other)
 
 
