@@ -43,7 +43,8 @@ def test_a_name_is_a_run(kept, capsys):
     options = parser().parse_args(["predict", NAME, "photo.jpg", "--to", "found"])
     run = load_run(options)
     assert (run.folder, run.model.num_classes) == (kept.folder, 80)
-    with pytest.raises(ValueError, match=f"{NAME} contains only one set of weights. Omit --weights best"):
+    words = f"{NAME} contains only one set of weights. Omit --weights best"
+    with pytest.raises(ValueError, match=words):
         load_run(parser().parse_args(["export", NAME, "--to", "out", "--weights", "best"]))
     assert main(["predict", "libra_retinanet_r50", __file__, "--to", "found"]) == 1
     assert f"--pretrained lists, such as {NAME}" in capsys.readouterr().err
