@@ -146,9 +146,13 @@ HOSTILE = {
     "config null": (lambda m: {**m, "config.json": b"null"}, "expected an object. Received: None"),
     "config a number": (lambda m: {**m, "config.json": b"3"}, "expected an object. Received: 3"),
     "config deep": (lambda m: {**m, "config.json": b"[" * 10**5}, "nested too deeply"),
-    "no config": (lambda m: {WEIGHTS: m[WEIGHTS]}, "must hold one config.json"),
-    "no weights": (lambda m: {"config.json": m["config.json"]}, "must hold one model.weights.h5"),
-    "a file beside": (lambda m: {**m, "../../x.py": b"1"}, "holds ../../x.py, which no detector"),
+    "no config": (lambda m: {WEIGHTS: m[WEIGHTS]}, "must contain one config.json"),
+    "no weights": (
+        lambda m: {"config.json": m["config.json"]}, "must contain one model.weights.h5"
+    ),
+    "a file beside": (
+        lambda m: {**m, "../../x.py": b"1"}, "contains ../../x.py, which no detector"
+    ),
     "a function of os": (
         lambda m: with_layer(m, module="os", class_name="system"), "locate class 'system'"
     ),
