@@ -87,7 +87,8 @@ def _encoded(text):
 
 def number(text):
     """A number as tools write it, or `None`."""
-    if text is None or not NUMBER.fullmatch(text.strip()) or abs(float(text)) >= 2**31:
+    blank = " \t\n\r\v\f"  # what `float` strips; `str.strip` takes more
+    if text is None or not NUMBER.fullmatch(text.strip(blank)) or abs(float(text)) >= 2**31:
         return None
     return float(text)
 
