@@ -1,6 +1,6 @@
 """A training run as a value, `TrainConfig`, and as an object, `Run`.
 
-Importing it is cheap: configs need no Keras, which `train` and `open` import when they are used.
+Importing it is cheap: configs do not require Keras, which `train` and `open` import when used.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""What looks wrong with a run: sentences with a number and what to do, each said once."""
+"""What looks wrong with a run: sentences with a number and advice, each printed once."""
 
 import dataclasses
 import math
@@ -16,17 +16,17 @@ from libra_keras.runs.label_fit import statistics_for, unfitting_anchors
 from libra_keras.training.averages import averaged_weights
 
 DROWNING = 0.9  # of the loss, in one of several terms
-FALLEN = 0.98  # of the first steps' loss: above it, nothing has been learnt
+FALLEN = 0.98  # of the first steps' loss: above it, nothing was learnt
 LOW_RECALL = 0.5
 UNUSUAL = 4.0  # times the rate that is known to work
 FEWEST = 20  # steps of an epoch whose quarters are long enough to be compared
-ENOUGH = 10_000  # images whose objects tell how anchors fit
-PROPOSED_FOR = 8  # images, whose proposals tell enough
+ENOUGH = 10_000  # images to judge how anchors fit
+PROPOSED_FOR = 8  # images to judge proposals by
 
 
 class Advisor(keras.callbacks.Callback):
-    """Prints warnings that a person can act on, each once; it belongs behind the evaluation, whose
-    metrics it reads in the logs."""
+    """Prints warnings that a user can act on, each once; it must come after the evaluation, whose
+    metrics it reads from the logs."""
 
     def __init__(self, losses=(), recall=None, at_start=None):
         super().__init__()
@@ -34,7 +34,7 @@ class Advisor(keras.callbacks.Callback):
         self.recall = recall
         self.warnings = {}
         self._first = None  # mean of the loss over the first quarter of the run's first epoch
-        self._late = None  # steps and mean of the loss at the last quarter's begin
+        self._late = None  # steps and mean of the loss at the start of the last quarter
         self._say(-1, at_start or {})
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -63,16 +63,16 @@ class Advisor(keras.callbacks.Callback):
         self._say(epoch, found)
 
     def get_state(self):
-        """Returns what `set_state` needs to go on: a dict for JSON."""
+        """Returns what `set_state` needs to continue: a dict for JSON."""
         return {"warnings": self.warnings, "first": self._first, "late": self._late}
 
     def set_state(self, state):
-        """Goes on where `get_state` was called."""
+        """Continues where `get_state` was called."""
         self.warnings = {**self.warnings, **state["warnings"]}
         self._first, self._late = state["first"], state["late"]
 
     def _last_quarter(self, logs):
-        """The mean of the loss over the last quarter, from the means since the epoch's begin."""
+        """The mean of the loss over the last quarter, from the means since the epoch's start."""
         steps, mean = self._late
         total = self.params["steps"]
         return (logs["loss"] * total - mean * steps) / (total - steps)
@@ -85,7 +85,7 @@ class Advisor(keras.callbacks.Callback):
 
 
 def at_start(config: TrainConfig, train, model) -> dict[str, str | None]:
-    """Returns what there is to say before training, by subjects; `None` where there is nothing."""
+    """Returns the warnings before training, by subject; `None` where there is none."""
     said = {"learning_rate": high_rate(config.schedule.learning_rate, usual_rate(config))}
     counts = [example.num_boxes for example in train.examples]
     said["max_detections"] = too_many_objects(counts, model.max_detections)
@@ -96,7 +96,7 @@ def at_start(config: TrainConfig, train, model) -> dict[str, str | None]:
 
 
 def recall_of(model, evaluation):
-    """Returns a function that returns which share of the objects proposals cover, and on how many
+    """Returns a function that returns the share of objects that proposals cover, and on how many
     images; `None` if the model proposes nothing, or several devices share it."""
     if isinstance(evaluation, ProposalEvaluation):
         data = evaluation.data
@@ -122,11 +122,11 @@ def _recall(model, evaluation):
     return proposal_coverage(data, found), len(data)
 
 
-# Each of these returns `None` where there is nothing to say.
+# Each of these returns `None` where there is nothing to report.
 
 
 def drowning_term(losses):
-    """Says which of several losses, means over an epoch by name, leaves nothing to the others."""
+    """Reports which of several losses, means over an epoch by name, dominates the others."""
     total = sum(losses.values())
     if len(losses) < 2 or not total > 0:
         return None
@@ -135,60 +135,60 @@ def drowning_term(losses):
         return None
     return (
         f"{name} is {losses[name] / total:.0%} of the loss ({losses[name]:.3g} of {total:.3g}): "
-        "the other terms hardly steer the training. Look at the annotations with libra-keras "
+        "the other terms hardly influence the training. Check the annotations with libra-keras "
         "check-data, and if it has grown, lower --learning-rate"
     )
 
 
 def stalled_loss(first, last):
-    """Says that the loss does not fall from the run's first steps to its last ones."""
+    """Reports that the loss does not fall from the run's first steps to its last ones."""
     if not last > FALLEN * first:
         return None
     return (
         f"The loss does not fall: {first:.3g} in the first steps of the run, {last:.3g} in the "
-        "last of this epoch. Try a third of --learning-rate, and look at the annotations with "
-        "libra-keras check-data; if the rate is small already, a larger one"
+        "last of this epoch. Try a third of --learning-rate, or a larger one if it is already "
+        "small, and check the annotations with libra-keras check-data"
     )
 
 
 def few_positives(name, per_image):
-    """Says that hardly any box is learnt from: the mean of a count over an epoch is too low."""
+    """Reports that hardly any box is learnt from: the mean of a count over an epoch is too low."""
     if not per_image < 1:
         return None
     return (
-        f"{name}: {per_image:.2g} an image, so hardly any object is learnt from. Are there boxes, "
-        "in pixels, in most images? libra-keras check-data counts them; images without objects "
-        "can be left out"
+        f"{name}: {per_image:.2g} per image, so hardly any object is learnt from. Do most images "
+        "have boxes, in pixels? libra-keras check-data counts them; images without objects can be "
+        "left out"
     )
 
 
 def low_recall(recall, images):
-    """Says that the first stage misses most objects."""
+    """Reports that the first stage misses most objects."""
     if not recall < LOW_RECALL:
         return None
     return (
         f"Proposals cover {recall:.0%} of the objects of {images} validation images: the second "
-        "stage never sees the others. Train longer; if it stays so, give small objects more "
+        "stage never sees the others. Train longer; if that does not help, give small objects more "
         "pixels (--short-side), or anchors of their size"
     )
 
 
 def high_rate(rate, usual):
-    """Says that a learning rate is far above the usual one, if there is one."""
+    """Reports that a learning rate is far above the usual one, if there is one."""
     if usual is None or not rate > UNUSUAL * usual:
         return None
     return (
-        f"--learning-rate {rate:g} is {rate / usual:.3g} times the default for so many images "
-        f"({usual:g}): if the loss grows or is not finite, this is why"
+        f"--learning-rate {rate:g} is {rate / usual:.3g} times the default for this number of "
+        f"images ({usual:g}): if the loss grows or is not finite, this is why"
     )
 
 
 def too_many_objects(counts, limit):
-    """Says that images have more objects than a detector can give out."""
+    """Reports that images have more objects than a detector can return."""
     over = sum(count > limit for count in counts)
     if not over:
         return None
     return (
-        f"{over} of {len(counts)} images have more than the {limit} objects that the detector "
-        f"gives out for one (most: {max(counts)}): give it --max-detections {max(counts)}"
+        f"{over} of {len(counts)} images have more objects than the {limit} that the detector "
+        f"returns per image (maximum: {max(counts)}): use --max-detections {max(counts)}"
     )

@@ -41,7 +41,7 @@ from libra_keras.runs.parts import with_parts
 from libra_keras.runs.usual import optimizer_of
 from libra_keras.training import WarmupMultiStep
 
-# Options of a ResNet and of the second stage, which a small model's constructor chooses.
+# Options of a ResNet and of the second stage; a small model's constructor chooses these itself.
 CHOSEN = ("backbone_weights", "backbone_style", "train_affine", "frozen_stages", "sampling_ratio")
 NAMED = 3  # classes that the line about the start names
 
@@ -59,11 +59,11 @@ def chosen_devices(config: DeviceConfig, model: keras.Model | None = None) -> De
 
 
 def check_batch(batch: int, devices: Devices) -> None:
-    """Checks that devices can share a batch evenly, and says which they are."""
+    """Checks that devices can share a batch evenly, and prints which they are."""
     if batch % devices.num:
         raise ValueError(
             f"--batch {batch} cannot be split evenly over {devices.num} devices. It is the "
-            "number of images of a step over all of them"
+            "number of images per step over all of them"
         )
     if devices.num > 1:
         each = batch // devices.num
@@ -74,8 +74,8 @@ def check_batch(batch: int, devices: Devices) -> None:
 def build(
     config: TrainConfig, data: DetectionData, batch_norm: str, given: keras.Model | None = None
 ) -> tuple[keras.Model, dict[str, Any] | None]:
-    """Builds the detector of a run, frozen where it is to stay, and returns it with what the record
-    says about where it started: `None` for nowhere."""
+    """Builds the detector of a run, with the requested parts frozen, and returns it with the record
+    of what it started from, or `None`."""
     parts = config.model.freeze
     if given is not None:
         freeze(given, parts)
@@ -108,8 +108,8 @@ def built_with(precision: str | None) -> Iterator[None]:
 def build_model(
     config: TrainConfig, data: DetectionData, batch_norm: str = "trainable"
 ) -> keras.Model:
-    """Builds the named detector for the classes of `data`; `batch_norm` is that of a backbone that
-    has no weights to begin with."""
+    """Builds the named detector for the classes of `data`; `batch_norm` is that of a backbone
+    without initial weights."""
     own = config.model
     constructor = getattr(models, own.name)
     arguments = {
@@ -120,7 +120,7 @@ def build_model(
         arguments |= _resnet_parts(own, batch_norm)
     elif given := _given(config):
         raise ValueError(
-            f"{own.name} has a backbone of its own; {', '.join(given)} need a model of the resnet "
+            f"{own.name} has its own backbone; {', '.join(given)} require a model of the resnet "
             "family"
         )
     else:
@@ -159,7 +159,7 @@ def _resnet_parts(own: ModelConfig, batch_norm):
     if "rcnn" in own.name:
         parts["roi_align"] = MultilevelROIAlign(sampling_ratio=2 if ratio is None else ratio)
     elif ratio is not None:
-        raise ValueError(f"--sampling-ratio is of the second stage, which {own.name} has not")
+        raise ValueError(f"--sampling-ratio requires a second stage, which {own.name} lacks")
     return parts
 
 
@@ -177,8 +177,8 @@ def _resnext(network, weights, **arguments):
     """With the weights of a `keras.Model(images, backbone(images))`."""
     if weights == "imagenet":
         raise ValueError(
-            "Keras offers no ImageNet weights of a ResNeXt. Name a file with --backbone-weights, "
-            "or start from nothing with --backbone-weights none"
+            "Keras has no ImageNet weights for a ResNeXt. Name a file with --backbone-weights, "
+            "or start from random weights with --backbone-weights none"
         )
     parts = _plain_backbone(network, style="pytorch", **arguments)
     load_backbone(parts["backbone"], weights)
@@ -188,8 +188,8 @@ def _resnext(network, weights, **arguments):
 def build_initial(
     config: TrainConfig, data: DetectionData, batch_norm: str = "trainable"
 ) -> tuple[keras.Model, dict[str, Any]]:
-    """Builds the detector of `init` for the classes of `data`, and returns it with what the record
-    says about it; `batch_norm` is what a trained one becomes."""
+    """Builds the detector of `init` for the classes of `data`, and returns it with its record;
+    `batch_norm` is what a trained one becomes."""
     init = config.model.init
     found = load_detector(init)
     saved = config_with_classes(found, data.class_names)
@@ -216,7 +216,7 @@ def _with_options(detector, saved, config):
         unknown = [name for name in given if name not in saved[part]["config"]]
         if unknown:
             raise ValueError(
-                f"{flag(unknown[0])} needs a ResNet; the backbone of {own.init} "
+                f"{flag(unknown[0])} requires a ResNet; the backbone of {own.init} "
                 f"is a {type(detector.backbone).__name__}"
             )
         saved[part] = changed(saved[part], **given)
@@ -226,7 +226,7 @@ def _with_options(detector, saved, config):
 def _with_ratio(detector, saved, ratio):
     if "box_head" not in saved:
         raise ValueError(
-            f"--sampling-ratio is of the second stage, which a {type(detector).__name__} has not"
+            f"--sampling-ratio requires a second stage, which a {type(detector).__name__} lacks"
         )
     return config_with_sampling_ratio(saved, ratio)
 
@@ -287,8 +287,8 @@ def check_frozen(
         fresh = [layer for layer in started_from["reinitialised"] if hasattr(part, layer)]
         if fresh:
             raise ValueError(
-                f"--freeze {name} would keep random weights: {', '.join(fresh)} of it start anew, "
-                "since the classes are not those of the detector given"
+                f"--freeze {name} would keep random weights: its {', '.join(fresh)} are "
+                "re-initialised, since the classes are not those of the given detector"
             )
 
 
@@ -297,7 +297,7 @@ def build_optimizer(config: TrainConfig, steps_per_epoch: int) -> keras.optimize
     schedule, own = config.schedule, config.optimizer
     total = steps_per_epoch * schedule.epochs // schedule.accumulate
     if total == 0:
-        raise ValueError(f"--accumulate {schedule.accumulate} is more than all steps of the run")
+        raise ValueError(f"--accumulate {schedule.accumulate} exceeds all steps of the run")
     drops = sorted({max(1, int(fraction * total)) for fraction in drop_fractions(schedule.drops)})
     rate = WarmupMultiStep(
         schedule.learning_rate,

@@ -1,6 +1,6 @@
-"""A training run as a value: everything that it is told, frozen, made once.
+"""A training run as a value: all its settings, frozen.
 
-`None` is what nobody has said: `resolve` fills it with the defaults of the detector's family.
+`None` means not set: `resolve` fills in the defaults of the detector's family.
 """
 
 import dataclasses
@@ -56,7 +56,7 @@ class TrainConfig(Checked):
         return dataclasses.replace(self, **changed)
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns what JSON can hold, with the version of its form."""
+        """Returns a dict for JSON, with the version of its format."""
         groups = {
             name: {field: list(v) if isinstance(v, tuple) else v for field, v in own.items()}
             for name, own in dataclasses.asdict(self).items()
@@ -69,12 +69,12 @@ class TrainConfig(Checked):
 
         Raises:
             ValueError: if it has another version, or a field is unknown; the nearest is named.
-            TypeError: if a value is of another type than the field.
+            TypeError: if a value does not have the type of its field.
         """
         groups = dict(values)
         version = groups.pop("version", VERSION)
         if version != VERSION:
-            raise ValueError(f"config must be of version {VERSION}. Received: {version!r}")
+            raise ValueError(f"config must have version {VERSION}. Received: {version!r}")
         kinds = {field.name: field.type for field in dataclasses.fields(cls)}
         found = {}
         for name, own in groups.items():
@@ -101,7 +101,7 @@ def flag(name: str) -> str:
 
 
 def settings(config: TrainConfig) -> dict[str, Any]:
-    """Returns a config as a flat dict of options, as `config.json` has had it from the first."""
+    """Returns a config as a flat dict of options, as `config.json` has always had it."""
     flat = {
         name: getattr(getattr(config, group), field.name) for name, group, field in config.options()
     }
@@ -109,7 +109,7 @@ def settings(config: TrainConfig) -> dict[str, Any]:
 
 
 def from_settings(recorded: Mapping[str, Any]) -> TrainConfig:
-    """Reads the flat dict of `settings`; runs from before there was a config have that alone."""
+    """Reads the flat dict of `settings`; older runs have no other config."""
     found: dict[str, dict[str, Any]] = {}
     for name, group, field in TrainConfig().options():
         if name in recorded:

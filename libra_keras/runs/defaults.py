@@ -1,4 +1,4 @@
-"""What a config becomes: defaults where nothing was said, and what is refused."""
+"""What a config becomes: defaults for what is not set, and what is refused."""
 
 import re
 from fractions import Fraction
@@ -49,22 +49,22 @@ RESNET = TrainConfig(
 # One stage has half the rate: 0.01 for 16 images.
 RETINANET = RESNET.replace(schedule={"learning_rate": 0.00125})
 FAMILIES = (SMALL, RESNET, RETINANET)
-# What a detector that is given brings along: these defaults of its family do not apply.
+# What an existing detector brings along: these defaults of its family do not apply.
 BROUGHT_ALONG = ("backbone_weights", "short_side", "long_side")
-BACKBONE = ("backbone_weights", "backbone_style")  # what a detector that is there has already
+BACKBONE = ("backbone_weights", "backbone_style")  # what an existing detector has already
 
 
 def resolve(config: TrainConfig, model: Any = None) -> TrainConfig:
-    """Fills what was not said with the defaults of the detector's family.
+    """Fills in what is not set with the defaults of the detector's family.
 
-    It reads what `config.model.init` names. A config that is resolved stays as it is.
+    It reads what `config.model.init` names. A resolved config is returned unchanged.
 
     Args:
         config: `TrainConfig`.
-        model: detector that is to be trained instead of one that is built, or `None`.
+        model: detector to train instead of building one, or `None`.
 
     Returns:
-        `TrainConfig`; what a detector brings along that is there already stays `None`.
+        `TrainConfig`; what an existing detector brings along stays `None`.
 
     Raises:
         ValueError: if a value is out of range, or two contradict each other.
@@ -100,7 +100,7 @@ def family(name: str) -> TrainConfig:
 
 
 def usual_rate(config: TrainConfig) -> float | None:
-    """Returns the default rate for the images of an update; `None` if there is none."""
+    """Returns the default rate for the images per update; `None` if there is none."""
     if config.model.name is None:
         return None
     defaults = family(config.model.name)
@@ -183,7 +183,7 @@ def _with_schedule(config):
     sets = dict(zip(("epochs", "drops"), SCHEDULES[name], strict=True))
     given = [f"--{each}" for each in sets if getattr(config.schedule, each) is not None]
     if any(getattr(config.schedule, each) not in (None, value) for each, value in sets.items()):
-        raise ValueError(f"--schedule sets --epochs and --drops; leave {' and '.join(given)} away")
+        raise ValueError(f"--schedule sets --epochs and --drops; omit {' and '.join(given)}")
     return config.replace(schedule=sets)
 
 
@@ -194,7 +194,7 @@ def _with_rate(config, defaults):
 
 
 def _scaled(config, defaults):
-    """The default rate in proportion to the images of an update."""
+    """The default rate in proportion to the images per update."""
     usual = defaults.schedule
     images = (config.schedule.batch or usual.batch) * config.schedule.accumulate
     if images == usual.batch:
@@ -203,7 +203,7 @@ def _scaled(config, defaults):
 
 
 def _filled(config, defaults):
-    """The config with what it leaves open from another one."""
+    """The config with what it does not set taken from another one."""
     changes = {}
     for _, group, field in config.options():
         value = getattr(getattr(defaults, group), field.name)
@@ -213,20 +213,20 @@ def _filled(config, defaults):
 
 
 def check_start(config: TrainConfig, recorded: str | None) -> None:
-    """Checks what is said beside `init`."""
+    """Checks what is set along with `init`."""
     name, found = config.model.name, settings(config)
     given = [flag(each) for each in BACKBONE if found[each] is not None]
     if given:
-        raise ValueError(f"--init brings its own backbone; leave {' and '.join(given)} away")
+        raise ValueError(f"--init brings its own backbone; omit {' and '.join(given)}")
     if config.model.neck:
-        raise ValueError(f"--init brings its own neck; leave --neck {config.model.neck} away")
+        raise ValueError(f"--init brings its own neck; omit --neck {config.model.neck}")
     if name and name != recorded:
-        holds = f"is a {recorded}" if recorded else "does not say which model it is"
-        raise ValueError(f"{config.model.init} {holds}; leave --model {name} away")
+        holds = f"is a {recorded}" if recorded else "does not record which model it is"
+        raise ValueError(f"{config.model.init} {holds}; omit --model {name}")
 
 
 def check_given(config: TrainConfig) -> None:
-    """Checks what is said beside a detector that is given, which is trained as it is."""
+    """Checks what is set along with a given detector, which is trained as it is."""
     values = {
         f"{group}.{field.name}": getattr(getattr(config, group), field.name)
         for _, group, field in config.options()
@@ -234,7 +234,7 @@ def check_given(config: TrainConfig) -> None:
     }
     given = [name for name, v in values.items() if v is not None and v is not False]  # 0 is said
     if given:
-        raise ValueError(f"The model given is trained as it is; leave {' and '.join(given)} away")
+        raise ValueError(f"The given model is trained as it is; omit {' and '.join(given)}")
 
 
 def check_optimizer(config: TrainConfig, defaults: TrainConfig) -> None:
@@ -245,13 +245,13 @@ def check_optimizer(config: TrainConfig, defaults: TrainConfig) -> None:
     missing = [flag(n) for n in ("learning_rate", "weight_decay") if found[n] is None]
     if missing:
         raise ValueError(
-            f"--optimizer {config.optimizer.name} needs {' and '.join(missing)} too: the defaults "
+            f"--optimizer {config.optimizer.name} requires {' and '.join(missing)}: the defaults "
             f"of this detector are for {defaults.optimizer.name}"
         )
 
 
 def check_together(config: TrainConfig) -> None:
-    """Checks what the values of a config that is filled must be to each other."""
+    """Checks that the values of a filled config are consistent."""
     own, optimizer = config.model, config.optimizer
     if own.short_side and own.long_side and own.short_side > own.long_side:
         raise ValueError(
@@ -259,9 +259,9 @@ def check_together(config: TrainConfig) -> None:
         )
     _check_early_stop(config)
     if optimizer.ema and optimizer.average_last:
-        raise ValueError("--ema and --average-last are two averages; leave one of them away")
+        raise ValueError("--ema and --average-last exclude each other; omit one of them")
     if config.devices.cluster and config.devices.count is not None:
-        raise ValueError("--cluster takes all devices of every machine; leave --devices away")
+        raise ValueError("--cluster takes all devices of every machine; omit --devices")
     _check_backbone_rate(config)
     _check_cache(config.data.cache, config.run.folder)
 
@@ -269,17 +269,19 @@ def check_together(config: TrainConfig) -> None:
 def _check_early_stop(config):
     own = config.schedule
     if own.early_stop and not own.eval_every:
-        raise ValueError("--early-stop compares evaluations; --eval-every 0 makes one, at the end")
+        raise ValueError(
+            "--early-stop compares evaluations, but --eval-every 0 makes only one, at the end"
+        )
     if own.early_stop and config.devices.cluster:
-        raise ValueError("--early-stop is not for a cluster: the other workers would wait")
+        raise ValueError("--early-stop cannot be used in a cluster: the other workers would wait")
 
 
 def _check_backbone_rate(config):
     if config.optimizer.backbone_rate is not None and "backbone" in config.model.freeze:
-        raise ValueError("--backbone-rate is of a backbone that learns, and --freeze names it")
+        raise ValueError("--backbone-rate requires a backbone that learns, but --freeze names it")
 
 
 def _check_cache(cache, folder):
-    """The run folder is to be empty at first."""
+    """The run folder must be empty at first."""
     if cache and folder and Path(cache).resolve().is_relative_to(Path(folder).resolve()):
         raise ValueError(f"--cache must not lie in the run folder {folder}. Received: {cache}")

@@ -1,4 +1,4 @@
-"""The worst errors of a detector as pictures, each beside what is labelled there."""
+"""The worst errors of a detector as pictures, each next to what is labelled there."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def error_pictures(
     data: DetectionData, given: Overlaps, errors: Errors, threshold: float
 ) -> list[Picture]:
     """Draws the errors that `errors.worst` names, with all detections of their images from a score
-    on; an image that cannot be read is named in a picture's stead."""
+    on; an image that cannot be read is named instead."""
     places = {example.image_id: i for i, example in enumerate(data.examples)}
     return [
         _picture(data, places.get(row["image_id"]), given, row, threshold)

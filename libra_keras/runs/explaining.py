@@ -38,7 +38,7 @@ LONGEST_NAME = 50  # characters of data, in the name of a file, of up to four by
 
 @dataclasses.dataclass(frozen=True)
 class Origin:
-    """Where a model came from: its path or name, which weights, and the folder if it is a run's."""
+    """Where a model came from: its path or name, which weights, and the run folder if any."""
 
     name: str
     weights: str = "last"
@@ -46,12 +46,10 @@ class Origin:
 
 
 def place(origin: Origin, data: DetectionData | None = None) -> Path:
-    """Returns where the page of a run goes: in its folder, under a name of the data if they are not
-    its own; a `ValueError` if it has no folder."""
+    """Returns where the page of a run goes: in its folder, named after the data if they are not its
+    own; raises a `ValueError` if there is no folder."""
     if origin.folder is None:
-        raise ValueError(
-            f"{origin.name} is no run folder: say where the report goes with --to FILE"
-        )
+        raise ValueError(f"{origin.name} is not a run folder: set the report's file with --to FILE")
     if data is None and origin.weights == "last":
         return origin.folder.path / PAGE
     name = origin.weights if data is None else data.name
@@ -62,13 +60,13 @@ def place(origin: Origin, data: DetectionData | None = None) -> Path:
 
 
 def check_page(to: Path) -> None:
-    """Refuses to write a page where it cannot be, or where something else is."""
+    """Refuses to write a page where that is impossible, or where something else is."""
     check_writable_file(to, "The report")
     check_replaceable_files([to], "report of libra-keras", is_own, overwrite=True)
 
 
 def beside(numbers: str) -> Path:
-    """Returns where the page goes that belongs to a file of numbers."""
+    """Returns the path of the page for a file of numbers."""
     if Path(numbers).suffix == ".html":
         raise ValueError(f"--to is for numbers, as JSON. Received: {numbers}")
     return Path(numbers).with_suffix(".html")
@@ -77,8 +75,8 @@ def beside(numbers: str) -> Path:
 def write_beside(
     numbers: str | None, model: keras.Model, measured: Measured, origin: Origin
 ) -> Path | None:
-    """Writes the page beside a file of numbers, or without one into the folder of the run; returns
-    where, or `None` if there is no such place, and says so."""
+    """Writes the page next to a file of numbers, or without one into the run folder; returns its
+    path, or prints a message and returns `None` if there is no place for it."""
     try:
         to = beside(numbers) if numbers else place(origin, measured.data)
         check_page(to)
@@ -90,10 +88,10 @@ def write_beside(
 
 
 def write_page(to: Path, model: keras.Model, measured: Measured, origin: Origin) -> None:
-    """Writes the page, whole or not at all."""
+    """Writes the page, completely or not at all."""
     check_page(to)
     content = page(model, measured, origin)
-    with atomic.replacing(to) as unfinished:  # names of files may have bytes that are no text
+    with atomic.replacing(to) as unfinished:  # file names may have bytes that are not text
         unfinished.write_text(content, encoding="utf-8", errors="backslashreplace")
 
 
@@ -105,7 +103,7 @@ def page(model: keras.Model, measured: Measured, origin: Origin) -> str:
 
 def _sections(model, measured, origin) -> Iterator[Section]:
     if isinstance(model, RegionProposalNetwork):
-        note = "A region proposal network knows no classes: what is measured is the recall."
+        note = "A region proposal network knows no classes: its recall is measured."
         yield quality.summary(measured.metrics, [note])
         yield from _training(origin.folder)
     else:
@@ -137,12 +135,12 @@ def _of_detections(measured, origin):
 
 
 def _notes(measured, objects):
-    """What makes the numbers mean less than they seem to."""
+    """Notes on why the numbers mean less than they seem to."""
     data, notes = measured.data, []
     if not any(len(image["scores"]) for image in measured.detections):
         notes.append("The detector found nothing in these images: all numbers are 0, or missing.")
     if not any(objects):
-        notes.append("There is no object to find in these data: no AP can be computed.")
+        notes.append("There are no objects to find in these data: no AP can be computed.")
     empty = [name for name, count in zip(data.class_names, objects, strict=True) if not count]
     if empty and any(objects):
         more = ", ..." if len(empty) > NAMED else ""

@@ -1,4 +1,4 @@
-"""Fields of a config: what an option of the command says of itself, and what a value must be."""
+"""Fields of a config: the help text of an option, and what its value must be."""
 
 import dataclasses
 import difflib
@@ -13,8 +13,8 @@ from libra_keras.ranges import plain
 
 
 def option(default: Any, help: str, **details: Any) -> Any:
-    """Returns a dataclass field that is an option of `libra-keras train` as well: `metavar` and
-    `choices` are argparse's, `name` is the option's if it is another, `within` is the `Range` of a
+    """Returns a dataclass field that is also an option of `libra-keras train`: `metavar` and
+    `choices` are argparse's, `name` is the option's if it differs, `within` is the `Range` of a
     number, `parse` reads other text, and `group` is a heading of its own."""
     return dataclasses.field(default=default, metadata={"help": help, **details})
 
@@ -29,8 +29,8 @@ def reader(field: dataclasses.Field) -> Callable[[str], Any]:
 
 
 class Checked:
-    """Base of frozen dataclasses whose values must have the types of their fields, and be in their
-    ranges, once paths have become strings, lists tuples, and NumPy's numbers Python's."""
+    """Base of frozen dataclasses whose values must have the types of their fields and be in range,
+    after paths became strings, lists became tuples, and NumPy's numbers Python's."""
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
@@ -49,7 +49,7 @@ class Checked:
 
 
 def unknown_name(name: str, known: Iterable[str]) -> str:
-    """Says that a name is unknown, and which known one is nearest."""
+    """Returns a message that a name is unknown, and which known one is nearest."""
     known = list(known)
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
@@ -78,7 +78,7 @@ def _fits(value, hint):
     if typing.get_origin(hint) is tuple:
         kind = typing.get_args(hint)[0]
         return isinstance(value, tuple) and all(_fits(each, kind) for each in value)
-    if hint in (int, float):  # to Python a bool is a number
+    if hint in (int, float):  # in Python, a bool is a number
         kinds = (int, float) if hint is float else int
         return isinstance(value, kinds) and not isinstance(value, bool)
     return isinstance(value, hint)

@@ -1,4 +1,4 @@
-"""The training itself: what watches it, how it goes on, and in what ways it can end."""
+"""The training itself: what watches it, how it continues, and how it can end."""
 
 import dataclasses
 import importlib.util
@@ -44,7 +44,7 @@ class Job:
     """A run that is ready to start: everything is built and checked."""
 
     model: keras.Model  # compiled detector
-    batches: Any  # what this process reads of them, from where the run goes on
+    batches: Any  # what this process reads of them, from where the run continues
     source: Any  # `TrainingSource` of all batches
     val: DetectionData
     pace: Pace
@@ -57,13 +57,13 @@ class Job:
     folder: RunFolder | None  # of a process that writes one
 
     def damaged(self) -> dict[str, dict[str, str]]:
-        """Returns the images to learn from that have turned out to be damaged."""
+        """Returns the training images that turned out to be damaged."""
         return {"training": self.source.damaged}
 
 
 @dataclasses.dataclass(frozen=True)
 class Watch:
-    """The callbacks of a run that something is asked of later."""
+    """The callbacks of a run that are needed again later."""
 
     guard: StopOnNonFinite
     speed: Speedometer
@@ -73,8 +73,8 @@ class Watch:
 
 
 def fit_and_report(job: Job) -> bool:
-    """Trains, measures, and fills the run folder, or goes on with the unfinished run in it; returns
-    whether the run is finished, else its time was up and it is saved."""
+    """Trains, measures, and fills the run folder, or continues the unfinished run in it; returns
+    whether the run is finished; if not, its time was up and it is saved."""
     watch = _watch(job)
     run = _resumable(job, watch)
 
@@ -86,7 +86,7 @@ def fit_and_report(job: Job) -> bool:
             return False
         stopped_early = run.batches < job.pace.steps * job.pace.epochs
         if stopped_early:
-            print(f"{job.early_stop} evaluation(s) without a better one: the run ends early")
+            print(f"{job.early_stop} evaluation(s) without improvement: the run ends early")
         _measure(job, watch.evaluation)
         watch.line.clear()
         warnings = watch.advisor.warnings
@@ -96,8 +96,8 @@ def fit_and_report(job: Job) -> bool:
 
 
 def follow(job: Job) -> None:
-    """Trains a worker of a cluster that writes nothing until the run ends, also through Ctrl-C and
-    SIGTERM, of which the chief is told as well."""
+    """Trains a worker of a cluster that writes nothing until the run ends, even after Ctrl-C and
+    SIGTERM, which the chief receives as well."""
     pace = job.pace
     if job.done >= pace.steps * pace.epochs:
         return
@@ -154,7 +154,7 @@ def _resumable(job, watch):
 
 
 def _loggers(job, speed, picture):
-    """Callbacks that write logs; they go on with the tables of a run that was interrupted."""
+    """Callbacks that write logs; they continue the tables of a run that was interrupted."""
     folder, steps = job.folder, job.pace.steps * job.pace.epochs
     log, rows = folder.tables
     every = min(20, max(1, steps // 50))  # short runs have curves too
@@ -171,7 +171,7 @@ def _train(job, watch, run, find_damaged):
     """Runs to the last step; returns whether it got there before its time was up."""
     if run.open(job.model):
         where = f"{job.folder.path} at epoch {run.epoch + 1}, step {run.step}"
-        print(f"Goes on with {where}", flush=True)
+        print(f"Continuing {where}", flush=True)
     try:
         run.fit(job.model, job.batches)
     except KeyboardInterrupt as stop:
@@ -212,7 +212,7 @@ def _namer(source, steps) -> Callable:
 
 
 class _Guarded:
-    """Leaves out the epoch in which training stopped over a number, and shows how far it is."""
+    """Skips the evaluation after a number stopped the training, and shows its progress."""
 
     def __init__(self, guard, line, folder, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -225,15 +225,15 @@ class _Guarded:
         return self.guard.failure is None and super().is_due(epoch)
 
     def measure(self, batches):
-        """As in `COCOEvaluation`, unless the run folder has gone meanwhile."""
+        """As in `COCOEvaluation`, unless the run folder has disappeared meanwhile."""
         found = super().measure(self.line.over("Evaluation", batches))
         self.folder.check_there()  # what did best is saved there next
         return found
 
 
 class GuardedEvaluation(_Guarded, COCOEvaluation):
-    """`COCOEvaluation` that leaves out the epoch in which training stopped over a number."""
+    """`COCOEvaluation` that skips the epoch in which a non-finite number stopped the training."""
 
 
 class GuardedProposalEvaluation(_Guarded, ProposalEvaluation):
-    """`ProposalEvaluation` that leaves out the epoch in which training stopped over a number."""
+    """`ProposalEvaluation` that skips the epoch in which a non-finite number stopped the run."""

@@ -305,7 +305,8 @@ class Checkpoints:
         except (OSError, RuntimeError) as error:  # h5py raises both over a full disk
             why = atomic.disk_error(error) or error
             raise OSError(
-                f"The run cannot be saved in {self.folder}: {why}. What was saved before is complete"
+                f"The run cannot be saved in {self.folder}: {why}. What was saved before is "
+                "complete"
             ) from error
 
 

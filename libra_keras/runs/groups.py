@@ -1,6 +1,6 @@
-"""The groups of a run's config but for its data: detector, schedule, optimizer, devices, the run.
+"""The groups of a run's config except its data: detector, schedule, optimizer, devices, the run.
 
-Each field is an option of `libra-keras train` as well. `None` is what nobody has said.
+Each field is also an option of `libra-keras train`. `None` means not set.
 """
 
 import dataclasses
@@ -11,8 +11,8 @@ from libra_keras.runs.fields import Checked, option
 
 SCHEDULES = {"1x": (12, "8/12,11/12"), "2x": (24, "16/24,22/24")}  # epochs, and drops in them
 POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
-# What numbers may be. Upper limits are far beyond what anybody trains with: they stop a slip of the
-# keyboard before it fills the memory, or runs for ever.
+# Ranges of numbers. Upper limits are far beyond what anybody trains with: they catch a typo before
+# it fills the memory or runs forever.
 SIDE = whole(1, math.isqrt(178_956_970))  # pixels: of the largest square that Pillow decodes
 IMAGES = whole(1, 2**16)  # of a batch
 BOXES = whole(1, 10**6)  # of an image
@@ -23,12 +23,12 @@ FACTOR, POSITIVE_FACTOR = Range(0, 1e6), Range(0, 1e6, "(]")
 
 
 def names(text: str) -> tuple[str, ...]:
-    """Parses names with commas between them."""
+    """Parses names separated by commas."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def sides(text: str) -> tuple[int, ...]:
-    """Parses sides of images with commas between them."""
+    """Parses image sides separated by commas."""
     return tuple(int(SIDE.read(side)) for side in names(text))
 
 
@@ -45,21 +45,21 @@ class ModelConfig(Checked):
 
     name: str | None = option(
         None,
-        "one of libra-keras models; default: libra_faster_rcnn_small",
+        "a name that libra-keras models lists; default: libra_faster_rcnn_small",
         name="model",
         metavar="NAME",
     )
     init: str | None = option(
         None,
         "start from this detector instead: a run folder, a converted folder, a .keras file or a "
-        "name of libra-keras models --pretrained; what counts classes starts anew if they are "
-        "other ones",
+        "name that libra-keras models --pretrained lists; layers that depend on the classes are "
+        "re-initialised if the classes differ",
         metavar="RUN",
     )
     backbone_weights: str | None = option(
         None,
-        "weights of keras.applications' ResNet, or a backbone that libra-keras convert has "
-        "written; default: none | imagenet",
+        "weights of a ResNet of keras.applications, or a backbone written by libra-keras convert; "
+        "default: none | imagenet",
         metavar="PATH|imagenet|none",
     )
     backbone_style: str | None = option(
@@ -72,14 +72,14 @@ class ModelConfig(Checked):
     )
     frozen_stages: int | None = option(
         None,
-        "-1 none, 0 the stem, N also N stages; default: 1 with weights, -1 without",
+        "-1: none, 0: the stem, N: also N stages; default: 1 with weights, -1 without",
         metavar="N",
         within=whole(-1, 4),
     )
     sampling_ratio: int | None = option(
         None,
-        "RoIAlign's samples per bin and axis; 0: one a cell, as mmdetection; for rcnn models of "
-        "the resnet family; default: 2",
+        "RoIAlign's samples per bin and axis; 0: one per cell, as in mmdetection; for rcnn models "
+        "of the resnet family; default: 2",
         metavar="N",
         within=whole(0, 64),
     )
@@ -87,9 +87,9 @@ class ModelConfig(Checked):
     long_side: int | None = option(None, "default: {}", metavar="PIXELS", within=SIDE)
     precision: str | None = option(
         None,
-        "what layers compute with; weights, boxes, the attention's softmax and losses are float32 "
-        "always. For GPUs and TPUs: CPUs gain little or nothing with mixed_bfloat16, and lose much "
-        "with mixed_float16. Default: float32, or that of --init",
+        "what layers compute with; weights, boxes, the attention's softmax and losses are always "
+        "float32. For GPUs and TPUs: CPUs gain little or nothing from mixed_bfloat16, and are much "
+        "slower with mixed_float16. Default: float32, or that of --init",
         choices=POLICIES,
     )
     positives: str | None = option(
@@ -100,8 +100,8 @@ class ModelConfig(Checked):
     )
     negatives: str | None = option(
         None,
-        "how it draws its negatives: at random, or evenly over bins of IoU, as mmdetection, the "
-        "code of the paper, or its text does",
+        "how it draws its negatives: at random, or evenly over bins of IoU, as in mmdetection, the "
+        "paper's code, or the paper's text",
         choices=("random", "mmdet", "paper_code", "paper_text"),
         group="parts",
     )
@@ -115,7 +115,7 @@ class ModelConfig(Checked):
     )
     upper: str | float | None = option(
         None,
-        "where the last bin ends: all, negatives (the largest IoU of these), or a number",
+        "where the last bin ends: all, negatives (their largest IoU), or a number",
         metavar="IOU",
         group="parts",
         name="negative_upper",
@@ -123,14 +123,14 @@ class ModelConfig(Checked):
     )
     rpn_limit: float | None = option(
         None,
-        "most negatives a positive that the first stage draws; 0: no limit",
+        "maximum negatives per positive that the first stage draws; 0: no limit",
         metavar="N",
         group="parts",
         within=FACTOR,
     )
     neck: str | None = option(
         None,
-        "feature pyramid, path aggregation, or these with a balanced pyramid behind",
+        "feature pyramid, path aggregation, or either one followed by a balanced pyramid",
         choices=("fpn", "bfp", "pafpn", "balanced_pafpn"),
         group="parts",
     )
@@ -142,7 +142,7 @@ class ModelConfig(Checked):
     )
     box_loss: str | None = option(
         None,
-        "of the stage that has the last word",
+        "of the last stage",
         choices=("l1", "smooth_l1", "balanced_l1"),
         group="parts",
     )
@@ -169,22 +169,22 @@ class ModelConfig(Checked):
     )
     box_loss_weight: float | None = option(
         None,
-        "what that loss is multiplied by; default: 1",
+        "factor of that loss; default: 1",
         metavar="N",
         group="parts",
         within=FACTOR,
     )
     max_detections: int | None = option(
         None,
-        "most detections of an image; above 100 AP is also measured with all of them, as AP@N; "
+        "maximum detections per image; above 100, AP is also measured with all of them, as AP@N; "
         "default: the detector's",
         metavar="N",
         within=BOXES,
     )
     freeze: tuple[str, ...] = option(
         (),
-        "parts that do not learn, with commas: backbone, neck, and the heads, which are called rpn "
-        "and box_head, or head",
+        "parts that do not learn, separated by commas: backbone, neck, and the heads (rpn and "
+        "box_head, or head)",
         metavar="PARTS",
         parse=names,
         group="fine-tuning",
@@ -208,13 +208,13 @@ class ScheduleConfig(Checked):
         choices=tuple(SCHEDULES),
     )
     batch: int | None = option(
-        None, "images of a step, over all devices; default: {}", metavar="N", within=IMAGES
+        None, "images per step, over all devices; default: {}", metavar="N", within=IMAGES
     )
     epochs: int | None = option(None, "default: {}", metavar="N", within=whole(1, 10**6))
     learning_rate: float | None = option(
         None,
-        "for the default batch; scaled in proportion to another number of images an update; "
-        "default: {}",
+        "default: {}, for the default batch, scaled in proportion to the number of images per "
+        "update",
         metavar="N",
         within=POSITIVE_FACTOR,
     )
@@ -230,19 +230,19 @@ class ScheduleConfig(Checked):
     )
     early_stop: int = option(
         0,
-        "end the run after so many evaluations in a row without a better AP, or recall of "
-        "proposals; --drops and --average-last remain fractions of all --epochs. Default 0: do not",
+        "end the run after N evaluations in a row without a better AP or proposal recall; --drops "
+        "and --average-last remain fractions of all --epochs. Default: 0, never",
         metavar="N",
         within=STEPS,
     )
     steps: int | None = option(
-        None, "at most so many steps per epoch", metavar="N", within=whole(1, STEPS.most)
+        None, "maximum steps per epoch", metavar="N", within=whole(1, STEPS.most)
     )
     accumulate: int = option(
         1,
-        "steps to an update, which takes the mean of their losses; each loss is divided by the "
-        "boxes sampled in its own step, as that of one large batch is not. Rate, warm-up and drops "
-        "go by updates; steps at the end that fill none are lost. Default 1",
+        "steps per update, which takes the mean of their losses; unlike with one large batch, each "
+        "loss is divided by the boxes sampled in its own step. Rate, warm-up and drops count "
+        "updates; steps at the end that do not fill an update are lost. Default: 1",
         metavar="K",
         within=whole(1, 10**6),
     )
@@ -266,27 +266,27 @@ class OptimizerConfig(Checked):
     weight_decay: float | None = option(None, "default: {}", metavar="N", within=FACTOR)
     clip_norm: float | None = option(
         None,
-        "of the whole gradient, 0 does not clip; default: {}",
+        "of the global gradient; 0: no clipping; default: {}",
         metavar="N",
         within=FACTOR,
     )
     ema: float = option(
         0.0,
         "average the weights over updates, such as 0.999; the averages are measured and saved. "
-        "Default 0: do not",
+        "Default: 0, no averages",
         metavar="MOMENTUM",
         within=SHARE_BELOW_ALL,
     )
     average_last: float = option(
         0.0,
-        "average the weights evenly over this last share of the updates, such as 0.25, instead of "
-        "--ema; measured and saved as those are. Default 0: do not",
+        "instead of --ema, average the weights evenly over this last share of the updates, such as "
+        "0.25; the averages are measured and saved. Default: 0, no averages",
         metavar="SHARE",
         within=SHARE_BELOW_ALL,
     )
     backbone_rate: float | None = option(
         None,
-        "of the learning rate, for the backbone, such as 0.1; default: 1",
+        "factor of the learning rate for the backbone, such as 0.1; default: 1",
         metavar="FACTOR",
         group="fine-tuning",
         within=FACTOR,
@@ -306,16 +306,16 @@ class DeviceConfig(Checked):
 
     count: int | str | None = option(
         None,
-        "train on so many GPUs of this machine, or where there is none on logical CPUs, which "
-        "share every batch; the result is that of one. TensorFlow and JAX. Default: 1",
+        "train on N GPUs of this machine, or on logical CPUs if there is none; they share every "
+        "batch, and the result is that of one device. TensorFlow and JAX. Default: 1",
         name="devices",
         metavar="N|all",
         within=whole(1, 1024, words=("all",)),
     )
     cluster: bool = option(
         False,
-        "train on all machines that the environment variable TF_CONFIG names; give the same "
-        "command on each. The first one measures and writes. TensorFlow",
+        "train on all machines that the environment variable TF_CONFIG names; run the same command "
+        "on each. The first one measures and writes. TensorFlow",
     )
 
 
@@ -335,22 +335,21 @@ class RunConfig(Checked):
     )
     overwrite: bool = option(
         False,
-        "replace a run in --to; one that this very command began, and that was interrupted, goes "
-        "on",
+        "replace a run in --to; an interrupted run that was started by the same command continues",
     )
     seed: int = option(
-        0, "of everything; default 0", metavar="N", group="schedule", within=whole(0, 2**32 - 1)
+        0, "of everything; default: 0", metavar="N", group="schedule", within=whole(0, 2**32 - 1)
     )
     save_every: int = option(
         500,
-        "steps after which the run is saved, to go on if it is killed; 0 saves when epochs end; "
-        "default 500",
+        "save the run every N steps, to continue if it is killed; 0: at the end of each epoch; "
+        "default: 500",
         metavar="N",
         group="interruptions",
         within=STEPS,
     )
     deterministic: bool = option(
         False,
-        "the same command gives the same weights bit for bit; may be slower",
+        "make the same command give the same weights bit for bit; may be slower",
         group="interruptions",
     )

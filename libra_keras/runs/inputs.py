@@ -1,4 +1,4 @@
-"""The data of a run: read, told of, and with proposals where the detector needs them."""
+"""The data of a run: read, described, and with proposals where the detector needs them."""
 
 import contextlib
 import dataclasses
@@ -28,7 +28,7 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def named_after(config: TrainConfig, train: DetectionData | None) -> TrainConfig:
-    """Returns a config that names the data which are given in the place of those it named."""
+    """Returns a config that names the given data instead of those it named."""
     if train is None:
         return config
     return config.replace(data={"source": train.name.replace("/", "-")})
@@ -37,8 +37,8 @@ def named_after(config: TrainConfig, train: DetectionData | None) -> TrainConfig
 def load_both(
     config: DataConfig, train: DetectionData | None = None, val: DetectionData | None = None
 ) -> tuple[DetectionData, DetectionData]:
-    """Reads what a run learns from and is measured on, unless it is given; refuses what cannot be
-    learnt from or measured on, and tells of both."""
+    """Reads what a run learns from and is measured on, unless given; refuses what cannot be learnt
+    from or measured on, and prints summaries of both."""
     if train is None or val is None:
         _tell(config)
     if train is None and val is None:
@@ -61,20 +61,20 @@ def load_both(
         for finding in findings[:SHOWN]:
             print(f"  {finding}")
         if len(findings) > SHOWN:
-            print(f"  ... {len(findings)} in all; libra-keras check-data lists them")
+            print(f"  ... {len(findings)} in total; libra-keras check-data lists them")
     if nothing:  # of val, the last one
         print(_meaningless(val))
     if val.num_classes < train.num_classes:
         print(
             f"{val.name} has {val.num_classes} of the {train.num_classes} classes to learn; the "
-            "numbers are about these"
+            "numbers refer to these"
         )
     return train, val
 
 
 def load(config: DataConfig, split: str | None, role: str) -> DetectionData:
-    """Reads one split for a role, `"train"` or `"val"`; that it has no box to learn from is only
-    said, for boxes may be looked for there."""
+    """Reads one split for a role, `"train"` or `"val"`; only prints a message if it has no box to
+    learn from, since boxes may be looked for there."""
     _tell(config)
     own = read_split(config, split, role)
     nothing = nothing_to_learn(own)
@@ -84,35 +84,35 @@ def load(config: DataConfig, split: str | None, role: str) -> DetectionData:
 
 
 def layout_of(config: DataConfig) -> Layout:
-    """Finds out how the data of a run are laid out."""
+    """Detects the layout of a run's data."""
     return find_layout(config.source, config.format, config.annotations, config.images)
 
 
 def check_two_splits(config: DataConfig) -> None:
-    """Refuses to measure on the very images that are learned from unless both are named."""
+    """Refuses to measure on the images that are learned from unless both are named."""
     layout = layout_of(config)
     if config.val_fraction is not None and config.val_split:
-        raise ValueError("--val-split and --val-fraction exclude each other: give one of them")
+        raise ValueError("--val-split and --val-fraction exclude each other: omit one of them")
     if config.val_fraction is None and not config.val_split and len(layout.splits) == 1:
         raise ValueError(
-            f"{config.source} has one split, {next(iter(layout.splits))!r}. Measure on a part of "
-            "it with --val-fraction 0.2, or name what to measure on with --val-split"
+            f"{config.source} has only one split, {next(iter(layout.splits))!r}. Measure on a part "
+            "of it with --val-fraction 0.2, or name what to measure on with --val-split"
         )
 
 
 def _tell(config):
-    """Says what a folder was found to be."""
+    """Prints the detected layout of a folder."""
     layout = layout_of(config)
     if layout.form not in ("shapes", "tfds"):
         print(f"{config.source} is {layout}")
 
 
 def _meaningless(own):
-    return f"What is measured on {own.name} means nothing."
+    return f"Numbers measured on {own.name} are meaningless."
 
 
 def read_split(config: DataConfig, split: str | None, role: str) -> DetectionData:
-    """Reads one split of the data of a run, and sets the most pixels that its images may have."""
+    """Reads one split of the data of a run, and sets the maximum pixels of its images."""
     allow_pixels(config.max_pixels)
     is_original = config.source.startswith(TFDS) and role == "train"  # which TFDS has itself
     return data.load(
@@ -133,16 +133,18 @@ def read_split(config: DataConfig, split: str | None, role: str) -> DetectionDat
 def check_voc(is_wanted: bool, model: keras.Model) -> None:
     """Refuses Pascal VOC's AP for a model that knows no classes."""
     if is_wanted and isinstance(model, RegionProposalNetwork):
-        raise ValueError("--voc is for detectors of classes; a RegionProposalNetwork has a recall")
+        raise ValueError(
+            "--voc requires a detector of classes; a RegionProposalNetwork only has a recall"
+        )
 
 
 def wants_voc(config: DataConfig) -> bool:
-    """Whether Pascal VOC's AP is to be measured too: if the data are VOC's, or it is asked for."""
+    """Whether to measure Pascal VOC's AP too: if the data are VOC's, or if requested."""
     return config.voc or is_voc(config.source, config.format, config.annotations)
 
 
 def augmentation_of(config: DataConfig, policy: InputPolicy) -> Augmentation:
-    """Returns a preset for the sizes of a policy, with what is said beside its name."""
+    """Returns a preset for the sizes of a policy, with the other options of the config."""
     preset = Augmentation.preset(config.augment, policy.short_side)
     return dataclasses.replace(
         preset,
@@ -166,7 +168,7 @@ def batch_options(config: TrainConfig, policy: InputPolicy) -> dict[str, Any]:
 
 
 def check_show(config: DataConfig, path: str) -> None:
-    """Refuses a picture that cannot be written, or would lie among the images of the data."""
+    """Refuses a picture that cannot be written, or that would be among the images of the data."""
     check_writable_file(path, "--show")
     if Path(path).suffix.lower() not in PICTURES:
         raise ValueError(f"--show must end in {', '.join(PICTURES)}. Received: {path}")
@@ -178,17 +180,17 @@ def check_show(config: DataConfig, path: str) -> None:
 def show_augmented(
     config: DataConfig, own: DetectionData, sides: tuple[int, int], path: str
 ) -> None:
-    """Draws sixteen images as a run with inputs of these sides learns from them."""
+    """Draws sixteen images as a run with inputs of these sides would see them."""
     policy = InputPolicy(*sides)
     picture = augmented(own, policy, augmentation_of(config, policy), config.flip)
     save_image(picture, path)
-    print(f"{path}: images of {own.name} as a model learns from them", flush=True)
+    print(f"{path}: images of {own.name} as a model sees them in training", flush=True)
 
 
 def with_given_proposals(
     config: DataConfig, train: DetectionData, val: DetectionData, model: keras.Model
 ) -> tuple[DetectionData, DetectionData]:
-    """Returns both with the proposals of their files, if the model is one that needs them."""
+    """Returns both with the proposals of their files, if the model requires them."""
     return (
         add_given(train, config.proposals_file, model),
         add_given(val, config.val_proposals_file, model, "--val-proposals-file"),
@@ -198,22 +200,24 @@ def with_given_proposals(
 def add_given(
     own: DetectionData, file: str | None, model: keras.Model, option: str = "--proposals-file"
 ) -> DetectionData:
-    """Returns data with the proposals of a file, which models that need them must have, and others
-    must not."""
+    """Returns data with the proposals of a file; raises if a model that requires them gets none, or
+    another model gets some."""
     needs = isinstance(model, FastRCNN)
     if needs and not file and own.max_proposals is None:
         raise ValueError(
-            f"a FastRCNN proposes no boxes: it needs {option} FILE, with those of {own.name}; "
-            "libra-keras propose writes such files"
+            f"a FastRCNN proposes no boxes itself: it requires {option} FILE, with proposals for "
+            f"{own.name}; libra-keras propose writes such files"
         )
     if file and not needs:
-        raise ValueError(f"{option} is for fast_rcnn models; a {type(model).__name__} uses none")
+        raise ValueError(
+            f"{option} is only for fast_rcnn models; a {type(model).__name__} does not use it"
+        )
     return data.with_proposals(own, file) if file else own
 
 
 def tell_cache(source: Any) -> None:
-    """Prints how much room the cache of a `TrainingSource` takes, if it has one, and warns if there
-    is less."""
+    """Prints how much space the cache of a `TrainingSource` takes, if it has one, and warns if
+    there is less."""
     if not source.caches:
         return
     needed = [cache.bytes_needed() for cache in source.caches.values()]
@@ -232,12 +236,12 @@ def _gigabytes(number):
 
 @contextlib.contextmanager
 def damage_explained(find: Callable[[], Mapping[str, Mapping[str, str]]]) -> Iterator[None]:
-    """Turns what data pipelines raise over damaged images, which TensorFlow buries in a traceback,
-    into an error that names the files, as `find` returns them by what they are for."""
+    """Turns errors of data pipelines about damaged images, which TensorFlow buries in a traceback,
+    into an error that names the files, which `find` returns by purpose."""
     try:
         yield
     except Exception as error:
-        # Either class of data/findings.py; TensorFlow hands their names on in its text only.
+        # Either class of data/findings.py; TensorFlow passes their names on only in its text.
         if "DamagedImage" not in f"{type(error).__name__}: {error}":
             raise
         lines = "".join(f"\n  {line}" for line in _damage_lines(find()))
@@ -246,7 +250,7 @@ def damage_explained(find: Callable[[], Mapping[str, Mapping[str, str]]]) -> Ite
 
 @contextlib.contextmanager
 def damage_told(find: Callable[[], Mapping[str, Mapping[str, str]]]) -> Iterator[None]:
-    """Does as `damage_explained`, and tells of the damage that was no error."""
+    """As `damage_explained`, and prints the damage that was not an error."""
     with damage_explained(find):
         yield
     tell_damage(find())
@@ -266,5 +270,5 @@ def _damage_lines(damaged):
         f"{purpose}: {file}: {why}" for purpose, files in damaged.items()
         for file, why in files.items()
     ]  # fmt: skip
-    more = [f"... {len(lines)} in all"] if len(lines) > SHOWN else []
+    more = [f"... {len(lines)} in total"] if len(lines) > SHOWN else []
     return lines[:SHOWN] + more

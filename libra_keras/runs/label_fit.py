@@ -1,4 +1,4 @@
-"""How the labels of data suit a detector: its anchors, and the levels of its second stage."""
+"""How well the labels of data suit a detector's anchors and the levels of its second stage."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ POOR_FIT = 0.5  # overlap of an object with its best anchor; and the share of su
 
 
 def statistics_for(data: DetectionData, model: keras.Model) -> dict[str, Any]:
-    """Returns `label_statistics` of data as a detector sees them."""
+    """Returns the `label_statistics` of data as a detector sees them."""
     head = model.heads()[-1]
     pooling = {}
     if hasattr(head, "roi_align"):
@@ -21,7 +21,7 @@ def statistics_for(data: DetectionData, model: keras.Model) -> dict[str, Any]:
 
 
 def anchors_of(model: keras.Model) -> Anchors | None:
-    """Returns the anchors of a detector; `None` for one that is given its proposals."""
+    """Returns the anchors of a detector; `None` if it is given its proposals."""
     settings = model.heads()[0].settings
     if not hasattr(settings, "ratios"):
         return None
@@ -29,7 +29,7 @@ def anchors_of(model: keras.Model) -> Anchors | None:
 
 
 def unfitting_anchors(statistics: dict[str, Any]) -> str | None:
-    """Says what to do if most objects overlap no anchor by half; else returns `None`."""
+    """Returns advice if most objects overlap no anchor by half; else `None`."""
     fit = statistics["anchors"]
     if fit is None or not fit["inputs"][0][f"below_{POOR_FIT}"] > POOR_FIT:
         return None

@@ -1,4 +1,4 @@
-"""What a detector is worth on a data set: its metrics, or the proposals of its first stage."""
+"""How good a detector is on a data set: its metrics, or the proposals of its first stage."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -18,8 +18,8 @@ from libra_keras.runs.progress import is_watched
 
 @dataclasses.dataclass(frozen=True)
 class Wanted:
-    """What is measured: COCO's numbers, Pascal VOC's AP, the recall of proposals. That of a region
-    proposal network always is. `tiling` is what `detect` is told of tiles."""
+    """What to measure: COCO's numbers, Pascal VOC's AP, the recall of proposals, which is always
+    measured for a region proposal network. `tiling` holds the arguments of `detect` for tiles."""
 
     voc: bool = False
     proposals: bool = False
@@ -34,8 +34,8 @@ class Measured:
     Args:
         data: the `DetectionData`.
         detections: dicts as `evaluation.collect_detections` returns them, with the labels of the
-            data; of a region proposal network its proposals.
-        metrics: dict of floats by name; empty if nobody has computed them yet.
+            data; for a region proposal network, its proposals.
+        metrics: dict of floats by name; empty if not computed yet.
     """
 
     data: DetectionData
@@ -46,8 +46,8 @@ class Measured:
 def measure(
     model: keras.Model, data: DetectionData, batch: int = 4, wanted: Wanted = Wanted()
 ) -> Measured:
-    """Measures a detector, its classes matched by name, or the recall of a region proposal network,
-    as `libra-keras evaluate` does."""
+    """Measures a detector, with classes matched by name, or the recall of a region proposal
+    network, as `libra-keras evaluate` does."""
     _check_classes(model, data)
     batches = evaluation_batches(data, model.input_policy, batch)
     with damage_told(lambda: {"evaluation": batches.source.damaged}):
@@ -57,8 +57,8 @@ def measure(
 def propose(
     detector: keras.Model, data: DetectionData, batch: int = 4, num: int | None = None
 ) -> list[dict[str, Any]]:
-    """Collects the proposals of a detector's first stage as `libra-keras propose` does, a dict an
-    image, `num` of them at most."""
+    """Collects the proposals of a detector's first stage as `libra-keras propose` does: a dict per
+    image, with at most `num` of them."""
     model = RegionProposalNetwork.of(detector, num)
     batches = evaluation_batches(data, model.input_policy, batch)
     with damage_told(lambda: {"proposals": batches.source.damaged}):
@@ -66,20 +66,20 @@ def propose(
 
 
 def _check_classes(model, data):
-    """Refuses data with classes that the detector does not know, and says if it knows more."""
+    """Refuses data with classes that the detector does not know; prints if it knows more."""
     if isinstance(model, RegionProposalNetwork):
         return
     check_classes(model.class_names, model.num_classes, data)
     if data.num_classes < model.num_classes:
         print(
             f"{data.name} has {data.num_classes} of the detector's {model.num_classes} classes; "
-            "the numbers are about these"
+            "the numbers refer to these"
         )
 
 
 def _measured(model, data, batches, wanted):
     is_rpn = isinstance(model, RegionProposalNetwork)
-    # In one piece it runs faster. Before all else: not every detector has a first stage.
+    # In one piece it runs faster. First of all, since not every detector has a first stage.
     first = RegionProposalNetwork.of(model) if is_rpn or wanted.proposals else None
     if wanted.tiling and (is_rpn or isinstance(model, FastRCNN)):
         raise ValueError(f"a {type(model).__name__} is measured on whole images, without tiles")

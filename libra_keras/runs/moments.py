@@ -12,12 +12,12 @@ from libra_keras.runs.config import DeviceConfig
 
 
 class TimeIsUp(Exception):
-    """Raised in the fit of a run whose time has come, once it is saved; `train` returns then."""
+    """Raised in the fit of a run whose time is up, once it is saved; `train` then returns."""
 
 
 class EarlyStop(keras.callbacks.Callback):
     """Ends a run after `patience` evaluations in a row without a better `monitor`; 0 never does.
-    It belongs behind the evaluation."""
+    It must come after the evaluation."""
 
     def __init__(self, monitor: str, patience: int):
         super().__init__()
@@ -37,32 +37,32 @@ class EarlyStop(keras.callbacks.Callback):
             self.model.stop_training = True
 
     def get_state(self):
-        """Returns what `set_state` needs to go on: a dict for JSON."""
+        """Returns what `set_state` needs to continue: a dict for JSON."""
         return {"best": self._best, "worse": self._worse}
 
     def set_state(self, state):
-        """Goes on where `get_state` was called."""
+        """Continues where `get_state` was called."""
         self._best, self._worse = state["best"], state["worse"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Moments:
-    """The time, as `time.time()` gives it, at which a run stops, and the fractions in (0, 1] of it
-    after which its weights are kept."""
+    """The time, as returned by `time.time()`, at which a run stops, and the fractions in (0, 1] of
+    the run after which its weights are kept."""
 
     stop_by: float | None = None
     keep_at: tuple[float, ...] = ()
 
     def __post_init__(self):
         if self.stop_by is not None and math.isnan(_number("stop_by", self.stop_by)):
-            raise ValueError("`stop_by` must be a time, as `time.time()` gives it. Received: nan")
+            raise ValueError("`stop_by` must be a time, such as `time.time()`. Received: nan")
         for fraction in self.keep_at:
             if not 0 < _number("keep_at", fraction) <= 1:
                 raise ValueError(f"`keep_at` must lie in (0, 1]. Received: {fraction}")
 
     @property
     def is_time(self) -> bool:
-        """Whether the run is to stop."""
+        """Whether the run must stop."""
         return self.stop_by is not None and time.time() >= self.stop_by
 
     def kept(self, steps: int) -> dict[int, list[str]]:
@@ -75,9 +75,9 @@ class Moments:
 
 
 def moments_of(devices: DeviceConfig, stop_by: float | None, keep_at: Iterable[float]) -> Moments:
-    """Returns the moments of a run; a cluster cannot stop by a time, for its workers would wait."""
+    """Returns the moments of a run; a cluster cannot stop by a time: its workers would wait."""
     if stop_by is not None and devices.cluster:
-        raise ValueError("`stop_by` is not for a cluster: the other workers would wait for the one")
+        raise ValueError("`stop_by` cannot be used in a cluster: the other workers would wait")
     if not isinstance(keep_at, Iterable) or isinstance(keep_at, str):
         raise TypeError(f"`keep_at` must be a tuple of fractions. Received: {keep_at!r}")
     return Moments(stop_by, tuple(keep_at))

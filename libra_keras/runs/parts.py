@@ -35,19 +35,19 @@ def check_fit(model: keras.Model, own: ModelConfig) -> None:
     samples = (own.positives, own.negatives, own.bins, own.upper) != (None,) * 4
     if samples and not hasattr(model, "box_head"):
         raise ValueError(
-            f"--positives and --negatives are of a second stage, which a {kind} has not"
+            f"--positives and --negatives require a second stage, which a {kind} lacks"
         )
     if own.rpn_limit is not None and not hasattr(model, "rpn"):
-        raise ValueError(f"--rpn-limit is of a first stage, which a {kind} has not")
+        raise ValueError(f"--rpn-limit requires a first stage, which a {kind} lacks")
     if (own.bins, own.upper) != (None, None) and own.negatives in (None, "random"):
-        raise ValueError("--negative-bins and --negative-upper need --negatives PRESET")
+        raise ValueError("--negative-bins and --negative-upper require --negatives PRESET")
     if own.refiner is not None and own.neck not in ("bfp", "balanced_pafpn"):
-        raise ValueError("--refiner needs --neck bfp or --neck balanced_pafpn")
+        raise ValueError("--refiner requires --neck bfp or --neck balanced_pafpn")
     shaped = (own.box_alpha, own.box_gamma) != (None, None)
     if shaped and own.box_loss != "balanced_l1":
-        raise ValueError("--box-alpha and --box-gamma need --box-loss balanced_l1")
+        raise ValueError("--box-alpha and --box-gamma require --box-loss balanced_l1")
     if own.box_beta is not None and own.box_loss not in ("smooth_l1", "balanced_l1"):
-        raise ValueError("--box-beta needs --box-loss smooth_l1 or balanced_l1")
+        raise ValueError("--box-beta requires --box-loss smooth_l1 or balanced_l1")
 
 
 def _replace_roi_sampler(model, own):

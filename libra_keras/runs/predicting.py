@@ -22,7 +22,7 @@ from libra_keras.visualization import draw_detections
 from libra_keras.visualization.panels import BEST
 
 NUMBERS = "detections.json"
-SOFTWARE = "libra-keras predict"  # as pictures say, so that a later one may replace them
+SOFTWARE = "libra-keras predict"  # recorded in pictures, so that a later one may replace them
 SAVED_EVERY = 60.0  # seconds
 LONGEST = 200  # bytes of a name; most disks have 255, and an unfinished file has a longer name
 
@@ -36,18 +36,18 @@ def predict(
     tiling: Mapping[str, Any],
 ) -> int:
     """Draws the detections of each file that `check` has accepted, writes the numbers of all, and
-    returns how many files could be read; the others are named on stderr. `tiling` is what `detect`
-    is told of tiles."""
+    returns how many files could be read; the others are named on stderr. `tiling` holds the
+    arguments of `detect` for tiles."""
     if isinstance(model, FastRCNN):
         raise ValueError(
-            "a FastRCNN proposes no boxes itself; in Python, `model.detect(image, proposals=...)` "
-            "takes some"
+            "a FastRCNN proposes no boxes itself; in Python, use `model.detect(image, "
+            "proposals=...)`"
         )
     rows, due = [], time.monotonic() + SAVED_EVERY
     try:
         for file, name in zip(files, picture_names(files), strict=True):
             rows += _predict(model, file, folder / name, score, exif_rotation, tiling)
-            if time.monotonic() > due:  # a process that does not stop by itself is ended
+            if time.monotonic() > due:  # a process that never ends by itself gets killed
                 atomic.write_json(folder / NUMBERS, rows)
                 due = time.monotonic() + SAVED_EVERY
     finally:  # after Ctrl-C, what was found so far
@@ -56,7 +56,7 @@ def predict(
 
 
 def check(files: list[Path], folder: Path) -> None:
-    """Refuses to write over photographs, and over all that an earlier `predict` has not written."""
+    """Refuses to overwrite photos, and anything that no earlier `predict` has written."""
     outputs = [folder / name for name in (*picture_names(files), NUMBERS)]
     originals = {file.resolve() for file in files}
     clashes = [str(output) for output in outputs if output.resolve() in originals]
@@ -79,7 +79,7 @@ def find_images(sources: Iterable[str | Path]) -> list[Path]:
 
 
 def picture_names(files: Iterable[Path]) -> list[str]:
-    """Names for the pictures of `files`, numbered where two would be equal."""
+    """Returns names for the pictures of `files`, numbered where two would be equal."""
     names, taken = [], set()
     for file in files:
         stem, number = _shortened(file.stem), 2
@@ -109,9 +109,9 @@ def _is_own(output):
 
 
 def _predict(model, file, picture, score, turn, tiling) -> list[dict[str, Any]]:
-    """The file's row of the JSON in a list, which is empty if it cannot be read."""
+    """The file's row of the JSON in a list, or an empty list if it cannot be read."""
     try:
-        pixels = read_image(file, turn)  # once: the file may be another soon
+        pixels = read_image(file, turn)  # once: the file may change
     except OSError as error:  # the others are still wanted
         print(f"not read: {error}", file=sys.stderr)
         return []

@@ -12,25 +12,25 @@ import keras
 from libra_keras.runs.watching import Speedometer
 
 REDRAWN = 0.1  # seconds from one picture of a bar to the next
-REPEATED = 600.0  # and from line to line where the output is no terminal
+REPEATED = 600.0  # and from line to line where the output is not a terminal
 BAR = range(6, 31)  # characters
 
 
 def is_watched() -> bool:
-    """Whether somebody sees a line that is drawn over itself; services have no output at all."""
+    """Whether the output is a terminal, which can redraw a line; services have no output at all."""
     return sys.stdout is not None and sys.stdout.isatty()
 
 
 class Line:
-    """Tells how far something is: on a terminal in one line that is drawn over itself, elsewhere
-    in a line at the start and every ten minutes."""
+    """Shows progress: on a terminal in one line that is redrawn, elsewhere in a line at the start
+    and every ten minutes."""
 
     def __init__(self):
         self._due = 0.0
-        self._width = 0  # of what stands there
+        self._width = 0  # of what is shown
 
     def draw(self, title: str, done: int, total: int, notes: Callable[[], Sequence[str]]) -> None:
-        """Shows that so many of all are done, unless it has just been shown."""
+        """Shows how many of all are done, unless that was just shown."""
         now, is_terminal = time.monotonic(), is_watched()
         if now < self._due and not (is_terminal and done == total):
             return
@@ -43,7 +43,7 @@ class Line:
         print(f"\r{line:<{self._width}}", end="", flush=True)
 
     def over(self, title: str, batches: Any) -> Iterator[Any]:
-        """Yields batches, and shows how many have been worked on."""
+        """Yields batches, and shows how many have been processed."""
         total = len(batches) if isinstance(batches, Sized) else 0
         self.draw(title, 0, total, tuple)
         for done, batch in enumerate(batches, 1):
@@ -58,8 +58,7 @@ class Line:
 
 
 def fitted(title: str, done: int, total: int, notes: Sequence[str], width: int) -> str:
-    """Returns a line of at most `width` characters with a bar, and as many notes as there is room
-    for."""
+    """Returns a line of at most `width` characters with a bar, and as many notes as fit."""
     count = f"{done:>{len(str(total))}}/{total}"
     kept = len(notes)
     while kept and len("  ".join([title, count, *notes[:kept]])) > width:
@@ -80,8 +79,8 @@ def clock(seconds: float) -> str:
 
 
 class ProgressBar(keras.callbacks.Callback):
-    """Shows an epoch while it runs: its loss, images per second, and the time left of the run, with
-    that of evaluations once there was one. It belongs before the evaluation."""
+    """Shows an epoch while it runs: its loss, images per second, and the time left in the run,
+    including evaluations once there was one. It must come before the evaluation."""
 
     def __init__(self, speed: Speedometer, line: Line):
         super().__init__()
@@ -118,8 +117,8 @@ class ProgressBar(keras.callbacks.Callback):
 
 
 class EpochLines(keras.callbacks.Callback):
-    """Prints a line for every epoch, with AP, or recall, where it was measured; the last epoch's is
-    left to the table of all numbers. It belongs behind the evaluation."""
+    """Prints a line for every epoch, with AP or recall if measured; for the last epoch, these are
+    left to the table of all numbers. It must come after the evaluation."""
 
     def __init__(self, speed: Speedometer, line: Line, monitor: str):
         super().__init__()

@@ -1,4 +1,4 @@
-"""What a run tells when it ends: lines for people, JSON that any program reads, pictures."""
+"""What a run reports when it ends: lines for people, JSON for programs, pictures."""
 
 import dataclasses
 import math
@@ -52,7 +52,7 @@ def write(model, val, folder, result: Result) -> None:
 
 
 def describe(config: TrainConfig, steps: int) -> str:
-    """Says in one line how the run is going to learn."""
+    """Describes in one line how the run will learn."""
     schedule, ema = config.schedule, config.optimizer.ema
     text = f"{schedule.epochs} epochs of {steps} steps of {schedule.batch} images"
     if schedule.accumulate > 1:
@@ -69,14 +69,14 @@ def describe(config: TrainConfig, steps: int) -> str:
 
 
 def tell_interruption(model, folder, why: str = "Interrupted") -> None:
-    """Says where a run stands that was stopped, and where its weights are."""
+    """Prints where a run was stopped, and where its weights are."""
     folder.check_there()
     if not has_averages(model):  # else the run has saved them, if it could
         atomic.link(folder.checkpoints.weights, folder.last_weights)
     state = folder.checkpoints.read()
     print(
         f"\n{why}. The run is saved at epoch {state['epoch'] + 1}, step {state['step']}; the same "
-        "command goes on from there.",
+        "command continues from there.",
         file=sys.stderr,
     )
     if folder.last_weights.exists():
@@ -95,8 +95,8 @@ def panel(model, evaluation):
 
 
 def _measurement(model, val, result):
-    """What `metrics.json` holds: the numbers, and how they were measured."""
-    settings = model.heads()[-1].settings  # of the stage that has the last word
+    """What `metrics.json` contains: the numbers, and how they were measured."""
+    settings = model.heads()[-1].settings  # of the last stage
     limits = ("score_threshold", "max_detections", "post_nms")
     evaluation = result.evaluation
     return {
@@ -151,7 +151,7 @@ def _print_result(folder, record, metrics):
 
 
 def finite(values: dict[str, float]) -> dict[str, float | None]:
-    """Replaces NaN and infinities, which JSON does not know, by `None` (null) in a dict."""
+    """Replaces NaN and infinities, which JSON lacks, with `None` (null) in a dict."""
     return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
@@ -175,7 +175,7 @@ def metric_lines(metrics: dict[str, float]) -> str:
 
 
 def _is_beyond(name):
-    """AP with more detections than COCO's counts, `AP@300`, and what belongs to it."""
+    """AP with more detections than COCO's, `AP@300`, and its variants."""
     return name.startswith("AP") and "@" in name and "/" not in name
 
 

@@ -1,4 +1,4 @@
-"""`fit` that goes on where it was killed: one callback that stands for all others and saves."""
+"""`fit` that continues where it was killed: one callback that wraps all others and saves."""
 
 import dataclasses
 import itertools
@@ -21,7 +21,7 @@ from libra_keras.training.averages import averaged_weights, has_averages
 
 @dataclasses.dataclass(frozen=True)
 class Pace:
-    """How long a run is, and how often it is saved: every so many batches, or 0 when epochs end."""
+    """How long a run is, and how often it is saved: every `save_every` batches; 0: every epoch."""
 
     steps: int
     epochs: int
@@ -30,16 +30,16 @@ class Pace:
 
 
 class ResumableFit(keras.callbacks.Callback):
-    """Trains with `model.fit`, saves where the run stands, and goes on from there: Keras sees this
-    callback alone, which stands for all others, and to them a run that was killed looks like one
-    that was not."""
+    """Trains with `model.fit`, saves the run's progress, and continues from there: Keras sees only
+    this callback, which wraps all others, and to them a run that was killed looks like one that was
+    not."""
 
-    # Epochs and batches keep their numbers, means of an epoch go on, tables are cut back to their
-    # rows, and what was under way is done again. The state of a callback, or of one of `parts`,
-    # with `get_state` and `set_state`, a dict for JSON, is saved too; in the middle of an epoch,
-    # `set_state` follows `on_epoch_begin`. A run that another callback stops in the middle of an
-    # epoch, as `StopOnNonFinite` does, is not saved again: it would go on from there. One that is
-    # stopped when an epoch ends, as `EarlyStop` does, is complete.
+    # Epochs and batches keep their numbers, means of an epoch continue, tables are cut back to the
+    # saved rows, and what was under way is done again. The state of a callback, or of one of
+    # `parts`, with `get_state` and `set_state`, a dict for JSON, is saved too; in the middle of an
+    # epoch, `set_state` follows `on_epoch_begin`. A run that another callback stops in the middle
+    # of an epoch, as `StopOnNonFinite` does, is not saved again: it would continue from there. One
+    # that is stopped at the end of an epoch, as `EarlyStop` does, is complete.
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class ResumableFit(keras.callbacks.Callback):
         # An evaluation saves here what did best so far; `_publish` moves it once that is saved.
         self.candidate = self.checkpoints.folder / CANDIDATE
         self.epoch = self.step = 0
-        self._restored = None  # the state that callbacks have not been given yet
+        self._restored = None  # the state that callbacks have not received yet
         self._offset = 0  # of Keras' numbers of batches in the epoch that is resumed
         self._is_begun = self._ends_early = False
         self._signals = StopSignals()
@@ -74,11 +74,12 @@ class ResumableFit(keras.callbacks.Callback):
 
     @property
     def seconds(self):
-        """Seconds that the run has taken, without those that kills have cost."""
+        """Seconds that the run has taken, without those lost to kills."""
         return self._seconds_before + time.monotonic() - self._started
 
     def open(self, model: keras.Model) -> bool:
-        """Restores the run, or saves its start, and returns whether there was one; before `fit`."""
+        """Restores the run, or saves its start, and returns whether there was one; call it before
+        `fit`."""
         self.set_model(model)
         state = self.checkpoints.restore(model)
         if state is None:
@@ -99,12 +100,12 @@ class ResumableFit(keras.callbacks.Callback):
         return True
 
     def _check(self, state):
-        """Raises unless a state can be one of this run."""
+        """Raises unless a state can belong to this run."""
         check_state(state, OF_RUN)
         epoch, step = state["epoch"], state["step"]
         if not epoch <= state.get("epochs", self.epochs) <= self.epochs or step > self.steps:
             raise ValueError(
-                f"epoch {epoch}, step {step} is none of a run of {self.epochs} epochs of "
+                f"epoch {epoch}, step {step} does not exist in a run of {self.epochs} epochs of "
                 f"{self.steps} steps"
             )
         if state["batches"] != epoch * self.steps + step:
@@ -113,8 +114,8 @@ class ResumableFit(keras.callbacks.Callback):
             raise ValueError(f"this run has no part {unknown[0]!r:.80}")
 
     def fit(self, model: keras.Model, batches: Any) -> None:
-        """Trains on what is left of the run, from batch `self.batches` on; raises `Stopped` after a
-        signal and `TimeIsUp` when its time has come, and the run is saved."""
+        """Trains for the rest of the run, from batch `self.batches` on; raises `Stopped` after a
+        signal and `TimeIsUp` when its time is up, once the run is saved."""
         self._started = time.monotonic()
         with self._signals:
             if self.step == self.steps or self.epoch == self.epochs:
@@ -133,7 +134,7 @@ class ResumableFit(keras.callbacks.Callback):
                 )
 
     def _finish(self, model):
-        """Does what a run has left that was killed behind the last batch of an epoch."""
+        """Does what is left of a run that was killed after the last batch of an epoch."""
         for callback in self.callbacks:
             callback.set_model(model)
         self.set_params({})
@@ -214,7 +215,7 @@ class ResumableFit(keras.callbacks.Callback):
         self._call("on_train_end", logs)
 
     def save(self):
-        """Saves the run as it stands."""
+        """Saves the run as it is."""
         self.folder.check_there()
         tables = [path for path in self.folder.tables if path.exists()]
         for path in tables:
@@ -234,7 +235,7 @@ class ResumableFit(keras.callbacks.Callback):
         self.checkpoints.save(self.model, state)
 
     def _keep(self):
-        """Keeps the weights after the last batch where they are asked for; returns whether."""
+        """Keeps the weights after the last batch if requested; returns whether."""
         # It comes before a save: a run that is killed in between does both again.
         names = self._kept.get(self.batches, ())
         for name in names:
@@ -243,7 +244,7 @@ class ResumableFit(keras.callbacks.Callback):
         return bool(names)
 
     def _leave_if_told(self):
-        """Saves and ends the run after a signal, or when its time has come."""
+        """Saves and ends the run after a signal, or when its time is up."""
         if not (self._signals.received or self._moments.is_time):
             return
         self.save()
@@ -251,13 +252,13 @@ class ResumableFit(keras.callbacks.Callback):
         raise Stopped(self._signals.received) if self._signals.received else TimeIsUp
 
     def _publish(self):
-        """Gives the weights of an epoch their names; doing it twice does no harm."""
+        """Gives the weights of an epoch their names; doing so twice is harmless."""
         if self.candidate.exists():
             self.candidate.replace(self.folder.best_weights)
         self._publish_last()
 
     def _publish_last(self):
-        """Gives the weights of the last save their name, or the averages of them theirs."""
+        """Gives the weights of the last save, or their averages, their name."""
         if has_averages(self._trained):
             with averaged_weights(self.model):
                 atomic.save_weights(self.model, self.folder.last_weights)
@@ -283,7 +284,7 @@ def set_metrics(model: keras.Model, state: Mapping[str, Any]) -> None:
 
 
 def cut_table(path: Path, size: int) -> None:
-    """Takes the rows away that were written after a run was saved: they will come again."""
+    """Removes the rows that were written after a run was saved: they will be written again."""
     if not size:
         path.unlink(missing_ok=True)  # an empty file would get no header
     elif path.exists() and path.stat().st_size > size:
@@ -292,7 +293,7 @@ def cut_table(path: Path, size: int) -> None:
 
 
 def _one_after_another(batches):
-    """Batches as a generator: Keras takes no epoch of a `PyDataset` that ends early."""
+    """Batches as a generator: Keras does not accept an epoch of a `PyDataset` that ends early."""
     if not isinstance(batches, keras.utils.PyDataset):
         return batches
     end = batches.num_batches

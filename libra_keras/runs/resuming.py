@@ -1,4 +1,4 @@
-"""Which folder a run gets, what is recorded of it there, and whether it can go on."""
+"""Which folder a run gets, what is recorded there, and whether it can continue."""
 
 import contextlib
 import json
@@ -21,13 +21,13 @@ from libra_keras.runs.folder import RunFolder, numbers_of
 FREE = {"to", "overwrite", "save_every", "cache"}
 # Settings that change the numbers of a run, which had their defaults before they were known.
 LATER = {"average_last", "early_stop", "augment", "short_sides", "vertical_flip", "quarter_turns"}
-# What the data and the program decide, beside the settings.
+# What the data and the program decide, in addition to the settings.
 DECIDED = ("train", "val", "class_names", "steps_per_epoch", "input_policy", "backend")
 
 
 @contextlib.contextmanager
 def opened(config: TrainConfig) -> Iterator[RunFolder]:
-    """Finds where a run goes, and whether it goes on, and locks the folder then; nothing is made or
+    """Finds the folder of a run, and locks it if the run in it continues; nothing is made or
     deleted yet."""
     folder = _named(config) if config.run.folder else _numbered(stem(config), config)
     try:
@@ -37,7 +37,7 @@ def opened(config: TrainConfig) -> Iterator[RunFolder]:
 
 
 def _named(config):
-    """The folder that the config names, held if the run in it goes on."""
+    """The folder that the config names, held if the run in it continues."""
     folder = RunFolder(config.run.folder)
     if not folder.is_unfinished or _begins_anew(folder, config):
         _check_unused(folder, config.run.overwrite)
@@ -65,7 +65,7 @@ def _numbered(name, config):
 
 
 def _has_settings(folder, config):
-    """Whether the run in a folder is one of these settings; what cannot be read is not."""
+    """Whether the run in a folder has these settings; `False` if it cannot be read."""
     try:
         recorded = recorded_settings(folder)
     except (ValueError, OSError):
@@ -74,7 +74,7 @@ def _has_settings(folder, config):
 
 
 def stem(config: TrainConfig) -> str:
-    """Name of the folders of runs whose config names none, without their numbers."""
+    """Returns the name, without the number, of the folder of a run whose config names none."""
     start = config.model.name or Path(config.model.init or "model").stem
     return f"{start}-{short_name(config.data.source)}"
 
@@ -82,7 +82,7 @@ def stem(config: TrainConfig) -> str:
 def record_of(
     config: TrainConfig, train: DetectionData, val: DetectionData, model: keras.Model, steps: int
 ) -> dict[str, Any]:
-    """Returns what `config.json` is to say: everything needed to understand and repeat a run."""
+    """Returns the content of `config.json`: everything needed to understand and repeat a run."""
     return {
         "config": config.to_dict(),
         "settings": {**settings(config), "rate_scaled_from": rate_scaled_from(config)},
@@ -98,7 +98,7 @@ def record_of(
 
 
 def _device():
-    """The name of what a run computes on; warns if that could have been a GPU."""
+    """The name of the device of a run; warns if it could have been a GPU."""
     device = device_name()
     if advice := missing_gpu_advice(device):
         print(f"Warning: {advice}", file=sys.stderr, flush=True)
@@ -128,7 +128,7 @@ def recorded_settings(folder: RunFolder) -> dict[str, Any]:
 
 def differences(recorded: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
     """Returns the names of the settings that would give another run; one that an earlier version
-    did not have counts as equal, but for parts that replace those which it trained."""
+    did not have counts as equal, except for parts that replace those which it trained."""
     names = [name for name in recorded if name in given and name not in FREE]
     changed = [name for name in names if recorded[name] != given[name]]
     fields, usual = {n: f for n, _, f in TrainConfig().options()}, settings(TrainConfig())
@@ -142,7 +142,7 @@ def differences(recorded: Mapping[str, Any], given: Mapping[str, Any]) -> list[s
 
 
 def reads_as_before(config: TrainConfig, folder: RunFolder | None) -> bool:
-    """Whether a run goes on that began when all of VOC's corners were read as pixels."""
+    """Whether a run continues that began when all of VOC's corners were read as pixels."""
     if folder is None or not folder.goes_on or "corners" in recorded_settings(folder):
         return False
     own = config.data
@@ -150,37 +150,37 @@ def reads_as_before(config: TrainConfig, folder: RunFolder | None) -> bool:
 
 
 def check_record(folder: RunFolder, record: Mapping[str, Any]) -> None:
-    """Checks that the unfinished run in a folder is this one, of the same data and program."""
+    """Checks that the unfinished run in a folder is this one, with the same data and program."""
     recorded = folder.read_config()
     given = json.loads(json.dumps({**record, "backend": keras.backend.backend()}, default=str))
     for name in DECIDED:
         if name in recorded and recorded[name] != given[name]:
             raise ValueError(
-                f"{folder.path} holds an unfinished run that cannot go on: its {name} was "
+                f"{folder.path} contains an unfinished run that cannot continue: its {name} was "
                 f"{recorded[name]}, now it is {given[name]}. Choose another "
                 "folder with --to, or delete this one"
             )
 
 
 def _begins_anew(folder, config):
-    """Whether `overwrite` replaces a run: not its own, if a scheduler repeats the command."""
+    """Whether `overwrite` replaces a run; it keeps its own when a scheduler repeats the command."""
     if not config.run.overwrite:
         return False
     try:
         recorded = recorded_settings(folder)
-    except ValueError:  # it is damaged, and is to be replaced
+    except ValueError:  # it is damaged and will be replaced
         return True
     return not recorded.get("overwrite") or bool(differences(recorded, settings(config)))
 
 
 def _check_unused(folder, overwrite):
-    """Raises before the data are read if a folder is in use; a finished run can go further."""
+    """Raises before the data are read if a folder is in use, with a hint if a run is finished."""
     try:
         folder.check(overwrite)
     except ValueError as error:
         if overwrite or not folder.is_finished:
             raise
-        hint = f"It holds a finished run; to train further from its weights: --init {folder.path}"
+        hint = f"It contains a finished run; to train on from its weights, use --init {folder.path}"
         raise ValueError(f"{error}. {hint}") from None
 
 
@@ -193,8 +193,9 @@ def _check_settings(folder, config):
             f"{_option(name)} {there[name]} there, {given[name]} here" for name in different
         )
         raise ValueError(
-            f"{folder.path} holds an unfinished run with other settings: {named}. Give the same "
-            "to go on with it, begin anew with --overwrite, or choose another folder with --to"
+            f"{folder.path} contains an unfinished run with other settings: {named}. Use the same "
+            "settings to continue it, start over with --overwrite, or choose another folder with "
+            "--to"
         )
 
 

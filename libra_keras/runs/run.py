@@ -1,4 +1,4 @@
-"""A training run that has ended, or that is opened again, or what it says of itself unopened."""
+"""A training run that has ended or was opened again, and its records."""
 
 import functools
 from pathlib import Path
@@ -17,20 +17,20 @@ from libra_keras.runs.resuming import recorded_config
 
 
 class Run:
-    """What `train` returns, and `open` gives back.
+    """What `train` and `open` return.
 
     Args:
         folder: `Path` of the run folder, of a converted folder, or of a `.keras` file; `None` on a
             worker of a cluster that writes nothing.
-        model: the detector; by default it is loaded from the folder when it is first asked for.
-        weights: `"last"`, `"best"` or a name such as `"kept-0.5"`, which weights are loaded then.
+        model: the detector; by default it is loaded from the folder on first use.
+        weights: `"last"`, `"best"` or a name such as `"kept-0.5"`: which weights to load.
 
     Attributes:
         model: the detector, such as a `FasterRCNN`.
-        is_finished: whether the run has ended and was measured; a run that `stop_by` has
-            stopped goes on when it is trained again.
-        metrics: dict of COCO's numbers by their names, `None` before the run has ended.
-        config: `TrainConfig` of the run, `None` if it is no run.
+        is_finished: whether the run has ended and was measured; a run that was stopped by
+            `stop_by` continues when it is trained again.
+        metrics: dict of COCO's numbers by name, `None` before the run has ended.
+        config: `TrainConfig` of the run, `None` if it is not a run.
 
     Example:
 
@@ -81,16 +81,16 @@ class Run:
 
         Args:
             data: `DetectionData` to measure on; by default what the run was measured on.
-            to: path of the page, an earlier one is replaced; by default `report.html` in the run's
-                folder, or `report-<name>.html` for other data or weights.
-            batch: int, images at once.
+            to: path of the page, which replaces an earlier one; by default `report.html` in the
+                run folder, or `report-<name>.html` for other data or weights.
+            batch: int, images at a time.
 
         Returns:
             `Path` of the page.
 
         Raises:
-            ValueError: if there are no such data, or the detector does not know their classes; or
-                if something else is where the page would go.
+            ValueError: if the data do not exist, or the detector does not know their classes, or
+                if something else is in the place of the page.
 
         Example:
 
@@ -111,12 +111,12 @@ class Run:
 
     @property
     def origin(self) -> explaining.Origin:
-        """Where the model came from, as a page tells it."""
+        """Where the model came from, as shown on a page."""
         folder = None if self.config is None else RunFolder(self.folder)
         return explaining.Origin(str(self.folder), self.weights, folder)
 
     def record(self, name: str = "metrics.json") -> dict[str, Any]:
-        """Returns what a JSON file of the folder holds; `{}` if there is none."""
+        """Returns what a JSON file of the folder contains; `{}` if there is none."""
         return {} if self.folder is None else RunFolder(self.folder).read_json(name)
 
     def __repr__(self):
@@ -124,9 +124,9 @@ class Run:
 
 
 def own_data(run: Run) -> DetectionData:
-    """Reads what a run was measured on, as its config says."""
+    """Reads the data that a run was measured on, according to its config."""
     if run.config is None:
-        raise ValueError(f"{run.folder} is no run, so it has no data of its own: name DATA")
+        raise ValueError(f"{run.folder} is not a run, so it has no data of its own: name DATA")
     own = run.config.data
     try:
         split = own.val_split if own.val_fraction is None else own.train_split
@@ -138,8 +138,8 @@ def own_data(run: Run) -> DetectionData:
         )
     except (ValueError, OSError) as error:
         raise ValueError(
-            f"The data of the run cannot be read: {error}. Name others, or the same where they are "
-            f"now: libra-keras report {run.folder} DATA"
+            f"The data of the run cannot be read: {error}. Name other data, or their new location: "
+            f"libra-keras report {run.folder} DATA"
         ) from error
 
 
@@ -147,17 +147,17 @@ def open_run(path: str | Path, weights: str = "last") -> Run:
     """Opens a training run, a converted folder, a `.keras` file, or a published detector.
 
     Args:
-        path: a run folder, what `libra-keras convert` or `save_to_preset` has written, a `.keras`
+        path: a run folder, the output of `libra-keras convert` or `save_to_preset`, a `.keras`
             file, or a name that `libra-keras models --pretrained` lists, which is downloaded once.
-        weights: of a run folder, `"last"`, `"best"`, or a name such as `"kept-0.5"`, see `keep_at`
+        weights: for a run folder, `"last"`, `"best"`, or a name such as `"kept-0.5"`, see `keep_at`
             of `train`.
 
     Returns:
-        `Run`; its model is loaded when it is first asked for.
+        `Run`; its model is loaded on first use.
 
     Raises:
-        ValueError: if there are no such run, file or weights; or if others than the last weights
-            are asked for where there is one set: of a `.keras` file or a converted checkpoint.
+        ValueError: if the run, file or weights do not exist, or if weights other than the last are
+            requested from a `.keras` file or a converted checkpoint, which have only one set.
         OSError: if a published detector cannot be downloaded.
 
     Example:

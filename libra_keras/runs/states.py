@@ -1,4 +1,4 @@
-"""What a run that was interrupted says of where it stands, checked before it goes on."""
+"""The saved state of an interrupted run, checked before it continues."""
 
 import math
 import re
@@ -11,8 +11,8 @@ OF_RUN = (*OF_WEIGHTS, "epoch", "step", "seconds", "tables", "has_candidate", "p
 
 
 def check_state(state: Mapping[str, Any], needed: Iterable[str]) -> None:
-    """Raises a `ValueError` unless a state has what is needed, and all that is known in it is of
-    the right type."""
+    """Raises a `ValueError` unless a state has what is needed, and all known entries have the right
+    type."""
     if missing := [name for name in needed if name not in state]:
         raise ValueError(f"it has no {missing[0]!r}")
     for name, (is_right, expected) in _EXPECTED.items():
@@ -21,8 +21,8 @@ def check_state(state: Mapping[str, Any], needed: Iterable[str]) -> None:
 
 
 def check_like(found: Any, own: Any, name: str) -> None:
-    """Raises a `ValueError` unless what a part's state shares with its present one is of its types;
-    what is `None` in either is not known yet."""
+    """Raises a `ValueError` unless the entries that a part's state shares with its present one have
+    the same types; what is `None` in either is not known yet."""
     if own is None or found is None:
         return
     kind = list if isinstance(own, tuple) else type(own)  # as JSON gives it back

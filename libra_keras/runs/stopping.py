@@ -1,4 +1,4 @@
-"""How a run is told to stop: by Ctrl-C, by a scheduler, by a terminal that is closed."""
+"""How a run is stopped: by Ctrl-C, by a scheduler, by closing the terminal."""
 
 import contextlib
 import signal
@@ -7,13 +7,13 @@ import threading
 import time
 from typing import Any
 
-ONE_EVENT = 1.0  # seconds: a shell and the system may both tell of a terminal that is closed
-# SIGHUP is not on Windows.
+ONE_EVENT = 1.0  # seconds: a shell and the system may both report a closed terminal
+# Windows has no SIGHUP.
 SIGNALS = tuple(getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n))
 
 
 class Stopped(KeyboardInterrupt):
-    """Raised when a run has been told to stop, and is in order.
+    """Raised when a run was asked to stop, and is saved.
 
     Args:
         signum: the signal; by default that of Ctrl-C.
@@ -36,12 +36,12 @@ class Stopped(KeyboardInterrupt):
 
 
 class StopSignals:
-    """Context in which `SIGNALS` raise `Stopped`, the first one not while `held`. What whoever
-    started the process ignores stays so, and outside of a program's main thread, where Python
+    """Context in which `SIGNALS` raise `Stopped`, except the first one while `held`. Signals that
+    the parent process ignores stay ignored, and outside of a program's main thread, where Python
     handles no signals, nothing changes."""
 
-    def __init__(self, promise: str = "Stops after this step, and saves the run"):
-        self.promise = promise  # what is said when a signal waits
+    def __init__(self, promise: str = "Stopping after this step; the run will be saved"):
+        self.promise = promise  # what is printed when a signal waits
         self.held = False
         self.received = None
         self._first = 0.0  # when that was
@@ -75,4 +75,4 @@ class StopSignals:
             raise Stopped(signum)
         self.received, self._first = signal.Signals(signum), time.monotonic()
         with contextlib.suppress(OSError):  # the terminal may be gone
-            print(f"\n{self.promise}; once more stops at once.", file=sys.stderr, flush=True)
+            print(f"\n{self.promise}. Repeat to stop at once.", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""A training run from its config to its report: the order of it all."""
+"""A training run from its config to its report, step by step."""
 
 import contextlib
 import sys
@@ -29,31 +29,31 @@ def train(
 ) -> Run:
     """Trains a detector as `libra-keras train` does, and writes a run folder.
 
-    A run that was killed or interrupted goes on when it is called with the same arguments again.
-    Several devices, and what makes runs deterministic, must be chosen before the backend has
-    computed anything in this process.
+    A run that was killed or interrupted continues when the function is called again with the same
+    arguments. Several devices and deterministic runs must be chosen before the backend has computed
+    anything in this process.
 
     Args:
-        config: `TrainConfig`; what is `None` in it comes from the defaults, see `resolve`.
+        config: `TrainConfig`; `None` values are replaced by defaults, see `resolve`.
         train, val: `DetectionData` to learn from and to measure on, instead of those that
             `config.data` names.
-        model: detector that is trained as it is, instead of one that `config.model` names, on the
-            devices that it was built on.
-        stop_by: time, as `time.time()` gives it, after which the run is saved behind the step that
-            it is in, and returned unfinished; not in a cluster. The same call goes on.
+        model: detector to train as it is, on the devices that it was built on, instead of the one
+            that `config.model` names.
+        stop_by: time, as returned by `time.time()`, after which the run is saved at the end of the
+            current step and returned unfinished; not in a cluster. The same call continues it.
         keep_at: fractions of the run, such as `(0.5, 0.75)`. The weights after that share of its
-            steps, or their averages, stay in the folder: `runs.open(folder, "kept-0.5")`.
+            steps, or their averages, are kept in the folder: `runs.open(folder, "kept-0.5")`.
 
     Returns:
         `Run`. Its folder is `None` on a worker of a cluster that writes nothing.
 
     Raises:
-        TypeError: if `stop_by` or `keep_at` are no numbers.
+        TypeError: if `stop_by` or `keep_at` are not numbers.
         ValueError: if options contradict each other, or do not fit the data or the detector.
-        RuntimeError: if it is too late for the devices, or for determinism.
+        RuntimeError: if it is too late to choose devices or determinism.
         NonFiniteLoss: if a gradient or loss was not finite; the weights from before are saved.
         Stopped: a `KeyboardInterrupt`, after Ctrl-C or SIGTERM; the run is saved.
-        OSError: if files cannot be written; what was saved before is whole.
+        OSError: if files cannot be written; what was saved before is complete.
 
     Example:
 
@@ -94,12 +94,12 @@ def _folder(config, devices):
 
 
 def _seed(own: RunConfig):
-    # Building draws from the generators anew: what came before is not to matter.
+    # Building draws from the generators again: what came before must not matter.
     (make_deterministic if own.deterministic else keras.utils.set_random_seed)(own.seed)
 
 
 def _prepare(config, train, val, devices: Devices, folder, given, moments) -> Job:
-    """Builds and checks everything; then only the run folder is made."""
+    """Builds and checks everything; only then is the run folder made."""
     with devices.scope():
         model, started_from = build(config, train, devices.batch_norm, given)
     inputs.check_voc(config.data.voc, model)
@@ -132,7 +132,7 @@ def _prepare(config, train, val, devices: Devices, folder, given, moments) -> Jo
 
 
 def _begin(folder, record, model, config):
-    """Only here, where data and model are known to be good, may an earlier run go."""
+    """Only here, where data and model are known to be good, may an earlier run be replaced."""
     if folder.goes_on:
         resuming.check_record(folder, record)
     folder.begin(record, model, config.run.overwrite)

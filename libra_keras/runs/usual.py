@@ -15,8 +15,8 @@ def usual_optimizer(detector: keras.Model) -> keras.optimizers.Optimizer:
     own, rate = family.optimizer, family.schedule.learning_rate
     optimizer = optimizer_of(own, rate)
     print(
-        f"{type(optimizer).__name__}, learning rate {rate:g} for {family.schedule.batch} images a "
-        f"step, weight decay {own.weight_decay:g}"
+        f"{type(optimizer).__name__}, learning rate {rate:g} for {family.schedule.batch} images "
+        f"per step, weight decay {own.weight_decay:g}"
         + (f", gradients clipped to {own.clip_norm:g}" if own.clip_norm else "")
     )
     return optimizer
@@ -31,7 +31,7 @@ def optimizer_of(own: OptimizerConfig, rate: Any, **more: Any) -> keras.optimize
 
 
 def _family(detector):
-    """The defaults by what a detector is made of; others are told by their names."""
+    """The defaults by what a detector is made of; other detectors are identified by name."""
     if getattr(detector.backbone, "batch_norm", "frozen") != "frozen":
-        return SMALL  # a backbone that learns from nothing
+        return SMALL  # a backbone that learns from scratch
     return RETINANET if type(detector).__name__ == "RetinaNet" else RESNET

@@ -10,8 +10,8 @@ from libra_keras.training.callbacks import batches_done
 
 
 class Speedometer(keras.callbacks.Callback):
-    """Measures training images per second over the last batches of an epoch; its first is left out,
-    since it compiles or follows an evaluation."""
+    """Measures training images per second over the last batches of an epoch, without its first,
+    which compiles or follows an evaluation."""
 
     def __init__(self, batch_size: int, window: int = 20):
         super().__init__()
@@ -35,9 +35,8 @@ class Speedometer(keras.callbacks.Callback):
 
 
 class TensorBoardLogger(keras.callbacks.Callback):
-    """Writes what a run shows of itself as event files, over its steps: the rows of a `StepLogger`
-    that has `write_row` as its `on_row`, images per second, and the metrics and a picture of each
-    evaluation."""
+    """Writes event files over the steps of a run: the rows of a `StepLogger` that has `write_row`
+    as its `on_row`, images per second, and the metrics and a picture of each evaluation."""
 
     def __init__(self, folder, speed=None, picture=None):
         super().__init__()
@@ -47,7 +46,7 @@ class TensorBoardLogger(keras.callbacks.Callback):
         self._opened = None
 
     def write_row(self, step, values):
-        """Writes floats by their names as of a step, counted from 1."""
+        """Writes floats by name for a step, counted from 1."""
         values = {f"train/{name}": value for name, value in values.items()}
         if self.speed is not None:
             values["train/images_per_second"] = self.speed.images_per_second

@@ -139,7 +139,7 @@ def test_a_cluster_goes_on_after_a_death_and_ends_as_one_machine(tmp_path):
         for each in processes:
             each.kill()
     assert statuses == [0, 0], [log.read_text(errors="replace")[-3000:] for log in logs]
-    assert f"Goes on with {run} at epoch" in logs[0].read_text(errors="replace")
+    assert f"Continuing {run} at epoch" in logs[0].read_text(errors="replace")
     assert json.loads((run / "metrics.json").read_text())["trained_steps"] == 20
     ours, expected = (losses_of(folder) for folder in (run, alone))
     assert len(ours) == 10

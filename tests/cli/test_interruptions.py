@@ -78,20 +78,21 @@ def test_a_full_disk_signals_and_kills_change_nothing(tmp_path, environment, cap
     assert status == 1 and "Traceback" not in text
     said = text.strip().split("\n")[-1]
     assert (
-        "libra-keras train: " in said and "File too large. What was saved before is whole" in said
+        "libra-keras train: " in said
+        and "File too large. What was saved before is complete" in said
     )
     assert checkpoints.weights.stat().st_size > limit
 
     for signum in (signal.SIGINT, signal.SIGTERM):  # Ctrl-C, and what a scheduler sends
         status, text = train(folder, lambda process, signum=signum: process.send_signal(signum))
         assert status == 128 + signum and "Traceback" not in text
-        place = re.search(r"saved at epoch (\d), step (\d); the same command goes on", text)
+        place = re.search(r"saved at epoch (\d), step (\d); the same command continues", text)
         saved = checkpoints.read()
         assert (int(place[1]) - 1, int(place[2])) == (saved["epoch"], saved["step"])
 
     status, text = train(folder)
     assert status == 0, text[-3000:]
-    assert f"Goes on with {folder} at epoch {place[1]}, step {place[2]}" in text
+    assert f"Continuing {folder} at epoch {place[1]}, step {place[2]}" in text
     assert kill_and_resume.compare(expected, kill_and_resume.contents(folder))
 
     rng, signals = random.Random(5), [signal.SIGKILL, signal.SIGTERM, signal.SIGINT]

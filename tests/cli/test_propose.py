@@ -51,7 +51,7 @@ def test_what_a_detector_cannot_do_is_said_before_the_work(tmp_path, capsys, mon
     dense = models.retinanet_small(6, input_policy=policy)
     monkeypatch.setattr(measuring, "evaluation_batches", lambda *_: iter(()))
     for model, option, message in (
-        (network, "--voc", "--voc is for detectors of classes"),
+        (network, "--voc", "--voc requires a detector of classes"),
         (dense, "--proposals", "Only a detector with a first stage.*Received: RetinaNet"),
     ):
         run = SimpleNamespace(model=model, origin=None)
@@ -65,7 +65,7 @@ def test_a_run_without_proposals_does_not_start(tmp_path, capsys):
     to = tmp_path / "run"
     arguments = ["train", *SHAPES, *TINY, "--model", "fast_rcnn_small", "--to", str(to)]
     assert main(arguments) == 1
-    assert "it needs --proposals-file FILE" in capsys.readouterr().err and not to.exists()
+    assert "it requires --proposals-file FILE" in capsys.readouterr().err and not to.exists()
 
 
 @pytest.mark.slow

@@ -54,7 +54,7 @@ def test_what_cannot_be_reported_says_what_it_needs(run_folder, tmp_path, capsys
             "--to",
             str(thesis),
         ): "is no report of libra-keras, and is not overwritten",
-        (str(model),): "is no run folder: say where the report goes with --to FILE",
+        (str(model),): "is not a run folder: set the report's file with --to FILE",
         (str(model), "--to", str(tmp_path / "a.html")): "it has no data of its own: name DATA",
         (str(run_folder), "--split", "val"): "--split requires DATA, which is not given",
     }

@@ -118,7 +118,7 @@ def test_run_folder_in_use_is_refused(run_folder, capsys):
     "wrong, message",
     [
         (["mistyped"], "existing folder"),
-        ([*SHAPES, "--frozen-stages", "1"], "need a model of the resnet family"),
+        ([*SHAPES, "--frozen-stages", "1"], "require a model of the resnet family"),
     ],
 )
 def test_overwrite_keeps_the_old_run_if_data_or_model_are_wrong(tmp_path, capsys, wrong, message):
@@ -177,7 +177,7 @@ def test_ctrl_c_keeps_weights(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(ResumableFit, "fit", interrupted)
     assert main(["train", *SHAPES, *TINY, "--to", str(tmp_path / "run")]) == 130
     err = capsys.readouterr().err
-    assert "Interrupted. The run is saved at epoch 1, step 0; the same command goes on" in err
+    assert "Interrupted. The run is saved at epoch 1, step 0; the same command continues" in err
     assert runs.open(tmp_path / "run").model.num_classes == 6
 
 

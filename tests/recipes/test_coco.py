@@ -138,7 +138,7 @@ def test_weights_of_a_resnext_come_from_a_file(recipe, tmp_path, monkeypatch):
     sizes = {"depth": 50, "groups": 2, "base_width": 2, "width": 8}
     monkeypatch.setitem(NETWORKS, "resnext101_64x4d", sizes)
     config = runs.resolve(recipe("libra_faster_rcnn_x101_64x4d_1x").CONFIG)
-    with pytest.raises(ValueError, match="Keras offers no ImageNet weights of a ResNeXt"):
+    with pytest.raises(ValueError, match="Keras has no ImageNet weights for a ResNeXt"):
         build_model(config, data.shapes(1))
     saved, images = resnet("resnext101_64x4d"), keras.Input((None, None, 3))
     keras.Model(images, saved(images)).save_weights(tmp_path / "a.weights.h5")

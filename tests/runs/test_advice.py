@@ -50,7 +50,7 @@ def test_nothing_is_said_at_the_limits(said):
 
 def test_every_sentence_has_its_number():
     assert "2 in the first steps of the run, 1.97 in the last" in advice.stalled_loss(2.0, 1.97)
-    assert "positives: 0.5 an image" in advice.few_positives("positives", 0.5)
+    assert "positives: 0.5 per image" in advice.few_positives("positives", 0.5)
     assert "cover 49% of the objects of 8" in advice.low_recall(0.49, 8)
     assert "1 of 2 images" in advice.too_many_objects([100, 101], 100)
     assert "--learning-rate 0.02 is 8 times" in advice.high_rate(0.02, 0.0025)
@@ -141,7 +141,7 @@ def test_rates_are_compared_with_the_default_for_as_many_images(tmp_path):
         assert advice.at_start(config, train, model)["learning_rate"] is None
     config = resolved(*RESNET, "--learning-rate", "0.02")
     said = advice.at_start(config, train, model)["learning_rate"]
-    assert "0.02 is 8 times the default for so many images (0.0025)" in said
+    assert "0.02 is 8 times the default for this number of images (0.0025)" in said
     other = resolved(*RESNET, *"--optimizer adamw --learning-rate 1e-4 --weight-decay 0.05".split())
     assert usual_rate(other) is None  # there is no default of it
     write_unnamed(tmp_path / "mine.keras")

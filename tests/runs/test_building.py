@@ -68,7 +68,7 @@ def test_backbone_options_reach_the_backbone():
 
 
 def test_backbone_options_of_a_small_model_are_refused():
-    with pytest.raises(ValueError, match="--frozen-stages need a model of the resnet family"):
+    with pytest.raises(ValueError, match="--frozen-stages require a model of the resnet family"):
         build_model(resolved("--frozen-stages", "1"), shapes(1))
 
 
@@ -80,7 +80,7 @@ def test_a_region_proposal_network_is_built_without_classes():
 @pytest.mark.parametrize("name", ["retinanet_resnet50", "libra_rpn_resnet50"])
 def test_roi_align_is_not_for_models_without_a_second_stage(name):
     config = resolved("--model", name, "--backbone-weights", "none", "--sampling-ratio", "0")
-    with pytest.raises(ValueError, match=f"--sampling-ratio.* {name} has not"):
+    with pytest.raises(ValueError, match=f"--sampling-ratio.* {name} lacks"):
         build_model(config, data.shapes(1))
 
 
@@ -126,7 +126,7 @@ def test_no_option_changes_nothing():
 
 
 def test_more_accumulation_than_steps_is_refused():
-    with pytest.raises(ValueError, match="--accumulate 9 is more than all steps of the run"):
+    with pytest.raises(ValueError, match="--accumulate 9 exceeds all steps of the run"):
         build_optimizer(resolved("--accumulate", "9"), steps_per_epoch=4)
 
 
@@ -143,7 +143,7 @@ def test_precision_of_an_initial_detector(tmp_path):
 def test_parts_that_are_random_are_not_frozen(tmp_path):
     libra_faster_rcnn_small(num_classes=6).save(tmp_path / "model.keras")  # it has no names
     config = resolved("--init", str(tmp_path / "model.keras"), "--freeze", "rpn,box_head")
-    with pytest.raises(ValueError, match="box_head .* random weights: class_logits, box_deltas of"):
+    with pytest.raises(ValueError, match="box_head .* random weights: its class_logits, box_deltas are"):
         build(config, shapes(1), "trainable")
     config = config.replace(model={"freeze": ("rpn", "neck")})
     model, _ = build(config, shapes(1), "trainable")
@@ -229,9 +229,9 @@ def test_the_schedule_of_an_unknown_model_is_that_of_its_kind(tmp_path):
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ("--model retinanet_small", "is a libra_faster_rcnn_resnet50; leave --model"),
-        ("--backbone-weights none", "leave --backbone-weights away"),
-        ("--backbone-style caffe", "leave --backbone-style away"),
+        ("--model retinanet_small", "is a libra_faster_rcnn_resnet50; omit --model"),
+        ("--backbone-weights none", "omit --backbone-weights"),
+        ("--backbone-style caffe", "omit --backbone-style"),
     ],
 )
 def test_options_that_contradict_the_start_are_refused(converted, option, message):
@@ -277,7 +277,7 @@ def test_other_classes_start_anew_and_options_apply(converted, capsys):
 
 def test_options_of_parts_that_are_not_there_are_refused(tmp_path):
     folder = write_converted(tmp_path / "dense", models.retinanet_small(6, ResNet(18, width=8)))
-    with pytest.raises(ValueError, match="second stage, which a RetinaNet has not"):
+    with pytest.raises(ValueError, match="second stage, which a RetinaNet lacks"):
         build_initial(started(folder, "--sampling-ratio", "0"), shapes(1))
 
 

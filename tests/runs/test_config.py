@@ -123,7 +123,7 @@ def test_every_field_comes_back_from_json():
         ),
         ({"schedule": {"batch": "4"}}, TypeError, "batch must be int or None. Received: '4'"),
         ({"model": "rpn_small"}, TypeError, "config.model must be a dict. Received: 'rpn_small'"),
-        ({"version": 2}, ValueError, "config must be of version 1. Received: 2"),
+        ({"version": 2}, ValueError, "config must have version 1. Received: 2"),
     ],
 )
 def test_other_dicts_are_refused(values, error, message):

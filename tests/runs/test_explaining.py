@@ -111,7 +111,7 @@ def emptied(scenes, label=None):
 def test_data_without_objects_and_a_class_without(undrawn):
     scenes = data.shapes(4)
     made = page(Model(), Measured(emptied(scenes), found_in(scenes)), ORIGIN)
-    assert "There is no object to find in these data" in made and "no box to learn from" in made
+    assert "There are no objects to find in these data" in made and "no box to learn from" in made
     assert "There is nothing to find in these data: every detection is wrong." in made
     made = page(Model(), Measured(emptied(scenes, label=0), found_in(scenes)), ORIGIN)
     assert "1 of 6 classes have no object in these data, so they do not enter the means: " in made
@@ -183,7 +183,9 @@ def test_where_pages_go(tmp_path):
         "-best.html"
     )
     assert re.fullmatch(r"report-[\w.-]+\.html", place(own, scenes).name)
-    with pytest.raises(ValueError, match="mine is no run folder: say where .* with --to FILE"):
+    with pytest.raises(
+        ValueError, match="mine is not a run folder: set the report's file with --to FILE"
+    ):
         place(ORIGIN, scenes)
     (tmp_path / "report.html").write_text("years of work")
     with pytest.raises(ValueError, match="report.html is no report of libra-keras, and is not"):

@@ -185,7 +185,7 @@ def test_what_cannot_be_saved_is_said_and_the_old_stays(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(atomic, "save_weights", full)
-    with pytest.raises(OSError, match=f"{tmp_path}.*No space left.*saved before is whole"):
+    with pytest.raises(OSError, match=f"{tmp_path}.*No space left.*saved before is complete"):
         checkpoints.save(model, {"batches": 4})
     assert checkpoints.read()["batches"] == 0 and checkpoints.weights.read_bytes() == before
 
@@ -219,7 +219,7 @@ def test_weights_of_another_optimizer_are_refused(tmp_path):
     model = small_model(SGD(0.1))
     train(model, 2)
     Checkpoints(tmp_path).save(model, {"batches": 2})
-    with pytest.warns(UserWarning), pytest.raises(ValueError, match="optimizer of this model"):
+    with pytest.warns(UserWarning), pytest.raises(ValueError, match="or to this optimizer"):
         Checkpoints(tmp_path).restore(small_model(AdamW(0.1)))
 
 
@@ -227,7 +227,7 @@ def test_weights_that_are_not_there(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(small_model(SGD(0.1)), {"batches": 0})
     checkpoints.weights.unlink()
-    with pytest.raises(ValueError, match="not there"):
+    with pytest.raises(ValueError, match="does not exist"):
         checkpoints.restore(small_model(SGD(0.1)))
 
 

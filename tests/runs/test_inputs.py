@@ -55,9 +55,9 @@ def test_proposals_go_to_fast_rcnn_only(tmp_path):
     assert given.max_proposals == scenes.max_boxes
     assert add_given(given, None, fast) is given
     assert add_given(scenes, None, other) is scenes
-    with pytest.raises(ValueError, match="needs --val FILE.*shapes/train.*libra-keras propose"):
+    with pytest.raises(ValueError, match="requires --val FILE.*shapes/train.*libra-keras propose"):
         add_given(scenes, None, fast, "--val")
-    with pytest.raises(ValueError, match="--val is for fast_rcnn models; a Sequential"):
+    with pytest.raises(ValueError, match="--val is only for fast_rcnn models; a Sequential"):
         add_given(scenes, tmp_path / "a.npz", other, "--val")
 
 

@@ -86,12 +86,16 @@ def test_weights_of_losses_and_limits_reach_their_heads():
 @pytest.mark.parametrize(
     ("name", "own", "message"),
     [
-        ("retinanet_small", {"positives": "random"}, "second stage, which a RetinaNet has not"),
-        ("fast_rcnn_small", {"rpn_limit": 5.0}, "--rpn-limit is of a first stage"),
-        ("fast_rcnn_small", {"bins": 5}, "--negative-bins and --negative-upper need --negatives"),
-        ("fast_rcnn_small", {"refiner": "conv"}, "--refiner needs --neck bfp"),
-        ("fast_rcnn_small", {"box_alpha": 0.5, "box_loss": "l1"}, "need --box-loss balanced_l1"),
-        ("fast_rcnn_small", {"box_beta": 0.5}, "--box-beta needs --box-loss"),
+        ("retinanet_small", {"positives": "random"}, "second stage, which a RetinaNet lacks"),
+        ("fast_rcnn_small", {"rpn_limit": 5.0}, "--rpn-limit requires a first stage"),
+        (
+            "fast_rcnn_small",
+            {"bins": 5},
+            "--negative-bins and --negative-upper require --negatives",
+        ),
+        ("fast_rcnn_small", {"refiner": "conv"}, "--refiner requires --neck bfp"),
+        ("fast_rcnn_small", {"box_alpha": 0.5, "box_loss": "l1"}, "require --box-loss balanced_l1"),
+        ("fast_rcnn_small", {"box_beta": 0.5}, "--box-beta requires --box-loss"),
         ("fast_rcnn_small", {"box_loss_weight": -1.0}, "box_loss_weight must be .* Received: -1"),
         ("fast_rcnn_small", {"negatives": "mmdet", "upper": 2.0}, "upper must be .* Received: 2"),
     ],
@@ -104,5 +108,5 @@ def test_what_does_not_fit_is_refused(name, own, message):
 def test_a_detector_that_is_there_keeps_its_neck(tmp_path):
     for name in ("model.json", "last.weights.h5"):
         (tmp_path / name).touch()
-    with pytest.raises(ValueError, match="--init brings its own neck; leave --neck bfp away"):
+    with pytest.raises(ValueError, match="--init brings its own neck; omit --neck bfp"):
         resolved("--init", str(tmp_path), "--neck", "bfp")

@@ -281,7 +281,7 @@ def test_signals_wait_for_the_step_and_save(tmp_path, expected, capsys, signum):
     with pytest.raises(Stopped) as stopped:
         train(tmp_path, [At(1, 2, signal.raise_signal, signum)], save_every=0)
     assert stopped.value.status == 128 + signum
-    assert "Stops after this step" in capsys.readouterr().err
+    assert "Stopping after this step" in capsys.readouterr().err
     assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == handlers
     assert Checkpoints(tmp_path / "checkpoints").read()["batches"] == STEPS + 3
     train(tmp_path)

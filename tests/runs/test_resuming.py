@@ -67,7 +67,7 @@ def test_a_command_with_overwrite_goes_on_with_its_own_run(here):
 def test_other_data_are_refused(here, name):
     unfinished("mine", *FIRST)
     with resuming.opened(resolved(*FIRST, "--to", "mine")) as folder:
-        with pytest.raises(ValueError, match=f"cannot go on: its {name} was"):
+        with pytest.raises(ValueError, match=f"cannot continue: its {name} was"):
             resuming.check_record(folder, {**RECORD, name: "another"})
         resuming.check_record(folder, RECORD)
 
@@ -123,7 +123,7 @@ def test_a_finished_run_says_how_it_goes_further(here, capsys):
     folder.write_json("metrics.json", {})
     folder.checkpoints.clear()
     assert main(["train", "shapes", "--epochs", "9", "--to", "mine"]) == 1
-    assert "a finished run; to train further from its weights: --init mine" in (
+    assert "a finished run; to train on from its weights, use --init mine" in (
         capsys.readouterr().err
     )
 
