@@ -1,4 +1,4 @@
-"""Data sets: readers of the forms that tools write, checks, and batches of them."""
+"""Data sets: readers of the formats that tools write, checks, and batches."""
 
 from libra_keras.data import dialects
 from libra_keras.data.augmentation import Augmentation

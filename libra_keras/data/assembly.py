@@ -1,4 +1,4 @@
-"""The last step of readers whose files are no JSON of COCO: from examples as read to a data set."""
+"""The last step of readers for files other than COCO's JSON: from examples to a data set."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
@@ -14,7 +14,7 @@ NO_BOXES = np.zeros((0, 4), "float32"), np.zeros(0, "int32"), np.zeros(0, bool)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class WrittenBox:
-    """A box as a file has it."""
+    """A box as written in a file."""
 
     name: str  # what findings call it
     label: str
@@ -72,7 +72,7 @@ def assembled(
     warnings: Iterable[Finding] = (),
     headers_checked: bool = False,
 ) -> DetectionData:
-    """Cleans examples and makes a data set of them; `warnings` cost no image and no box.
+    """Cleans examples and makes a data set of them; `warnings` drop no image and no box.
 
     If the headers of all files have been read to make the examples, they are not read again.
     """

@@ -1,4 +1,4 @@
-"""How images are varied while a model learns: what may be chosen, and the presets."""
+"""How images are varied during training: the options, and the presets."""
 
 import dataclasses
 from typing import Any
@@ -32,41 +32,41 @@ Range = tuple[float, float]
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """How images and their boxes are varied while a model learns, beside being mirrored.
+    """How images and their boxes are varied during training, in addition to mirroring.
 
     What is drawn is a pure function of the run's seed, the epoch, the step and the image's place
-    in the batch, and each kind of variation has numbers of its own: one that is added changes no
-    other, a run that is interrupted goes on bit for bit, and all backends see the same pixels.
-    Ranges are drawn from evenly. The order is: cut and resize, turn, flip, colours, functions;
+    in the batch, and each kind of variation has its own numbers: adding one changes no other, an
+    interrupted run continues bit for bit, and all backends see the same pixels. Values are drawn
+    uniformly from their ranges. The order is: crop and resize, rotate, flip, colours, functions;
     then the image is mirrored with the probability `flip` of `training_batches`, and padded.
 
     Args:
         short_sides: tuple of at most five ints. Each batch takes one of them as the short side of
-            its `InputPolicy`, whose long side is scaled alike. JAX compiles a training step for
-            each, times two where there are images of both orientations. Empty (default): the
+            its `InputPolicy`, whose long side is scaled to match. JAX compiles a training step for
+            each, times two if there are images of both orientations. Empty (default): the
             policy's own.
-        scale: factor by which an image is enlarged or shrunk, such as `(0.5, 2.0)`, after it has
-            got its usual size. What exceeds the padded size of its batch is cut away, at a random
-            place; what is missing is padded. A box of which less than a quarter is left, or a side
-            of at most 1 pixel, is dropped; others are clipped. An image that has lost all its
-            boxes is learned from as background.
+        scale: factor by which an image is enlarged or shrunk, such as `(0.5, 2.0)`, after resizing
+            to its usual size. What exceeds the padded size of its batch is cropped at a random
+            place; what is missing is padded. A box is dropped if less than a quarter of it is left,
+            or a side of at most 1 pixel; others are clipped. An image that has lost all its boxes
+            is learned from as background.
         brightness: factor of all pixels.
         contrast: factor of the distance from mid-grey.
         saturation: factor of the distance from the grey of the same luma.
-        hue: share of the colour circle by which hues are turned, such as `(-0.05, 0.05)`.
-        vertical_flip: float in [0, 1], the probability that an image is turned upside down, for
-            images without an up, as microscopes and satellites make.
-        quarter_turns: float in [0, 1], the probability that an image is turned by a random number
-            of quarter turns, 0 to 3; at 1 all four are equally likely. A landscape image that has
-            become a portrait one is in a batch of these; to fill batches, fewer images than one
-            batch holds are turned otherwise than drawn.
+        hue: share of the colour circle by which hues are rotated, such as `(-0.05, 0.05)`.
+        vertical_flip: float in [0, 1], the probability that an image is flipped upside down, for
+            images without a natural top, such as those of microscopes and satellites.
+        quarter_turns: float in [0, 1], the probability that an image is rotated by a random number
+            of quarter turns, 0 to 3; at 1, all four are equally likely. A landscape image that
+            becomes a portrait one joins a batch of these; to fill batches, fewer images than one
+            batch holds are rotated differently than drawn.
         functions: tuple of `function(sample, rng) -> sample`, called in this order. A sample is a
             dict of `"images"` uint8 `(H, W, 3)` RGB, `"boxes"` float32 `(n, 4)` in pixels of this
-            image, not yet mirrored and padded, and `"labels"` int32 `(n,)`; what is returned
-            must have these keys, dtypes and the image's size. Rows with the label -1 are left out,
-            and beyond `max_boxes` the smallest boxes. `rng` is a NumPy generator of the function's
-            own; one that draws from anything else is outside the promise above. Threads call
-            functions side by side. `dialects.as_function` makes one of Keras' layers.
+            image, not yet mirrored and padded, and `"labels"` int32 `(n,)`; the result must have
+            the same keys, dtypes and image size. Rows with the label -1 are left out, and so are
+            the smallest boxes beyond `max_boxes`. `rng` is the function's own NumPy generator; the
+            promise above does not hold for functions that draw from anything else. Threads call
+            functions concurrently. `dialects.as_function` makes one from Keras' layers.
 
     Raises:
         ValueError: if there are too many short sides, or a number is out of its range.
@@ -132,13 +132,13 @@ class Augmentation:
 
     @classmethod
     def preset(cls, name: str, short_side: int = 800) -> "Augmentation":
-        """Returns a set of variations that is known by a name.
+        """Returns a named set of variations.
 
-        `"none"` varies nothing. `"default"` is multi-scale training as detectors of this family
-        are usually trained with, on 0.8, 0.9 and 1.0 of the short side to nearest multiples of 32
-        (Detectron2 has 640 to 800 pixels), and half of SSD's changes of colour. `"strong"` is
-        large-scale jittering by 0.5 to 2.0 and all of SSD's, for long runs or little data. None of
-        them turns an image upside down.
+        `"none"` varies nothing. `"default"` is multi-scale training as usual for detectors of this
+        family, on 0.8, 0.9 and 1.0 of the short side, rounded to multiples of 32 (Detectron2 uses
+        640 to 800 pixels), and half of SSD's colour changes. `"strong"` is large-scale jittering by
+        0.5 to 2.0 and all of SSD's colour changes, for long runs or little data. None of them flips
+        an image upside down.
 
         Args:
             name: str, one of those.
@@ -162,7 +162,7 @@ class Augmentation:
         return cls(short_sides=_near(short_side), **HALF_COLORS)
 
     def policies(self, policy: InputPolicy) -> list[InputPolicy]:
-        """Returns the policies that batches take turns with."""
+        """Returns the policies that batches alternate between."""
         return [
             dataclasses.replace(
                 policy,

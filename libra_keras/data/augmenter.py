@@ -27,7 +27,7 @@ class Shrinking(InputPolicy):
     """A policy that enlarges no image: what is read, and cached, where scales are drawn later."""
 
     def get_config(self) -> dict:
-        """Returns the arguments, and what tells entries of a cache from those of a plain policy."""
+        """Returns the arguments, and what distinguishes cache entries from a plain policy's."""
         return {**super().get_config(), "enlarges": False}
 
     def fitted_size(self, height: int, width: int) -> tuple[int, int]:
@@ -45,7 +45,7 @@ class Place:
 
 
 class Augmenter:
-    """Varies the images of a run as an `Augmentation` says; of one that says nothing, resizes."""
+    """Varies the images of a run according to an `Augmentation`; an empty one only resizes."""
 
     def __init__(self, augmentation: Augmentation, policy: InputPolicy, seed: int):
         self.augmentation = augmentation

@@ -233,12 +233,11 @@ def training_batches(
 ) -> Any:
     """Makes the batches of a training run.
 
-    Images are shuffled over the whole data set in each epoch, kept in proportion, resized, varied
-    as `augment` says, mirrored with probability `flip`, and padded at right and below. The order
-    is a pure function
-    of `seed` and the epoch: a run that starts at `start_epoch` and `start_step` continues as if
-    never stopped, and what comes before is not read. Ignored boxes (crowds, difficult objects) are
-    left out.
+    Images are shuffled over the entire data set in each epoch, resized in proportion, varied
+    according to `augment`, mirrored with probability `flip`, and padded at the right and bottom.
+    The order is a pure function of `seed` and the epoch: a run that starts at `start_epoch` and
+    `start_step` continues as if never stopped, and what comes before is not read. Ignored boxes
+    (crowds, difficult objects) are left out.
 
     Args:
         data: `DetectionData`.
@@ -249,15 +248,15 @@ def training_batches(
         epochs: int, epochs until the data set ends, or `None` (default) for an endless one, with
             which `fit` needs `steps_per_epoch=dataset.source.steps_per_epoch`.
         start_epoch: int, the first epoch. Defaults to 0.
-        max_boxes: int, M, rows of boxes per image. Defaults to the most boxes of one image.
+        max_boxes: int, M, rows of boxes per image. Defaults to the largest number in one image.
         drop_empty: bool, whether images without boxes are left out. Defaults to `False`: they
-            teach the model what is background.
+            teach the model what background is.
         kind: `"tf"` for a `tf.data.Dataset`, `"py"` for a `keras.utils.PyDataset`, which needs no
             TensorFlow. Both hold the same arrays in the same order. Defaults to `"tf"` where
             TensorFlow is Keras' backend, `"py"` elsewhere. Keras on TensorFlow takes the shapes
             of `"py"` from its first two batches, so there its images need one orientation, and one
-            short side. Give `fit` the option `shuffle=False`, else it takes the batches of `"py"`
-            out of order.
+            short side. Pass `shuffle=False` to `fit`, or it takes the batches of `"py"` out of
+            order.
         threads: int, images that are read at the same time. Defaults to what tf.data finds best,
             or one per CPU core, at most 8.
         start_step: int, the first batch of `start_epoch`; steps beyond its end lie in the epochs
@@ -281,11 +280,11 @@ def training_batches(
 
     Raises:
         ValueError: if there is not one full batch, `start_epoch` or `start_step` is negative or
-            behind the end, `kind` or the preset is another, there is a `cache` but no image files,
-            or `augment` has functions, which cannot move them, but the data have proposals. While
+            past the end, `kind` or the preset is unknown, there is a `cache` but no image files, or
+            the data have proposals and `augment` has functions, which cannot move them. While
             iterating, `TooManyDamagedImages` stops a run in which over 1 % of the images are
-            damaged, and names the files; and so does the error of a function that fails or returns
-            no sample. tf.data wraps both into errors of its own.
+            damaged, and names the files; so does the error of a function that fails or returns no
+            sample. tf.data wraps both in its own errors.
 
     Example:
 
@@ -304,7 +303,7 @@ def training_batches(
     end = None if epochs is None else (start_epoch + epochs) * source.steps_per_epoch
     if min(start_epoch, start_step) < 0 or (end is not None and start > end):
         raise ValueError(
-            "`start_epoch` and `start_step` must not be negative or behind the end. "
+            "`start_epoch` and `start_step` must not be negative or past the end. "
             f"Received: start_epoch={start_epoch}, start_step={start_step}, epochs={epochs}"
         )
     return module.training(source, start, end, threads)
@@ -330,11 +329,10 @@ def evaluation_batches(
         kind, threads: as for `training_batches`.
 
     Returns:
-        Data set of `x` as in `training_batches`; `x["image_ids"]` tells which is which.
+        Data set of `x` as in `training_batches`; `x["image_ids"]` identifies the images.
 
     Raises:
-        ValueError: if there is no image, `batch_size` is not positive, or `kind` is none that is
-            known.
+        ValueError: if there is no image, `batch_size` is not positive, or `kind` is unknown.
 
     Example:
 
@@ -361,7 +359,9 @@ def _module(kind):
         try:
             from libra_keras.data import pipeline
         except ImportError as error:
-            raise ImportError('Batches of kind="tf" need TensorFlow; kind="py" do not') from error
+            raise ImportError(
+                'Batches of kind="tf" require TensorFlow; kind="py" does not'
+            ) from error
         return pipeline
     if kind == "py":
         from libra_keras.data import py_dataset

@@ -34,8 +34,8 @@ def check_annotations(data: DetectionData) -> list[Finding]:
         data: `DetectionData`.
 
     Returns:
-        List of `Finding`: first of all, if there is nothing to learn from; those made when the
-        data were read; and others. Files whose headers the reader has checked are not opened again.
+        List of `Finding`: first, whether there is nothing to learn from; then those made when the
+        data were read, and others. Files whose headers the reader has checked are not opened again.
 
     Example:
 
@@ -60,8 +60,9 @@ def _crowded(data):
     if not over:
         return []
     message = (
-        f"{over} of {len(data)} images have more than {MANY} (most: {data.max_boxes}): detectors "
-        f"give out {MANY} an image, small ones 50, unless --max-detections says otherwise"
+        f"{over} of {len(data)} images have more than {MANY} (maximum: {data.max_boxes}): "
+        f"detectors return {MANY} per image, small ones 50, unless --max-detections sets another "
+        "limit"
     )
     return [Finding("many objects", data.name, None, message)]
 
@@ -126,12 +127,12 @@ def header_findings(examples, headers):
         elif header[:2] != (example.height, example.width):
             message = (
                 f"the file is {header[1]}x{header[0]} (width x height), "
-                f"its annotation says {example.width}x{example.height}"
+                f"its annotation has {example.width}x{example.height}"
             )
             if header[1::-1] == (example.height, example.width) and header[2] in TURNED:
                 message += (
-                    f". EXIF orientation {header[2]} turns it: the annotation is that of the "
-                    "turned image. Save the images turned"
+                    f". EXIF orientation {header[2]} rotates it: the annotation refers to the "
+                    "rotated image. Save the images rotated"
                 )
             found.append((i, Finding("image size", file, None, message)))
         elif header[2] not in (0, 1):
@@ -145,7 +146,7 @@ def duplicate_ids(examples):
     first, found = {}, []
     for i, example in enumerate(examples):
         if example.image_id in first:
-            message = f"id {example.image_id} is also that of {first[example.image_id]}"
+            message = f"id {example.image_id} is also the id of {first[example.image_id]}"
             found.append((i, Finding("image id", str(example.file), None, message)))
         first.setdefault(example.image_id, example.file)
     return found
@@ -264,7 +265,7 @@ def _all_sized(examples):
     for i, header in zip(without, headers, strict=True):
         examples[i] = _sized(examples[i], header)
         if isinstance(header, Exception):
-            message = f"the annotation has no height and width, and the file tells none: {header}"
+            message = f"neither the annotation nor the file has height and width: {header}"
             found.append((i, Finding("image size", str(examples[i].file), None, message)))
     return examples, found
 

@@ -42,29 +42,29 @@ def coco(
     images in `<split>/`, `images/<split>/` or `images/`, where CVAT has them), Roboflow's
     (`<split>/_annotations.coco.json` beside the images), FiftyOne's (`labels.json` and `data/`) and
     Label Studio's (`result.json` and `images/`); JSON and images can be given explicitly instead.
-    Names of images may have folders in them, and backslashes. Of names that lead out of the folder
-    the last part is tried.
+    Image names may contain folders and backslashes. For names that lead out of the folder, the last
+    part is tried.
 
     Labels `0..K-1` are the category ids in ascending order. A category without
     a box in any split (the JSONs beside this one, or of its name in the folders beside its own)
     is left out if it is the supercategory of another: Roboflow writes one. Crowds (and boxes
     with a true `"ignore"`) are not trained on; the evaluation treats crowds as COCO defines, and
     `"ignore"` as VOC defines difficult objects.
-    Boxes are clipped to their image for training, and left out there if a side is at most 1 px,
-    be it 0 (COCO's train2017 has two such boxes); the evaluation has the JSON's own boxes.
+    Boxes are clipped to their image for training, and left out there if a side is at most 1 px, or
+    even 0 (COCO's train2017 has two such boxes); the evaluation uses the JSON's own boxes.
 
     Args:
         folder: path of the data set.
         split: str, such as `"train2017"`; `"all"` where the tool names none.
-        annotation_file: path of the JSON, where it lies elsewhere.
-        image_folder: path of the images, where they lie elsewhere.
+        annotation_file: path of the JSON, if it is elsewhere.
+        image_folder: path of the images, if they are elsewhere.
         skip_bad: bool, whether bad boxes and files are dropped and counted instead of raising.
         check_files: bool, whether image files must exist with readable headers. Those of images
             without height and width in the JSON must in any case.
-        allow_outside: bool, whether images are read whose names lead out of the folder.
+        allow_outside: bool, whether to read images whose names lead out of the folder.
 
     Returns:
-        `DetectionData`. Its `annotations` is the JSON, less what `skip_bad` dropped.
+        `DetectionData`. Its `annotations` is the JSON, without what `skip_bad` dropped.
 
     Raises:
         FileNotFoundError: if there is no JSON, or no folder of images.
@@ -224,7 +224,7 @@ def _examples(content, paths, category_ids, file, names):
     for row in content["annotations"]:
         image, category = row.get("image_id"), row.get("category_id")
         if not is_id(image) or image not in rows:
-            has = f"there is no image of id {image!r:.80}"
+            has = f"there is no image with id {image!r:.80}"
             message = has if "image_id" in row else 'it has no "image_id"'
             findings.append(Finding("image id", str(file), _name(row, names), message))
         elif not is_id(category) or category not in labels:

@@ -54,18 +54,18 @@ def sound_images(images, file):
 def _image_problem(entry):
     """Returns the kind of a finding and its message, or `None`."""
     if not isinstance(entry, dict):
-        return "entry", f"it is {entry!r:.80}, no object"
+        return "entry", f"it is {entry!r:.80}, not an object"
     if missing := [key for key in ("id", "file_name") if key not in entry]:
         return "entry", f"it has no {' and no '.join(missing)}: {entry!r:.200}"
     image_id, name = entry["id"], entry["file_name"]
     if not is_id(image_id):
-        return "image id", f"its id, {image_id!r:.80}, is no integer"
+        return "image id", f"its id, {image_id!r:.80}, is not an integer"
     if not _is_name(name, os.fsencode):
-        return "missing file", f"the file_name of image {image_id}, {name!r:.80}, is no name"
+        return "missing file", f"the file_name of image {image_id}, {name!r:.80}, is not a name"
     for key in ("height", "width"):
         value = entry.get(key)
         if value is not None and not _is_side(value):
-            return "image size", f"the {key} of {name}, {value!r:.80}, is no number of pixels"
+            return "image size", f"the {key} of {name}, {value!r:.80}, is not a number of pixels"
 
 
 def completed(rows, file):
@@ -79,7 +79,7 @@ def completed(rows, file):
     for position, row in enumerate(rows):
         name = f"annotations[{position}]"
         if not isinstance(row, dict):
-            findings.append(Finding("entry", str(file), name, f"it is {row!r:.80}, no object"))
+            findings.append(Finding("entry", str(file), name, f"it is {row!r:.80}, not an object"))
             continue
         if not usable:
             names[position + 1] = name + (f" (id {row['id']!r:.80})" if "id" in row else "")
@@ -106,7 +106,7 @@ def annotation_problem(row):
     if not is_box(row["bbox"]):
         return f"its bbox is {row['bbox']!r:.80}, not four numbers"
     if not (is_number(row["area"]) and row["area"] >= 0):
-        return f"its area is {row['area']!r:.80}, no number of pixels"
+        return f"its area is {row['area']!r:.80}, not a number of pixels"
     for key in ("iscrowd", "ignore"):
         if row.get(key) not in (None, 0, 1):
             return f"its {key} is {row[key]!r:.80}, not 0 or 1"
@@ -117,10 +117,10 @@ def with_ids(categories, file):
     sound, findings = [], []
     for position, entry in enumerate(categories):
         if not isinstance(entry, dict):
-            why = f"it is {entry!r:.80}, no object"
+            why = f"it is {entry!r:.80}, not an object"
         elif not is_id(entry.get("id")):
             name, category = entry.get("name"), entry.get("id")
-            why = f"({name!r:.80}): its id, {category!r:.80}, is no integer"
+            why = f"({name!r:.80}): its id, {category!r:.80}, is not an integer"
         else:
             sound.append(entry)
             continue

@@ -68,15 +68,15 @@ def csv(
 ) -> DetectionData:
     """Reads a CSV with a box per row, and a header: `image,x1,y1,x2,y2,class` in any order.
 
-    Boxes are their edges in pixels. `filename`, `xmin`, `ymin`, `xmax` and `ymax` are known too,
-    with `width` and `height` of the image, which are then compared with the file; other columns
-    are passed over. A row without a box is an image without objects. Fields are separated by `,`
-    `;` or tabs.
+    Coordinates are the edges of boxes in pixels. `filename`, `xmin`, `ymin`, `xmax` and `ymax` are
+    recognised too, and so are `width` and `height` of the image, which are compared with the file;
+    other columns are ignored. A row without a box is an image without objects. Fields are separated
+    by `,` `;` or tabs.
 
-    Read are `<folder>/<split>.csv`, a single CSV of any name, `annotations.csv` (whose split is
-    `"all"`), and `<folder>/<split>/_annotations.csv` (Roboflow); of the latter, an image in the
-    folder without a row is one without objects. Images lie beside the CSV, in `<split>/`,
-    `images/` or `images/<split>/`.
+    Files are `<folder>/<split>.csv`, a single CSV of any name, `annotations.csv` (whose split is
+    `"all"`), or `<folder>/<split>/_annotations.csv` (Roboflow), where an image in the folder
+    without a row has no objects. Images are beside the CSV, in `<split>/`, `images/` or
+    `images/<split>/`.
 
     Boxes are clipped to the image, and left out if a side is at most 1 px. The image's id is its
     position in the CSV, from 1.
@@ -89,7 +89,7 @@ def csv(
         skip_bad: bool, whether bad rows and files are dropped and counted instead of raising.
         check_files: bool, whether image files must exist with readable headers. Those of images
             without a size in the CSV must in any case.
-        allow_outside: bool, whether images are read whose names lead out of the folder.
+        allow_outside: bool, whether to read images whose names lead out of the folder.
 
     Returns:
         `DetectionData`; its `annotations` are made from these boxes.
@@ -237,7 +237,7 @@ def _problem(row, fields, number):
     if any(field.strip() for field in fields[number:]):
         return f"{len(fields)} fields, but the header has {number}"
     if any(map(str.strip, fields)) and not row.image:
-        return "it names no image"
+        return "it does not name an image"
     return None
 
 

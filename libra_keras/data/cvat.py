@@ -54,8 +54,8 @@ def cvat(
 ) -> DetectionData:
     """Reads `annotations.xml` of "CVAT for images 1.1".
 
-    Images lie in `images/<subset>/`, in `images/` or beside the file. Polygons and turned boxes
-    become the boxes around them; points, lines, masks and other shapes are left out: how many is in
+    Images are in `images/<subset>/`, in `images/` or beside the file. Polygons and rotated boxes
+    become the boxes around them; points, lines, masks and other shapes are left out and counted in
     `counts`. Boxes are clipped to the image, and left out if a side is at most 1 px. The image's id
     is its position in the split, from 1.
 
@@ -66,14 +66,14 @@ def cvat(
             that boxes can have, in their order, or else to those of all shapes, sorted.
         skip_bad: bool, whether bad boxes and files are dropped and counted instead of raising.
         check_files: bool, whether image files must exist with readable headers.
-        allow_outside: bool, whether images are read whose names lead out of the folder.
+        allow_outside: bool, whether to read images whose names lead out of the folder.
 
     Returns:
         `DetectionData`; its `annotations` are made from these boxes.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is not of this form, "CVAT for video" for example; if there is no such
+        ValueError: if it has another format, such as "CVAT for video"; if there is no such
             split; if annotations or files are bad and `skip_bad` is false.
 
     Example:
@@ -249,7 +249,7 @@ def _problem(entry, path, seen):
     if not entry.name:
         return "entry", "it has no name"
     if path in seen:
-        return "duplicate image", "there is another of this file"
+        return "duplicate image", "there is another entry for this file"
     try:
         _size(entry)
     except ValueError as error:

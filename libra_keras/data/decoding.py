@@ -54,8 +54,8 @@ if hasattr(os, "register_at_fork"):
 
 
 def allow_pixels(number: int | None) -> None:
-    """Sets the most pixels of an image for this process, which is Pillow's own limit; `None` leaves
-    it as it is."""
+    """Sets the maximum pixels of an image for this process, which is Pillow's own limit; `None`
+    leaves it as it is."""
     if number is not None:
         Image.MAX_IMAGE_PIXELS = -(-number // 2)  # it warns from there; twice as many are an error
 
@@ -92,5 +92,5 @@ def _told():
         raise ValueError(f"{size}; --max-pixels N allows more") from error
     except UnidentifiedImageError as error:
         refused = ", ".join(sorted(REFUSED))
-        message = f"it is no image of a form that is read ({refused} are not, for safety)"
+        message = f"it is not an image in a supported format ({refused} are refused, for safety)"
         raise UnidentifiedImageError(message) from error

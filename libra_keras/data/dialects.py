@@ -1,7 +1,7 @@
-"""Translation from and to the forms that KerasCV, Keras and KerasHub give images and boxes.
+"""Translation from and to the formats of images and boxes in KerasCV, Keras and KerasHub.
 
-A *sample* is `{"images", "bounding_boxes": {"boxes", "classes" or "labels"}}`: KerasCV says
-"classes", Keras' own layers and KerasHub say "labels". Boxes come in one of `FORMATS`, ragged or
+A *sample* is `{"images", "bounding_boxes": {"boxes", "classes" or "labels"}}`: KerasCV uses
+"classes", Keras' own layers and KerasHub use "labels". Boxes come in one of `FORMATS`, ragged or
 padded. All functions take a batch or a single image, work eagerly and inside `tf.data`, and leave
 the caller's dicts as they are: Keras' layers, called eagerly, write into the dict they are given.
 """
@@ -27,8 +27,8 @@ def to_targets(
 ) -> dict[str, Tensor]:
     """Translates a dict of boxes to our targets: `y` of `fit`.
 
-    Padding is known by its label -1 alone: augmentations move the boxes of padding rows too, to
-    `[97, 0, 97, 0]` or anywhere. Boxes are clipped to the image; what is left smaller than
+    Padding is recognised by its label -1 alone: augmentations move the boxes of padding rows too,
+    to `[97, 0, 97, 0]` or anywhere. Boxes are clipped to the image; what is then smaller than
     `min_side` (an object that was cropped away) becomes padding.
 
     Args:
@@ -36,8 +36,8 @@ def to_targets(
             dense with label -1 in padding rows, or both ragged; or of one image, without B.
         bounding_box_format: str, one of `FORMATS`.
         image_size: `(height, width)` of the images, or a tensor `(B, 2)`.
-        max_boxes: int M, or `None` for as many rows as there are. Padding goes behind the boxes
-            then, and boxes beyond M are left out.
+        max_boxes: int M, or `None` for as many rows as there are. With M, padding comes after the
+            boxes, and boxes beyond M are left out.
         min_side: float, the least width and height of a box, in pixels.
 
     Returns:
@@ -47,7 +47,7 @@ def to_targets(
     Raises:
         ValueError: if a key is missing or the format unknown.
 
-    Example: the second row is padding, whatever its box says.
+    Example: the second row is padding, whatever its box.
 
     >>> from keras import ops
     >>> from libra_keras.data import dialects
@@ -84,7 +84,7 @@ def from_sample(
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Translates a sample to what our `fit` takes.
 
-    The whole image counts as content: layers that resize and pad put the content in the middle.
+    The entire image counts as content: layers that resize and pad put the content in the middle.
 
     Args:
         sample: dict of `"images"` `(B, H, W, 3)`, RGB in 0..255, and `"bounding_boxes"`, see
@@ -118,8 +118,8 @@ def from_sample(
         )
     if hasattr(sample["images"], "to_tensor"):
         raise ValueError(
-            "Images must be dense. Ragged ones need a layer that brings them to one size first, "
-            "such as Resizing or JitteredResize."
+            "Images must be dense. Ragged ones require a layer that first resizes them to one "
+            "size, such as Resizing or JitteredResize."
         )
     xp = operations(sample["images"])
     images = xp.convert_to_tensor(sample["images"])
@@ -212,9 +212,9 @@ def to_sample(
 def as_function(
     layers: Callable | Sequence[Callable], bounding_box_format: str, label_key: str = "labels"
 ) -> Callable[[dict[str, np.ndarray], np.random.Generator], dict[str, np.ndarray]]:
-    """Makes a function of `data.Augmentation` of preprocessing layers that move boxes.
+    """Makes a function for `data.Augmentation` from preprocessing layers that move boxes.
 
-    Such layers draw from generators of their own: what they do is not repeated when a run goes on.
+    Such layers draw from their own generators: what they do is not repeated when a run continues.
 
     Args:
         layers: a layer of Keras, KerasHub or KerasCV, or a list of them, made for
@@ -223,7 +223,7 @@ def as_function(
         label_key: `"labels"` for Keras and KerasHub, `"classes"` for KerasCV.
 
     Returns:
-        `function(sample, rng)`, which returns a sample as `data.Augmentation` says.
+        `function(sample, rng)`, which returns a sample as `data.Augmentation` requires.
 
     Raises:
         ValueError: if the key is unknown.
@@ -263,7 +263,7 @@ def as_function(
 def from_predictions(
     predictions: dict[str, Tensor], bounding_box_format: str, image_size: Tensor
 ) -> dict[str, Tensor]:
-    """Translates what a detector of KerasCV or KerasHub predicts to detections as ours have them.
+    """Translates predictions of a KerasCV or KerasHub detector to detections like ours.
 
     Args:
         predictions: dict of `"boxes"` `(B, D, 4)`, `"confidence"` `(B, D)`, `"classes"` or
@@ -308,7 +308,7 @@ def to_predictions(
     image_size: Tensor,
     label_key: str = "labels",
 ) -> dict[str, Tensor]:
-    """Translates our detections to a dict as KerasCV's and KerasHub's detectors predict it.
+    """Translates our detections to a dict as predicted by KerasCV's and KerasHub's detectors.
 
     Args:
         detections: dict as `model.predict` returns it.

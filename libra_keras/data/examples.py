@@ -1,4 +1,4 @@
-"""What a data set is to the rest of the package: a list of examples with their original boxes."""
+"""What a data set is for the rest of the package: a list of examples with their original boxes."""
 
 import dataclasses
 from collections.abc import Callable, Iterable
@@ -23,8 +23,8 @@ class Example:
         boxes: float32 `(n, 4)`, `(x1, y1, x2, y2)`, half-open: `0 <= x1 < x2 <= width`.
         labels: int32 `(n,)`, `0..K-1`.
         ignore: bool `(n,)`, crowds and difficult objects. They are left out of training; the
-            evaluation treats them as the flags in `DetectionData.annotations` say.
-        proposals: float32 `(p, 4)`, boxes that may hold an object, best first; or `None`.
+            evaluation treats them according to the flags in `DetectionData.annotations`.
+        proposals: float32 `(p, 4)`, boxes that may contain an object, best first; or `None`.
 
     Example:
 
@@ -52,7 +52,7 @@ class Example:
 
     @property
     def is_portrait(self) -> bool:
-        """Whether the image is higher than wide (square images count as landscape)."""
+        """Whether the image is taller than wide (square images count as landscape)."""
         return self.height > self.width
 
 
@@ -69,14 +69,14 @@ class DetectionData:
         class_names: tuple of K strings, in the order of the labels.
         category_ids: tuple of K ints: label `k` is category `category_ids[k]` in `annotations`.
         examples: list of `Example`.
-        annotations: dict in COCO's form with the *original* boxes and image sizes, crowds
+        annotations: dict in COCO format with the *original* boxes and image sizes, crowds
             included: what the COCO metrics are computed from.
         reader: function that takes an `Example` and returns its `(H, W, 3)` uint8 pixels.
             Defaults to reading `Example.file`.
         counts: dict of what the reader did: boxes clipped, left out, dropped.
         findings: list of `Finding`: what was wrong with the data when they were read.
-        headers_checked: bool, whether the reader opened every file, so that what their headers
-            tell is in `findings`.
+        headers_checked: bool, whether the reader opened every file, so that problems in their
+            headers are in `findings`.
         notes: tuple of str, what the reader had to decide: `"corners: edges (LabelImg)"`.
 
     Example:
@@ -111,7 +111,7 @@ class DetectionData:
 
     @property
     def max_boxes(self) -> int:
-        """Most boxes to learn from in one image, at least 1."""
+        """Maximum number of boxes to learn from in one image, at least 1."""
         return max([1, *(example.num_boxes for example in self.examples)])
 
     @property
@@ -124,7 +124,7 @@ class DetectionData:
 
     @property
     def max_proposals(self) -> int | None:
-        """Most proposals of one image, at least 1; `None` where the examples have none."""
+        """Maximum number of proposals per image, at least 1; `None` if the examples have none."""
         counts = [len(e.proposals) for e in self.examples if e.proposals is not None]
         if not counts or len(counts) < len(self.examples):
             return None

@@ -1,4 +1,4 @@
-"""What is told of a data set in which something is wrong: findings, and damaged images."""
+"""What is reported when something is wrong with a data set: findings, and damaged images."""
 
 import collections
 import contextlib
@@ -28,16 +28,16 @@ class Finding:
             folder of images), `"unreadable file"`, `"damaged image"`, `"image size"`,
             `"rotation"` (a warning: pixels are used as stored), `"image id"`,
             `"duplicate image"`, `"category"`, `"class"`, `"empty class"` (a warning: no box of it),
-            `"entry"` (no object of a JSON, or a line that is none), `"not a number"` (or no flag),
+            `"entry"` (not a JSON object, or not a valid line), `"not a number"` (or not a flag),
             `"degenerate box"`, `"empty box"` (a warning of readers, which leave out such boxes),
             `"box outside"`;
-            `"many objects"` (a warning: more than detectors give out); `"confidence"` (a warning:
+            `"many objects"` (a warning: more than detectors return); `"confidence"` (a warning:
             boxes may be predictions); `"no images"` and `"no boxes"`: there is nothing to learn
             from.
         image: str, the file (or the annotation file, for what concerns no single image).
         box: the box's position in its image (int), its annotation id (`"annotation 7"`), or
-            `None` if the image as a whole is meant.
-        message: str, what is wrong, with the values as the file has them.
+            `None` for the entire image.
+        message: str, what is wrong, with the values as written in the file.
 
     Example:
 
@@ -53,7 +53,7 @@ class Finding:
 
     @property
     def is_warning(self) -> bool:
-        """Whether training may go on in spite of it."""
+        """Whether training may continue in spite of it."""
         return self.kind in _WARNINGS
 
     def __str__(self) -> str:
@@ -80,7 +80,7 @@ def report(findings, most=10):
     lines = [str(finding) for finding in findings[:most]]
     if len(findings) > most:
         counts = ", ".join(f"{number} x {kind}" for kind, number in kinds.items())
-        lines.append(f"... {len(findings)} in all: {counts}")
+        lines.append(f"... {len(findings)} in total: {counts}")
     return "\n".join(f"  {line}" for line in lines)
 
 
@@ -140,11 +140,11 @@ def _is_learnt(example):
 
 
 class DamagedImage(Exception):
-    """Raised where an image cannot be decoded, or is not of the size that its boxes refer to."""
+    """Raised if an image cannot be decoded, or does not have the size that its boxes refer to."""
 
 
 class TooManyDamagedImages(Exception):
-    """Raised where so many images are damaged that going on would be another experiment."""
+    """Raised if so many images are damaged that continuing would be a different experiment."""
 
 
 @contextlib.contextmanager

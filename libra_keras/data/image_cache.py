@@ -37,7 +37,7 @@ class ImageCache:
     def __init__(self, folder, data, policy):
         if not data.has_files:
             raise ValueError(
-                f"Only images that are files can be cached. Received: {data.name}, which has none"
+                f"Only image files can be cached. Received: {data.name}, which has none"
             )
         self.folder = Path(folder)
         self.data = data
@@ -84,7 +84,7 @@ class ImageCache:
             if self.is_writable:  # threads that fail together warn once
                 self.is_writable = False
                 logger.warning(
-                    "The cache of images in %s takes no more: %s. The run goes on without it.",
+                    "The image cache in %s cannot grow further: %s. The run continues without it.",
                     self.folder,
                     error,
                 )
@@ -145,7 +145,7 @@ def _check_room(folder, size):
     """Raises an OSError if writing so many bytes would leave less than `SPARE`."""
     free = shutil.disk_usage(folder).free
     if free - size < SPARE:
-        raise OSError(f"{free / 1e9:.2f} GB are free, and {SPARE / 1e9:.2f} GB stay so")
+        raise OSError(f"{free / 1e9:.2f} GB are free, and {SPARE / 1e9:.2f} GB are reserved")
 
 
 def _sum(pixels):

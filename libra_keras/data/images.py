@@ -31,25 +31,25 @@ def read_image(
     Grey images get three equal channels; CMYK and palettes are converted; an alpha channel is
     dropped, not blended; 16 bits per channel are scaled to 8 (65535 becomes 255). Only the first
     frame of a file is read. An EXIF orientation is *not* applied unless asked for, since
-    annotations refer to the stored pixels. Files have any form that Pillow and its plug-ins read,
-    but EPS, IPTC and WMF, and at most as many pixels as Pillow allows: twice
+    annotations refer to the stored pixels. Files may have any format that Pillow and its plug-ins
+    read, except EPS, IPTC and WMF, and at most as many pixels as Pillow allows: twice
     `PIL.Image.MAX_IMAGE_PIXELS`, which is 178,956,970 unless a program changes it.
 
     Args:
         source: path, bytes of an encoded image, file object, `PIL.Image.Image`, or an array
             `(H, W)`, `(H, W, 1)`, `(H, W, 3)` RGB or `(H, W, 4)` RGBA: uint8, uint16, or floats
             from 0 to 255.
-        exif_rotation: bool, whether to turn and mirror the image as its EXIF orientation says.
-            Arrays have none.
+        exif_rotation: bool, whether to rotate and mirror the image according to its EXIF
+            orientation. Arrays have none.
 
     Returns:
         uint8 array `(H, W, 3)`, RGB.
 
     Raises:
-        ValueError: if an array has another shape or dtype, or values that are no pixels, or
-            fractions from 0 to 1 only, as other libraries have them.
-        OSError: if a file is missing, is no image, is too large, or is damaged; its text names the
-            file.
+        ValueError: if an array has another shape or dtype, or values that are not pixels, or only
+            fractions from 0 to 1, as in other libraries.
+        OSError: if a file is missing, is not an image, is too large, or is damaged; the message
+            names the file.
 
     Example:
 
@@ -151,7 +151,7 @@ def told_fractions(pixels):
 @keras.saving.register_keras_serializable(package="libra_keras")
 @dataclasses.dataclass(frozen=True)
 class InputPolicy:
-    """How an image becomes a model's input: kept in proportion, resized, padded at right and below.
+    """How an image becomes a model's input: resized in proportion, padded at the right and bottom.
 
     The image is enlarged or shrunk until its shorter side is `short_side` or its longer side is
     `long_side`, whichever comes first, and padded to one of two sizes, so that images of all
@@ -160,14 +160,14 @@ class InputPolicy:
     `detect` and export use one policy; it is saved with the model.
 
     Args:
-        short_side: int, most pixels of the shorter side.
-        long_side: int, most pixels of the longer side.
+        short_side: int, maximum pixels of the shorter side.
+        long_side: int, maximum pixels of the longer side.
         pad_multiple: int, both padded sides are multiples of it. Defaults to 32, the stride of
             the coarsest backbone feature.
         resize: `"antialias"`: Pillow's bilinear filter, which averages over all covered pixels
             when it shrinks. Other libraries' plain bilinear differs.
-        rounding: of the resized sides, `"nearest"`, as mmdetection has it, or `"down"`, as
-            torchvision has it: in float32, so that 375 rows become 799, not 800.
+        rounding: of the resized sides, `"nearest"`, as in mmdetection, or `"down"`, as in
+            torchvision: in float32, so that 375 rows become 799, not 800.
 
     Raises:
         ValueError: if a side is not positive, or `short_side` exceeds `long_side`, or the
@@ -212,7 +212,7 @@ class InputPolicy:
 
     @classmethod
     def from_config(cls, config: dict) -> "InputPolicy":
-        """Returns the policy of a config."""
+        """Returns the policy for a config."""
         return cls(**config)
 
     def fitted_size(self, height: int, width: int) -> tuple[int, int]:

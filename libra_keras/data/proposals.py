@@ -24,19 +24,19 @@ DENSEST = 100  # times that numbers of real boxes are larger than compressed: at
 
 
 def write_proposals(path: str | Path, proposals: list[dict]) -> None:
-    """Writes the proposals of many images to one file, whole or not at all.
+    """Writes the proposals of many images to one file, completely or not at all.
 
     Args:
         path: str or path. `.npz` is compact: `"image_ids"` int64 `(n,)`, `"counts"` int64 `(n,)`,
             and, image after image, `"boxes"` float32 `(sum of counts, 4)` and `"scores"` float32.
             `.json` is a list of rows as in COCO's result files, without a category: `"image_id"`,
-            `"bbox"` (x, y, width, height) and `"score"`; it cannot say that an image has none.
+            `"bbox"` (x, y, width, height) and `"score"`; it cannot record images without any.
         proposals: list of one dict per image, as `evaluation.collect_proposals` returns it:
             `"image_id"`, `"boxes"` `(n, 4)` in pixels of the file, and `"scores"` `(n,)`.
 
     Raises:
-        ValueError: if the suffix is another, boxes and scores are not as described, or an image
-            comes twice.
+        ValueError: if the suffix is not one of these, boxes and scores are not as described, or an
+            image occurs twice.
 
     Example:
 
@@ -77,8 +77,8 @@ def read_proposals(path: str | Path) -> list[dict]:
         file and `"scores"` float32 `(n,)`, best first.
 
     Raises:
-        ValueError: if the file is no such file, a number is not finite, a box has negative
-            sides, or an image comes twice. The message names file and image.
+        ValueError: if the file has another format, a number is not finite, a box has negative
+            sides, or an image occurs twice. The message names file and image.
         OSError: if there is no such file, or it is larger than the memory.
 
     Example:
@@ -100,7 +100,7 @@ def read_proposals(path: str | Path) -> list[dict]:
 def with_proposals(
     data: DetectionData, proposals: str | Path | list[dict], most: int = 2000
 ) -> DetectionData:
-    """Returns a data set whose examples, and so all batches of it, hold proposals.
+    """Returns a data set whose examples, and thus all its batches, contain proposals.
 
     Boxes are clipped to their image, and those without an area are left out.
 
@@ -108,14 +108,14 @@ def with_proposals(
         data: `DetectionData`.
         proposals: path of a file as `read_proposals` takes it, or a list as it returns it. They
             must be those of the images of `data`: all of them, and no others.
-        most: int, proposals of an image that are used, the best by score. Defaults to 2000.
+        most: int, maximum proposals per image, the best by score. Defaults to 2000.
 
     Returns:
         `DetectionData`, whose batches have `x["proposals"]`, see `training_batches`.
 
     Raises:
-        ValueError: as `read_proposals` does; also if proposals are of images that `data` does not
-            know, or images of `data` have none in the file, or `most` is not positive.
+        ValueError: as in `read_proposals`; also if there are proposals for images that are not in
+            `data`, or none for images that are, or if `most` is not positive.
 
     Example:
 
@@ -271,7 +271,7 @@ def _read_json(path):
 def _row_problem(row):
     """What is wrong with a row of COCO's result files, as it stands there, or `None`."""
     if not isinstance(row, dict):
-        return f"it is {row!r:.80}, no object"
+        return f"it is {row!r:.80}, not an object"
     for key, is_good, expected in (
         ("image_id", is_id, "an integer"),
         ("bbox", is_box, "four finite numbers"),

@@ -225,7 +225,7 @@ def _noise_table():
 
 
 def shapes(split: str | int = "train", num: int | None = None, seed: int = 0) -> DetectionData:
-    """Makes the drawn data set, version 1: coloured figures, some upon each other, in clutter.
+    """Makes the drawn data set, version 1: coloured figures in clutter, some overlapping.
 
     Scenes have 320 x 320 pixels and 1 to 12 objects (5 % are empty) of 6 classes: circle, square
     or triangle, filled or hollow. Sides are log-uniform from 8 to 200 px. Objects overlap up to
@@ -246,7 +246,7 @@ def shapes(split: str | int = "train", num: int | None = None, seed: int = 0) ->
         `DetectionData`.
 
     Raises:
-        TypeError: if `num` or `seed` is no whole number.
+        TypeError: if `num` or `seed` is not a whole number.
         ValueError: if the split has another name, or `num` or `seed` is out of range.
 
     Example:

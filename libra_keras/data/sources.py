@@ -66,33 +66,33 @@ def load(
     val_fraction: float | None = None,
     allow_outside: bool = False,
 ) -> DetectionData:
-    """Reads one split of a data set, whatever form it has.
+    """Reads one split of a data set in any supported format.
 
     Args:
         where: `"shapes"`, a folder as annotation tools write it (COCO, Pascal VOC, YOLO, CVAT, CSV;
-            which one is found out), or `"tfds:<name>"`.
+            detected automatically), or `"tfds:<name>"`.
         split: str, or `None` for the split that is usually called so, or for the only one. A
             number is that many of the drawn scenes, of those held out if the role is `"val"`.
         role: `"train"` or `"val"`, which usual names are looked for, and which part of a split is
             read if it is divided.
-        form: `"coco"`, `"voc"`, `"yolo"`, `"cvat"` or `"csv"`, where more than one fits.
+        form: `"coco"`, `"voc"`, `"yolo"`, `"cvat"` or `"csv"`, if more than one fits.
         skip_bad: bool, whether bad boxes and files are dropped and counted.
-        annotations: path of the annotations, where their place or name is another; `{split}` in it
-            stands for the name of a split. For data of TFDS, COCO's original JSON.
+        annotations: path of the annotations, if they are not in the usual place; `{split}` in it
+            stands for the name of a split. For TFDS data, COCO's original JSON.
         corners: `"pixels"` or `"edges"`, what the corners in VOC's files are, or `"auto"`; see
             `data.voc`.
-        images: path of the folder of images, where it is another; `{split}` as above.
-        class_names: names in the order of the labels, where the files have none or another order.
-        val_fraction: share of a split to measure on, such as 0.2, where there is but one. The hash
+        images: path of the image folder, if it is not the usual one; `{split}` as above.
+        class_names: names in the order of the labels, if the files have none or another order.
+        val_fraction: share of a split to measure on, such as 0.2, if there is only one. The hash
             of its path below the folder decides where an image goes, so that others may be added.
-        allow_outside: bool, whether images are read whose names in the annotations lead out of the
-            folder of images (`../a.jpg`, `/photos/a.jpg`).
+        allow_outside: bool, whether to read images whose names in the annotations lead out of the
+            image folder (`../a.jpg`, `/photos/a.jpg`).
 
     Returns:
         `DetectionData`.
 
     Raises:
-        ValueError: if there is no such data, two layouts fit, an option is not for such data, or
+        ValueError: if the data do not exist, two layouts fit, an option does not apply to them, or
             they are bad and `skip_bad` is false.
 
     Example:
@@ -165,7 +165,7 @@ def _found(folder, form):
     if not found:
         expected = "\n".join(f"  {name}: {FORMS[name]}" for name in forms)
         raise ValueError(
-            f"no data found in {folder}, which holds {_content(folder)}. What is read "
+            f"no data found in {folder}, which contains {_content(folder)}. Expected one of these "
             f"(or name the file with --annotations, and the images with --images):\n{expected}"
         )
     forms = sorted({layout.form for layout in found})
@@ -180,7 +180,7 @@ def _given(folder, annotations, form):
     suffix = Path(text).suffix.lower()
     form = SUFFIXES.get(suffix) if form == "auto" else form
     if form == "voc":
-        raise ValueError(f"data in VOC's form are a folder of files. Received: {text!r}")
+        raise ValueError(f"data in VOC format must be a folder of files. Received: {text!r}")
     if form not in SUFFIXES.values():
         kinds = ", ".join(SUFFIXES)
         raise ValueError(f"DATA or --annotations must name a file of {kinds}. Received: {text!r}")
@@ -203,7 +203,7 @@ def _places(files, form, are_splits):
     layouts = {name: layout for name, file in files.items() for layout in FINDERS[form](file)}
     for name, file in files.items():
         if name not in layouts:
-            raise ValueError(f"{file} is not in the form {form!r}, or names no split")
+            raise ValueError(f"{file} does not have the format {form!r}, or names no split")
         if are_splits and len(layouts[name].splits) > 1:
             raise ValueError(f"{file} has splits of its own, {layouts[name]}: name it alone")
     title = next(iter(layouts.values())).title
@@ -264,13 +264,13 @@ def _check_options(where, form, corners, images, class_names, annotations, allow
     folders = ("coco", "voc", "yolo", "cvat", "csv")
     for option, value, forms, what in (
         ("--annotations", annotations, ("tfds", *folders), "data in files"),
-        ("--corners", corners, ("voc",), "folders in VOC's form"),
+        ("--corners", corners, ("voc",), "folders in VOC format"),
         ("--images", images, folders, "folders"),
         ("--allow-outside", allow_outside or None, folders, "folders"),
-        ("--classes", class_names, folders[1:], "folders in other forms than COCO's"),
+        ("--classes", class_names, folders[1:], "folders in formats other than COCO's"),
     ):
         if value is not None and form not in forms:
-            raise ValueError(f"{option} is for {what}. Received: DATA {where!r} ({form})")
+            raise ValueError(f"{option} only applies to {what}. Received: DATA {where!r} ({form})")
 
 
 def usual_split(layout: Layout, where: str | Path, role: str, is_divided: bool = False) -> str:

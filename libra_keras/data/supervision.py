@@ -12,19 +12,19 @@ from libra_keras.data.findings import Written
 def from_supervision(
     dataset: Any, name: str = "data", skip_bad: bool = False, check_files: bool = True
 ) -> DetectionData:
-    """Takes over a `supervision.DetectionDataset`.
+    """Converts a `supervision.DetectionDataset`.
 
-    Needs the package that made it: `pip install "libra-keras[supervision]"`. Images are read from
+    Requires the package: `pip install "libra-keras[supervision]"`. Images are read from
     their files, with the pixels as they are stored. Masks and confidences are left out. Boxes are
     clipped to the image, and left out if a side is at most 1 px. The image's id is its position in
     the data set, from 1.
 
     Args:
-        dataset: `supervision.DetectionDataset`, of paths of images.
+        dataset: `supervision.DetectionDataset` with paths of images.
         name: str, used in messages and reports.
         skip_bad: bool, whether bad boxes and files are dropped and counted instead of raising.
-        check_files: bool, whether what the files' headers tell is checked. They are read in any
-            case, since the data set has no sizes.
+        check_files: bool, whether the files' headers are checked. They are read in any case, since
+            the data set has no sizes.
 
     Returns:
         `DetectionData`; its `annotations` are made from these boxes.
@@ -57,10 +57,10 @@ def from_supervision(
 
 
 def to_supervision(found: dict[str, Any]) -> Any:
-    """Gives what `detect` has found in an image to `supervision`, which draws, counts and tracks.
+    """Converts what `detect` has found in an image for `supervision`, to draw, count and track.
 
-    Needs the package: `pip install "libra-keras[supervision]"`. `InferenceSlicer` takes
-    `lambda image: to_supervision(model.detect(image))`; mind that `model.detect(image, tile=640)`
+    Requires the package: `pip install "libra-keras[supervision]"`. `InferenceSlicer` takes
+    `lambda image: to_supervision(model.detect(image))`; note that `model.detect(image, tile=640)`
     cuts images itself.
 
     Args:
@@ -95,7 +95,7 @@ def to_supervision(found: dict[str, Any]) -> Any:
 
 
 def detections_from_supervision(detections: Any) -> dict[str, Any]:
-    """Takes over a `supervision.Detections`, as `to_supervision` gives one: the inverse of it.
+    """Converts a `supervision.Detections`: the inverse of `to_supervision`.
 
     Args:
         detections: `supervision.Detections`, with `class_id`; without `confidence`, scores are 1.

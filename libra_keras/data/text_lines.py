@@ -20,4 +20,4 @@ def no_text(line: str) -> str | None:
     """Says that a line of `read_lines`, or a field of it, is no text; else `None`."""
     if not NO_TEXT.search(line):
         return None
-    return f"{line.encode('utf-8', 'surrogateescape')!r:.80} is no text in UTF-8"
+    return f"{line.encode('utf-8', 'surrogateescape')!r:.80} is not UTF-8 text"

@@ -1,4 +1,4 @@
-"""Reader of COCO and Pascal VOC as TensorFlow Datasets has prepared them."""
+"""Reader of COCO and Pascal VOC as prepared by TensorFlow Datasets."""
 
 import dataclasses
 import functools
@@ -79,10 +79,10 @@ def tfds(
 ) -> DetectionData:
     """Reads COCO or Pascal VOC from TensorFlow Datasets (`pip install 'libra-keras[tfds]'`).
 
-    The data must have been prepared: nothing is downloaded here. They are gone through once, for
-    boxes and the sizes of the images; pixels are read when they are asked for, from where TFDS
-    has put them: TFRecord files or, if prepared so, ArrayRecord files. A source that does not say
-    where its records are (`tfds.testing.mock_data`) is kept in memory, encoded.
+    The data must have been prepared: nothing is downloaded here. They are read once for boxes and
+    image sizes; pixels are read on demand, from where TFDS has put them: TFRecord files or, if
+    prepared so, ArrayRecord files. A source that does not report where its records are
+    (`tfds.testing.mock_data`) is kept in memory, encoded.
 
     Examples are in the order of their image ids, which are COCO's own or, in VOC, the digits of
     the file's name. Labels are those of `data.coco`, the 80 category ids in ascending order, and
@@ -90,19 +90,19 @@ def tfds(
     images without objects are kept. VOC's corners, which name first and last pixels counted from
     1, become half-open as in `data.voc`.
 
-    The evaluation should have COCO's original JSON, as `annotations`. Without it, annotations are
-    made from what TFDS keeps: boxes to a thousandth of a pixel, and areas, those of the
-    segmentations, without their fractions. An object whose area is within 1 of 32^2 or 96^2 may
-    so change its size class; AP, AP50 and AP75 are not affected. In VOC nothing is lost.
+    For evaluation, pass COCO's original JSON as `annotations`. Without it, annotations are made
+    from what TFDS keeps: boxes to a thousandth of a pixel, and areas of the segmentations without
+    their fractions. An object whose area is within 1 of 32^2 or 96^2 may thus change its size
+    class; AP, AP50 and AP75 are not affected. In VOC nothing is lost.
 
     Args:
         name: `"coco/2017"`, `"coco/2014"`, `"voc/2007"` or `"voc/2012"`.
         split: str, such as `"train"`, `"validation[:10%]"` or, as usual in VOC,
             `"train+validation"`. Splits without annotations have images without objects.
-        data_dir: path where TFDS has its data. Defaults to TFDS's own, which the environment
-            variable `TFDS_DATA_DIR` sets.
-        annotations: path of a JSON in COCO's form. Boxes, classes and sizes are then its own;
-            TFDS gives the images. They are found by their ids or, in VOC, by file name.
+        data_dir: path of the TFDS data. Defaults to TFDS's own, which the environment variable
+            `TFDS_DATA_DIR` sets.
+        annotations: path of a JSON in COCO format, which then provides boxes, classes and sizes;
+            TFDS provides the images, found by their ids or, in VOC, by file name.
         skip_bad: bool, whether bad boxes are dropped and counted instead of raising.
 
     Returns:
@@ -110,10 +110,10 @@ def tfds(
 
     Raises:
         ImportError: if TensorFlow Datasets is not installed.
-        FileNotFoundError: if the data are not prepared. The message says how to do it.
-        ValueError: if the name or the split is none, if `annotations` has not all images, or if
+        FileNotFoundError: if the data are not prepared. The message explains how to do so.
+        ValueError: if the name or the split is unknown, if `annotations` lacks images, or if
             something is wrong with the data and `skip_bad` is false. A record whose bytes are
-            no image raises in any case.
+            not an image raises in any case.
 
     Example:
 
@@ -218,7 +218,7 @@ def _image(record):
         with opened(io.BytesIO(record["image"])) as image:
             width, height = image.size
     except Exception as error:  # a broken header makes Pillow raise nearly anything
-        raise ValueError(f"{file_name}: no image: {reason(error)}") from error
+        raise ValueError(f"{file_name}: not an image: {reason(error)}") from error
     return {"id": int(number), "file_name": file_name, "height": height, "width": width}
 
 

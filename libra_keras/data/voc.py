@@ -1,4 +1,4 @@
-"""Reader of folders in the form of Pascal VOC."""
+"""Reader of folders in Pascal VOC format."""
 
 import contextlib
 import dataclasses
@@ -36,21 +36,21 @@ def voc(
     image_folder: str | Path | None = None,
     allow_outside: bool = False,
 ) -> DetectionData:
-    """Reads a data set in the form of Pascal VOC.
+    """Reads a data set in Pascal VOC format.
 
     Known layouts are that of VOC itself (`Annotations/*.xml`, `JPEGImages/*`, and
     `ImageSets/Main/<split>.txt` with a name per line), the same without `ImageSets` (Label Studio
     has `images/` for `JPEGImages/`, and no XML for an image without objects), and images and XML
     files side by side, in `<folder>/<split>/` or in the folder itself (LabelImg). In `Annotations`,
-    names may have folders in them, as CVAT writes them: `a/0` is `Annotations/a/0.xml` and
+    names may contain folders, as CVAT writes them: `a/0` is `Annotations/a/0.xml` and
     `JPEGImages/a/0.jpg`.
 
     VOC's own corners name the first and the last pixel of a box, counted from 1, so that a box is
-    `[xmin - 1, ymin - 1, xmax, ymax]`. Most tools that write this form (LabelImg, CVAT, Roboflow,
-    labelme, ...) give the edges of the box: `[xmin, ymin, xmax, ymax]`. By default the marks that
-    they leave in their files decide, for the whole folder alike: where more than half of the files
-    (of 200, if there are more) are a tool's, corners are edges, else pixels. The summary of the
-    data says what was decided, and by whose marks.
+    `[xmin - 1, ymin - 1, xmax, ymax]`. Most tools that write this format (LabelImg, CVAT, Roboflow,
+    labelme, ...) give the edges of the box: `[xmin, ymin, xmax, ymax]`. By default, the marks that
+    they leave in their files decide for the entire folder: if more than half of the files (of 200,
+    if there are more) are a tool's, corners are edges, else pixels. The summary of the data states
+    what was decided, and by which tool's marks.
 
     Boxes are clipped to the image, and left out if a side is at most 1 px. Difficult objects are
     `ignore`d: not trained on, and in the evaluation neither right nor wrong. The image's id is its
@@ -61,17 +61,17 @@ def voc(
 
     Args:
         folder: path of the data set.
-        split: str, such as `"trainval"`; `"all"` of a folder whose tool names none.
+        split: str, such as `"trainval"`; `"all"` for a folder whose tool names none.
         class_names: names in the order of the labels. Defaults to all names in the annotations of
-            the *whole folder*, sorted, so that the splits of a data set agree.
-        first_pixel: int, the coordinate of the first pixel of a row: 1 in VOC (default), 0 where
-            a tool counted from 0. Whoever gives it says that corners are pixels.
+            the *entire folder*, sorted, so that the splits of a data set agree.
+        first_pixel: int, the coordinate of the first pixel of a row: 1 in VOC (default), 0 if a
+            tool counted from 0. Setting it means that corners are pixels.
         skip_bad: bool, whether bad boxes and files are dropped and counted instead of raising.
         check_files: bool, whether image files must exist with readable headers. Those of images
             without a size in the XML must in any case.
         corners: `"pixels"`, `"edges"` or `"auto"` (default).
-        image_folder: path of the images, where they lie elsewhere.
-        allow_outside: bool, whether an image is read whose name in the XML leads out of the folder.
+        image_folder: path of the images, if they are elsewhere.
+        allow_outside: bool, whether to read images whose name in the XML leads out of the folder.
 
     Returns:
         `DetectionData`; its `annotations` are made from these boxes.
@@ -79,7 +79,7 @@ def voc(
     Raises:
         FileNotFoundError: if the folder has neither layout.
         ValueError: if annotations or files are bad and `skip_bad` is false; or if `corners` is
-            another, or edges beside a `first_pixel`.
+            unknown, or edges along with a `first_pixel`.
 
     Example:
 

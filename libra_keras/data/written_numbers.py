@@ -28,5 +28,5 @@ def pixels(text: str | None, name: str) -> int:
     """Returns a side of an image, 0 if none is written."""
     value = finite(text, name) if text else 0
     if value != int(value) or value < 0:
-        raise ValueError(f"its {name} is {text!r:.80}, no number of pixels")
+        raise ValueError(f"its {name} is {text!r:.80}, not a number of pixels")
     return int(value)

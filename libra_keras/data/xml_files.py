@@ -21,4 +21,4 @@ def refuse_declarations(stream: BinaryIO) -> None:
 
 def _check_doctype(name, system_id, public_id, has_declarations):
     if has_declarations:
-        raise ValueError(f"its DOCTYPE {name!r:.80} declares what annotations have no need of")
+        raise ValueError(f"its DOCTYPE {name!r:.80} declares what annotations do not need")

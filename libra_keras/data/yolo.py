@@ -1,4 +1,4 @@
-"""Reader of data sets in YOLO's form: a text file of boxes per image, as fractions of it."""
+"""Reader of data sets in YOLO format: a text file of boxes per image, as fractions of it."""
 
 import collections
 import dataclasses
@@ -43,21 +43,21 @@ def yolo(
     check_files: bool = True,
     allow_outside: bool = False,
 ) -> DetectionData:
-    """Reads a data set in YOLO's form: a text file per image, a line per box.
+    """Reads a data set in YOLO format: a text file per image, a line per box.
 
     A line is `class center_x center_y width height`, the latter as fractions of the image. A
     polygon (the class and at least four points) becomes its bounding box; a sixth number is taken
     for a confidence, with a warning. With `kpt_shape` in the YAML, what follows the box is left
     out. The labels of `.../images/a.jpg` are in `.../labels/a.txt`, or beside the image. An image
-    without such a file is one without objects.
+    without such a file has no objects.
 
-    Read are folders with `data.yaml` or `dataset.yaml` (Ultralytics, Roboflow, CVAT), with
+    Supported are folders with `data.yaml` or `dataset.yaml` (Ultralytics, Roboflow, CVAT), with
     `obj.names` and `obj_<split>_data` (CVAT's YOLO 1.1), and with `classes.txt`, `images` and
-    `labels` (Label Studio, whose only split is `"all"`). Fractions tell no size, so the headers of
-    all images are read.
+    `labels` (Label Studio, whose only split is `"all"`). Fractions do not reveal the size, so the
+    headers of all images are read.
 
-    Boxes are clipped to the image, and left out if a side is at most 1 px. Of equal lines the first
-    counts. The image's id is its position in the sorted split, from 1.
+    Boxes are clipped to the image, and left out if a side is at most 1 px. Of identical lines, only
+    the first counts. The image's id is its position in the sorted split, from 1.
 
     Args:
         folder: path of the data set, or of its YAML.
@@ -65,16 +65,15 @@ def yolo(
         class_names: names in the order of the labels. Defaults to those of the files.
         skip_bad: bool, whether bad lines and files are dropped and counted instead of raising.
         check_files: bool, without effect: all files are opened for their size.
-        allow_outside: bool, whether images are read that a list names and that lie outside of the
-            folder and of the `path` in the YAML. Folders and lists that the YAML itself names may
-            be anywhere.
+        allow_outside: bool, whether to read listed images outside of the folder and of the `path`
+            in the YAML. Folders and lists that the YAML itself names may be anywhere.
 
     Returns:
         `DetectionData`; its `annotations` are made from these boxes.
 
     Raises:
-        FileNotFoundError: if the folder has none of these layouts, or a path in the YAML leads
-            nowhere.
+        FileNotFoundError: if the folder has none of these layouts, or a path in the YAML does not
+            exist.
         ValueError: if there is no such split; if there are no names of classes; if lines or files
             are bad and `skip_bad` is false.
 
@@ -97,7 +96,7 @@ def yolo(
     layout = find(folder)
     if layout is None:
         raise FileNotFoundError(
-            f"Expected a data set of YOLO: data.yaml or dataset.yaml in {folder}, obj.names and "
+            f"Expected a YOLO data set: data.yaml or dataset.yaml in {folder}, obj.names and "
             "obj_<split>_data/, or classes.txt, images/ and labels/"
         )
     place, name = chosen(layout, folder, split, allow_outside)
@@ -230,7 +229,7 @@ def _pairs(place, content):
             pairs += images_of_folder(source, place.images)
     pairs = {pair.image: pair for pair in pairs}
     pairs = [pairs[image] for image in sorted(pairs)]
-    message = "it is a label file, of which there is no image"
+    message = "it is a label file without an image"
     for file in labels_without_image(pairs, sources, top):
         findings.append(Finding("missing file", file, None, message))
     return pairs, findings
@@ -250,7 +249,7 @@ def _sources(place, content):
         sources.append(first_source(tried))
         if sources[-1] is None:
             paths = ", ".join(map(str, tried))
-            raise FileNotFoundError(f"{file}: {key}: {value!r:.200} leads nowhere. Tried {paths}")
+            raise FileNotFoundError(f"{file}: {key}: {value!r:.200} does not exist. Tried {paths}")
     return sources
 
 

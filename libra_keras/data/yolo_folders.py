@@ -135,7 +135,7 @@ def images_of_listing(
         if place is None:
             findings.append(outside(listing, f"line {number}", line))
         elif place in places:
-            message = f"line {number}: it is listed in line {places[place]} too"
+            message = f"line {number}: it is also listed in line {places[place]}"
             findings.append(Finding("duplicate image", place, None, message))
         else:
             places[place] = number

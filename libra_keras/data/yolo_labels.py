@@ -77,7 +77,7 @@ def _parsed(file, text, num_classes, has_points):
 def _problem(values, num_classes, has_points):
     """The kind and the message of a finding on the numbers of a line, or `None`."""
     if None in values:
-        return "not a number", f"its field {values.index(None) + 1} is none"
+        return "not a number", f"its field {values.index(None) + 1} is not a number"
     count, label = len(values), values[0]
     is_polygon = not has_points and count >= POLYGON
     is_box = count >= BOX if has_points else count in (BOX, WITH_CONFIDENCE)

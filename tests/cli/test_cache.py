@@ -28,4 +28,4 @@ def test_a_run_with_a_cache_gives_the_same_losses(damaged_voc, tmp_path, capsys)
         assert others == pytest.approx(logs[0], rel=1e-5)
     assert len(list((tmp_path / "cache").glob("*/*"))) == 3  # one of the four images is damaged
     assert main(["train", *cached, "--to", str(tmp_path / "drawn")]) != 0
-    assert "Only images that are files can be cached" in capsys.readouterr().err
+    assert "Only image files can be cached" in capsys.readouterr().err

@@ -62,11 +62,11 @@ def test_data_without_a_box_may_be_measured_on_and_proposed_for(tmp_path, capsys
     folder = write_coco(tmp_path, FRACTIONS, {}, splits=["val"])
     assert len(load(DataConfig(str(folder)), "val", "val")) == 1
     printed = capsys.readouterr().out
-    assert LEFT in printed and "/val means nothing." in printed
+    assert LEFT in printed and "/val are meaningless." in printed
     load_both(DataConfig(), data.shapes(3), data.shapes("val", 20).subset([19]))
     printed = capsys.readouterr().out
     assert "shapes/val: no boxes: none is left" in printed
-    assert "What is measured on shapes/val means nothing." in printed
+    assert "Numbers measured on shapes/val are meaningless." in printed
 
 
 @pytest.mark.parametrize("form", ["coco", "voc"])
@@ -76,7 +76,7 @@ def test_a_folder_without_a_split(tmp_path, capsys, form):
     for verb in ("check-data", "train"):
         assert main([verb, str(tmp_path), "--format", form]) == 1
         printed = capsys.readouterr()
-        assert f"no data found in {tmp_path}, which holds the folders train/" in printed.err
+        assert f"no data found in {tmp_path}, which contains the folders train/" in printed.err
         assert "findings" not in printed.out
 
 
@@ -99,7 +99,7 @@ def test_corners_are_decided_or_said(tmp_path, capsys):
         read = load(DataConfig(str(folder), corners=corners), "train", "train")
         assert read.examples[0].boxes.tolist() == [[first, first, 40, 30]]
     assert main(["train", "shapes", "--corners", "edges"]) == 1
-    assert "--corners is for folders in VOC's form" in capsys.readouterr().err
+    assert "--corners only applies to folders in VOC format" in capsys.readouterr().err
 
 
 def test_augmented_images_are_drawn(tmp_path, capsys):
@@ -108,7 +108,8 @@ def test_augmented_images_are_drawn(tmp_path, capsys):
     sizes = ["--short-side", "64", "--long-side", "96", "--short-sides", "32,64"]
     command = ["check-data", str(folder), "--show", str(file), "--quarter-turns", *sizes]
     assert main(command) == 0
-    assert f"{file}: images of data/train as a model learns from them" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"{file}: images of data/train as a model sees them in training" in printed
     with Image.open(file) as picture:  # four by four, each of 64 x 96 or turned or smaller
         assert picture.width <= 4 * 96 + 3 * 8 and picture.width >= 4 * 64 and picture.mode == "RGB"
     for place in ("data/seen.png", "seen", "data"):  # among the photos, no picture, a folder

@@ -85,7 +85,7 @@ def test_a_size_that_exif_swaps_is_explained(tmp_path):
     Image.new("RGB", (60, 40)).save(tmp_path / "a.jpg", exif=exif)
     example = SimpleNamespace(file=tmp_path / "a.jpg", height=60, width=40)
     ((_, finding),) = checks.header_findings([example], checks.read_headers([example]))
-    assert finding.kind == "image size" and "EXIF orientation 6 turns it" in finding.message
+    assert finding.kind == "image size" and "EXIF orientation 6 rotates it" in finding.message
     example.width = 41
     ((_, finding),) = checks.header_findings([example], checks.read_headers([example]))
     assert "EXIF" not in finding.message
@@ -94,7 +94,7 @@ def test_a_size_that_exif_swaps_is_explained(tmp_path):
 def test_images_with_more_objects_than_are_given_out_are_a_warning():
     read = data.shapes(2)
     example = read.examples[0]
-    for count, said in ((100, []), (101, ["1 of 2 images have more than 100 (most: 101)"])):
+    for count, said in ((100, []), (101, ["1 of 2 images have more than 100 (maximum: 101)"])):
         many = dataclasses.replace(
             example,
             boxes=np.tile(np.float32([1, 1, 9, 9]), (count, 1)),

@@ -105,11 +105,11 @@ BAD_ROWS = [
     ({"bbox": [10, 5, 10]}, r"not a number: its bbox is \[10, 5, 10\], not four numbers"),
     ({"bbox": ...}, 'not a number: it has no "bbox"'),
     ({"bbox": [-20, 5, 10, 10]}, r"box outside: bbox \[-20, 5, 10, 10\] lies outside the 60x40"),
-    ({"image_id": "1"}, "image id: there is no image of id '1'"),
+    ({"image_id": "1"}, "image id: there is no image with id '1'"),
     ({"image_id": ...}, 'image id: it has no "image_id"'),
     ({"category_id": "30"}, "class: category id '30' is not one"),
     ({"category_id": ...}, 'class: it has no "category_id"'),
-    ({"area": -9}, "not a number: its area is -9, no number of pixels"),
+    ({"area": -9}, "not a number: its area is -9, not a number of pixels"),
     ({"iscrowd": "0"}, "not a number: its iscrowd is '0'"),
 ]
 
@@ -166,7 +166,7 @@ def test_duplicate_image_ids(write_coco):
         {"id": 1, "file_name": f"{name}.png", "height": 40, "width": 60} for name in ("1", "2")
     ]
     folder = write_coco(images=images, annotations=[row()])
-    with pytest.raises(ValueError, match=r"2\.png: image id: id 1 is also that of .*1\.png"):
+    with pytest.raises(ValueError, match=r"2\.png: image id: id 1 is also the id of .*1\.png"):
         data.coco(folder, "val")
     read = data.coco(folder, "val", skip_bad=True)
     assert read.counts == {"dropped_images": 1}
@@ -215,7 +215,9 @@ def test_sizes_that_are_not_annotated_come_from_the_files_in_any_case(write_coco
     read = data.coco(folder, "val", check_files=False)
     assert [(e.height, e.width, e.num_boxes) for e in read.examples] == [(40, 60, 1)] * 2
     (folder / "val/1.png").unlink()
-    with pytest.raises(ValueError, match="1.png: image size: the annotation has no height and"):
+    with pytest.raises(
+        ValueError, match="1.png: image size: neither the annotation nor the file has height and"
+    ):
         data.coco(folder, "val", check_files=False)
     read = data.coco(folder, "val", skip_bad=True, check_files=False)
     assert [e.image_id for e in read.examples] == [2] and read.counts == {"dropped_images": 1}
@@ -223,7 +225,7 @@ def test_sizes_that_are_not_annotated_come_from_the_files_in_any_case(write_coco
 
 def test_the_error_lists_ten_and_counts_all(write_coco):
     rows = [row(id=i, bbox=[1, 1, -1, 5]) for i in range(1, 31)]
-    with pytest.raises(ValueError, match=r"30 in all: 30 x degenerate box") as error:
+    with pytest.raises(ValueError, match=r"30 in total: 30 x degenerate box") as error:
         data.coco(write_coco(annotations=rows), "val")
     assert str(error.value).count("annotation ") == 10
 

@@ -63,7 +63,7 @@ def test_rows_of_an_image_come_together(write):
         ("a.png,9,1,1,9,cat", "a.png, train.csv line 3: degenerate box: .9, 1, 1, 9. has a neg"),
         ("a.png,70,1,80,9,cat", "a.png, train.csv line 3: box outside: .70, 1, 80, 9. lies outs"),
         ("a.png,1,1,9,9,cat,dog", "train.csv, line 3: entry: 7 fields, but the header has 6"),
-        (",1,1,9,9,cat", "train.csv, line 3: entry: it names no image"),
+        (",1,1,9,9,cat", "train.csv, line 3: entry: it does not name an image"),
     ],
 )
 def test_a_bad_row_is_named_or_dropped(write, row, problem):
@@ -88,8 +88,8 @@ def test_images_that_cannot_be_read(write):
     with pytest.raises(ValueError) as error:
         data.csv(write(rows, header=header))
     assert "train.csv: image size: line 2: 'a.png': its rows have 2 sizes" in str(error.value)
-    assert "line 4: 'b.png': its width is '60.5', no number of pixels" in str(error.value)
-    with pytest.raises(ValueError, match="the file is 60x40 .* annotation says 70x40"):
+    assert "line 4: 'b.png': its width is '60.5', not a number of pixels" in str(error.value)
+    with pytest.raises(ValueError, match="the file is 60x40 .* annotation has 70x40"):
         data.csv(write(["a.png,1,1,9,9,cat,70.0,40"], header=header))
 
 
@@ -106,7 +106,7 @@ def test_files_that_are_no_table(write):
         data.csv(write([], header="name,age"))
     file = folder / "train.csv"
     file.write_bytes(f"{HEADER}\na.png,1,1,9,9,K\xe4fer".encode("latin-1"))
-    with pytest.raises(ValueError, match=r"csv, line 2: entry: b'.*K\\xe4fer' is no text in UTF-8"):
+    with pytest.raises(ValueError, match=r"csv, line 2: entry: b'.*K\\xe4fer' is not UTF-8 text"):
         data.csv(folder)
     file.write_text(f'{HEADER}\na.png,,,,,\na.png,1,1,9,9,"{"x" * 200_000}')
     with pytest.raises(ValueError, match="train.csv, line 3: entry: field larger"):

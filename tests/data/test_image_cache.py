@@ -115,7 +115,7 @@ def test_a_cache_that_others_remove_or_fill_with_other_things(read, tmp_path, ca
     np.testing.assert_array_equal(cache.read(0), whole)
     shutil.rmtree(tmp_path / "cache")
     np.testing.assert_array_equal(cache.read(0), whole)
-    assert len(caplog.records) == 1 and "The run goes on without it" in caplog.text
+    assert len(caplog.records) == 1 and "The run continues without it" in caplog.text
 
 
 def test_a_changed_file_a_new_policy_and_another_size_are_read_anew(read, tmp_path):

@@ -78,7 +78,7 @@ def test_only_what_is_left_of_a_run_is_read(files):
 
 @pytest.mark.parametrize("start", [{"start_step": -1}, {"start_step": 5}, {"start_epoch": -1}])
 def test_a_start_outside_of_the_run_is_refused(files, start):
-    with pytest.raises(ValueError, match="must not be negative or behind the end"):
+    with pytest.raises(ValueError, match="must not be negative or past the end"):
         py_batches(files([LANDSCAPE] * 4), POLICY, 2, epochs=2, **start)
 
 

@@ -77,7 +77,7 @@ def test_forms_that_are_not_read(tmp_path):
     with pytest.raises(ValueError, match="must be auto or one of coco, voc, yolo, cvat, csv"):
         data.load(tmp_path, form="pascal")
     (tmp_path / "a.xml").touch()
-    with pytest.raises(ValueError, match="in VOC's form are a folder of files"):
+    with pytest.raises(ValueError, match="in VOC format must be a folder of files"):
         data.load(tmp_path, form="voc", annotations=tmp_path / "a.xml")
 
 
@@ -161,11 +161,11 @@ def test_options_are_of_their_forms(tmp_path):
     named = data.load(folder, class_names=("dog", "cat"))
     assert named.examples[0].labels.tolist() == [1]
     for where in ("shapes", "tfds:coco/2017"):
-        with pytest.raises(ValueError, match=f"--corners is for folders .*{where}"):
+        with pytest.raises(ValueError, match=f"--corners only applies to folders .*{where}"):
             data.load(where, corners="edges")
-        with pytest.raises(ValueError, match=f"--classes is for folders .*{where}"):
+        with pytest.raises(ValueError, match=f"--classes only applies to folders .*{where}"):
             data.load(where, class_names=("cat",))
-    with pytest.raises(ValueError, match="--annotations is for data in files"):
+    with pytest.raises(ValueError, match="--annotations only applies to data in files"):
         data.load("shapes", "1", "val", annotations="a.json")
 
 
@@ -199,5 +199,6 @@ def test_images_outside_are_read_where_that_is_allowed(tmp_path):
     with pytest.raises(ValueError, match="train.json: file outside: image 1: .* --allow-outside"):
         data.load(folder, "train")
     assert len(data.load(folder, "train", allow_outside=True)) == 1
-    with pytest.raises(ValueError, match="--allow-outside is for folders. Received: DATA 'shapes'"):
+    refused = "--allow-outside only applies to folders. Received: DATA 'shapes'"
+    with pytest.raises(ValueError, match=refused):
         data.load("shapes", allow_outside=True)

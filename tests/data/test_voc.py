@@ -156,7 +156,7 @@ def test_size_comes_from_the_header_where_there_is_none(write_voc):
 
 
 def test_wrong_size_is_found(write_voc):
-    with pytest.raises(ValueError, match="the file is 60x40 .* says 40x60"):
+    with pytest.raises(ValueError, match="the file is 60x40 .* annotation has 40x60"):
         data.voc(write_voc([[("cat", 0, (1, 1, 9, 9))]], size=(40, 60)), "val")
 
 

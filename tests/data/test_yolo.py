@@ -62,8 +62,8 @@ def test_a_polygon_becomes_the_box_around_it(labels):
         ("0 .5 .5 .2", "entry: '0 .5 .5 .2': 4 numbers"),
         ("0 .1 .1 .2 .2 .3 .3", "entry: .*: 7 numbers"),
         ("0 .1 .1 .2 .2 .3 .3 .4", "entry: .*: 8 numbers"),
-        ("0 .5 .5 .2 x", "not a number: '0 .5 .5 .2 x': its field 5 is none"),
-        ("0 .5 .5 .2 nan", "not a number: .*its field 5 is none"),
+        ("0 .5 .5 .2 x", "not a number: '0 .5 .5 .2 x': its field 5 is not a number"),
+        ("0 .5 .5 .2 nan", "not a number: .*its field 5 is not a number"),
         ("2 .5 .5 .2 .2", "class: .*: class 2 is not one of 0..1"),
         ("-1 .5 .5 .2 .2", "class: .*: class -1 is"),
         ("0.5 .5 .5 .2 .2", "class: .*: class 0.5 is"),
@@ -165,7 +165,7 @@ def test_a_path_that_leads_nowhere(folder):
     where = folder({"data.yaml": f"path: of/others\nval: ../val/images\n{NAMES}"})
     with pytest.raises(FileNotFoundError) as error:
         data.yolo(where, "val")
-    assert f"{where}/data.yaml: val: '../val/images' leads nowhere" in str(error.value)
+    assert f"{where}/data.yaml: val: '../val/images' does not exist" in str(error.value)
     assert f"{where}/of/val/images, {where.parent}/val/images, " in str(error.value)
     assert str(error.value).endswith(f"{where}/val/images")
     with pytest.raises(ValueError, match="no split 'train'. It is Ultralytics YOLO: val"):
@@ -188,7 +188,7 @@ def test_a_list_leads_to_the_data_set_only(folder):
         data.yolo(where)
     assert "train.txt: file outside: line 1: '../other/secret.png' leads out" in str(error.value)
     assert "line 2: '/etc/a.png' leads out of" in str(error.value)
-    assert "a.png: duplicate image: line 4: it is listed in line 3 too" in str(error.value)
+    assert "a.png: duplicate image: line 4: it is also listed in line 3" in str(error.value)
     allowed = data.yolo(where, skip_bad=True, allow_outside=True)
     assert [example.file.name for example in allowed.examples] == ["secret.png", "a.png"]
     # A YAML may name any folder, which is then one of the data set.
@@ -244,7 +244,7 @@ def test_images_in_another_folder(folder):
 
 
 def test_other_layouts(folder):
-    with pytest.raises(FileNotFoundError, match="Expected a data set of YOLO: data.yaml or"):
+    with pytest.raises(FileNotFoundError, match="Expected a YOLO data set: data.yaml or"):
         data.yolo(folder({"images/a.png": None}))
     files = {"classes.txt": "cat\ndog\n\n", "images/a.png": None, "labels/a.txt": "1 .5 .5 .2 .2"}
     where = folder({**files, "labels/b.txt": ""}, top="studio")

@@ -109,7 +109,7 @@ def check_images(content, file, guarded):
 @pytest.mark.parametrize("name", SAMPLES)
 def test_sound_images(few_pixels, name):
     if name == "EPS":
-        with pytest.raises(OSError, match="EPS, IPTC, WMF are not, for safety"):
+        with pytest.raises(OSError, match="EPS, IPTC, WMF are refused, for safety"):
             read_image(SAMPLES[name])
     else:
         assert read_image(SAMPLES[name]).shape == (24, 32, 3)
@@ -162,8 +162,8 @@ CHANGES = {  # what becomes of a file, and what is said of it
     "folder.jpg": (become_folder, "is a folder, where a file is expected"),
     "device.jpg": (become_device, "is a device, where a file is expected"),
     "gone.jpg": (os.unlink, "No such file"),
-    "empty.jpg": (lambda path: path.write_bytes(b""), "it is no image of a form that is read"),
-    "eps.jpg": (lambda path: path.write_bytes(EPS), "it is no image of a form that is read"),
+    "empty.jpg": (lambda path: path.write_bytes(b""), "it is not an image in a supported format"),
+    "eps.jpg": (lambda path: path.write_bytes(EPS), "it is not an image in a supported format"),
     "bomb.png": (
         lambda path: path.write_bytes(png_with_size(2**15, 2**15)),
         "Image size (1073741824 pixels) exceeds limit of 262144 pixels; --max-pixels N allows more",

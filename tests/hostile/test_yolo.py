@@ -171,7 +171,7 @@ def test_no_files(folder, kind):
             yolo(folder)
     stand_in(folder / "data.yaml", kind)
     (folder / "classes.txt").unlink()
-    with pytest.raises(OSError, match="Expected a data set of YOLO: data.yaml"):
+    with pytest.raises(OSError, match="Expected a YOLO data set: data.yaml"):
         yolo(folder)
 
 
@@ -184,7 +184,7 @@ def test_lines_in_another_encoding(folder):
     assert yolo(folder, skip_bad=True).counts["dropped_images"] == 1
     (folder / "data.yaml").unlink()
     (folder / "classes.txt").write_bytes("cat\ncafé\n".encode("latin-1"))
-    with pytest.raises(ValueError, match=r"classes.txt, line 2: b'caf\\xe9' is no text in UTF-8"):
+    with pytest.raises(ValueError, match=r"classes.txt, line 2: b'caf\\xe9' is not UTF-8 text"):
         yolo(folder, "all", skip_bad=True)
 
 

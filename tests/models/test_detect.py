@@ -47,7 +47,7 @@ def test_an_image_that_cannot_be_read_is_named(photograph, tmp_path):
         (photograph, r"photo\.jpg cannot be read: "),
         ([sound, str(photograph)], r"images\[1\]: .*photo\.jpg cannot be read: "),
         (tmp_path / "no.jpg", r"No such file .*no\.jpg"),
-        ([sound, sound, b"abc"], r"images\[2\]: the image cannot be read: it is no image"),
+        ([sound, sound, b"abc"], r"images\[2\]: the image cannot be read: it is not an image"),
         ([np.full((8, 8), -1.0)], r"images\[0\]: An image array .* from -1"),
         (None, r"An image array must be .* Received: shape \(\)"),
     ]

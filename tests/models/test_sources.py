@@ -45,7 +45,7 @@ def test_an_address_that_gives_no_image_is_named(photos, monkeypatch):
     monkeypatch.setattr(downloads, "PAUSE", 0.0)
     with file_server() as server:
         server.files |= {"note.png": b"no image", "long.png": b"x" * 100}
-        for name, words in (("no.png", "answers 404"), ("note.png", "it is no image")):
+        for name, words in (("no.png", "answers 404"), ("note.png", "it is not an image")):
             address = f"{server.address}/{name}"
             with pytest.raises(ValueError, match=rf"images\[0\]: .*{address}.*{words}"):
                 detect(Bright(), [address])
