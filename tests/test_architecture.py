@@ -37,7 +37,7 @@ ALLOWED = {
     },
     "export": {
         "export", "layers", "functional.native", "functional.control_flow", "models", "backbones",
-        "data.images", "files",
+        "data", "evaluation", "files",
     },
     "runs": {
         "runs", "devices", "training", "evaluation", "visualization", "models", "layers", "losses",

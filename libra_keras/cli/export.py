@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import json
 import re
 
 from libra_keras.cli.options import add_number, add_run, load_run
@@ -23,6 +24,9 @@ EXAMPLES = """examples:
       writes detector.onnx and detector.json; recipes/run_onnx.py runs them
   libra-keras export runs/mine --to exported/landscape --format openvino --shape 800x1344
       for images that are padded to this size, which lets OpenVINO plan ahead
+  libra-keras export runs/mine --to exported/int8 --format onnx --precision int8 \\
+      --calibrate my_photos --split val
+      for CPUs: calibrated on some images, AP before and after measured on others
 """
 
 
@@ -74,11 +78,19 @@ def _shape(text):
 def _add_settings(group):
     group.add_argument(
         "--precision",
-        choices=("float32", "bfloat16"),
+        choices=("float32", "bfloat16", "int8"),
         default="float32",
         help="of the layers' computations and stored weights; boxes and scores are always "
-        "float32; default: float32",
+        "float32. bfloat16 is for a saved_model; int8 is for onnx and openvino, requires "
+        "--calibrate, and keeps layers in float that would cost too much AP; default: float32",
     )
+    group.add_argument(
+        "--calibrate",
+        metavar="DATA",
+        help="for int8: images with boxes of the detector's classes, as for libra-keras train; "
+        "some calibrate, AP is measured on others",
+    )
+    group.add_argument("--split", help="of --calibrate; default: train")
     add_number(group, "--score-threshold", SHARE, "keep detections that score higher", metavar="P")
     add_number(
         group, "--nms-iou", SHARE, "overlap from which only the better box is kept", metavar="P"
@@ -100,11 +112,15 @@ def run(options) -> int:
     _check_options(options)
     module = importlib.import_module(f"libra_keras.export.{options.format}")
     given = {"version": options.version} if options.format == "saved_model" else {}
+    settings = _settings(options)
     # Before loading a model for nothing.
-    module.check_export(options.to, overwrite=options.overwrite, **given)
+    module.check_export(
+        options.to, overwrite=options.overwrite, precision=settings.precision, **given
+    )
     if options.shape:
         given["shape"] = options.shape
-    settings = _settings(options)
+    if options.calibrate:
+        given["calibration"] = _calibration(options)
     model = load_run(options).model
     export = getattr(module, f"export_{options.format}")
     try:
@@ -115,13 +131,46 @@ def run(options) -> int:
             raise
         raise OSError(f"--to {options.to}: {reason}") from error
     print(f"{written}: {options.format}, {settings.precision}")
+    if options.calibrate:
+        _print_int8(written)
     if options.format == "saved_model":
         print(f"saved_model_cli show --dir {written} --all shows its inputs and outputs")
     return 0
 
 
+def _calibration(options):
+    from libra_keras.runs import inputs
+    from libra_keras.runs.config import DataConfig
+
+    data = inputs.load(DataConfig(options.calibrate), options.split, "train")
+    print(f"{data.summary()}; to calibrate and measure takes minutes", flush=True)
+    return data
+
+
+def _print_int8(written):
+    """Prints what the note says of AP."""
+    told = json.loads(written.with_suffix(".json").read_text())["int8"]
+    lost = [
+        f"{name.replace('_', ' in ')} {told[name]}" for name in told if "@" in name or "AP" in name
+    ]
+    print(f"{', '.join(lost)} on {told['images']} images of {told['data']}")
+    if told["float_layers"]:
+        print(f"in float: {', '.join(told['float_layers'])}")
+
+
 def _check_options(options):
     """Raises if an option would have no effect."""
+    if options.calibrate and options.precision != "int8":
+        raise ValueError(
+            f"--calibrate requires --precision int8. Received: --precision {options.precision}"
+        )
+    if options.split and not options.calibrate:
+        raise ValueError("--split requires --calibrate: it names a split of those data")
+    if options.precision == "int8" and not options.calibrate:
+        raise ValueError(
+            "--precision int8 requires --calibrate DATA: images like those that the detector will "
+            "see, with their boxes"
+        )
     if options.shape and options.format not in WITH_SHAPE:
         raise ValueError(
             f"--shape applies only to {' and '.join(WITH_SHAPE)}. "

@@ -5,7 +5,7 @@ import importlib.util
 
 import libra_keras
 from libra_keras.export.network import SPECS
-from libra_keras.export.options import ExportOptions, thresholds
+from libra_keras.export.options import thresholds
 from libra_keras.export.saved_model import check_backend
 from libra_keras.files import atomic
 from libra_keras.files.locks import alone_beside
@@ -42,17 +42,6 @@ def _kind(graph):
     return Kind(f"export of {graph} files", marker, (marker, *_BESIDE.get(graph, ()), NOTE))
 
 
-def check_precision(options):
-    """Returns the options, or the default ones; other runtimes have float32 only."""
-    options = options or ExportOptions()
-    if options.precision != "float32":
-        raise ValueError(
-            "Only a saved_model can have a precision other than float32. "
-            f"Received: precision={options.precision!r}"
-        )
-    return options
-
-
 def checked_shape(model, shape):
     """Returns height and width of all images as ints; `None` if they are free."""
     if shape is None:
@@ -77,7 +66,9 @@ def fixed_specs(shape):
 
 @contextlib.contextmanager
 def writing(path, model, **more):
-    """Gives the path of files without their suffix, whose folder takes the place of `path`."""
+    """Gives the path of files without their suffix, whose folder takes the place of `path`.
+
+    `more` goes into the note once the files are written: what it holds may be filled by then."""
     with alone_beside(path), atomic.replacing(path) as unfinished:
         unfinished.mkdir()
         yield unfinished / NAME

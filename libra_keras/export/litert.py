@@ -6,7 +6,7 @@ from pathlib import Path
 
 from libra_keras.export import folder
 from libra_keras.export.network import SPECS, network
-from libra_keras.export.options import ExportOptions, with_options
+from libra_keras.export.options import ExportOptions, check_precision, with_options
 from libra_keras.functional import control_flow
 from libra_keras.models.detector import Detector
 
@@ -53,8 +53,9 @@ def export_litert(
     found = detect(images=image[None], image_sizes=np.int32([size]))
     ```
     """
-    check_export(path, overwrite)
-    model = with_options(model, folder.check_precision(options))
+    options = options or ExportOptions()
+    check_export(path, overwrite, options.precision)
+    model = with_options(model, options)
     graphs = graphs_of_policy(model, batch_size, num_proposals)
     sizes = {"batch_size": batch_size, "signatures": list(graphs)}
     with folder.writing(path, model, **sizes) as files:
@@ -62,8 +63,9 @@ def export_litert(
     return Path(path, f"{folder.NAME}.tflite")
 
 
-def check_export(path, overwrite=False):
+def check_export(path, overwrite=False, precision="float32"):
     """Raises what `export_litert` would, before anything is computed."""
+    check_precision(precision, "litert")
     folder.check_folder(path, overwrite, ".tflite", ())  # TensorFlow has the converter
 
 

@@ -3,11 +3,13 @@
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from libra_keras.export import folder, onnx
-from libra_keras.export.options import ExportOptions, with_options
+from libra_keras.data import DetectionData
+from libra_keras.export import folder, int8, onnx
+from libra_keras.export.options import ExportOptions, check_precision, with_options
 from libra_keras.models.detector import Detector
 
 MODULES = (*onnx.MODULES, "openvino")
@@ -20,6 +22,7 @@ def export_openvino(
     overwrite: bool = False,
     options: ExportOptions | None = None,
     shape: tuple[int, int] | None = None,
+    calibration: DetectionData | None = None,
 ) -> Path:
     """Writes a detector as `detector.xml` and `detector.bin`, with `detector.json` beside them.
 
@@ -30,9 +33,10 @@ def export_openvino(
         model: detector; it is not changed.
         path: folder of the files; it is created.
         overwrite: whether an earlier export there is replaced; it is kept if this one fails.
-        options: `ExportOptions` with precision float32; `max_pixels` has no effect here.
+        options: `ExportOptions` with precision float32 or int8; `max_pixels` has no effect here.
         shape: height and width of all images, as for `export_onnx`. OpenVINO plans ahead for known
             sizes, which may be faster.
+        calibration: for int8, `DetectionData`, as for `export_onnx`; AP is measured in OpenVINO.
 
     Returns:
         `Path` of the file `detector.xml`.
@@ -51,12 +55,17 @@ def export_openvino(
     boxes, scores = found["boxes"], found["scores"]
     ```
     """
-    check_export(path, overwrite)
-    model = with_options(model, folder.check_precision(options))
+    options = options or ExportOptions()
+    check_export(path, overwrite, options.precision)
     shape = folder.checked_shape(model, shape)
-    specs = folder.fixed_specs(shape)
-    with folder.writing(path, model, shape=shape, needs=NEEDS) as files:
-        write(files.with_suffix(".xml"), model, specs)
+    images = int8.images(model, options.precision, calibration, shape)
+    model, specs = with_options(model, options), folder.fixed_specs(shape)
+    told: dict[str, Any] = {"int8": {}} if images else {}
+    with folder.writing(path, model, shape=shape, needs=NEEDS, **told) as files:
+        if images:
+            told["int8"] |= _write_int8(files.with_suffix(".xml"), model, images, specs)
+        else:
+            write(files.with_suffix(".xml"), model, specs)
     return Path(path, f"{folder.NAME}.xml")
 
 
@@ -68,13 +77,38 @@ def write(file, model, specs=None):
         convert(intermediate, file)
 
 
+def _write_int8(file, model, images, specs):
+    """Writes the graph as `int8.quantize` does, and returns what it says."""
+    with tempfile.TemporaryDirectory() as made:
+        intermediate = Path(made, "int8.onnx")
+        told = onnx.write_int8(intermediate, model, images, start, specs)
+        convert(intermediate, file)
+    return told
+
+
 def convert(source, file):
     """Writes what an ONNX file holds."""
     import openvino
 
+    openvino.save_model(_read(source), file, compress_to_fp16=False)
+
+
+def start(source):
+    """Loads an ONNX file into OpenVINO: a function from a dict of inputs to a dict of outputs."""
+    import openvino
+
+    exact = {"INFERENCE_PRECISION_HINT": "f32"}
+    detect = openvino.Core().compile_model(_read(source), "CPU", exact)
+    return lambda x: {key.any_name: np.array(value) for key, value in detect(x).items()}
+
+
+def _read(source):
+    """The graph of an ONNX file as OpenVINO's, which it may go on reading from the file."""
+    import openvino
+
     graph = openvino.convert_model(source)
     _decide_ties(graph)
-    openvino.save_model(graph, file, compress_to_fp16=False)
+    return graph
 
 
 def _decide_ties(graph):
@@ -91,6 +125,8 @@ def _decide_ties(graph):
             threshold.replace_source_output(opset13.constant(above).output(0))
 
 
-def check_export(path, overwrite=False):
+def check_export(path, overwrite=False, precision="float32"):
     """Raises what `export_openvino` would, before anything is computed."""
-    folder.check_folder(path, overwrite, ".xml", MODULES)
+    check_precision(precision, "openvino")
+    more = int8.MODULES if precision == "int8" else ()
+    folder.check_folder(path, overwrite, ".xml", (*MODULES, *more))

@@ -5,7 +5,13 @@ import dataclasses
 from libra_keras.models.rebuilding import config_with_policy, rebuilt
 from libra_keras.ranges import SHARE, whole
 
-PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
+PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16", "int8": "float32"}  # of Keras
+OF_FORMATS = {
+    "saved_model": ("float32", "bfloat16"),
+    "onnx": ("float32", "int8"),
+    "openvino": ("float32", "int8"),
+    "litert": ("float32",),
+}
 RANGES = {
     "score_threshold": SHARE, "nms_iou": SHARE, "max_detections": whole(1), "max_pixels": whole(1),
 }  # fmt: skip
@@ -19,7 +25,8 @@ class ExportOptions:
     Args:
         precision: `"float32"`, or `"bfloat16"`: convolutions and dense layers compute in bfloat16,
             and their weights are stored in it; pixels, boxes, scores and NMS stay float32. The
-            precision of training does not matter.
+            precision of training does not matter. `"int8"`, for ONNX and OpenVINO: these layers
+            are quantised, but for those that would cost too much AP.
         score_threshold: in 0..1; detections must score more than this. A `RegionProposalNetwork`
             has no threshold.
         nms_iou: in 0..1, overlap above which the lower-scored of two boxes is dropped.
@@ -52,6 +59,17 @@ class ExportOptions:
         for name, within in RANGES.items():
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, within.check(f"`{name}`", getattr(self, name)))
+
+
+def check_precision(precision, format):
+    """Raises unless files of a format can be of a precision."""
+    known = OF_FORMATS[format]
+    if precision not in known:
+        others = [name for name, precisions in OF_FORMATS.items() if precision in precisions]
+        raise ValueError(
+            f"The precision of {format} is {' or '.join(known)}; {precision} is for "
+            f"{' and '.join(others)}. Received: precision={precision!r}"
+        )
 
 
 def with_options(model, options):

@@ -9,7 +9,12 @@ import keras
 
 import libra_keras
 from libra_keras.export.network import SPECS, network
-from libra_keras.export.options import ExportOptions, thresholds, with_options
+from libra_keras.export.options import (
+    ExportOptions,
+    check_precision,
+    thresholds,
+    with_options,
+)
 from libra_keras.export.preparing import (
     EMPTY,
     LARGE,
@@ -97,8 +102,8 @@ def export_saved_model(
     ```
     """
     path = Path(path)
-    check_export(path, version, overwrite)
     options = options or ExportOptions()
+    check_export(path, version, overwrite, options.precision)
     model = with_options(model, options)
     is_new = not path.exists()
     try:
@@ -117,8 +122,9 @@ def export_saved_model(
     return path / str(version)
 
 
-def check_export(path, version=None, overwrite=False):
+def check_export(path, version=None, overwrite=False, precision="float32"):
     """Raises what `export_saved_model` would, and returns the version that it would write."""
+    check_precision(precision, "saved_model")
     check_backend("A SavedModel")
     if version is not None and (version != int(version) or version < 1):
         raise ValueError(f"`version` must be an int of at least 1. Received: version={version!r}")

@@ -9,7 +9,7 @@ import keras
 
 from libra_keras.export import folder, litert, onnx, openvino, saved_model
 from libra_keras.export.network import SPECS, network
-from libra_keras.export.options import ExportOptions, with_options
+from libra_keras.export.options import ExportOptions, check_precision, with_options
 from libra_keras.files import atomic
 from libra_keras.files.locks import alone_beside
 from libra_keras.files.replacing import check_replaceable, check_replaceable_files
@@ -43,13 +43,22 @@ def export(
     _check_format(format, more)
     path, specs = Path(filepath), input_specs(model, input_signature)
     _check_place(path, format, overwrite)
-    if format != "tf_saved_model":
-        options = folder.check_precision(options)
-    model = with_options(model, options or ExportOptions())
+    options = options or ExportOptions()
+    _check_precision(options.precision, format)
+    model = with_options(model, options)
     with alone_beside(path):
         _WRITERS[format](model, path, specs, **more)
     if verbose is None or verbose:
         print(f"Saved artifact at '{path}': {format}, inputs {', '.join(_names(model, specs))}")
+
+
+def _check_precision(precision, format):
+    if precision == "int8":
+        raise ValueError(
+            "An export in int8 needs images to calibrate with, which `export_onnx` and "
+            "`export_openvino` of `libra_keras.export` take. Received: precision='int8'"
+        )
+    check_precision(precision, format.removeprefix("tf_"))
 
 
 def _check_format(format, more):

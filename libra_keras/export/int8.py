@@ -1,0 +1,296 @@
+"""An exported detector in int8: calibrated on images, and measured before and after on others."""
+
+import contextlib
+import dataclasses
+import re
+import shutil
+import tempfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+from libra_keras import evaluation
+from libra_keras.data import DetectionData
+from libra_keras.data.batches import EvaluationSource
+from libra_keras.data.findings import TooManyDamagedImages
+from libra_keras.evaluation.class_matching import check_classes, relabelled
+from libra_keras.evaluation.coco_metrics import collect
+from libra_keras.models import RegionProposalNetwork
+
+MODULES = ("onnxruntime",)  # whose quantiser this is, whichever runtime the file is for
+FEW = 32  # images; fewer tell little about the ranges of activations
+MOST = 100  # images to calibrate on, and to measure on
+MOST_LOST = 0.005  # of AP, for the sake of which no layer stays in float
+WITH_WEIGHTS = ("Conv", "MatMul", "Gemm")
+
+
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """The images that ranges are taken from, and those that AP is measured on; `shape` is the
+    height and width that all are padded to, or `None`."""
+
+    calibrating: DetectionData
+    measuring: DetectionData
+    shape: tuple[int, int] | None = None
+
+
+def images(model, precision, data, shape=None):
+    """Returns the `Images` for an export, `None` if it is not in int8.
+
+    Raises what is wrong with the data before anything is computed."""
+    if precision != "int8":
+        if data is not None:
+            raise ValueError(
+                f"`calibration` is for an export in int8. Received: precision={precision!r}"
+            )
+        return None
+    if data is None:
+        raise ValueError(
+            "An export in int8 requires `calibration`, images like those that the detector will "
+            "see, with their boxes. Received: calibration=None"
+        )
+    _check_kind(model, data)
+    return _divided(data, _fitting(model, data, shape), shape)
+
+
+def _check_kind(model, data):
+    """Raises if the detector cannot be run or measured on the data."""
+    if "proposals" in model.INPUTS and data.max_proposals is None:
+        raise ValueError(
+            f"A {type(model).__name__} proposes no boxes, and {data.name} has no proposals to "
+            "calibrate with: add some with `libra_keras.data.with_proposals`"
+        )
+    if not isinstance(model, RegionProposalNetwork):
+        check_classes(model.class_names, model.num_classes, data)
+
+
+def _fitting(model, data, shape):
+    """Numbers of the images that fit into a shape once they are resized."""
+    if not len(data):
+        raise ValueError(f"There are no images to calibrate with: {data.summary()}")
+    if shape is None:
+        return np.arange(len(data))
+    sizes = [model.input_policy.fitted_size(each.height, each.width) for each in data.examples]
+    fitting = np.flatnonzero((np.array(sizes) <= shape).all(axis=1))
+    if not len(fitting):
+        raise ValueError(
+            f"None of the {len(data)} images of {data.name} fits into {shape[0]}x{shape[1]} pixels "
+            "(height x width) after resizing; calibrate with images of that orientation"
+        )
+    return fitting
+
+
+def _divided(data, numbers, shape):
+    """Takes images from all parts of the data: every third one measures, the others calibrate."""
+    if len(numbers) < FEW:
+        warnings.warn(
+            f"{data.name} has {len(numbers)} images to calibrate with, fewer than {FEW}: "
+            "the ranges of activations and the AP may be off",
+            stacklevel=4,
+        )
+    num_measuring = min(max(len(numbers) // 3, 1), MOST)
+    places = np.linspace(0, len(numbers) - 1, num_measuring).astype(int)
+    others = np.delete(numbers, places) if len(numbers) > 1 else numbers
+    places_of_others = np.linspace(0, len(others) - 1, min(len(others), MOST)).astype(int)
+    found = Images(data.subset(others[places_of_others]), data.subset(numbers[places]), shape)
+    if not any(example.num_boxes for example in found.measuring.examples):
+        raise ValueError(
+            f"None of the {num_measuring} images of {data.name} that AP would be measured on has a "
+            "box; an export in int8 requires images with objects"
+        )
+    return found
+
+
+def quantize(source, file, model, images, start):
+    """Writes an ONNX file in int8, keeping in float what costs too much AP.
+
+    Convolutions and the box head's dense layers compute in int8: activations uint8, one range a
+    tensor; weights int8, one range a channel.
+
+    Args:
+        source: path of the float32 file.
+        file: path of the int8 file; it may be `source`.
+        model: the detector.
+        images: `Images`.
+        start: function that loads an ONNX file into the runtime that the export is for, and
+            returns a function from a dict of inputs to a dict of outputs.
+
+    Returns:
+        Dict for the note: AP of both, numbers of images, layers that are in float.
+    """
+    metric = "AR@100" if isinstance(model, RegionProposalNetwork) else "AP"
+    with tempfile.TemporaryDirectory() as made, _damage_told():
+        graph, attempt = Path(made, "fused.onnx"), Path(made, "attempt.onnx")
+        _fuse(source, graph)
+        ranges = _ranges(graph, _inputs(model, images.calibrating, images.shape))
+        before = _measured(start(source), model, images)[metric]
+        best, best_after = None, -np.inf
+        for kept in _candidates(graph, model):
+            _write(graph, attempt, ranges, kept)
+            after = _measured(start(attempt), model, images)[metric]
+            if best is None or after > best_after:
+                best, best_after = kept, after
+                shutil.copyfile(attempt, file)
+            if before - after <= MOST_LOST:
+                break
+        else:
+            warnings.warn(
+                f"int8 costs {before - best_after:.4f} {metric} with the best choice of layers "
+                f"that stay in float, more than {MOST_LOST}",
+                stacklevel=3,
+            )
+    return {
+        f"{metric}_float32": round(float(before), 4),
+        f"{metric}_int8": round(float(best_after), 4),
+        "images": len(images.measuring),
+        "calibrated_on": len(images.calibrating),
+        "data": images.measuring.name,
+        "float_layers": sorted(best),
+    }
+
+
+@contextlib.contextmanager
+def _damage_told():
+    """Files that cannot be read are a mistake in the data, as those of other readers are."""
+    try:
+        yield
+    except TooManyDamagedImages as error:
+        raise ValueError(str(error)) from error
+
+
+def _inputs(model, data, shape):
+    """Yields what the graph takes, an image at a time."""
+    for x in _batches(model, data, shape):
+        yield {name: x[name] for name in model.INPUTS}
+
+
+def _batches(model, data, shape):
+    """Yields what `evaluation_batches` does, an image at a time, padded to a shape."""
+    source = EvaluationSource(data, model.input_policy)
+    for group in source.groups:
+        for i in group:
+            x = {
+                name: value[None]
+                for name, value in zip(source.inputs, source.sample(i), strict=True)
+            }
+            yield x if shape is None else {**x, "images": _padded(x, shape)}
+
+
+def _padded(x, shape):
+    height, width = x["image_sizes"][0]
+    padded = np.zeros((1, *shape, 3), "uint8")
+    padded[:, :height, :width] = x["images"][:, :height, :width]
+    return padded
+
+
+def _measured(run, model, images):
+    """The metrics of a detector as a runtime runs it."""
+
+    def predict(x):
+        found = run({name: x[name] for name in model.INPUTS})
+        if "mask" in found:  # of proposals, which have no class
+            found["labels"] = np.where(found.pop("mask"), 0, -1)
+        return {name: found[name] for name in ("boxes", "scores", "labels")}
+
+    data = images.measuring
+    found = collect(predict, _batches(model, data, images.shape), verbose=0)
+    if isinstance(model, RegionProposalNetwork):
+        return evaluation.proposal_recall(data, found, counts=(100,))
+    return evaluation.evaluate_detections(data, relabelled(found, model.class_names, data))
+
+
+def _fuse(source, file):
+    """Merges biases into the layers before them: int8 kernels take a bias, and no addition."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(file)
+    onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
+
+
+def _ranges(graph, inputs):
+    """The smallest and the largest value of every tensor that may be quantised."""
+    from onnxruntime.quantization import create_calibrator
+
+    augmented = graph.with_name("augmented.onnx")
+    calibrator = create_calibrator(graph, WITH_WEIGHTS, augmented_model_path=str(augmented))
+    for x in inputs:  # one by one: it would keep what all of them give
+        calibrator.collect_data(_Reader(x))
+    return calibrator.compute_data()
+
+
+class _Reader:
+    """One dict of inputs, as onnxruntime's calibrators read them."""
+
+    def __init__(self, x):
+        self.left = [x]
+
+    def get_next(self):
+        """Returns the dict once, then `None`."""
+        return self.left.pop() if self.left else None
+
+
+def _candidates(file, model):
+    """Yields names of layers that stay in float: none, then ever more of those near the end."""
+    graph = _load(file)
+    layers = {layer_of(node): node for node in weighted(graph)}
+    heads = [name for name in layers if _is_within(name, model.heads())]
+    neck = [name for name in layers if _is_within(name, model.neck)]
+    rectified = {node.input[0] for node in graph.node if node.op_type == "Relu"}
+    last = [name for name in heads if layers[name].output[0] not in rectified]
+    yield from ([], last, heads, heads + neck)
+
+
+def _load(file):
+    import onnx
+
+    return onnx.load(file).graph
+
+
+def weighted(graph):
+    """Returns the nodes of an ONNX graph that compute with weights."""
+    constants = {weight.name for weight in graph.initializer}
+    return [
+        node for node in graph.node if node.op_type in WITH_WEIGHTS and node.input[1] in constants
+    ]
+
+
+def layer_of(node):
+    """Returns the name of the layer whose weights a node has: the converter keeps their scopes,
+    and one layer may be a node for each level of a pyramid."""
+    return node.input[1].rsplit("/", 2)[0]
+
+
+def _is_within(name, layers):
+    """Whether a scope lies in that of one of the layers; TensorFlow numbers what repeats."""
+    scopes = [rf"{re.escape(layer.name)}(_\d+)?" for layer in layers]
+    return (
+        any(re.fullmatch("|".join(scopes), part) for part in name.split("/")) if scopes else False
+    )
+
+
+def _write(source, file, ranges, kept):
+    """Writes a graph in which all layers but those that are kept are quantised."""
+    import onnx
+    from onnxruntime.quantization import QDQQuantizer, QuantType
+
+    model = onnx.shape_inference.infer_shapes(onnx.load(source))
+    nodes = [node.name for node in weighted(model.graph) if layer_of(node) not in kept]
+    options = {"per_channel": True, "reduce_range": False}
+    types = {"weight_qType": QuantType.QInt8, "activation_qType": QuantType.QUInt8}
+    quantizer = QDQQuantizer(
+        model,
+        **options,
+        **types,
+        tensors_range=ranges,
+        nodes_to_quantize=nodes,
+        nodes_to_exclude=[],
+        op_types_to_quantize=WITH_WEIGHTS,
+        extra_options={},
+    )
+    quantizer.quantize_model()
+    del model.graph.value_info[:]  # shapes within the graph, as in a float32 file
+    onnx.checker.check_model(model, full_check=True)
+    quantizer.model.save_model_to_file(file)
