@@ -143,7 +143,9 @@ def test_precision_of_an_initial_detector(tmp_path):
 def test_parts_that_are_random_are_not_frozen(tmp_path):
     libra_faster_rcnn_small(num_classes=6).save(tmp_path / "model.keras")  # it has no names
     config = resolved("--init", str(tmp_path / "model.keras"), "--freeze", "rpn,box_head")
-    with pytest.raises(ValueError, match="box_head .* random weights: its class_logits, box_deltas are"):
+    with pytest.raises(
+        ValueError, match="box_head .* random weights: its class_logits, box_deltas are"
+    ):
         build(config, shapes(1), "trainable")
     config = config.replace(model={"freeze": ("rpn", "neck")})
     model, _ = build(config, shapes(1), "trainable")
