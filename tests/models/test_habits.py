@@ -28,8 +28,8 @@ def test_the_optimizer_of_the_family_is_chosen_and_told(model, capsys):
         assert isinstance(model.optimizer, AdamW)
         assert float(model.optimizer.learning_rate) == pytest.approx(0.002)
         assert capsys.readouterr().out == (
-            "AdamW, learning rate 0.002 for 4 images per step, weight decay 0.01, gradients clipped "
-            "to 10\n"
+            "AdamW, learning rate 0.002 for 4 images per step, weight decay 0.01, gradients "
+            "clipped to 10\n"
         )
     again = type(model).from_config(model.get_config())
     again.compile_from_config(model.get_compile_config())
