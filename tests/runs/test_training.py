@@ -99,7 +99,7 @@ def test_a_run_that_was_stopped_is_saved_and_raises(tmp_path, monkeypatch, capsy
     assert error.value.status == 128 + signal.SIGTERM and isinstance(error.value, KeyboardInterrupt)
     assert "Interrupted. The run is saved at epoch 1, step 1" in capsys.readouterr().err
     run = runs.train(config)  # the same call goes on
-    assert f"Continuing {config.to} at epoch 1, step 1" in capsys.readouterr().out
+    assert f"Continuing {run.folder} at epoch 1, step 1" in capsys.readouterr().out
     assert int(run.model.trained_steps) == 2 and run.metrics["AR@100"] >= 0
 
 
@@ -112,7 +112,7 @@ def test_a_run_whose_time_is_up_returns_and_goes_on(tmp_path, capsys, eagerly):
     assert not run.is_finished and run.metrics is None and run.model.trained_steps == 1
     assert "The time is up. The run is saved at epoch 1, step 1" in capsys.readouterr().err
     run = runs.train(config, **detector)  # the same call goes on
-    assert f"Continuing {config.to} at epoch 1, step 1" in capsys.readouterr().out
+    assert f"Continuing {run.folder} at epoch 1, step 1" in capsys.readouterr().out
     assert run.is_finished and run.metrics["AP"] >= 0
     assert int(runs.open(run.folder).model.trained_steps) == 2
     assert int(runs.open(run.folder, "kept-0.5").model.trained_steps) == 1
