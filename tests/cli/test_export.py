@@ -6,6 +6,7 @@ from libra_keras.cli import main
 from libra_keras.export import onnx, saved_model
 
 FULL = "write failed: errno = 28, 'No space left on device'"
+INT8 = ["--precision", "int8", "--calibrate", "shapes"]
 
 
 @pytest.mark.parametrize(
@@ -17,6 +18,12 @@ FULL = "write failed: errno = 28, 'No space left on device'"
         (["--format", "openvino", "--max-pixels", "9"], "Received: --format openvino"),
         (["--format", "litert", "--max-pixels", "9"], "Received: --format litert"),
         (["--format", "litert", "--shape", "64x96"], "--shape applies only to onnx and openvino"),
+        (["--precision", "int8", "--format", "onnx"], "--precision int8 requires --calibrate DATA"),
+        (["--calibrate", "shapes"], "--calibrate requires --precision int8"),
+        (["--format", "onnx", "--split", "val"], "--split requires --calibrate"),
+        ([*INT8], "The precision of saved_model is float32 or bfloat16; int8 is for onnx and"),
+        ([*INT8, "--format", "litert"], "The precision of litert is float32; int8 is for onnx and"),
+        (["--format", "onnx", "--precision", "bfloat16"], "bfloat16 is for saved_model"),
     ],
 )
 def test_options_without_an_effect_are_refused(tmp_path, capsys, given, message):
