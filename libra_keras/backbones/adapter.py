@@ -44,8 +44,8 @@ class BackboneAdapter(keras.layers.Layer):
             `"trainable"`: the network trains as it would on its own; required for random weights,
             whose moving statistics normalise nothing. Defaults to `"frozen"`.
         frozen_stages: int, 0 (all trains) or 1..4: the layers up to C2..C5 do not train, and their
-            moving statistics do not change. `ResNet` has 1 by default; here the weights may as well
-            be random. Defaults to 0.
+            moving statistics do not change. `ResNet` has 1 by default; here the weights may equally
+            well be random. Defaults to 0.
         **kwargs: `name`; `trainable=False` freezes the whole network. Layers of `model` that do
             not train stay so. The precision is the one that `model` was built with.
 

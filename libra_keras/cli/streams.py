@@ -1,6 +1,6 @@
 """What happens if a verb's output cannot be written: a closed stream, a pipe, a full disk.
 
-- A stream that is closed from the start (`>&-`) acts as `/dev/null`.
+- A stream that is closed from the start (`>&-`) acts like `/dev/null`.
 - A pipe whose reader has left (`| head -1`): a verb that only prints ends at once without a
   message, as other tools do, with the status that shells expect. One that writes files continues
   silently: an epoch is not lost because of a pager.

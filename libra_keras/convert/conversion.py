@@ -175,8 +175,9 @@ def load(
     >>> from libra_keras.convert import Checkpoint, load
     >>> load(Checkpoint(Path("other.pth"), {"blocks.0.attn.w": None}, {}, ""))
     Traceback (most recent call last):
-    ValueError: other.pth cannot be converted: it is no detector of mmdetection or torchvision and \
-no ResNet, but a transformer of images such as ViT or Swin; its tensors are called blocks.0.attn.w
+    ValueError: other.pth cannot be converted: it is neither a detector from mmdetection or \
+torchvision nor a ResNet, but a transformer of images such as ViT or Swin; its tensors are \
+called blocks.0.attn.w
     """
     options = {
         "class_names": class_names,
@@ -228,12 +229,12 @@ def _canonical(checkpoint, options):
         canonical = from_detectron2(checkpoint, options["backbone_style"])
         if not is_backbone(canonical.tensors):
             raise ValueError(
-                "it is from detectron2, of which only ResNets can be read, and it has none"
+                "it is from detectron2, but has no ResNet, and nothing else in it can be read"
             )
     else:
         what = origin(tensors)
         raise ValueError(
-            "it is no detector of mmdetection or torchvision and no ResNet"
+            "it is neither a detector from mmdetection or torchvision nor a ResNet"
             f"{f', but {what}' if what else ''}; its tensors are called "
             f"{', '.join(list(tensors)[:3])}"
         )
@@ -356,7 +357,7 @@ def _is_record(file):
 
 
 def write_detector(model, record, folder):
-    """Writes a folder that is used like that of a run, whole or not at all."""
+    """Writes a folder that is used like that of a run, completely or not at all."""
     write_folder(model, folder, {RECORD: record})
 
 

@@ -40,8 +40,8 @@ PUBLISHED = {
     "cde6f7dd": "rpn_x101_64x4d_fpn_1x_coco",
 }
 _NOTE_OF_VERSION = (
-    "Only its version marks it as an mmdetection 1.x file. So does that of files trained shortly "
-    "before 2.0: for one from the 2.x model zoo, give the era (`--era 2.x`)."
+    "Only its version marks it as an mmdetection 1.x file. Files trained shortly before 2.0 are "
+    "marked the same way: for one from the 2.x model zoo, give the era (`--era 2.x`)."
 )
 _NOTE_OF_SIDES = (
     "The configuration in the file does not state the image size for testing: 800 and 1333 "

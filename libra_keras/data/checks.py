@@ -34,7 +34,7 @@ def check_annotations(data: DetectionData) -> list[Finding]:
         data: `DetectionData`.
 
     Returns:
-        List of `Finding`: first, whether there is nothing to learn from; then those made when the
+        List of `Finding`: first, if there is nothing to learn from, that; then those made when the
         data were read, and others. Files whose headers the reader has checked are not opened again.
 
     Example:
@@ -55,7 +55,7 @@ def check_annotations(data: DetectionData) -> list[Finding]:
 
 
 def _crowded(data):
-    """Warns of images with more objects than a detector gives out by default."""
+    """Warns of images with more objects than a detector returns by default."""
     over = sum(example.num_boxes > MANY for example in data.examples)
     if not over:
         return []

@@ -50,8 +50,8 @@ def coco(
     is left out if it is the supercategory of another: Roboflow writes one. Crowds (and boxes
     with a true `"ignore"`) are not trained on; the evaluation treats crowds as COCO defines, and
     `"ignore"` as VOC defines difficult objects.
-    Boxes are clipped to their image for training, and left out there if a side is at most 1 px, or
-    even 0 (COCO's train2017 has two such boxes); the evaluation uses the JSON's own boxes.
+    Boxes are clipped to their image for training, and left out there if a side is at most 1 px,
+    including 0 (COCO's train2017 has two such boxes); the evaluation uses the JSON's own boxes.
 
     Args:
         folder: path of the data set.
@@ -155,7 +155,7 @@ def _find(folder, split, annotation_file):
     for layout in layouts:
         if split in layout.splits:
             return layout.splits[split]
-    there = "; ".join(map(str, layouts)) or "no data in COCO's form"
+    there = "; ".join(map(str, layouts)) or "no data in COCO format"
     raise FileNotFoundError(
         f"Expected a COCO annotation file at {folder / f'annotations/instances_{split}.json'} or "
         f"{folder / f'instances_{split}.json'}, or one of another tool. Found: {there}"

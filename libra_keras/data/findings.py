@@ -120,7 +120,7 @@ def empty_classes(name, examples, class_names):
     missing = [class_name for k, class_name in enumerate(class_names) if k not in used]
     if not missing:
         return []
-    more = f", ... ({len(missing)} in all)" if len(missing) > SHOWN else ""
+    more = f", ... ({len(missing)} in total)" if len(missing) > SHOWN else ""
     message = (
         f"{len(missing)} of {len(class_names)} classes have no box to learn from: "
         f"{', '.join(map(repr, missing[:SHOWN]))}{more}"

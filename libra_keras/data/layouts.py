@@ -79,7 +79,7 @@ def chosen(
 
 
 def find_coco(folder: Path) -> list[Layout]:
-    """Returns the layouts of COCO's form that a folder has."""
+    """Returns the layouts in COCO format that a folder has."""
     start = "instances_"
     own = *folder.glob(f"{start}*.json"), *folder.glob(f"annotations/{start}*.json")
     names = {file.stem.removeprefix(start): file for file in own}
@@ -110,7 +110,7 @@ def image_folders(folder: Path, split: str) -> tuple[Path, ...]:
 
 
 def find_voc(folder: Path) -> list[Layout]:
-    """Returns the layout of Pascal VOC's form that a folder has, in a list."""
+    """Returns the layout in Pascal VOC format that a folder has, in a list."""
     listings = {file.stem: file for file in folder.glob("ImageSets/Main/*.txt")}
     # VOC's own lists per class (`dog_train.txt`) are not splits: they come with `train.txt`.
     names = [name for name in listings if not listings.keys() & set(name.split("_")[1:])]

@@ -216,7 +216,7 @@ def _read_npz(path):
     if len(ids) != len(counts) or sum(counts) != len(boxes) or len(boxes) != len(scores):
         raise ValueError(
             f"its arrays do not fit: {len(ids)} image_ids, {len(counts)} counts of "
-            f"{sum(counts)} boxes in all, {len(boxes)} boxes, {len(scores)} scores"
+            f"{sum(counts)} boxes in total, {len(boxes)} boxes, {len(scores)} scores"
         )
     ends = itertools.accumulate(counts)
     return [
@@ -310,7 +310,7 @@ def _check_images(data, found, source):
 
 
 def _listed(ids):
-    more = f", ... ({len(ids)} in all)" if len(ids) > NAMED else ""
+    more = f", ... ({len(ids)} in total)" if len(ids) > NAMED else ""
     return ", ".join(str(i) for i in ids[:NAMED]) + more
 
 

@@ -338,7 +338,7 @@ def short_name(where):
 
 
 def is_voc(where, form="auto", annotations=None):
-    """Whether data are in Pascal VOC's form, whose AP is then measured too."""
+    """Whether data are in Pascal VOC format, whose AP is then measured too."""
     if str(where).startswith(TFDS):
         return where.startswith(f"{TFDS}voc/")
     return Path(where).exists() and find_layout(where, form, annotations).form == "voc"

@@ -231,7 +231,7 @@ def _place(folder, split):
     place = next((each.splits[split] for each in layouts if split in each.splits), None)
     if place is None:
         listing = folder / "ImageSets" / "Main" / f"{split}.txt"
-        there = "; ".join(map(str, layouts)) or "no data in Pascal VOC's form"
+        there = "; ".join(map(str, layouts)) or "no data in Pascal VOC format"
         raise FileNotFoundError(
             f"Expected a Pascal VOC data set: {listing}, or XML files in {folder / split}. "
             f"Found: {there}"

@@ -104,7 +104,7 @@ def yolo(
 
 
 def find(folder: Path) -> Layout | None:
-    """Returns the layout of YOLO's form that a folder, or the folder of a file, has."""
+    """Returns the layout in YOLO format that a folder, or the folder of a file, has."""
     names = [folder.name] if folder.is_file() else [*YAMLS, NAMES, CLASSES]
     top = folder.parent if folder.is_file() else folder
     files = [top / name for name in names if (top / name).is_file()]

@@ -1,4 +1,4 @@
-"""Where the images and label files of a data set in YOLO's form lie."""
+"""Where the images and label files of a data set in YOLO format lie."""
 
 import dataclasses
 import functools

@@ -1,4 +1,4 @@
-"""One label file of YOLO's form: its boxes, and what is wrong with its lines."""
+"""One label file in YOLO format: its boxes, and what is wrong with its lines."""
 
 import dataclasses
 from collections.abc import Iterable

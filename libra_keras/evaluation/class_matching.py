@@ -45,5 +45,5 @@ def _relabelled(image, labels):
 
 def _listed(names, most=5):
     names = list(names)
-    more = f", ... ({len(names)} in all)" if len(names) > most else ""
+    more = f", ... ({len(names)} in total)" if len(names) > most else ""
     return ", ".join(names[:most]) + more

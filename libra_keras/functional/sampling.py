@@ -107,7 +107,7 @@ def choose_iou_balanced(
     [0, 3, 4]
 
     Source: Pang et al., 2019, section 3.1, IoU-balanced sampling. Differs from mmdetection, where
-    `floor_thr=-1` (here `include_zero=True`) becomes 0 on the first call: no option changes.
+    `floor_thr=-1` (here `include_zero=True`) becomes 0 on the first call: here no option changes.
     """
     _check_at_least_one("num_bins", num_bins)
     check_arguments(

@@ -126,7 +126,7 @@ def balanced_l1(
     so that, for `beta = 1`, its slope is `alpha * log(b * x + 1)`, which reaches `gamma` at
     `x = 1` and stays there. This is the form `"reference"`. With `beta` other than 1 its slope
     has a kink of `alpha * (1 - beta) / beta` at 0 and a jump at `beta`. The form `"continuous"`
-    replaces `b` by `b / beta`, so that the slope is `alpha * log(b * x / beta + 1)`
+    replaces `b` with `b / beta`, so that the slope is `alpha * log(b * x / beta + 1)`
     for every `beta`. Both are the same at `beta = 1`.
 
     Computed in float32 for all inputs. Where an element should not count, replace the *inputs*

@@ -21,8 +21,8 @@ def parts(detector):
 
 
 def freeze(detector, names):
-    """Lets all parts of a detector train but those in `names`; belongs before `compile`, and leaves
-    frozen what was built so, such as the first stages of a backbone.
+    """Makes all parts of a detector train except those in `names`; call it before `compile`. What
+    was built frozen stays so, such as the first stages of a backbone.
     """
     known = parts(detector)
     unknown = [name for name in names if name not in known]
@@ -63,8 +63,8 @@ def warn_of_random_features(backbone):
     )
     if all(made):
         warnings.warn(
-            "The first features are random and do not train: the backbone has no weights and a "
-            'frozen stem. Give the detector a backbone with weights, `ResNet(50, style="caffe", '
+            "The first features are random and do not train: the backbone has no weights, and its "
+            'stem is frozen. Give the detector a backbone with weights, `ResNet(50, style="caffe", '
             'weights="imagenet")`, or one that trains from scratch, `ResNet(50, '
             'batch_norm="trainable", frozen_stages=-1)`.',
             stacklevel=3,

@@ -51,8 +51,8 @@ def with_classes(detector: AnyDetector, class_names: Sequence[str]) -> AnyDetect
 
 
 def reheaded_layers(detector: Detector, class_names: Sequence[str] | None) -> list[str]:
-    """Returns the attributes of heads that `with_classes` lets start anew; names that are not known
-    count as other ones.
+    """Returns the attributes of heads that `with_classes` initialises again; names that are not
+    known count as different ones.
     """
     own = detector.class_names
     if own is not None and class_names is not None and own == list(class_names):

@@ -56,7 +56,7 @@ def save_to_preset(detector: Detector, folder: Path, overwrite: bool) -> None:
 def write_folder(
     detector: Detector, folder: Path, records: Mapping[str, Any] | None = None
 ) -> None:
-    """Writes a folder that `load_detector` reads, with JSON files beside, whole or not at all."""
+    """Writes a folder that `load_detector` reads, with JSON files, completely or not at all."""
     if folder.is_file() or folder.name.endswith((".h5", ".keras")):
         raise ValueError(f"a detector must be written to a folder. Received: {folder}")
     with alone_beside(folder), atomic.replacing(folder) as unfinished:

@@ -212,7 +212,7 @@ def _namer(source, steps) -> Callable:
 
 
 class _Guarded:
-    """Skips the evaluation after a number stopped the training, and shows its progress."""
+    """Skips the evaluation after a non-finite number stopped training, and shows its progress."""
 
     def __init__(self, guard, line, folder, *args, **kwargs):
         super().__init__(*args, **kwargs)

@@ -134,7 +134,7 @@ def check_voc(is_wanted: bool, model: keras.Model) -> None:
     """Refuses Pascal VOC's AP for a model that knows no classes."""
     if is_wanted and isinstance(model, RegionProposalNetwork):
         raise ValueError(
-            "--voc requires a detector of classes; a RegionProposalNetwork only has a recall"
+            "--voc requires a detector with classes; a RegionProposalNetwork only has a recall"
         )
 
 

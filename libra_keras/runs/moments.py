@@ -55,7 +55,7 @@ class Moments:
 
     def __post_init__(self):
         if self.stop_by is not None and math.isnan(_number("stop_by", self.stop_by)):
-            raise ValueError("`stop_by` must be a time, such as `time.time()`. Received: nan")
+            raise ValueError("`stop_by` must be a time, as `time.time()` returns. Received: nan")
         for fraction in self.keep_at:
             if not 0 < _number("keep_at", fraction) <= 1:
                 raise ValueError(f"`keep_at` must lie in (0, 1]. Received: {fraction}")

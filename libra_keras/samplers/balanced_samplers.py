@@ -103,8 +103,8 @@ class IoUBalancedSampler(RandomSampler):
     [0, 1, 4, 5]
 
     Reference: [Pang et al., 2019](https://arxiv.org/abs/1904.02701), section 3.1. Differs from
-    mmdetection, where `floor_thr=-1` becomes 0 on the first call: the object never changes itself;
-    pass `include_zero=True` for -1.
+    mmdetection, where `floor_thr=-1` becomes 0 on the first call: here the object never changes
+    itself; pass `include_zero=True` for -1.
     """
 
     def __init__(

@@ -242,7 +242,7 @@ def _parser():
     for name in ("--format", "--corners"):
         add(name, default="auto", help="as in libra-keras train")
     add("--skip-bad", action="store_true", help="as in libra-keras train")
-    add("--split", help="default: val, or test")
+    add("--split", help="default: val, else test")
     add(
         "--images",
         type=int,

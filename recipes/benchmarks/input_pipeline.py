@@ -194,10 +194,10 @@ def long_run(read, policy, args, kind):
     within = [wait for i, wait in enumerate(waits) if i % steps]
     print(f"\n{kind}, {args.epochs} epochs of {steps} steps of {args.step} s")
     print(f"memory in MiB after each epoch: {' '.join(f'{size:.0f}' for size in memory)}")
-    for name, values in (("within epochs", within), ("behind borders", borders)):
+    for name, values in (("within epochs", within), ("after their ends", borders)):
         if values:
             median, most = 1e3 * statistics.median(values), 1e3 * max(values)
-            print(f"waiting {name:15} median {median:.1f} ms, longest {most:.1f} ms")
+            print(f"waiting {name:16} median {median:.1f} ms, longest {most:.1f} ms")
 
 
 def arguments():

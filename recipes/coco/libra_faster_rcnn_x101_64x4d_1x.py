@@ -7,8 +7,8 @@ Not trained here: COCO was not at hand.
     python recipes/coco/libra_faster_rcnn_x101_64x4d_1x.py path/to/coco --to runs/x101 \
         --backbone-weights resnext101_64x4d.weights.h5
 
-With 2 images a GPU on 8 GPUs `--batch 16` is the published setting; the learning rate follows
-`--batch` in proportion. Keras offers no ImageNet weights of a ResNeXt: `libra-keras convert` makes
+With 2 images per GPU on 8 GPUs, `--batch 16` is the published setting; the learning rate follows
+`--batch` in proportion. Keras has no ImageNet weights for a ResNeXt: `libra-keras convert` makes
 the file from PyTorch's; `none` trains from scratch.
 """
 

@@ -91,5 +91,5 @@ def write(path: Path, numbers: dict) -> None:
 
 
 def rounded(values: object, digits: int) -> object:
-    """Numbers of an array as (lists of) floats with so many digits behind the point."""
+    """Numbers of an array as (lists of) floats with so many digits after the point."""
     return np.round(np.asarray(values, "float64"), digits).tolist()

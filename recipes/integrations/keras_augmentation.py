@@ -10,7 +10,7 @@ What to know about Keras 3.15, and what to do about it:
 * Layers require "labels" and reject "classes".
 * Called eagerly, they modify the dict they are given: `to_sample` makes a new one.
 * Padding rows are moved like boxes, for example to [97, 0, 97, 0]: `from_sample` looks only at
-    labels.
+  labels.
 * What is cropped away keeps an empty or outside box: `from_sample` clips boxes and drops these.
 * `RandomCrop` moves x by the offset of y, and the reverse: boxes are wrong, use another layer.
   `RandomRotation` is correct only in "xyxy", `RandomShear` is wrong by some pixels. `CutMix` takes

@@ -7,7 +7,7 @@ Overfits one drawn scene and prints the AP. Run: python recipes/integrations/ker
 * KerasCV's smooth L1 is the *mean* over the four numbers of a box; ours is their sum, as in the
   paper. `loss_weights={"box": 0.25}` keeps KerasCV's balance of the two losses.
 * The config of its `RetinaNet` omits `feature_pyramid`: save the weights, and build the model in
-    code.
+  code.
 """
 
 import keras

@@ -51,7 +51,7 @@ def test_what_a_detector_cannot_do_is_said_before_the_work(tmp_path, capsys, mon
     dense = models.retinanet_small(6, input_policy=policy)
     monkeypatch.setattr(measuring, "evaluation_batches", lambda *_: iter(()))
     for model, option, message in (
-        (network, "--voc", "--voc requires a detector of classes"),
+        (network, "--voc", "--voc requires a detector with classes"),
         (dense, "--proposals", "Only a detector with a first stage.*Received: RetinaNet"),
     ):
         run = SimpleNamespace(model=model, origin=None)

@@ -110,7 +110,7 @@ def test_resnets_of_detectron2_that_came_from_caffe(reference):
         ("backbone.stem.conv.conv.weight", "another detector, such as mmdetection's"),
         ("backbone.bottom_up.blocks.0.norm1.weight", "a network of detectron2"),
         ("features.0.weight", "torchvision network that is not a ResNet"),
-        ("encoder_q.conv1.weight", "no ResNet; its tensors"),
+        ("encoder_q.conv1.weight", "nor a ResNet; its tensors"),
     ],
 )
 def test_other_networks_are_named(name, words):

@@ -228,7 +228,7 @@ def test_all_that_does_not_fit_is_listed_at_once(weights):
     [
         (r"backbone\.layer3\.5\.", r"no known ResNet has blocks of \(3, 4, 5, 3\)"),
         (r"roi_head\.bbox_head\.fc_cls\.weight", "no tensor roi_head.bbox_head.fc_cls.weight"),
-        (r"(roi|rpn)_head\.", "no detector of mmdetection or torchvision"),
+        (r"(roi|rpn)_head\.", "neither a detector from mmdetection or torchvision"),
     ],
 )
 def test_what_tells_the_sizes_must_be_there(weights, drop, message):

@@ -81,7 +81,7 @@ def test_bad_files_are_refused_by_name(tmp_path):
     whole = {"image_ids": [1], "counts": [1], "boxes": np.ones((1, 4)), "scores": [1.0]}
     large = np.zeros((4 * 10**6, 4), "float32")
     for change, message in (
-        ({"counts": [2]}, "its arrays do not fit: .* 1 counts of 2 boxes in all, 1 b"),
+        ({"counts": [2]}, "its arrays do not fit: .* 1 counts of 2 boxes in total, 1 b"),
         ({"counts": [-1]}, "its counts must not be negative. Received: -1"),
         ({"image_ids": [1.5]}, "its image_ids must be 1-dimensional integers. .* float64 of sha"),
         ({"boxes": large, "scores": large[:, 0]}, r"its arrays unfold to 80,000,\d+ bytes"),
@@ -119,7 +119,7 @@ def test_unknown_and_missing_images_are_one_error(files, tmp_path):
         ValueError, match=r"other.npz does not belong to files: .*44, 45; no pro"
     ) as e:
         data.with_proposals(read, tmp_path / "other.npz")
-    assert "2, 3, 4, 5, 6, ... (8 in all)" in str(e.value)
+    assert "2, 3, 4, 5, 6, ... (8 in total)" in str(e.value)
 
 
 def test_proposals_are_clipped_and_the_best_are_kept(files):

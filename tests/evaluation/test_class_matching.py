@@ -44,7 +44,7 @@ def test_detections_of_classes_that_the_data_have_not_do_not_count():
     ("names", "number", "message"),
     [
         (["a", "c"], 2, "does not know 1 of the 2 classes of test: b. It finds a, c$"),
-        (list("acdefgh"), 7, r"It finds a, c, d, e, f, ... \(7 in all\)$"),
+        (list("acdefgh"), 7, r"It finds a, c, d, e, f, ... \(7 in total\)$"),
         (None, 3, "finds 3 classes without names, but test has 2"),
     ],
 )

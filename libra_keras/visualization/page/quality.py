@@ -69,7 +69,7 @@ def by_class(
         *_class_tables(rows, {k: metrics.get(f"AP/{names[k]}", math.nan) for k in shown}),
         hint(
             "F1 is the harmonic mean of precision and recall at IoU 0.5; the best threshold is "
-            "the minimum score with the highest F1."
+            "the minimum score that gives the highest F1."
         ),
     ]
     if len(names) > len(shown):
