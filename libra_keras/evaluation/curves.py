@@ -21,7 +21,7 @@ def precision_recall(given: Overlaps, min_iou: float = 0.5) -> dict:
 
     Args:
         given: `Overlaps` of detections with annotations.
-        min_iou: float, overlap from which on an object is found.
+        min_iou: float, minimum overlap for an object to count as found.
 
     Returns:
         Dict of lists: `"recall"`, the 101 points, `"precision"` at each of them or above for every
@@ -47,7 +47,7 @@ def f1_by_threshold(given: Overlaps, min_iou: float = 0.5) -> dict:
 
     Args:
         given: `Overlaps` of detections with annotations.
-        min_iou: float, overlap from which on an object is found.
+        min_iou: float, minimum overlap for an object to count as found.
 
     Returns:
         Dict of `"thresholds"`, the scores 0, 0.01 .. 0.99; `"classes"`, a list of K dicts, and
@@ -114,7 +114,7 @@ def confusion(given: Overlaps, threshold: float, min_iou: float = 0.5) -> dict:
     Args:
         given: `Overlaps` of detections with annotations.
         threshold: float, lowest score.
-        min_iou: float, overlap from which on an object is found.
+        min_iou: float, minimum overlap for an object to count as found.
 
     Returns:
         Dict of `"counts"`, ints `(K + 1, K + 1)` as lists: row, the class of the object; column,
@@ -164,7 +164,7 @@ def calibration(given: Overlaps, min_iou: float = 0.5) -> dict:
 
     Args:
         given: `Overlaps` of detections with annotations.
-        min_iou: float, overlap from which on an object is found.
+        min_iou: float, minimum overlap for an object to count as found.
 
     Returns:
         Dict of `"bins"`, ten dicts for the scores 0 to below 0.1, .. 0.9 to 1: `"low"`, `"high"`,
