@@ -79,7 +79,7 @@ def test_help_of_train_has_no_list_of_models(train_help):
     assert "--model NAME " in train_help
     named = {name for name in models.list() if re.search(rf"\b{name}\b", train_help)}
     assert named == {"libra_faster_rcnn_small"}  # the default
-    assert "default: 0.002 | 0.0025 | 0.00125 " in " ".join(train_help.split())
+    assert "default: 0.002 | 0.0025 | 0.00125, " in " ".join(train_help.split())
 
 
 def test_models_are_listed_with_a_line_each(capsys):

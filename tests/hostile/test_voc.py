@@ -129,7 +129,7 @@ def test_no_files(folder, kind):
 def test_lines_in_another_encoding(folder):
     (folder / "ImageSets/Main/train.txt").write_bytes("a\ncafé\nc\n".encode("latin-1"))
     with pytest.raises(
-        ValueError, match=r"train.txt: unreadable file: line 2: b'caf\\xe9' is no te"
+        ValueError, match=r"train.txt: unreadable file: line 2: b'caf\\xe9' is not UTF-8"
     ):
         voc(folder, "train")
     read = voc(folder, "train", skip_bad=True)

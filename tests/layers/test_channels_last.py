@@ -53,7 +53,7 @@ def test_a_layer_must_be_told(channels_first, cls):
     layer = cls(**options)
     assert layer.get_config()["data_format"] == "channels_first"
     with pytest.raises(
-        ValueError, match=f"{cls.__name__} .*\\(B, H, W, C\\).*'channels_first'.*say"
+        ValueError, match=f"{cls.__name__} .*\\(B, H, W, C\\).*'channels_first'.*pass"
     ):
         layer(*inputs)
     layer = cls(**options, data_format="channels_last")

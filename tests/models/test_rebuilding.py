@@ -126,7 +126,7 @@ def test_a_change_of_shapes_is_refused(dense):
         ("cat", TypeError, "a list of strings"),
         ([1, 2], TypeError, "a list of strings"),
         ([], ValueError, "at least one name"),
-        (["cat", "cat"], ValueError, "each once"),
+        (["cat", "cat"], ValueError, "each only once"),
     ],
 )
 def test_wrong_names_are_refused(dense, names, error, message):

@@ -289,7 +289,7 @@ def test_given_proposals(tmp_path, capsys):
         ({"data": "{voc}"}, "does not know 1 of the 1 classes of voc/val: cat"),
         ({"more": ["--images", "1"]}, "at least 2 images are required; shapes/val has 1"),
         ({"more": ["--images", "2", "--weights", "best"]}, "contains only one set of weights"),
-        ({"more": ["--proposals", "some.npz"]}, "--proposals is for fast_rcnn models"),
+        ({"more": ["--proposals", "some.npz"]}, "--proposals is only for fast_rcnn models"),
         ({"more": ["--to", "{voc}"]}, "--to must be a file"),
     ],
 )
