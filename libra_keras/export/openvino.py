@@ -117,12 +117,51 @@ def _decide_ties(graph):
 
     for node in graph.get_ordered_ops():
         if node.get_type_name() == "TopK":  # else in any order
-            node.set_attribute("stable", True)
+            _order(node)
         if node.get_type_name() == "NonMaxSuppression":  # OpenVINO compares by >=
             threshold = node.input(3)
             value = threshold.get_source_output().get_node().get_data()
             above = np.nextafter(value, np.inf, dtype="float32")
             threshold.replace_source_output(opset13.constant(above).output(0))
+
+
+# `stable` would do, but OpenVINO then compares each of n values with each of the k best: of a
+# ResNet-50 with 80 classes that took half of the time.
+def _order(node):
+    """Has a TopK of the largest values return the indices of equal ones in their order."""
+    from openvino import opset13 as op
+
+    attributes, rank = node.get_attributes(), node.output(0).get_partial_shape().rank
+    if attributes["mode"] != "max" or attributes["axis"] not in (-1, rank.get_length() - 1):
+        node.set_attribute("stable", True)
+        return
+    readers, kind = node.output(1).get_target_inputs(), node.output(1).get_element_type()
+    data, best, last = node.input_value(0), node.output(0), op.constant(-1)
+    k = op.convert(node.input_value(1), "i32")
+    n = op.convert(op.gather(op.shape_of(data), last, op.constant(0)), "i32")
+    zero, one = op.constant(np.int32(0)), op.constant(np.int32(1))
+    places = op.range(zero, k, one, "i32")
+
+    def smallest(values):
+        return op.topk(values, k, -1, "min", "value", "i32")
+
+    # Of the values that equal the last one, those with the lowest indices.
+    lowest = op.reduce_min(best, last, keep_dims=True)
+    is_above = op.greater(best, lowest)
+    num_above = op.reduce_sum(op.convert(is_above, "i32"), last, keep_dims=True)
+    numbers = op.select(op.equal(data, lowest), op.range(zero, n, one, "i32"), n)
+    later = op.maximum(op.subtract(places, num_above), zero)
+    equal_last = op.gather_elements(smallest(numbers).output(0), later, -1)
+    # Of the others all are there: sorted by their index, then by the number of their value.
+    before = op.gather(best, op.maximum(op.subtract(places, one), zero), last)
+    number = op.cum_sum(op.convert(op.not_equal(best, before), "i32"), last)
+    by_index = smallest(op.convert(node.output(1), "i32"))
+    keys = op.multiply(op.gather_elements(number, by_index.output(1), -1), k)
+    order = smallest(op.add(keys, places)).output(1)
+    above = op.gather_elements(by_index.output(0), order, -1)
+    found = op.convert(op.select(is_above, above, equal_last), kind.to_string())
+    for reader in readers:
+        reader.replace_source_output(found.output(0))
 
 
 def check_export(path, overwrite=False, precision="float32"):
