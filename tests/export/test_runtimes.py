@@ -292,7 +292,7 @@ def test_folder_in_use_is_refused(tmp_path):
         folder.check_folder(tmp_path, True, ".xml", ())
     for name in ("photo.jpg", "detector.jpg", "detector.engine", "detector.bin"):
         (tmp_path / name).write_text("precious")
-        with pytest.raises(ValueError, match=r"other than an earlier export of \.onnx"):
+        with pytest.raises(ValueError, match=r"no export of \.onnx"):
             folder.check_folder(tmp_path, True, ".onnx", ())
         (tmp_path / name).unlink()
     for name in ("detector.xml", "detector.bin", "detector.json"):
