@@ -110,7 +110,7 @@ def quantize(source, file, model, images, start):
 
     Args:
         source: path of the float32 file.
-        file: path of the int8 file; it may be `source`.
+        file: path of the int8 file.
         model: the detector.
         images: `Images`.
         start: function that loads an ONNX file into the runtime that the export is for, and
@@ -121,12 +121,13 @@ def quantize(source, file, model, images, start):
     """
     metric = "AR@100" if isinstance(model, RegionProposalNetwork) else "AP"
     with tempfile.TemporaryDirectory() as made, _damage_told():
-        graph, attempt = Path(made, "fused.onnx"), Path(made, "attempt.onnx")
+        graph = Path(made, "fused.onnx")
         _fuse(source, graph)
         ranges = _ranges(graph, _inputs(model, images.calibrating, images.shape))
         before = _measured(start(source), model, images)[metric]
         best, best_after = None, -np.inf
-        for kept in _candidates(graph, model):
+        for number, kept in enumerate(_candidates(graph, model)):
+            attempt = Path(made, f"{number}.onnx")  # a runtime may still read the last one
             _write(graph, attempt, ranges, kept)
             after = _measured(start(attempt), model, images)[metric]
             if best is None or after > best_after:
