@@ -35,7 +35,9 @@ class Range:
         """The limits alone, such as `from 0 to 1`."""
         if self.least == -math.inf:
             return "that is finite"
-        least, most = (f"{x:.16g}" for x in (self.least, self.most))
+        least, most = (
+            str(x) if isinstance(x, int) else f"{x:.16g}" for x in (self.least, self.most)
+        )
         if self.most == math.inf:
             return f"above {least}" if self.ends[0] == "(" else f"of at least {least}"
         if self.ends == "[]":

@@ -74,6 +74,10 @@ def test_numbers_out_of_range_are_refused(made, names):
         made(**{name: np.int64(3) if 2.5 in wrong else np.float32(0.5)})
 
 
+def test_large_whole_numbers_are_written_out():
+    assert str(whole(1, 2**63 - 1)) == "a whole number from 1 to 9223372036854775807"
+
+
 def test_rates_must_be_finite():
     for value in NOT_NEGATIVE:
         with pytest.raises(ValueError, match="`learning_rate` must be a number of at least 0"):

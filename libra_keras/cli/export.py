@@ -22,6 +22,8 @@ EXAMPLES = """examples:
       the next version beside it, with other settings
   libra-keras export runs/mine --to exported/onnx --format onnx
       writes detector.onnx and detector.json; recipes/run_onnx.py runs them
+  libra-keras export runs/mine --to exported/int8 --format onnx --precision int8 --calibrate photos
+      about twice as fast on CPUs with VNNI, with the AP before and after
   libra-keras export runs/mine --to exported/landscape --format openvino --shape 800x1344
       for images that are padded to this size, which lets OpenVINO plan ahead
   libra-keras export runs/mine --to exported/int8 --format onnx --precision int8 \\
@@ -62,6 +64,13 @@ def add_arguments(parser) -> None:
         help="for onnx and openvino: size that all images are padded to, in multiples of 32; "
         "default: any size",
     )
+    parser.add_argument(
+        "--calibrate",
+        metavar="DATA",
+        help="for int8: images with boxes of the detector's classes, as for libra-keras train; "
+        "some calibrate, AP is measured on others",
+    )
+    parser.add_argument("--split", help="of --calibrate; default: train")
     _add_settings(parser.add_argument_group("settings", "Default: the detector's own."))
 
 
@@ -84,16 +93,9 @@ def _add_settings(group):
         "float32. bfloat16 is for a saved_model; int8 is for onnx and openvino, requires "
         "--calibrate, and keeps layers in float that would cost too much AP; default: float32",
     )
-    group.add_argument(
-        "--calibrate",
-        metavar="DATA",
-        help="for int8: images with boxes of the detector's classes, as for libra-keras train; "
-        "some calibrate, AP is measured on others",
-    )
-    group.add_argument("--split", help="of --calibrate; default: train")
     add_number(group, "--score-threshold", SHARE, "keep detections that score higher", metavar="P")
     add_number(
-        group, "--nms-iou", SHARE, "overlap from which only the better box is kept", metavar="P"
+        group, "--nms-iou", SHARE, "overlap above which only the better box is kept", metavar="P"
     )
     add_number(group, "--max-detections", BOXES, "maximum per image", metavar="N")
     add_number(

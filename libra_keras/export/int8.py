@@ -18,7 +18,7 @@ from libra_keras.evaluation.class_matching import check_classes, relabelled
 from libra_keras.evaluation.coco_metrics import collect
 from libra_keras.models import RegionProposalNetwork
 
-MODULES = ("onnxruntime",)  # whose quantiser this is, whichever runtime the file is for
+MODULES = ("onnxruntime",)  # whose quantizer this is, whichever runtime the file is for
 FEW = 32  # images; fewer tell little about the ranges of activations
 MOST = 100  # images to calibrate on, and to measure on
 MOST_LOST = 0.005  # of AP, for the sake of which no layer stays in float
@@ -212,7 +212,7 @@ def _fuse(source, file):
 
 
 def _ranges(graph, inputs):
-    """The smallest and the largest value of every tensor that may be quantised."""
+    """The smallest and the largest value of every tensor that may be quantized."""
     from onnxruntime.quantization import create_calibrator
 
     augmented = graph.with_name("augmented.onnx")
@@ -273,7 +273,7 @@ def _is_within(name, layers):
 
 
 def _write(source, file, ranges, kept):
-    """Writes a graph in which all layers but those that are kept are quantised."""
+    """Writes a graph in which all layers but those that are kept are quantized."""
     import onnx
     from onnxruntime.quantization import QDQQuantizer, QuantType
 

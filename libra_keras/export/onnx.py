@@ -63,7 +63,7 @@ def export_onnx(
 
     In int8, activations are uint8 and weights int8, per channel. If that costs more than 0.005 of
     AP, the last layers of the heads stay in float, then the heads, then the pyramid as well. The
-    note says under `int8` what AP was and is, and which layers are in float.
+    note gives AP before and after under `int8`, and the layers that are in float.
 
     Returns:
         `Path` of the ONNX file.

@@ -26,7 +26,7 @@ class ExportOptions:
         precision: `"float32"`, or `"bfloat16"`: convolutions and dense layers compute in bfloat16,
             and their weights are stored in it; pixels, boxes, scores and NMS stay float32. The
             precision of training does not matter. `"int8"`, for ONNX and OpenVINO: these layers
-            are quantised, but for those that would cost too much AP.
+            are quantized, except for those that would cost too much AP.
         score_threshold: in 0..1; detections must score more than this. A `RegionProposalNetwork`
             has no threshold.
         nms_iou: in 0..1, overlap above which the lower-scored of two boxes is dropped.

@@ -55,7 +55,7 @@ def export(
 def _check_precision(precision, format):
     if precision == "int8":
         raise ValueError(
-            "An export in int8 needs images to calibrate with, which `export_onnx` and "
+            "An export in int8 requires images to calibrate with, which `export_onnx` and "
             "`export_openvino` of `libra_keras.export` take. Received: precision='int8'"
         )
     check_precision(precision, format.removeprefix("tf_"))

@@ -35,8 +35,8 @@ NOT_FOR_DETECTORS = (
 QUANTIZED = (
     "A detector cannot be quantized in place: its saved file could not be loaded again. Export "
     "it: `model.export(path, options=libra_keras.export.ExportOptions(precision='bfloat16'))` "
-    "halves the weights, and the tools of ONNX, OpenVINO and LiteRT quantize what "
-    "`format='onnx'`, `'openvino'` and `'litert'` write. Received: {}"
+    "halves the weights, and `export_onnx` and `export_openvino` of `libra_keras.export` write "
+    "int8. Received: {}"
 )
 
 

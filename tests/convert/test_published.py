@@ -47,7 +47,9 @@ def test_a_name_gives_what_convert_gives(home, content, monkeypatch, capsys):
     with file_server() as server:
         file = publish(monkeypatch, NAME, content, server.address)
         server.files[file] = content
-        with pytest.raises(ValueError, match=f"{NAME} is a FasterRCNN; load it with FasterRCNN.from_pre"):
+        with pytest.raises(
+            ValueError, match=f"{NAME} is a FasterRCNN; load it with FasterRCNN.from_pre"
+        ):
             RetinaNet.from_preset(NAME)
         assert server.asked == []
         detector = FasterRCNN.from_preset(NAME)

@@ -1,4 +1,4 @@
-"""Exports in int8: what is quantised, what stays in float, what it says of AP, what is refused."""
+"""Exports in int8: what is quantized, what stays in float, what it says of AP, what is refused."""
 
 import json
 import warnings
@@ -114,7 +114,7 @@ def measured(kind, file, model, found):
     return evaluation.evaluate(alone, own, batch_size=1, verbose=0)["AP"]
 
 
-def check_quantised(file, told):
+def check_quantized(file, told):
     """Unsigned activations, signed weights with a scale for each channel; the rest is as told."""
     import onnx as reader
 
@@ -142,7 +142,7 @@ def check_quantised(file, told):
 def test_onnx(model, found, tmp_path, monkeypatch):
     monkeypatch.setattr(int8, "MOST_LOST", 1.0)  # the first choice will do: no layer in float
     file, told = exported("onnx", model, found, tmp_path / "exported")
-    check_quantised(file, told)
+    check_quantized(file, told)
     assert told["float_layers"] == [] and (told["images"], told["calibrated_on"]) == (12, 24)
     assert told["AP_float32"] > 0.8  # these are its own boxes
     assert told["AP_int8"] == pytest.approx(measured("onnx", file, model, found), abs=1e-4)
@@ -175,7 +175,7 @@ def test_openvino_and_layers_in_float(model, found, tmp_path, monkeypatch):
     assert b"FakeQuantize" in file.read_bytes()
     for layers, content in zip(kept, written, strict=True):
         (tmp_path / "attempt.onnx").write_bytes(content)
-        check_quantised(tmp_path / "attempt.onnx", {"float_layers": sorted(layers)})
+        check_quantized(tmp_path / "attempt.onnx", {"float_layers": sorted(layers)})
 
 
 @pytest.mark.slow
