@@ -22,8 +22,6 @@ EXAMPLES = """examples:
       the next version beside it, with other settings
   libra-keras export runs/mine --to exported/onnx --format onnx
       writes detector.onnx and detector.json; recipes/run_onnx.py runs them
-  libra-keras export runs/mine --to exported/int8 --format onnx --precision int8 --calibrate photos
-      about twice as fast on CPUs with VNNI, with the AP before and after
   libra-keras export runs/mine --to exported/landscape --format openvino --shape 800x1344
       for images that are padded to this size, which lets OpenVINO plan ahead
   libra-keras export runs/mine --to exported/int8 --format onnx --precision int8 \\
@@ -68,7 +66,7 @@ def add_arguments(parser) -> None:
         "--calibrate",
         metavar="DATA",
         help="for int8: images with boxes of the detector's classes, as for libra-keras train; "
-        "some calibrate, AP is measured on others",
+        "some calibrate, AP is measured on others. A Fast R-CNN is calibrated in Python only",
     )
     parser.add_argument("--split", help="of --calibrate; default: train")
     _add_settings(parser.add_argument_group("settings", "Default: the detector's own."))

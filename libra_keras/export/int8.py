@@ -18,9 +18,11 @@ from libra_keras.evaluation.class_matching import check_classes, relabelled
 from libra_keras.evaluation.coco_metrics import collect
 from libra_keras.models import RegionProposalNetwork
 
+OLDEST = 1, 21  # of onnxruntime; 1.20 gives a bias that levels share the scale of the first one
 MODULES = ("onnxruntime",)  # whose quantizer this is, whichever runtime the file is for
 FEW = 32  # images; fewer tell little about the ranges of activations
 MOST = 100  # images to calibrate on, and to measure on
+LEAST = 0.01  # AP of a detector that has learned
 MOST_LOST = 0.005  # of AP, for the sake of which no layer stays in float
 WITH_WEIGHTS = ("Conv", "MatMul", "Gemm")
 
@@ -54,6 +56,18 @@ def images(model, precision, data, shape=None):
     return _divided(data, _fitting(model, data, shape), shape)
 
 
+def check_quantizer():
+    """Raises if the installed onnxruntime is too old."""
+    import onnxruntime
+
+    installed = onnxruntime.__version__
+    if tuple(int(number) for number in re.findall(r"\d+", installed)[:2]) < OLDEST:
+        raise ImportError(
+            f"An export in int8 requires onnxruntime {'.'.join(map(str, OLDEST))} or newer. "
+            f"Installed: {installed}"
+        )
+
+
 def _check_kind(model, data):
     """Raises if the detector cannot be run or measured on the data."""
     if "proposals" in model.INPUTS and data.max_proposals is None:
@@ -82,24 +96,28 @@ def _fitting(model, data, shape):
 
 
 def _divided(data, numbers, shape):
-    """Takes images from all parts of the data: every third one measures, the others calibrate."""
+    """Takes images from all parts of the data: a third, with boxes, measures; others calibrate."""
     if len(numbers) < FEW:
         warnings.warn(
             f"{data.name} has {len(numbers)} images to calibrate with, fewer than {FEW}: "
             "the ranges of activations and the AP may be off",
             stacklevel=4,
         )
-    num_measuring = min(max(len(numbers) // 3, 1), MOST)
-    places = np.linspace(0, len(numbers) - 1, num_measuring).astype(int)
-    others = np.delete(numbers, places) if len(numbers) > 1 else numbers
-    places_of_others = np.linspace(0, len(others) - 1, min(len(others), MOST)).astype(int)
-    found = Images(data.subset(others[places_of_others]), data.subset(numbers[places]), shape)
-    if not any(example.num_boxes for example in found.measuring.examples):
+    with_boxes = [i for i in numbers if data.examples[i].num_boxes]
+    if not with_boxes:
         raise ValueError(
-            f"None of the {num_measuring} images of {data.name} that AP would be measured on has a "
-            "box; an export in int8 requires images with objects"
+            f"None of the {len(numbers)} images of {data.name} has a box to measure AP with; an "
+            "export in int8 requires images with objects"
         )
-    return found
+    measuring = _spread(with_boxes, max(len(numbers) // 3, 1))
+    others = np.setdiff1d(numbers, measuring) if len(numbers) > 1 else numbers
+    return Images(data.subset(_spread(others, MOST)), data.subset(measuring), shape)
+
+
+def _spread(numbers, most):
+    """So many of the numbers, at most `MOST`, from all parts of them."""
+    count = min(len(numbers), most, MOST)
+    return np.asarray(numbers)[np.linspace(0, len(numbers) - 1, count).astype(int)]
 
 
 def quantize(source, file, model, images, start):
@@ -125,6 +143,13 @@ def quantize(source, file, model, images, start):
         _fuse(source, graph)
         ranges = _ranges(graph, _inputs(model, images.calibrating, images.shape))
         before = _measured(start(source), model, images)[metric]
+        if not before >= LEAST:  # NaN, too
+            warnings.warn(
+                f"In float32 the detector has {metric} {before:.4f} on {images.measuring.name}, so "
+                "it does not tell what int8 costs: are these the right images, and is the score "
+                "threshold low?",
+                stacklevel=4,
+            )
         best, best_after = None, -np.inf
         for number, kept in enumerate(_candidates(graph, model)):
             attempt = Path(made, f"{number}.onnx")  # a runtime may still read the last one
@@ -139,7 +164,7 @@ def quantize(source, file, model, images, start):
             warnings.warn(
                 f"int8 costs {before - best_after:.4f} {metric} with the best choice of layers "
                 f"that stay in float, more than {MOST_LOST}",
-                stacklevel=3,
+                stacklevel=4,
             )
     return {
         f"{metric}_float32": round(float(before), 4),
@@ -292,6 +317,12 @@ def _write(source, file, ranges, kept):
         extra_options={},
     )
     quantizer.quantize_model()
-    del model.graph.value_info[:]  # shapes within the graph, as in a float32 file
-    onnx.checker.check_model(model, full_check=True)
-    quantizer.model.save_model_to_file(file)
+    quantizer.model.topological_sort()
+    made = quantizer.model.model  # it works on a copy
+    del made.graph.value_info[:]  # shapes within the graph, as in a float32 file
+    used = {node.domain for node in made.graph.node}
+    unused = [each for each in made.opset_import if each.domain not in used]
+    for each in unused:
+        made.opset_import.remove(each)
+    onnx.checker.check_model(made, full_check=True)
+    onnx.save(made, file)

@@ -17,7 +17,7 @@ from libra_keras.models.detector import Detector
 
 OPSET = 18
 MODULES = ("tf2onnx", "onnx")
-NEEDS = {"onnxruntime": "1.20"}  # the oldest that the extras ask for
+NEEDS = {"onnxruntime": "1.21"}  # the oldest that the extras ask for
 AXES = {  # of the inputs, whose sizes are free
     "images": ("batch", "height", "width"),
     "image_sizes": ("batch",),
@@ -58,12 +58,13 @@ def export_onnx(
             ones do not fit. Free by default.
         calibration: for int8, `DetectionData` with images like those that the detector will see,
             and boxes of its classes. Up to 100 images calibrate the ranges of activations, and AP
-            is measured before and after on up to 100 others, in onnxruntime on the CPU: this takes
-            minutes. A `RegionProposalNetwork` is measured by AR@100.
+            is measured before and after on up to 100 others, with these options, in onnxruntime on
+            the CPU: this takes minutes. A `RegionProposalNetwork` is measured by AR@100.
 
     In int8, activations are uint8 and weights int8, per channel. If that costs more than 0.005 of
     AP, the last layers of the heads stay in float, then the heads, then the pyramid as well. The
-    note gives AP before and after under `int8`, and the layers that are in float.
+    note gives AP before and after under `int8`, and the layers that are in float. On x86 CPUs
+    without VNNI sums may saturate: measure AP there again.
 
     Returns:
         `Path` of the ONNX file.
@@ -102,6 +103,8 @@ def check_export(path, overwrite=False, precision="float32"):
     check_precision(precision, "onnx")
     more = int8.MODULES if precision == "int8" else ()
     folder.check_folder(path, overwrite, ".onnx", (*MODULES, *more))
+    if more:
+        int8.check_quantizer()
 
 
 def write_int8(file, model, images, start, specs=None):

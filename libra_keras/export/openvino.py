@@ -1,5 +1,6 @@
 """A detector as OpenVINO's intermediate representation."""
 
+import math
 import os
 import tempfile
 from pathlib import Path
@@ -14,6 +15,7 @@ from libra_keras.models.detector import Detector
 
 MODULES = (*onnx.MODULES, "openvino")
 NEEDS = {"openvino": "2025.0"}  # the oldest that reads the file
+MOST = math.isqrt(2**31 - 1)  # values whose order is a 32-bit number: the largest that CPUs have
 
 
 def export_openvino(
@@ -132,7 +134,8 @@ def _order(node):
     from openvino import opset13 as op
 
     attributes, rank = node.get_attributes(), node.output(0).get_partial_shape().rank
-    if attributes["mode"] != "max" or attributes["axis"] not in (-1, rank.get_length() - 1):
+    is_last = attributes["axis"] in (-1, rank.get_length() - 1)
+    if attributes["mode"] != "max" or not is_last or not 0 < _constant(node.input(1)) <= MOST:
         node.set_attribute("stable", True)
         return
     readers, kind = node.output(1).get_target_inputs(), node.output(1).get_element_type()
@@ -164,8 +167,16 @@ def _order(node):
         reader.replace_source_output(found.output(0))
 
 
+def _constant(given):
+    """The number that an input of a node is; 0 if that depends on others."""
+    source = given.get_source_output().get_node()
+    return int(source.get_data()) if source.get_type_name() == "Constant" else 0
+
+
 def check_export(path, overwrite=False, precision="float32"):
     """Raises what `export_openvino` would, before anything is computed."""
     check_precision(precision, "openvino")
     more = int8.MODULES if precision == "int8" else ()
     folder.check_folder(path, overwrite, ".xml", (*MODULES, *more))
+    if more:
+        int8.check_quantizer()

@@ -55,6 +55,23 @@ def test_few_images_are_warned_of():
     assert len(found.calibrating) == len(found.measuring) == 1
 
 
+def test_images_with_boxes_measure():
+    scenes = data.shapes(40)
+    empty = next(i for i in range(40) if not scenes.examples[i].num_boxes)
+    found = int8.images(detector(), "int8", scenes.subset([empty] * 20 + [*range(20)]))
+    assert all(each.num_boxes for each in found.measuring.examples)
+    with pytest.raises(ValueError, match="None of the 32 images .* has a box to measure AP with"):
+        int8.images(detector(), "int8", scenes.subset([empty] * 32))
+
+
+def test_an_older_quantizer_is_refused(monkeypatch):
+    onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    int8.check_quantizer()
+    monkeypatch.setattr(onnxruntime, "__version__", "1.20.1")
+    with pytest.raises(ImportError, match="onnxruntime 1.21 or newer. Installed: 1.20.1"):
+        int8.check_quantizer()
+
+
 @pytest.mark.parametrize(("num", "parts"), [(32, (22, 10)), (150, (100, 50)), (900, (100, 100))])
 def test_images_calibrate_or_measure(num, parts):
     found = int8.images(detector(), "int8", data.shapes(num))
@@ -120,7 +137,9 @@ def check_quantized(file, told):
 
     graph = reader.load(file)
     reader.checker.check_model(graph, full_check=True)
+    assert [each.domain for each in graph.opset_import] == [""]
     graph = graph.graph
+    assert not graph.value_info
     check_axes(graph)
     constants = {weight.name: reader.numpy_helper.to_array(weight) for weight in graph.initializer}
     quantizers = [node for node in graph.node if node.op_type == "QuantizeLinear"]

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-openvino = pytest.importorskip("openvino")
+openvino = pytest.importorskip("openvino", reason="openvino is not installed")
 
 from openvino import opset13 as op  # noqa: E402
 
-from libra_keras.export.openvino import _decide_ties  # noqa: E402
+from libra_keras.export import openvino as exporting  # noqa: E402
 
 
 def best(values, k, mode="max"):
@@ -15,7 +15,7 @@ def best(values, k, mode="max"):
     given = op.parameter([-1, -1], np.float32)
     found = op.topk(given, op.constant(np.int64(k)), -1, mode, "value", "i64")
     graph = openvino.Model([found.output(0), found.output(1)], [given])
-    _decide_ties(graph)
+    exporting._decide_ties(graph)
     detect = openvino.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     scores, indices = detect(values).values()
     np.testing.assert_array_equal(np.take_along_axis(values, indices, 1), scores)
@@ -28,6 +28,14 @@ def best(values, k, mode="max"):
 def test_equal_values_come_by_their_index(k, levels, rng):
     for number in (1000, 4999):
         values = rng.integers(0, levels, (2, number)).astype("float32") / levels - 0.5
+        expected = np.argsort(-values, axis=1, kind="stable")[:, :k]
+        np.testing.assert_array_equal(best(values, k), expected)
+
+
+def test_more_values_than_keys_of_32_bits_can_order(rng, monkeypatch):
+    monkeypatch.setattr(exporting, "MOST", 5)
+    values = rng.integers(0, 9, (2, 100)).astype("float32")
+    for k in (5, 6):
         expected = np.argsort(-values, axis=1, kind="stable")[:, :k]
         np.testing.assert_array_equal(best(values, k), expected)
 
