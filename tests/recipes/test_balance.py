@@ -269,7 +269,7 @@ def test_given_proposals(tmp_path, capsys):
     policy = data.InputPolicy(96, 96)
     models.fast_rcnn_small(num_classes=6, input_policy=policy).save(path)
     status, said = run(capsys, path, "shapes", "--images", "2")
-    assert status == 2 and "it needs --proposals FILE" in said.err
+    assert status == 2 and "it requires --proposals FILE" in said.err
     own = [
         {"image_id": e.image_id, "boxes": e.boxes + 3, "scores": e.labels} for e in scenes.examples
     ]
