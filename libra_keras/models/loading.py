@@ -20,7 +20,7 @@ from libra_keras.files.reading import (
     read_bytes,
 )
 from libra_keras.files.weights import array_sizes, check_finite, load_weights
-from libra_keras.keras_private import without_values
+from libra_keras.keras_private import layers_in, without_values
 from libra_keras.models.detector import Detector
 
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
@@ -98,10 +98,18 @@ def _draft(make, size):
             draft = make()
         if not isinstance(draft, Detector):
             raise ValueError(f"it is not a detector, but a {type(draft).__name__}")
+        _check_built(draft)
         needed = sum(_bytes(variable) for variable in draft.weights)
     if needed > size + ROOM:
         needed, size = (f"{number / 2**20:,.1f} MiB" for number in (needed, size))
         raise ValueError(f"it describes {needed} of weights, but the file of weights has {size}")
+
+
+def _check_built(model):
+    """Raises if a layer would get its weights later, at random, in place of those in the file."""
+    for layer in layers_in(model):
+        if type(layer).__module__.startswith("libra_keras.") and not layer.built:
+            raise ValueError(f"its layer {layer.name!r:.80} has no valid build_config")
 
 
 @contextlib.contextmanager

@@ -138,6 +138,12 @@ def with_layer(members, **layer):
     return {**members, "config.json": json.dumps(config).encode()}
 
 
+def with_neck(members, **neck):
+    config = json.loads(members["config.json"])
+    config["config"]["neck"].update(neck)
+    return {**members, "config.json": json.dumps(config).encode()}
+
+
 HOSTILE = {
     "claims a million channels": (
         lambda m: changed(m, channels=10**6), r"describes [\d,.]+ MiB of weights, but the file"
@@ -164,6 +170,9 @@ HOSTILE = {
             m, class_name="Lambda", config={"function": {
                 "class_name": "__lambda__", "config": {"code": "", "defaults": None}}},
         ), "[Ll]ambda"
+    ),
+    "a layer that is built later, at random": (
+        lambda m: with_neck(m, build_config=[1]), "its layer 'feature_pyramid.*' has no valid build"
     ),
     "another model": (
         lambda m: {**m, "config.json": keras.Sequential([keras.Input((2,))]).to_json().encode()},
