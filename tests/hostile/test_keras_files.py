@@ -140,7 +140,7 @@ def with_layer(members, **layer):
 
 def with_neck(members, **neck):
     config = json.loads(members["config.json"])
-    config["config"]["neck"].update(neck)
+    config["config"]["neck"][0].update(neck)
     return {**members, "config.json": json.dumps(config).encode()}
 
 
