@@ -5,8 +5,9 @@ import io
 import json
 import math
 import os
+import re
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,21 +21,24 @@ from libra_keras.files.reading import (
     read_bytes,
 )
 from libra_keras.files.weights import array_sizes, check_finite, load_weights
-from libra_keras.keras_private import layers_in, without_values
+from libra_keras.keras_private import without_values
 from libra_keras.models.detector import Detector
 
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
 MEMBERS = {CONFIG, WEIGHTS, "metadata.json"}  # of a detector's `.keras` file
+NO_WEIGHTS = re.compile("(^|/)(optimizer|seed_generator)/")  # arrays beside them
 UNPACKED = 16  # times its size: the most that a `.keras` file may unpack to
 ROOM = 2**20  # bytes of a model's values that need not be in its file
 
 
 def from_folder(architecture: Path, weights: Path) -> Detector:
     """Returns the detector of an architecture, with the weights of another file."""
-    check_regular(weights)
+    with explained(weights):
+        check_regular(weights)
+        arrays = array_sizes(weights)
     with explained(architecture, "loaded"):
         make = _maker(read_bytes(architecture))
-        _draft(make, weights.stat().st_size)
+        _draft(make, weights.stat().st_size, arrays)
         model = make()
     load_weights(model, weights)
     return model
@@ -44,8 +48,8 @@ def from_archive(path: Path) -> Detector:
     """Returns the detector of a `.keras` file."""
     with explained(path, "loaded"):
         with open_regular(path) as stream:
-            make, size = _maker(config_of(stream)), _check_weights(stream)
-        _draft(make, size)
+            make, (size, arrays) = _maker(config_of(stream)), _check_weights(stream)
+        _draft(make, size, arrays)
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
         check_finite({variable.path: variable for variable in model.weights})
         return model
@@ -73,12 +77,12 @@ def _check_members(archive, size):
         raise ValueError(f"its {CONFIG} has more than {SMALL / 2**20:.0f} MiB")
 
 
-def _check_weights(stream) -> int:
-    """Returns the size of the weights in an archive, once they have been looked over."""
+def _check_weights(stream) -> tuple[int, Iterable[str]]:
+    """Returns the size of the weights in an archive and the names of its arrays, once they have
+    been looked over."""
     with zipfile.ZipFile(stream) as archive:
         content = archive.read(WEIGHTS)  # as a whole, which checks its sum
-    array_sizes(io.BytesIO(content))
-    return len(content)
+    return len(content), array_sizes(io.BytesIO(content))
 
 
 def _maker(config: bytes) -> Callable[[], Any]:
@@ -90,26 +94,30 @@ def _maker(config: bytes) -> Callable[[], Any]:
     return lambda: keras.models.model_from_json(text)
 
 
-def _draft(make, size):
+def _draft(make, size, arrays):
     """Makes a model without values, and raises unless it is a detector whose values a file of that
-    size can hold."""
+    size, with arrays of these names, can hold."""
     with without_values():
         with _in_short():
             draft = make()
         if not isinstance(draft, Detector):
             raise ValueError(f"it is not a detector, but a {type(draft).__name__}")
-        _check_built(draft)
+        _check_places(draft, arrays)
         needed = sum(_bytes(variable) for variable in draft.weights)
     if needed > size + ROOM:
         needed, size = (f"{number / 2**20:,.1f} MiB" for number in (needed, size))
         raise ValueError(f"it describes {needed} of weights, but the file of weights has {size}")
 
 
-def _check_built(model):
-    """Raises if a layer would get its weights later, at random, in place of those in the file."""
-    for layer in layers_in(model):
-        if type(layer).__module__.startswith("libra_keras.") and not layer.built:
-            raise ValueError(f"its layer {layer.name!r:.80} has no valid build_config")
+def _check_places(model, arrays):
+    """Raises if there are arrays of more weights than a model has: without a valid build_config, a
+    layer counts as built and has none, until it makes some at random."""
+    stored = [name for name in arrays if not NO_WEIGHTS.search(name)]
+    if len(stored) > len(model.weights):
+        raise ValueError(
+            f"it describes {len(model.weights)} arrays of weights, but the file of weights has "
+            f"{len(stored)}"
+        )
 
 
 @contextlib.contextmanager
