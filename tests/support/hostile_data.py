@@ -87,8 +87,8 @@ def _encoded(text):
 
 def number(text):
     """A number as tools write it, or `None`."""
-    blank = " \t\n\r\v\f"  # what `float` strips; `str.strip` takes more
-    if text is None or not NUMBER.fullmatch(text.strip(blank)) or abs(float(text)) >= 2**31:
+    text = None if text is None else text.strip()  # which takes more than `float` does
+    if text is None or not NUMBER.fullmatch(text) or abs(float(text)) >= 2**31:
         return None
     return float(text)
 
