@@ -143,7 +143,7 @@ def _calibration(options):
     from libra_keras.runs.config import DataConfig
 
     data = inputs.load(DataConfig(options.calibrate), options.split, "train")
-    print(f"{data.summary()}; to calibrate and measure takes minutes", flush=True)
+    print(f"{data.summary()}; calibrating and measuring takes minutes", flush=True)
     return data
 
 

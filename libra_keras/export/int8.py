@@ -16,6 +16,7 @@ from libra_keras.data.batches import EvaluationSource
 from libra_keras.data.findings import TooManyDamagedImages
 from libra_keras.evaluation.class_matching import check_classes, relabelled
 from libra_keras.evaluation.coco_metrics import collect
+from libra_keras.export import folder
 from libra_keras.models import RegionProposalNetwork
 
 OLDEST = 1, 21  # of onnxruntime; 1.20 gives a bias that levels share the scale of the first one
@@ -56,8 +57,9 @@ def images(model, precision, data, shape=None):
     return _divided(data, _fitting(model, data, shape), shape)
 
 
-def check_quantizer():
-    """Raises if the installed onnxruntime is too old."""
+def check_quantizer(graph):
+    """Raises if onnxruntime is not installed, or too old."""
+    folder.check_packages(graph, MODULES)
     import onnxruntime
 
     installed = onnxruntime.__version__
@@ -120,60 +122,77 @@ def _spread(numbers, most):
     return np.asarray(numbers)[np.linspace(0, len(numbers) - 1, count).astype(int)]
 
 
+# `source` and `file` are the paths of the float32 and of the int8 file. `start` loads an ONNX file
+# into the runtime that the export is for, and returns a function from a dict of inputs to a dict of
+# outputs. The note gets AP before and after, numbers of images, and the layers that are in float.
 def quantize(source, file, model, images, start):
-    """Writes an ONNX file in int8, keeping in float what costs too much AP.
-
-    Convolutions and the box head's dense layers compute in int8: activations uint8, one range a
-    tensor; weights int8, one range a channel.
-
-    Args:
-        source: path of the float32 file.
-        file: path of the int8 file.
-        model: the detector.
-        images: `Images`.
-        start: function that loads an ONNX file into the runtime that the export is for, and
-            returns a function from a dict of inputs to a dict of outputs.
-
-    Returns:
-        Dict for the note: AP of both, numbers of images, layers that are in float.
-    """
+    """Writes an ONNX file in int8 that keeps in float what costs too much AP; returns a dict for
+    the note."""
     metric = "AR@100" if isinstance(model, RegionProposalNetwork) else "AP"
+
+    def measured(graph):
+        return _measured(start(graph), model, images)[metric]
+
     with tempfile.TemporaryDirectory() as made, _damage_told():
         graph = Path(made, "fused.onnx")
         _fuse(source, graph)
         ranges = _ranges(graph, _inputs(model, images.calibrating, images.shape))
-        before = _measured(start(source), model, images)[metric]
-        if not before >= LEAST:  # NaN, too
-            warnings.warn(
-                f"In float32 the detector has {metric} {before:.4f} on {images.measuring.name}, so "
-                "it does not tell what int8 costs: are these the right images, and is the score "
-                "threshold low?",
-                stacklevel=4,
-            )
-        best, best_after = None, -np.inf
-        for number, kept in enumerate(_candidates(graph, model)):
-            attempt = Path(made, f"{number}.onnx")  # a runtime may still read the last one
-            _write(graph, attempt, ranges, kept)
-            after = _measured(start(attempt), model, images)[metric]
-            if best is None or after > best_after:
-                best, best_after = kept, after
-                shutil.copyfile(attempt, file)
-            if before - after <= MOST_LOST:
-                break
-        else:
-            warnings.warn(
-                f"int8 costs {before - best_after:.4f} {metric} with the best choice of layers "
-                f"that stay in float, more than {MOST_LOST}",
-                stacklevel=4,
-            )
+        before = measured(source)
+        chosen, after = _best(_attempts(graph, model, ranges), measured, before - MOST_LOST)
+        shutil.copyfile(chosen.file, file)
+    _warn_of(metric, before, after, images)
     return {
         f"{metric}_float32": round(float(before), 4),
-        f"{metric}_int8": round(float(best_after), 4),
+        f"{metric}_int8": round(float(after), 4),
         "images": len(images.measuring),
         "calibrated_on": len(images.calibrating),
         "data": images.measuring.name,
-        "float_layers": sorted(best),
+        "float_layers": sorted(chosen.kept),
     }
+
+
+@dataclasses.dataclass(frozen=True)
+class Attempt:
+    """An int8 file, and the names of the layers that it keeps in float."""
+
+    file: Path
+    kept: list[str]
+
+
+def _attempts(graph, model, ranges):
+    """Writes and yields an `Attempt` for each choice of layers, beside the graph."""
+    for number, kept in enumerate(_candidates(graph, model)):
+        file = graph.with_name(f"{number}.onnx")  # a runtime may still read the last one
+        _write(graph, file, ranges, kept)
+        yield Attempt(file, kept)
+
+
+def _best(attempts, measured, enough):
+    """The first attempt that measures enough, or the best one, and what it measures."""
+    best = None
+    for attempt in attempts:
+        value = measured(attempt.file)
+        if best is None or value > best[1]:
+            best = attempt, value
+        if value >= enough:
+            break
+    return best
+
+
+def _warn_of(metric, before, after, images):
+    if not before >= LEAST:  # NaN, too
+        warnings.warn(
+            f"In float32 the detector has {metric} {before:.4f} on {images.measuring.name}, which "
+            "does not tell what int8 costs: are these the right images, and is the score "
+            "threshold low?",
+            stacklevel=5,
+        )
+    elif before - after > MOST_LOST:
+        warnings.warn(
+            f"int8 costs {before - after:.4f} {metric} with the best choice of layers that stay "
+            f"in float, more than {MOST_LOST}",
+            stacklevel=5,
+        )
 
 
 @contextlib.contextmanager

@@ -101,10 +101,9 @@ def export_onnx(
 def check_export(path, overwrite=False, precision="float32"):
     """Raises what `export_onnx` would, before anything is computed."""
     check_precision(precision, "onnx")
-    more = int8.MODULES if precision == "int8" else ()
-    folder.check_folder(path, overwrite, ".onnx", (*MODULES, *more))
-    if more:
-        int8.check_quantizer()
+    folder.check_folder(path, overwrite, ".onnx", MODULES)
+    if precision == "int8":
+        int8.check_quantizer(".onnx")
 
 
 def write_int8(file, model, images, start, specs=None):

@@ -176,7 +176,6 @@ def _constant(given):
 def check_export(path, overwrite=False, precision="float32"):
     """Raises what `export_openvino` would, before anything is computed."""
     check_precision(precision, "openvino")
-    more = int8.MODULES if precision == "int8" else ()
-    folder.check_folder(path, overwrite, ".xml", (*MODULES, *more))
-    if more:
-        int8.check_quantizer()
+    folder.check_folder(path, overwrite, ".xml", MODULES)
+    if precision == "int8":
+        int8.check_quantizer(".xml")

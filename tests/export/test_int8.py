@@ -66,10 +66,10 @@ def test_images_with_boxes_measure():
 
 def test_an_older_quantizer_is_refused(monkeypatch):
     onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
-    int8.check_quantizer()
+    int8.check_quantizer(".onnx")
     monkeypatch.setattr(onnxruntime, "__version__", "1.20.1")
     with pytest.raises(ImportError, match="onnxruntime 1.21 or newer. Installed: 1.20.1"):
-        int8.check_quantizer()
+        int8.check_quantizer(".onnx")
 
 
 @pytest.mark.parametrize(("num", "parts"), [(32, (22, 10)), (150, (100, 50)), (900, (100, 100))])

@@ -24,13 +24,13 @@ from libra_keras.models.saved import load_detector
 WEIGHTS = "model.weights.h5"
 
 
-def tiny():
-    """The smallest detector, whose backbone is a network of Keras."""
+def tiny(backbone=None):
+    """The smallest detector; its own backbone is a network of Keras."""
     images = keras.Input((None, None, 3))
     maps = [keras.layers.Conv2D(2, 3, strides=4, padding="same")(images)]
     for _ in range(3):
         maps.append(keras.layers.AveragePooling2D(2, padding="same")(maps[-1]))
-    backbone = BackboneAdapter(keras.Model(images, maps))
+    backbone = backbone or BackboneAdapter(keras.Model(images, maps))
     settings = RPNSettings(channels=2, strides=(16, 32), post_nms=5)
     policy = InputPolicy(32, 48)
     neck = FeaturePyramid(2, num_levels=2, start_level=2)
@@ -142,6 +142,18 @@ def with_neck(members, **neck):
     config = json.loads(members["config.json"])
     config["config"]["neck"][0].update(neck)
     return {**members, "config.json": json.dumps(config).encode()}
+
+
+def test_states_of_random_layers_and_of_an_optimizer_are_no_weights(tmp_path):
+    images = keras.Input((None, None, 3))
+    maps = [keras.layers.Conv2D(2, 3, strides=4, padding="same")(images)]
+    for _ in range(3):
+        maps.append(keras.layers.AveragePooling2D(2)(keras.layers.Dropout(0.1)(maps[-1])))
+    model = tiny(BackboneAdapter(keras.Model(images, maps)))
+    model.compile("sgd", run_eagerly=True)
+    model.optimizer.build(model.trainable_variables)
+    model.save(tmp_path / "tiny.keras")
+    assert len(load_detector(tmp_path / "tiny.keras").weights) == len(model.weights)
 
 
 HOSTILE = {
