@@ -70,7 +70,9 @@ class ImageNormalization(ChannelsLast):
                 f"`std` must be None or as many numbers as `mean`. Received: mean={mean}, std={std}"
             )
         self.mean = tuple(float(FINITE.check("`mean`", value)) for value in mean)
-        self.std = std and tuple(float(POSITIVE.check("`std`", value)) for value in std)
+        self.std = None
+        if std is not None:
+            self.std = tuple(float(POSITIVE.check("`std`", value)) for value in std)
         self.channel_order = channel_order
 
     @classmethod

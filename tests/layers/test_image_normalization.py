@@ -118,6 +118,11 @@ def test_config_round_trip_of_presets():
         assert copy.get_config() == layer.get_config()
 
 
+def test_numbers_may_be_arrays():
+    layer = ImageNormalization(np.float32([1, 2, 3]), np.array([4, 5, 6]))
+    assert (layer.mean, layer.std) == ((1.0, 2.0, 3.0), (4.0, 5.0, 6.0))
+
+
 def test_says_what_is_wrong():
     with pytest.raises(ValueError, match="'gbr'"):
         ImageNormalization(channel_order="gbr")
