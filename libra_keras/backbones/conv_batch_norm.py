@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from libra_keras.functional import replicas
+from libra_keras.functional import native, replicas
 from libra_keras.functional.argument_checks import check_arguments
 from libra_keras.layers.channels_last import ChannelsLast
 from libra_keras.ranges import NOT_NEGATIVE, whole
@@ -166,12 +166,14 @@ class ConvBatchNorm(ChannelsLast):
             # The same numbers. With so few channels, oneDNN's gradient of such a kernel writes out
             # of bounds on CPUs; with more, leaving pixels out beforehand would cost a copy.
             x, strides = x[:, ::strides, ::strides], 1
+        kernel = ops.cast(kernel, x.dtype)
         if strides == 1:  # "same" is symmetric here and saves a copy of the activations
             padding = "same"
+        elif pad and native.enabled() and (self.groups == 1 or has_gradient(x.dtype.name)):
+            return native.padded_conv(x, kernel, strides, pad)
         else:
             padding = "valid"
             x = ops.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0))) if pad else x
-        kernel = ops.cast(kernel, x.dtype)
         if self.groups > 1:
             return grouped_conv(x, kernel, strides, padding)
         return ops.conv(x, kernel, strides, padding, data_format="channels_last")

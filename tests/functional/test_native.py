@@ -85,3 +85,50 @@ def test_islands_in_a_trace_with_unknown_shape():
     for shape in ((2, 3), (1, 5)):
         y, dy = slope(tf.fill(shape, 3.0))
         assert y.shape == shape and (y.numpy() == 9).all() and (dy.numpy() == 6).all()
+
+
+@on_tensorflow
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("groups", [1, 4])
+def test_padded_convolution_equals_padding_beforehand(rng, dtype, groups):
+    import tensorflow as tf
+
+    x = tf.cast(rng.normal(size=(2, 7, 10, 8)), dtype)
+    kernel = tf.cast(rng.normal(size=(3, 3, 8 // groups, 4)), dtype)
+
+    def values_and_gradients(convolve):
+        with tf.GradientTape() as tape:
+            tape.watch([x, kernel])
+            y = convolve(x, kernel)
+            total = tf.reduce_sum(tf.square(tf.cast(y, "float32")))
+        return [tf.cast(value, "float32") for value in (y, *tape.gradient(total, [x, kernel]))]
+
+    def padded_beforehand(x, kernel):
+        return tf.nn.conv2d(tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]]), kernel, 2, "VALID")
+
+    ours = values_and_gradients(lambda x, kernel: native.padded_conv(x, kernel, 2, 1))
+    tolerance = {"float32": 1e-5, "bfloat16": 2e-2}[dtype]  # of bfloat16 8 bits count
+    for own, expected in zip(ours, values_and_gradients(padded_beforehand), strict=True):
+        np.testing.assert_allclose(own, expected, tolerance, atol=tolerance * np.max(expected))
+
+
+@on_tensorflow
+def test_what_the_gradient_of_maxima_keeps():
+    """Of NaN nobody is the maximum; and of what is read, only a byte for each element stays."""
+    import tensorflow as tf
+
+    x = tf.constant([[1.0, 2.0, 2.0], [float("nan"), 0.0, 1.0]])
+    grad = gradient(lambda x: native.largest(x, 1), x)
+    np.testing.assert_array_equal(grad, [[0.0, 0.5, 0.5], [0.0, 0.0, 0.0]])
+
+    @tf.function
+    def differentiated(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            total = tf.reduce_sum(native.largest(x, 1))
+        return tape.gradient(total, x)
+
+    graph = differentiated.get_concrete_function(tf.TensorSpec((4, 3))).graph
+    kept = [t for op in graph.get_operations() if "gradient" in op.name for t in op.inputs]
+    large = [t for t in kept if t.shape == (4, 3) and "gradient" not in t.op.name]
+    assert {t.dtype for t in large} <= {tf.bool}
