@@ -122,6 +122,26 @@ def _island(function, static):
     return tf.function(traced, jit_compile=True, autograph=False)
 
 
+def after(*tensors: Tensor) -> contextlib.AbstractContextManager:
+    """Within this context what is added to a graph of TensorFlow waits for tensors.
+
+    TensorFlow computes what it can as soon as it can. What a gradient or an update reads of the
+    forward pass alone would be computed there, and take memory until its turn.
+
+    Example:
+
+    >>> from keras import ops
+    >>> from libra_keras.functional import native
+    >>> with native.after(ops.ones(2)):
+    ...     twos = ops.ones(2) + 1.0
+    """
+    if keras.backend.backend() != "tensorflow":
+        return contextlib.nullcontext()
+    import tensorflow as tf
+
+    return tf.control_dependencies(tensors)
+
+
 def padded_conv(x: Tensor, kernel: Tensor, strides: int, pad: int) -> Tensor:
     """A convolution with `pad` zeros on all sides, whose gradient keeps `x` and no padded copy.
 
@@ -152,7 +172,8 @@ def padded_conv(x: Tensor, kernel: Tensor, strides: int, pad: int) -> Tensor:
     @tf.custom_gradient
     def convolve(x, kernel):
         def gradient(upstream):
-            padded = tf.pad(x, paddings)
+            with after(upstream):
+                padded = tf.pad(x, paddings)
             shared = {"out_backprop": upstream, "strides": [1, strides, strides, 1]}
             of_padded = tf.raw_ops.Conv2DBackpropInput(
                 input_sizes=tf.shape(padded), filter=kernel, padding="VALID", **shared
@@ -194,7 +215,8 @@ def largest(x: Tensor, axis: int) -> Tensor:
 
         def gradient(upstream):
             upstream = tf.expand_dims(upstream, axis)
-            share = tf.cast(is_largest, upstream.dtype)
+            with after(upstream):
+                share = tf.cast(is_largest, upstream.dtype)
             # None equals a maximum that is NaN.
             count = tf.maximum(tf.reduce_sum(share, axis, keepdims=True), 1)
             return share * (upstream / count)
@@ -202,6 +224,110 @@ def largest(x: Tensor, axis: int) -> Tensor:
         return tf.squeeze(values, axis), gradient
 
     return maxima(ops.convert_to_tensor(x))
+
+
+def updates_in_place() -> bool:
+    """Whether optimizers may use `momentum_step` and `adam_step`: twins on, and no strategy.
+
+    Example:
+
+    >>> from libra_keras.functional import native
+    >>> with native.portable():
+    ...     native.updates_in_place()
+    False
+    """
+    if not enabled():
+        return False
+    import tensorflow as tf
+
+    return not tf.distribute.has_strategy()
+
+
+def when(condition: Tensor, action: Callable[[], None]) -> None:
+    """Calls `action`, which assigns to variables, if a condition holds when the graph runs.
+
+    Example:
+
+    >>> from libra_keras.functional import native
+    >>> native.when(False, lambda: print("never printed"))
+    """
+    import tensorflow as tf
+
+    def act():
+        action()
+        return tf.constant(0)
+
+    tf.cond(tf.convert_to_tensor(condition), act, lambda: tf.constant(0))
+
+
+def momentum_step(
+    variable: Tensor, velocity: Tensor, gradient: Tensor, learning_rate: Tensor, momentum: float
+) -> None:
+    """`velocity = momentum * velocity + gradient; variable -= learning_rate * velocity`.
+
+    In one operation, in the memory of the variables.
+
+    Example:
+
+    >>> import keras
+    >>> from libra_keras.functional import native
+    >>> weight, velocity = keras.Variable([1.0]), keras.Variable([2.0])
+    >>> if native.updates_in_place():  # 0.5 * 2 + 3 = 4, and 1 - 0.1 * 4
+    ...     native.momentum_step(weight, velocity, [3.0], 0.1, 0.5)
+    """
+    import tensorflow as tf
+
+    tf.raw_ops.ResourceApplyMomentum(
+        var=_handle(variable),
+        accum=_handle(velocity),
+        lr=learning_rate,
+        grad=gradient,
+        momentum=momentum,
+    )
+
+
+def adam_step(
+    variable: Tensor,
+    moments: tuple[Tensor, Tensor],
+    gradient: Tensor,
+    learning_rate: Tensor,
+    betas: tuple[float, float],
+    epsilon: float,
+    step: Tensor,
+) -> None:
+    """Kingma and Ba's Adam, algorithm 1 in the order of its section 2, for step 1, 2, ….
+
+    In one operation, in the memory of the variables.
+
+    Example:
+
+    >>> import keras
+    >>> from libra_keras.functional import native
+    >>> weight, first, second = (keras.Variable([value]) for value in (1.0, 0.0, 0.0))
+    >>> if native.updates_in_place():  # the first step has the size of the rate
+    ...     native.adam_step(weight, (first, second), [4.0], 0.5, (0.9, 0.999), 1e-7, 1.0)
+    """
+    import tensorflow as tf
+
+    first, second = moments
+    tf.raw_ops.ResourceApplyAdam(
+        var=_handle(variable),
+        m=_handle(first),
+        v=_handle(second),
+        beta1_power=betas[0] ** step,
+        beta2_power=betas[1] ** step,
+        lr=learning_rate,
+        beta1=betas[0],
+        beta2=betas[1],
+        epsilon=epsilon,
+        grad=gradient,
+    )
+
+
+def _handle(variable):
+    """What TensorFlow's operations know a variable of TensorFlow's or of Keras' by."""
+    own = variable.value if isinstance(variable, keras.Variable) else variable
+    return own.handle
 
 
 def has_sparse_pooling() -> bool:

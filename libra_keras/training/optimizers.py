@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 import keras
 from keras import ops
 
+from libra_keras.functional import native
 from libra_keras.keras_private import adam_moments, decays, key_of, place_of
 from libra_keras.ranges import NOT_NEGATIVE
 from libra_keras.training.skip_nonfinite import Mixin, SkipNonFinite
@@ -152,6 +153,9 @@ class SGD(SkipNonFinite, RateMultipliers, keras.optimizers.Optimizer):
         keep = ops.isnan(gradient)
         if self.weight_decay and decays(self, variable):
             gradient = gradient + self.weight_decay * value
+        if native.updates_in_place():
+            native.momentum_step(variable, slot, gradient, learning_rate, self.momentum)
+            return
         moved = self.momentum * velocity + gradient
         self.assign(variable, ops.where(keep, value, value - learning_rate * moved))
         self.assign(slot, ops.where(keep, velocity, moved))
@@ -211,14 +215,21 @@ class AdamW(SkipNonFinite, RateMultipliers, keras.optimizers.AdamW):
         gradient = ops.cast(gradient, dtype)
         rate = ops.cast(self.own_rate(variable, learning_rate), dtype)
         slots = adam_moments(self, place_of(self, variable))
+        step = ops.cast(self.iterations + 1, dtype)
+        has_decay = self.weight_decay and decays(self, variable)
+        if native.updates_in_place():
+            if has_decay:
+                self.assign_sub(variable, rate * self.weight_decay * variable)
+            betas = self.beta_1, self.beta_2
+            native.adam_step(variable, slots, gradient, rate, betas, self.epsilon, step)
+            return
         value, first, second = (ops.convert_to_tensor(x) for x in (variable, *slots))
         keep = ops.isnan(gradient)  # in all elements of all gradients, or in none
-        step = ops.cast(self.iterations + 1, dtype)
         new_first = first + (gradient - first) * (1 - self.beta_1)
         new_second = second + (ops.square(gradient) - second) * (1 - self.beta_2)
         scale = ops.sqrt(1 - self.beta_2**step) / (1 - self.beta_1**step)
         moved = value - rate * scale * new_first / (ops.sqrt(new_second) + self.epsilon)
-        if self.weight_decay and decays(self, variable):
+        if has_decay:
             moved = moved - rate * self.weight_decay * value
         for target, old, new in (
             (variable, value, moved),

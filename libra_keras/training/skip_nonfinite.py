@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from libra_keras.functional import native
 from libra_keras.keras_private import (
     add_to_sums,
     averages_of,
@@ -29,7 +30,8 @@ Mixin: Any = object  # to type checkers any class: an optimizer comes behind it
 # `update_step` gets either gradients without any NaN, or gradients that are NaN in every element:
 # then it must keep what it has. The verdict travels inside the gradients, since a conditional
 # around the update would forbid the merge of replicas that happens in it. Keras' own accumulation,
-# which has such a conditional, fails under a strategy.
+# which has such a conditional, fails under a strategy. On one device of TensorFlow there is a
+# conditional: `update_step` is not run at all, and may use operations that update in place.
 #
 # Moving averages (`use_ema`) and schedules of the learning rate follow updates, not micro-batches.
 # With `average_from` the averages are the mean of the weights after all updates but the first
@@ -75,8 +77,12 @@ class SkipNonFinite(Mixin):
         finite = ops.all(ops.isfinite(ops.stack([ops.sum(grad) for grad in seen])))
         complete = ops.equal((batches_of(self) + 1) % steps, 0)
         due = ops.logical_and(finite, complete)
-        ready = [ops.where(due, grad, ops.cast(float("nan"), grad.dtype)) for grad in ready]
-        update(self, ready, trainable_variables)
+        if native.updates_in_place():
+            native.when(due, lambda: update(self, ready, trainable_variables))
+        else:
+            ready = [ops.where(due, grad, ops.cast(float("nan"), grad.dtype)) for grad in ready]
+            with native.after(due):  # else parts of it would wait in memory for the gradients
+                update(self, ready, trainable_variables)
         if slots:
             self._keep_sums(grads, slots, finite, complete)
         if self.use_ema:
