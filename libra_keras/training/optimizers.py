@@ -148,14 +148,14 @@ class SGD(SkipNonFinite, RateMultipliers, keras.optimizers.Optimizer):
         learning_rate = ops.cast(self.own_rate(variable, learning_rate), variable.dtype)
         gradient = ops.cast(gradient, variable.dtype)
         slot = self.velocities[place_of(self, variable)]
-        value, velocity = ops.convert_to_tensor(variable), ops.convert_to_tensor(slot)
-        # `SkipNonFinite` makes either every element of every gradient NaN, or none.
-        keep = ops.isnan(gradient)
+        value = ops.convert_to_tensor(variable)
         if self.weight_decay and decays(self, variable):
             gradient = gradient + self.weight_decay * value
         if native.updates_in_place():
             native.momentum_step(variable, slot, gradient, learning_rate, self.momentum)
             return
+        # `SkipNonFinite` makes either every element of every gradient NaN, or none.
+        keep, velocity = ops.isnan(gradient), ops.convert_to_tensor(slot)
         moved = self.momentum * velocity + gradient
         self.assign(variable, ops.where(keep, value, value - learning_rate * moved))
         self.assign(slot, ops.where(keep, velocity, moved))
