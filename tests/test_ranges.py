@@ -26,7 +26,7 @@ TABLE = [
     (losses.FocalLoss, {"alpha": SHARE, "gamma": NOT_NEGATIVE}),
     (samplers.RandomSampler, SAMPLER),
     (samplers.IoUBalancedSampler, SAMPLER | {"num_bins": BELOW_ONE, "floor_fraction": SHARE}),
-    (layers.NonLocalBlock, {"reduction": BELOW_ONE}),
+    (layers.NonLocalBlock, {"reduction": BELOW_ONE, "block": BELOW_ONE}),
     (layers.BalancedFeaturePyramid, {"refine_level": (*NOT_NEGATIVE, 2.5)}),
     (
         layers.MultilevelROIAlign,

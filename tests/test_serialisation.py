@@ -62,7 +62,13 @@ ALIGN = layers.MultilevelROIAlign(
     output_size=3, sampling_ratio=0, strides=(8, 16), finest_scale=28.0, name="align"
 )
 NON_LOCAL = layers.NonLocalBlock(
-    reduction=1, mode="dot_product", use_scale=False, sub_sample=True, start="xavier", name="block"
+    reduction=1,
+    mode="dot_product",
+    use_scale=False,
+    sub_sample=True,
+    start="xavier",
+    block=64,
+    name="block",
 )
 UPDATES = {
     "global_clipnorm": 2.0,

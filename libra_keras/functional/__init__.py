@@ -7,6 +7,7 @@ import keras
 from libra_keras.functional import (
     anchors,
     argument_checks,
+    attention,
     boxes,
     control_flow,
     gathering,
@@ -24,6 +25,7 @@ from libra_keras.registration import register_classes
 __all__ = [
     "anchors",
     "argument_checks",
+    "attention",
     "boxes",
     "control_flow",
     "gathering",

@@ -8,7 +8,7 @@ twins off. TensorFlow is imported only when it is the backend.
 import contextlib
 import functools
 from collections.abc import Callable, Hashable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import keras
 from keras import ops
@@ -120,6 +120,33 @@ def _island(function, static):
         return function(*tensors, **dict(static))
 
     return tf.function(traced, jit_compile=True, autograph=False)
+
+
+def in_turn(count: int | Tensor, body: Callable, start: Any) -> Any:
+    """`ops.fori_loop` from 0, in the memory of one round: TensorFlow's runs ten at a time.
+
+    Args:
+        count: int, or int32 scalar tensor, number of rounds.
+        body: function of the round and the values so far, that returns the next ones. Their shapes
+            and dtypes must stay the same.
+        start: tensor, or tuple of tensors, the first values.
+
+    Returns:
+        The last values.
+
+    Example:
+
+    >>> from keras import ops
+    >>> from libra_keras.functional import native
+    >>> float(native.in_turn(3, lambda i, x: 2.0 * x, ops.ones(())))
+    8.0
+    """
+    if keras.backend.backend() != "tensorflow":
+        return ops.fori_loop(0, count, body, start)
+    import tensorflow as tf
+
+    loop = (lambda i, _: i < count), (lambda i, values: (i + 1, body(i, values))), (0, start)
+    return tf.while_loop(*loop, parallel_iterations=1)[1]
 
 
 def after(*tensors: Tensor) -> contextlib.AbstractContextManager:

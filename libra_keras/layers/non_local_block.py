@@ -7,11 +7,18 @@ import keras
 from keras import ops
 
 from libra_keras.functional.argument_checks import check_arguments
+from libra_keras.functional.attention import attend, weights
 from libra_keras.layers.channels_last import ChannelsLast
 from libra_keras.ranges import whole
 from libra_keras.typing import Tensor
 
-_MODES = ("embedded_gaussian", "gaussian", "dot_product", "concatenation")
+_FORMS = {  # of the weights, by mode
+    "embedded_gaussian": "softmax",
+    "gaussian": "softmax",
+    "dot_product": "product",
+    "concatenation": "relu",
+}
+_MODES = tuple(_FORMS)
 _STARTS = ("zeros", "xavier")
 
 
@@ -21,8 +28,9 @@ class NonLocalBlock(ChannelsLast):
 
     `theta`, `phi`, `g` (from C channels to `C // reduction`) and `conv_out` (back to C) are 1x1
     convolutions with biases. Weights, softmax and both matrix products are float32, also under
-    mixed precision. Positions of padded image borders take part like any other. The weights take
-    `4 * B * (H * W) ** 2` bytes.
+    mixed precision. Positions of padded image borders take part like any other. Above 5,792
+    positions, or as `block` says, the weights are made in blocks, and made again for the gradient;
+    all at once they would take `4 * B * (H * W) ** 2` bytes.
 
     Args:
         reduction: int >= 1, C over the number of inner channels (at least one is kept).
@@ -36,6 +44,11 @@ class NonLocalBlock(ChannelsLast):
         start: `"zeros"`: `conv_out` is 0, so that an untrained block returns its input; the
             others are normal with deviation 0.01. `"xavier"`: all are Xavier-uniform, as in the
             paper's models; biases are 0.
+        block: int >= 1, at most how many positions i are weighed at once. Defaults to all of them
+            up to 2 ** 25 pairs of positions i and j (H * W up to 5,792, or 11,585 with
+            `sub_sample`), else to as many as make 2 ** 24 pairs, 64 MiB an image. It has no effect
+            in the mode `"dot_product"`, which makes no weights, and in exports to ONNX, OpenVINO
+            and LiteRT, which weigh all at once.
         data_format: `"channels_last"`, or `None` for Keras' setting, under which the layer cannot
             be built if that is `"channels_first"`.
 
@@ -70,6 +83,7 @@ class NonLocalBlock(ChannelsLast):
         use_scale: bool = True,
         sub_sample: bool = False,
         start: str = "zeros",
+        block: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -82,6 +96,7 @@ class NonLocalBlock(ChannelsLast):
         self.use_scale = use_scale
         self.sub_sample = sub_sample
         self.start = start
+        self.block = None if block is None else whole(1).check("`block`", block)
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         super().build(input_shape)
@@ -120,7 +135,7 @@ class NonLocalBlock(ChannelsLast):
     def call(self, x: Tensor) -> Tensor:
         check_arguments({"x float": x})
         values = _positions(self._pooled(self.g(x)))
-        mixed = ops.matmul(self.attention(x), values)
+        mixed = attend(*self._queries_and_keys(x), values, _FORMS[self.mode], self.block)
         mixed = ops.reshape(mixed, (*ops.shape(x)[:3], values.shape[-1]))
         return x + self.conv_out(ops.cast(mixed, self.compute_dtype))
 
@@ -131,23 +146,20 @@ class NonLocalBlock(ChannelsLast):
             x: tensor `(B, H, W, C)`. Positions are row by row; those of j are `H * W`, or
                 `(H // 2) * (W // 2)` with `sub_sample`.
         """
-        if self.mode == "gaussian":
-            return _softmax_of_products(_positions(x), _positions(self._pooled(x)))
-        theta, phi = _positions(self.theta(x)), _positions(self._pooled(self.phi(x)))
-        if self.mode == "embedded_gaussian":
-            inner = theta.shape[-1]
-            return _softmax_of_products(theta * inner**-0.5 if self.use_scale else theta, phi)
-        num_keys = ops.cast(ops.shape(phi)[1], "float32")
-        if self.mode == "dot_product":
-            return _products(theta, phi) / num_keys
-        return self._concatenation(theta, phi) / num_keys
+        return weights(*self._queries_and_keys(x), _FORMS[self.mode])
 
-    def _concatenation(self, theta, phi):
-        """A weighted sum over both halves is two sums: the (N, N, 2C) tensor is not needed."""
-        weights = ops.cast(self.concat_project.kernel[0, 0], "float32")  # (2 * inner, 1)
+    def _queries_and_keys(self, x):
+        """What the weights are made of, `(B, positions, channels)`."""
+        if self.mode == "gaussian":
+            return _positions(x), _positions(self._pooled(x))
+        theta, phi = _positions(self.theta(x)), _positions(self._pooled(self.phi(x)))
         inner = theta.shape[-1]
-        rows, columns = ops.matmul(theta, weights[:inner]), ops.matmul(phi, weights[inner:])
-        return ops.relu(rows + ops.transpose(columns, (0, 2, 1)))
+        if self.mode == "concatenation":  # a weighted sum over both halves is two sums
+            kernel = ops.cast(self.concat_project.kernel[0, 0], "float32")  # (2 * inner, 1)
+            return ops.matmul(theta, kernel[:inner]), ops.matmul(phi, kernel[inner:])
+        if self.mode == "embedded_gaussian" and self.use_scale:
+            theta = theta * inner**-0.5
+        return theta, phi
 
     def _pooled(self, x):
         if not self.sub_sample:
@@ -165,6 +177,7 @@ class NonLocalBlock(ChannelsLast):
             "use_scale": self.use_scale,
             "sub_sample": self.sub_sample,
             "start": self.start,
+            "block": self.block,
         }
 
 
@@ -172,11 +185,3 @@ def _positions(x):
     """(B, H, W, C) -> (B, H * W, C), in float32: what follows sums over many positions."""
     batch, height, width, _ = ops.shape(x)
     return ops.cast(ops.reshape(x, (batch, height * width, x.shape[-1])), "float32")
-
-
-def _products(queries, keys):
-    return ops.matmul(queries, ops.transpose(keys, (0, 2, 1)))
-
-
-def _softmax_of_products(queries, keys):
-    return ops.softmax(_products(queries, keys), axis=-1)

@@ -124,6 +124,7 @@ def layer_values(rng):
         ("balanced_pyramid_conv", layers.BalancedFeaturePyramid(1, "conv"), pyramid),
         ("balanced_pyramid_non_local", layers.BalancedFeaturePyramid(2, "non_local"), pyramid),
         ("non_local_block", layers.NonLocalBlock(sub_sample=True), pyramid[0]),
+        ("non_local_in_blocks", layers.NonLocalBlock(block=30), pyramid[0]),  # 8 of 28 positions
         ("resnet", backbones.ResNet(18, width=8, frozen_stages=-1), images),
     ):
         layer.build(keras.tree.map_structure(np.shape, inputs))

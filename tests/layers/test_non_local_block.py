@@ -112,6 +112,19 @@ def test_equals_the_formula(rng, mode, sub_sample):
 
 @pytest.mark.portable
 @pytest.mark.parametrize("mode", MODES)
+def test_blocks_give_the_numbers_of_the_dense_form(rng, mode):
+    x, cotangents = rng.normal(size=(2, 2, 5, 4, 6)).astype("float32")
+    expected = layer_gradients(random_block(mode=mode), x, cotangents)
+    found = layer_gradients(random_block(mode=mode, block=7), x, cotangents)  # 7, 7 and 6 positions
+    keras.tree.map_structure(
+        lambda own, other: np.testing.assert_allclose(own, other, rtol=1e-5, atol=1e-5),
+        found,
+        expected,
+    )
+
+
+@pytest.mark.portable
+@pytest.mark.parametrize("mode", MODES)
 def test_zero_start_is_the_identity_that_learns(rng, mode):
     x = rng.normal(size=(1, 4, 5, 8)).astype("float32")
     block = NonLocalBlock(mode=mode)
@@ -141,7 +154,7 @@ def test_reduction_keeps_at_least_one_channel():
 def test_attention_is_float32_under_mixed_precision(rng):
     x = rng.normal(size=(2, 3, 4, 8)).astype("float32")
     for mode in MODES:
-        block = random_block(8, mode=mode, dtype="mixed_bfloat16")
+        block = random_block(8, mode=mode, block=5, dtype="mixed_bfloat16")
         weights = block.attention(ops.cast(x, "bfloat16"))
         assert keras.backend.standardize_dtype(weights.dtype) == "float32"
         if "gaussian" in mode:  # rows of a bfloat16 softmax would add up to 1 only within 1e-2
@@ -169,7 +182,8 @@ def test_unknown_sizes(rng, mode):
 @pytest.mark.parametrize("mode", MODES)
 def test_save_and_load(rng, tmp_path, mode):
     inputs = keras.Input((None, None, 6))
-    block = NonLocalBlock(3, mode, use_scale=False, sub_sample=True, start="xavier", name="block")
+    options = {"use_scale": False, "sub_sample": True, "start": "xavier", "block": 9}
+    block = NonLocalBlock(3, mode, name="block", **options)
     model = keras.Model(inputs, block(inputs))
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
@@ -179,7 +193,9 @@ def test_save_and_load(rng, tmp_path, mode):
 
 
 @pytest.mark.portable
-@pytest.mark.parametrize("bad", [{"reduction": 0}, {"mode": "cosine"}, {"start": "ones"}])
+@pytest.mark.parametrize(
+    "bad", [{"reduction": 0}, {"mode": "cosine"}, {"start": "ones"}, {"block": 0}]
+)
 def test_says_what_is_wrong(bad):
     name, value = next(iter(bad.items()))
     with pytest.raises(ValueError, match=f"{name}.*{value!r}"):
