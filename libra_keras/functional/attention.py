@@ -187,14 +187,16 @@ def _in_blocks(form, queries, keys, values, size):
     batch, length, channels = ops.shape(queries)
     count = (length + size - 1) // size
     size = -(-length // (max if isinstance(count, int) else ops.maximum)(count, 1))
+    # TensorFlow writes nothing into an empty tensor.
+    rounds = count * (min if isinstance(batch, int) else ops.minimum)(batch, 1)
     padded = ops.pad(queries, [[0, 0], [0, count * size - length], [0, 0]])
     blocks = ops.transpose(ops.reshape(padded, (batch, count, size, channels)), (1, 0, 2, 3))
-    mixed = ops.transpose(_recomputing(form, count)(blocks, keys, values), (1, 0, 2, 3))
+    mixed = ops.transpose(_recomputing(form, rounds)(blocks, keys, values), (1, 0, 2, 3))
     return ops.reshape(mixed, (batch, count * size, values.shape[-1]))[:, :length]
 
 
-def _recomputing(form, count):
-    """A function of `count` blocks of queries `(count, B, size, C)`, keys and values."""
+def _recomputing(form, rounds):
+    """A function of blocks of queries `(rounds, B, size, C)`, keys and values."""
 
     @ops.custom_gradient
     def mixed(blocks, keys, values):
@@ -207,15 +209,15 @@ def _recomputing(form, count):
         def gradient(*arguments, upstream=None):  # PyTorch names it, after the function's inputs
             if upstream is None:
                 (upstream,) = arguments
-            return _slopes(form, count, (blocks, keys, values), upstream)
+            return _slopes(form, rounds, (blocks, keys, values), upstream)
 
         nothing = ops.zeros((*ops.shape(blocks)[:3], values.shape[-1]))
-        return native.in_turn(count, add_block, nothing), gradient
+        return native.in_turn(rounds, add_block, nothing), gradient
 
     return mixed
 
 
-def _slopes(form, count, inputs, upstream):
+def _slopes(form, rounds, inputs, upstream):
     """The gradients of the blocks, keys and values."""
     blocks, keys, values = inputs
 
@@ -231,7 +233,7 @@ def _slopes(form, count, inputs, upstream):
             of_values + ops.matmul(_transposed(weights), of_mixed),
         )
 
-    return native.in_turn(count, add_block, tuple(map(ops.zeros_like, inputs)))
+    return native.in_turn(rounds, add_block, tuple(map(ops.zeros_like, inputs)))
 
 
 def _with_block(blocks, i, block):

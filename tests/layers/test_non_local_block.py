@@ -114,13 +114,12 @@ def test_equals_the_formula(rng, mode, sub_sample):
 @pytest.mark.parametrize("mode", MODES)
 def test_blocks_give_the_numbers_of_the_dense_form(rng, mode):
     x, cotangents = rng.normal(size=(2, 2, 5, 4, 6)).astype("float32")
-    expected = layer_gradients(random_block(mode=mode), x, cotangents)
-    found = layer_gradients(random_block(mode=mode, block=7), x, cotangents)  # 7, 7 and 6 positions
-    keras.tree.map_structure(
-        lambda own, other: np.testing.assert_allclose(own, other, rtol=1e-5, atol=1e-5),
-        found,
-        expected,
+    found, expected = (  # of 20 positions 7, 7 and 6
+        keras.tree.flatten(layer_gradients(random_block(mode=mode, block=block), x, cotangents))
+        for block in (7, None)
     )
+    for own, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(own, other, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.portable
