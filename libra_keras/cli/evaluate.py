@@ -5,6 +5,7 @@ from libra_keras.cli.options import (
     add_batch,
     add_data,
     add_limit,
+    add_precision,
     add_run,
     add_tiles,
     data_of,
@@ -31,6 +32,7 @@ def add_arguments(parser) -> None:
     """Adds the options of the verb."""
     add_run(parser)
     add_limit(parser)
+    add_precision(parser)
     add_data(parser, ["skip_bad", "voc", "proposals_file", "val_fraction", *OF_FOLDERS])
     parser.add_argument("--split", help="default: val, else test")
     add_batch(parser)
@@ -62,6 +64,7 @@ def run(options) -> int:
     print(metric_lines(metrics))
     if options.to:
         numbers = {"run": options.run_folder, "weights": options.weights}
+        numbers |= {"precision": model.dtype_policy.name}
         numbers |= {"data": data.name, "images": len(data), "metrics": finite(metrics)}
         atomic.write_json(options.to, numbers)
     if page := explaining.write_beside(options.to, model, measured, origin):

@@ -12,6 +12,7 @@ from libra_keras.runs.config import DataConfig, TrainConfig, flag, option_name
 from libra_keras.runs.defaults import default_texts
 from libra_keras.runs.fields import reader
 from libra_keras.runs.groups import IMAGES, SHARE_BELOW_ALL, TILE
+from libra_keras.runs.precision import CHOICES, of_this_cpu, tell
 
 # The heading of each group of the config in `--help`; groups without one come first.
 HEADINGS = {
@@ -89,14 +90,17 @@ def add_run(parser: argparse.ArgumentParser) -> None:
 
 
 def load_run(options: argparse.Namespace) -> "runs.Run":
-    """Opens the RUN that `add_run` has read, with the limit of `add_limit` if there is one, and
-    leaves all GPUs but one to other programs."""
+    """Opens the RUN that `add_run` has read, with the limit of `add_limit` and the precision of
+    `add_precision` if there are any, and leaves all GPUs but one to other programs."""
     from libra_keras.devices.hardware import leave_gpus
 
     leave_gpus(1)
-    run = runs.open(options.run_folder, options.weights)
+    policy = getattr(options, "policy", None)
+    run = runs.open(options.run_folder, options.weights, policy)
     if hasattr(options, "limit"):
         run.model.max_detections = options.limit
+    if hasattr(options, "policy") and policy is None:
+        tell(run.model.dtype_policy.name, "inference")
     return run
 
 
@@ -104,6 +108,12 @@ def add_limit(parser: argparse.ArgumentParser) -> None:
     """Adds `--max-detections` to a verb that detects."""
     field = next(field for name, _, field in TrainConfig().options() if name == "max_detections")
     _add(parser, "max_detections", field, _help(field), dest="limit")
+
+
+def add_precision(parser: argparse.ArgumentParser) -> None:
+    """Adds `--precision` to a verb that detects."""
+    text = f"what layers compute with; {of_this_cpu()}. Default: as in training"
+    parser.add_argument("--precision", dest="policy", choices=CHOICES, help=text)
 
 
 def add_pixels(parser: argparse.ArgumentParser) -> None:
@@ -177,7 +187,7 @@ def _told(read):
 
 
 def _help(field):
-    text = field.metadata["help"]
+    text = field.metadata["help"].replace("{cpu}", of_this_cpu())
     return _limited(text, field.metadata["within"]) if "within" in field.metadata else text
 
 

@@ -6,6 +6,7 @@ from libra_keras.cli.options import (
     add_limit,
     add_number,
     add_pixels,
+    add_precision,
     add_run,
     add_tiles,
     load_run,
@@ -29,6 +30,7 @@ def add_arguments(parser) -> None:
     """Adds the options of the verb."""
     add_run(parser)
     add_limit(parser)
+    add_precision(parser)
     add_pixels(parser)
     add_tiles(parser)
     parser.add_argument("images", metavar="IMAGE", nargs="+", help="files, or folders of files")

@@ -5,7 +5,13 @@ Importing this starts no backend, so that all of it can still be chosen.
 
 from libra_keras.devices.cluster import Cluster
 from libra_keras.devices.determinism import make_deterministic
-from libra_keras.devices.hardware import TooLate, device_name, leave_gpus, missing_gpu_advice
+from libra_keras.devices.hardware import (
+    TooLate,
+    accelerates_bfloat16,
+    device_name,
+    leave_gpus,
+    missing_gpu_advice,
+)
 from libra_keras.devices.peers import WorkerLost
 from libra_keras.devices.strategies import (
     Devices,
@@ -23,6 +29,7 @@ __all__ = [
     "Shards",
     "TooLate",
     "WorkerLost",
+    "accelerates_bfloat16",
     "device_name",
     "devices_of",
     "devices_of_machine",

@@ -1,11 +1,13 @@
 """What this machine computes on, and whether its backend still listens to settings about it."""
 
 import os
+import re
 from pathlib import Path
 
 import keras
 
 NVIDIA_GPU = Path("/dev/nvidia0")  # there, however little of CUDA is installed
+BFLOAT16_SINCE = 8, 0  # compute capability of the first ones with units for it, Ampere
 CUDA_INSTALLS = {
     "tensorflow": "pip install 'tensorflow[and-cuda]'",
     "jax": "pip install 'jax[cuda12]'",
@@ -78,6 +80,50 @@ def _tensorflow_device() -> str:
         return "CPU"
     details = tf.config.experimental.get_device_details(gpus[0])
     return details.get("device_name", gpus[0].name.removeprefix("/physical_device:"))
+
+
+def accelerates_bfloat16() -> bool:
+    """Returns whether the backend computes on a GPU or TPU that multiplies matrices of bfloat16.
+
+    TPUs do, and NVIDIA's GPUs from compute capability 8.0 on. Other kinds count as not doing so.
+
+    Example:
+
+    >>> from libra_keras.devices import accelerates_bfloat16
+    >>> isinstance(accelerates_bfloat16(), bool)
+    True
+    """
+    return _compute_capability() >= BFLOAT16_SINCE or _is_tpu()
+
+
+def _compute_capability() -> tuple[int, ...]:
+    """That of the NVIDIA GPU which the backend computes on, else zeros."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        gpus = tf.config.get_visible_devices("GPU")
+        details = tf.config.experimental.get_device_details(gpus[0]) if gpus else {}
+        return details.get("compute_capability", (0, 0))
+    if backend == "jax":
+        import jax
+
+        text = str(getattr(jax.devices()[0], "compute_capability", ""))
+        numbers = re.fullmatch(r"(\d+)\.(\d+)", text)  # AMD's have names, such as gfx90a
+        return tuple(map(int, numbers.groups())) if numbers else (0, 0)
+    import torch
+
+    is_nvidia = torch.cuda.is_available() and torch.version.cuda is not None
+    return torch.cuda.get_device_capability() if is_nvidia else (0, 0)
+
+
+def _is_tpu() -> bool:
+    """Whether JAX computes on a TPU; nothing here uses TensorFlow's."""
+    if keras.backend.backend() != "jax":
+        return False
+    import jax
+
+    return jax.devices()[0].platform == "tpu"
 
 
 def missing_gpu_advice(device: str) -> str | None:

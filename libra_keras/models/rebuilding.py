@@ -98,6 +98,11 @@ def config_with_policy(config: Any, new: str, old: str | None = None) -> Any:
     return {key: config_with_policy(value, new, old) for key, value in config.items()}
 
 
+def with_policy(detector: AnyDetector, policy: str) -> AnyDetector:
+    """Returns a copy of a detector whose layers compute with a dtype policy."""
+    return rebuilt(detector, config_with_policy(detector.get_config(), policy))
+
+
 def config_with_batch_norm(config: Saved, batch_norm: str) -> Saved:
     """Returns a detector's config whose backbone normalises so, if it trains its normalisation."""
     backbone = config["backbone"]

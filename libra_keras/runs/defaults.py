@@ -15,6 +15,7 @@ from libra_keras.runs.config import (
 )
 from libra_keras.runs.fields import unknown_name
 from libra_keras.runs.groups import SCHEDULES
+from libra_keras.runs.precision import policy_of
 
 # No powers of ten: `Fraction("1e99999999")` takes minutes.
 FRACTION = re.compile(r"\s*(0?\.\d{1,20}|\d{1,9}/0*[1-9]\d{0,8})\s*")
@@ -57,7 +58,8 @@ BACKBONE = ("backbone_weights", "backbone_style")  # what an existing detector h
 def resolve(config: TrainConfig, model: Any = None) -> TrainConfig:
     """Fills in what is not set with the defaults of the detector's family.
 
-    It reads what `config.model.init` names. A resolved config is returned unchanged.
+    It reads what `config.model.init` names. A resolved config is returned unchanged. The precision
+    `"auto"` becomes what pays off on this machine, which starts the backend.
 
     Args:
         config: `TrainConfig`.
@@ -76,6 +78,13 @@ def resolve(config: TrainConfig, model: Any = None) -> TrainConfig:
     >>> config.model.name, config.schedule.learning_rate  # 0.002 for 4 images
     ('libra_faster_rcnn_small', 0.004)
     """
+    config = with_defaults(config, model)
+    return config.replace(model={"precision": policy_of(config.model.precision)})
+
+
+def with_defaults(config: TrainConfig, model: Any = None) -> TrainConfig:
+    """Does what `resolve` does, but leaves the precision `auto`, which a run that continues has
+    settled already."""
     config, defaults = _with_start(config, model)
     check_optimizer(config, defaults)
     config = _filled(_with_rate(_with_schedule(config), defaults), defaults)

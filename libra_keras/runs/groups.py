@@ -8,9 +8,9 @@ import math
 
 from libra_keras.ranges import Range, whole
 from libra_keras.runs.fields import Checked, option
+from libra_keras.runs.precision import CHOICES
 
 SCHEDULES = {"1x": (12, "8/12,11/12"), "2x": (24, "16/24,22/24")}  # epochs, and drops in them
-POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
 # Ranges of numbers. Upper limits are far beyond what anybody trains with: they catch a typo before
 # it fills the memory or runs forever.
 SIDE = whole(1, math.isqrt(178_956_970))  # pixels: of the largest square that Pillow decodes
@@ -88,9 +88,11 @@ class ModelConfig(Checked):
     precision: str | None = option(
         None,
         "what layers compute with; weights, boxes, the attention's softmax and losses are always "
-        "float32. For GPUs and TPUs: CPUs gain little or nothing from mixed_bfloat16, and are much "
-        "slower with mixed_float16. Default: float32, or that of --init",
-        choices=POLICIES,
+        "float32. CPUs are much slower with mixed_float16, and gain from mixed_bfloat16 if they "
+        "have AMX; {cpu}. auto: mixed_bfloat16 on TPUs, on NVIDIA GPUs since Ampere, and with "
+        "TensorFlow on CPUs with AMX, else float32; a run that continues keeps its own. Default: "
+        "float32, or that of --init",
+        choices=CHOICES,
     )
     positives: str | None = option(
         None,

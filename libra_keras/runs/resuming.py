@@ -11,11 +11,12 @@ import keras
 
 from libra_keras.data import DetectionData
 from libra_keras.data.sources import is_voc, short_name
-from libra_keras.devices import device_name, missing_gpu_advice
+from libra_keras.devices import Devices, device_name, missing_gpu_advice
 from libra_keras.files.reading import explained
 from libra_keras.runs.config import TrainConfig, flag, from_settings, settings
 from libra_keras.runs.defaults import rate_scaled_from
 from libra_keras.runs.folder import RunFolder, numbers_of
+from libra_keras.runs.precision import AUTO, BFLOAT16, FLOAT32, policy_of
 
 # Settings that change no weights and no numbers.
 FREE = {"to", "overwrite", "save_every", "cache"}
@@ -131,6 +132,8 @@ def differences(recorded: Mapping[str, Any], given: Mapping[str, Any]) -> list[s
     did not have counts as equal, except for parts that replace those which it trained."""
     names = [name for name in recorded if name in given and name not in FREE]
     changed = [name for name in names if recorded[name] != given[name]]
+    if given.get("precision") == AUTO and recorded.get("precision") in (FLOAT32, BFLOAT16):
+        changed.remove("precision")  # what `auto` may have stood for
     fields, usual = {n: f for n, _, f in TrainConfig().options()}, settings(TrainConfig())
     new = [name for name in given if recorded and name in fields and name not in recorded]
     return changed + [
@@ -139,6 +142,22 @@ def differences(recorded: Mapping[str, Any], given: Mapping[str, Any]) -> list[s
         if (fields[name].metadata.get("group") == "parts" or name in LATER)
         and given[name] != usual[name]
     ]
+
+
+def settled(config: TrainConfig, folder: RunFolder | None, devices: Devices) -> TrainConfig:
+    """Returns the config with what a run that continues has settled before: how it reads VOC's
+    corners, and what the precision `auto` stands for, which the chief's machine decides at first.
+    """
+    if devices.agreed(int(reads_as_before(config, folder))):
+        config = config.replace(data={"corners": "pixels"})
+    if config.model.precision != AUTO:
+        return config
+    goes_on = folder is not None and folder.goes_on
+    own = recorded_settings(folder).get("precision") if goes_on else policy_of(AUTO)
+    precision = BFLOAT16 if devices.agreed(int(own == BFLOAT16)) else FLOAT32
+    if folder is not None:
+        print(f"--precision auto: {precision}{', as before' if goes_on else ''}", flush=True)
+    return config.replace(model={"precision": precision})
 
 
 def reads_as_before(config: TrainConfig, folder: RunFolder | None) -> bool:

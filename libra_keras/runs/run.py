@@ -8,11 +8,13 @@ import keras
 
 from libra_keras.data import DetectionData
 from libra_keras.evaluation.coco_metrics import MOST
+from libra_keras.models.rebuilding import with_policy
 from libra_keras.models.saved import load_detector, located
 from libra_keras.runs import explaining, inputs
 from libra_keras.runs.config import TrainConfig
 from libra_keras.runs.folder import RunFolder
 from libra_keras.runs.measuring import Wanted, measure
+from libra_keras.runs.precision import checked, policy_of
 from libra_keras.runs.resuming import recorded_config
 
 
@@ -24,6 +26,7 @@ class Run:
             worker of a cluster that writes nothing.
         model: the detector; by default it is loaded from the folder on first use.
         weights: `"last"`, `"best"` or a name such as `"kept-0.5"`: which weights to load.
+        precision: what the layers of a loaded model compute with, see `open`.
 
     Attributes:
         model: the detector, such as a `FasterRCNN`.
@@ -41,16 +44,22 @@ class Run:
     """
 
     def __init__(
-        self, folder: Path | None, model: keras.Model | None = None, weights: str = "last"
+        self,
+        folder: Path | None,
+        model: keras.Model | None = None,
+        weights: str = "last",
+        precision: str | None = None,
     ):
         self.folder = folder
         self.weights = weights
+        self.precision = checked(precision)
         if model is not None:
             self.model = model
 
     @functools.cached_property
     def model(self) -> keras.Model:
-        return load_detector(self.folder, self.weights)
+        policy, model = policy_of(self.precision), load_detector(self.folder, self.weights)
+        return model if policy in (None, model.dtype_policy.name) else with_policy(model, policy)
 
     @property
     def is_finished(self) -> bool:
@@ -143,7 +152,7 @@ def own_data(run: Run) -> DetectionData:
         ) from error
 
 
-def open_run(path: str | Path, weights: str = "last") -> Run:
+def open_run(path: str | Path, weights: str = "last", precision: str | None = None) -> Run:
     """Opens a training run, a converted folder, a `.keras` file, or a published detector.
 
     Args:
@@ -151,13 +160,17 @@ def open_run(path: str | Path, weights: str = "last") -> Run:
             file, or a name that `libra-keras models --pretrained` lists, which is downloaded once.
         weights: for a run folder, `"last"`, `"best"`, or a name such as `"kept-0.5"`, see `keep_at`
             of `train`.
+        precision: `"float32"`, `"mixed_bfloat16"`, `"mixed_float16"`, or `"auto"`, the one that
+            pays off on this machine: what the layers compute with, whatever they were trained with.
+            Defaults to that of the training.
 
     Returns:
         `Run`; its model is loaded on first use.
 
     Raises:
         ValueError: if the run, file or weights do not exist, or if weights other than the last are
-            requested from a `.keras` file or a converted checkpoint, which have only one set.
+            requested from a `.keras` file or a converted checkpoint, which have only one set, or
+            if `precision` is none of these.
         OSError: if a published detector cannot be downloaded.
 
     Example:
@@ -168,4 +181,4 @@ def open_run(path: str | Path, weights: str = "last") -> Run:
     model = runs.open("runs/mine", weights="best").model
     ```
     """
-    return Run(located(path, weights), weights=weights)
+    return Run(located(path, weights), weights=weights, precision=precision)

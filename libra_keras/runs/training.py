@@ -8,11 +8,11 @@ import keras
 
 from libra_keras.data import DetectionData, training_batches
 from libra_keras.devices import Devices, make_deterministic
-from libra_keras.runs import inputs, report, resuming
+from libra_keras.runs import inputs, precision, report, resuming
 from libra_keras.runs.advice import at_start
 from libra_keras.runs.building import build, build_optimizer, check_batch, chosen_devices
 from libra_keras.runs.config import RunConfig, TrainConfig
-from libra_keras.runs.defaults import resolve
+from libra_keras.runs.defaults import with_defaults
 from libra_keras.runs.fitting import Job, fit_and_report, follow
 from libra_keras.runs.moments import moments_of
 from libra_keras.runs.resumable import Pace
@@ -70,14 +70,13 @@ def train(
     ```
     """
     moments = moments_of(config.devices, stop_by, keep_at)
-    config = inputs.named_after(resolve(config, model), train)
+    config = inputs.named_after(with_defaults(config, model), train)
     if config.run.deterministic:
         make_deterministic(config.run.seed)  # JAX reads its flags when it looks for devices
     devices = chosen_devices(config.devices, model)
     with _folder(config, devices) as folder, devices:
         check_batch(config.schedule.batch, devices)
-        if devices.agreed(int(resuming.reads_as_before(config, folder))):
-            config = config.replace(data={"corners": "pixels"})
+        config = resuming.settled(config, folder, devices)
         train, val = inputs.load_both(config.data, train, val)
         _seed(config.run)
         job = _prepare(config, train, val, devices, folder, model, moments)
@@ -140,3 +139,5 @@ def _begin(folder, record, model, config):
     print(
         f"{what}: {report.describe(config, record['steps_per_epoch'])} -> {folder.path}", flush=True
     )
+    if config.model.name and config.model.precision is None and not folder.goes_on:
+        precision.tell(record["dtype_policy"], "training")

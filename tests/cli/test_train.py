@@ -13,6 +13,7 @@ from voc_folder import truncate, write_voc
 from libra_keras import runs
 from libra_keras.cli import main
 from libra_keras.evaluation import METRICS
+from libra_keras.runs import precision
 from libra_keras.runs.defaults import family
 from libra_keras.runs.folder import RunFolder
 from libra_keras.runs.resumable import ResumableFit
@@ -175,27 +176,33 @@ def test_ctrl_c_keeps_weights(tmp_path, capsys, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(ResumableFit, "fit", interrupted)
+    monkeypatch.setattr(precision, "advice", lambda policy, use, _: f"{use} in {policy} is slow")
     assert main(["train", *SHAPES, *TINY, "--to", str(tmp_path / "run")]) == 130
     err = capsys.readouterr().err
+    assert "training in float32 is slow\n" in err  # said at the start, where no precision is given
     assert "Interrupted. The run is saved at epoch 1, step 0; the same command continues" in err
     assert runs.open(tmp_path / "run").model.num_classes == 6
 
 
 @pytest.mark.slow
-def test_a_run_with_all_options(tmp_path, capsys):
+def test_a_run_with_all_options(tmp_path, capsys, monkeypatch):
     """What is measured, printed, and saved is the averages; another run can start from it."""
     data = "shapes --train-split 8 --val-split 4".split()
     sizes = "--batch 2 --steps 4 --epochs 2 --short-side 64 --long-side 96".split()
     updates = "--accumulate 2 --ema 0.25 --backbone-rate 0.1 --warmup-steps 0".split()
     first, second = tmp_path / "first", tmp_path / "second"
-    half = ("--precision", "mixed_bfloat16")
+    monkeypatch.setattr(precision, "automatic", lambda machine: "mixed_bfloat16")
+    half = ("--precision", "auto")
     assert main(["train", *data, *sizes, *updates, *half, "--to", str(first)]) == 0
     printed = capsys.readouterr().out
+    assert "--precision auto: mixed_bfloat16\n" in printed
     assert "an update every 2 steps, learning rate 0.002 ->" in printed  # 2 x 2 of 4 images
     assert "averaged weights of the last step" in printed
     metrics = json.loads((first / "metrics.json").read_text())
     config = json.loads((first / "config.json").read_text())
     assert metrics["averaged"] and config["dtype_policy"] == "mixed_bfloat16"
+    assert config["settings"]["precision"] == "mixed_bfloat16"
+    assert config["config"]["model"]["precision"] == "mixed_bfloat16"
     last, whole = runs.open(first).model, runs.open(first / "model.keras").model
     for ours, expected in zip(last.weights, whole.weights, strict=True):
         np.testing.assert_array_equal(*map(keras.ops.convert_to_numpy, (ours, expected)))

@@ -13,9 +13,12 @@ import pytest
 from PIL import Image
 from voc_folder import truncate, write_voc
 
-from libra_keras.cli import main, predict
+from libra_keras import runs
+from libra_keras.cli import main, parser, predict
+from libra_keras.cli.options import load_run
 from libra_keras.data import shapes, voc
 from libra_keras.evaluation import METRICS
+from libra_keras.runs import precision
 from libra_keras.runs.predicting import picture_names
 
 GOOD = [[(5, 5, 40, 30)], [(10, 3, 30, 40)], [], [(1, 1, 64, 48)]]
@@ -29,7 +32,9 @@ def test_evaluate_repeats_the_numbers_of_the_run(run_folder, damaged_voc, tmp_pa
     out, err = capsys.readouterr()
     assert "1 damaged image(s)" in err and "image_5.jpg" in err
     assert all(f"{name} " in out for name in METRICS)
-    numbers = json.loads(to.read_text())["metrics"]
+    written = json.loads(to.read_text())
+    assert written["precision"] == "float32"
+    numbers = written["metrics"]
     record = json.loads((run_folder / "metrics.json").read_text())["metrics"]
     assert numbers["AP"] == pytest.approx(record["AP"], abs=1e-6)
     assert 0 <= numbers["AR@100"] <= numbers["AR@1000"] <= 1
@@ -89,6 +94,30 @@ def test_predict_writes_pictures_and_numbers(run_folder, tmp_path, capsys):
     for found in rows[0]["detections"]:
         assert 0 <= found["box"][0] < found["box"][2] <= 320 + 1e-3
         assert found["name"] == "cat"
+
+
+@pytest.mark.parametrize("given", [None, "float32", "auto"])
+def test_what_a_cpu_with_amx_gains_is_said_unless_a_precision_is_given(
+    run_folder, given, monkeypatch, capsys
+):
+    machine = precision.Machine("tensorflow", "CPU", accelerates=False, cpu="AMX")
+    monkeypatch.setattr(precision, "this_machine", lambda: machine)
+    words = ["predict", str(run_folder), "photo.jpg", "--to", "found"]
+    words += ["--precision", given] if given else []
+    model = load_run(parser().parse_args(words)).model
+    said = capsys.readouterr().err
+    assert said.count("--precision mixed_bfloat16") == (given is None) and said.count("\n") <= 1
+    half = given == "auto"
+    policies = {layer.dtype_policy.name for layer in [model, *model._flatten_layers()]}
+    assert policies == {"mixed_bfloat16" if half else "float32"}
+    assert {weight.dtype for weight in model.backbone.weights} == {"float32"}
+    kept = load_run(parser().parse_args(words[:5])).model.get_weights()
+    assert all(map(np.array_equal, model.get_weights(), kept))
+
+
+def test_a_precision_that_does_not_exist(run_folder):
+    with pytest.raises(ValueError, match="`precision` must be .*auto. Received: 'bfloat16'"):
+        runs.open(run_folder, precision="bfloat16")
 
 
 def test_predict_does_not_write_over_originals(tmp_path, capsys):

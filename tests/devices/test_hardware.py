@@ -1,5 +1,8 @@
 """What a machine with GPUs is told and asked for, played with the answers that TensorFlow gives."""
 
+import sys
+from types import SimpleNamespace
+
 import keras
 import pytest
 
@@ -52,6 +55,53 @@ def test_the_name_is_that_of_the_first_gpu(gpus, monkeypatch):
     assert hardware.device_name() == "NVIDIA H100"
     monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda _: {})
     assert hardware.device_name() == "GPU:0"
+
+
+@on_tensorflow
+@pytest.mark.parametrize(
+    ("details", "accelerates"),
+    [
+        ({"compute_capability": (7, 5)}, False),
+        ({"compute_capability": (8, 0)}, True),
+        ({"compute_capability": (10, 0)}, True),
+        ({"device_name": "METAL"}, False),
+    ],
+)
+def test_gpus_that_multiply_bfloat16(gpus, monkeypatch, details, accelerates):
+    import tensorflow as tf
+
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda _: details)
+    assert hardware.accelerates_bfloat16() is accelerates
+
+
+@pytest.mark.parametrize(
+    ("device", "accelerates"),
+    [
+        ({"platform": "tpu"}, True),
+        ({"platform": "cpu"}, False),
+        ({"platform": "gpu", "compute_capability": "7.5"}, False),
+        ({"platform": "gpu", "compute_capability": "12.0"}, True),  # which "8.0" follows as a text
+        ({"platform": "gpu", "compute_capability": "gfx90a"}, False),  # AMD's
+    ],
+)
+def test_what_jax_finds_multiplies_bfloat16(monkeypatch, device, accelerates):
+    jax = SimpleNamespace(devices=lambda: [SimpleNamespace(**device)])
+    monkeypatch.setitem(sys.modules, "jax", jax)
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    assert hardware.accelerates_bfloat16() is accelerates
+
+
+@pytest.mark.parametrize(
+    ("cuda", "capability", "accelerates"),
+    [(None, (9, 4), False), ("12.8", (7, 5), False), ("12.8", (9, 0), True)],  # `None`: AMD's
+)
+def test_what_torch_finds_multiplies_bfloat16(monkeypatch, cuda, capability, accelerates):
+    torch = SimpleNamespace(version=SimpleNamespace(cuda=cuda))
+    found = {"is_available": lambda: True, "get_device_capability": lambda: capability}
+    torch.cuda = SimpleNamespace(**found)
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
+    assert hardware.accelerates_bfloat16() is accelerates
 
 
 def test_a_gpu_that_is_not_found_is_worth_a_warning(monkeypatch, tmp_path):

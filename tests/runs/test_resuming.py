@@ -5,11 +5,13 @@ import signal
 from pathlib import Path
 
 import pytest
-from configs import resolved
+from configs import given, resolved
 
 from libra_keras.cli import main
-from libra_keras.runs import resuming, stopping
+from libra_keras.devices import Devices
+from libra_keras.runs import precision, resuming, stopping
 from libra_keras.runs.config import settings
+from libra_keras.runs.defaults import with_defaults
 from libra_keras.runs.folder import RunFolder
 from libra_keras.runs.states import check_like
 
@@ -45,6 +47,33 @@ def test_another_setting_is_named(here, capsys):
     assert "--overwrite" in err
     with resuming.opened(resolved("shapes", "--to", "mine", "--overwrite")) as folder:
         assert not folder.goes_on and folder.batches == 0
+
+
+@pytest.mark.parametrize("began_with", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("here_it_is", ["float32", "mixed_bfloat16"])
+def test_a_run_keeps_what_auto_was_on_another_machine(
+    here, capsys, monkeypatch, began_with, here_it_is
+):
+    monkeypatch.setattr(precision, "automatic", lambda _: here_it_is)
+    config = with_defaults(given(*FIRST, "--to", "mine", "--precision", "auto"))
+    with resuming.opened(config) as folder:
+        assert resuming.settled(config, folder, Devices()).model.precision == here_it_is
+    unfinished("mine", *FIRST, "--precision", began_with)
+    with resuming.opened(config) as folder:
+        assert folder.goes_on
+        assert resuming.settled(config, folder, Devices()).model.precision == began_with
+    said = f"--precision auto: {here_it_is}\n--precision auto: {began_with}, as before\n"
+    assert capsys.readouterr().out == said
+
+
+def test_auto_is_no_precision_that_it_cannot_have_been(here, capsys):
+    for began_with in ([], ["--precision", "mixed_float16"]):
+        unfinished("mine", *FIRST, *began_with)
+        assert main(["train", *FIRST, "--to", "mine", "--precision", "auto"]) == 1
+        named = began_with[1] if began_with else None
+        assert f"--precision {named} there, auto here" in capsys.readouterr().err
+        RunFolder("mine").checkpoints.clear()
+        (here / "mine" / "config.json").unlink()
 
 
 def test_a_command_with_overwrite_goes_on_with_its_own_run(here):
