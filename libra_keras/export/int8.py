@@ -8,6 +8,7 @@ import tempfile
 import warnings
 from pathlib import Path
 
+import keras
 import numpy as np
 
 from libra_keras import evaluation
@@ -125,18 +126,25 @@ def _spread(numbers, most):
 # `source` and `file` are the paths of the float32 and of the int8 file. `start` loads an ONNX file
 # into the runtime that the export is for, and returns a function from a dict of inputs to a dict of
 # outputs. The note gets AP before and after, numbers of images, and the layers that are in float.
-def quantize(source, file, model, images, start):
+def quantize(source, file, model, images, start, verbose=0):
     """Writes an ONNX file in int8 that keeps in float what costs too much AP; returns a dict for
     the note."""
     metric = "AR@100" if isinstance(model, RegionProposalNetwork) else "AP"
+    calibrating, measuring = (
+        _Batches(model, data, images.shape) for data in (images.calibrating, images.measuring)
+    )
 
-    def measured(graph):
-        return _measured(start(graph), model, images)[metric]
+    def measured(graph, kept=None):
+        _tell(f"measuring {_called(kept)}: {len(measuring)} images", verbose)
+        value = _measured(start(graph), model, measuring, verbose)[metric]
+        _tell(f"{metric} {value:.4f}", verbose)
+        return value
 
     with tempfile.TemporaryDirectory() as made, _damage_told():
         graph = Path(made, "fused.onnx")
         _fuse(source, graph)
-        ranges = _ranges(graph, _inputs(model, images.calibrating, images.shape))
+        _tell(f"calibrating: {len(calibrating)} images", verbose)
+        ranges = _ranges(graph, model, calibrating, verbose)
         before = measured(source)
         chosen, after = _best(_attempts(graph, model, ranges), measured, before - MOST_LOST)
         shutil.copyfile(chosen.file, file)
@@ -149,6 +157,18 @@ def quantize(source, file, model, images, start):
         "data": images.measuring.name,
         "float_layers": sorted(chosen.kept),
     }
+
+
+def _tell(line, verbose):
+    if verbose:
+        print(line, flush=True)
+
+
+def _called(kept):
+    """What a file is called whose layers that stay in float are `kept`; `None`: all of them."""
+    if kept is None:
+        return "float32"
+    return f"int8, {len(kept)} layers in float" if kept else "int8"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,7 +191,7 @@ def _best(attempts, measured, enough):
     """The first attempt that measures enough, or the best one, and what it measures."""
     best = None
     for attempt in attempts:
-        value = measured(attempt.file)
+        value = measured(attempt.file, attempt.kept)
         if best is None or value > best[1]:
             best = attempt, value
         if value >= enough:
@@ -204,22 +224,22 @@ def _damage_told():
         raise ValueError(str(error)) from error
 
 
-def _inputs(model, data, shape):
-    """Yields what the graph takes, an image at a time."""
-    for x in _batches(model, data, shape):
-        yield {name: x[name] for name in model.INPUTS}
+class _Batches:
+    """The images of some data as `evaluation_batches` gives them, one at a time and padded to a
+    shape. A damaged one is named when it is first seen, however often they are gone through."""
 
+    def __init__(self, model, data, shape):
+        self.source = EvaluationSource(data, model.input_policy)
+        self.shape = shape
 
-def _batches(model, data, shape):
-    """Yields what `evaluation_batches` does, an image at a time, padded to a shape."""
-    source = EvaluationSource(data, model.input_policy)
-    for group in source.groups:
-        for i in group:
-            x = {
-                name: value[None]
-                for name, value in zip(source.inputs, source.sample(i), strict=True)
-            }
-            yield x if shape is None else {**x, "images": _padded(x, shape)}
+    def __len__(self):
+        return len(self.source.data)
+
+    def __iter__(self):
+        for i in np.concatenate(self.source.groups):
+            values = zip(self.source.inputs, self.source.sample(i), strict=True)
+            x = {name: value[None] for name, value in values}
+            yield x if self.shape is None else {**x, "images": _padded(x, self.shape)}
 
 
 def _padded(x, shape):
@@ -229,7 +249,7 @@ def _padded(x, shape):
     return padded
 
 
-def _measured(run, model, images):
+def _measured(run, model, batches, verbose):
     """The metrics of a detector as a runtime runs it."""
 
     def predict(x):
@@ -238,8 +258,8 @@ def _measured(run, model, images):
             found["labels"] = np.where(found.pop("mask"), 0, -1)
         return {name: found[name] for name in ("boxes", "scores", "labels")}
 
-    data = images.measuring
-    found = collect(predict, _batches(model, data, images.shape), verbose=0)
+    data = batches.source.data
+    found = collect(predict, batches, verbose)
     if isinstance(model, RegionProposalNetwork):
         return evaluation.proposal_recall(data, found, counts=(100,))
     return evaluation.evaluate_detections(data, relabelled(found, model.class_names, data))
@@ -255,14 +275,16 @@ def _fuse(source, file):
     onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
 
 
-def _ranges(graph, inputs):
+def _ranges(graph, model, batches, verbose):
     """The smallest and the largest value of every tensor that may be quantized."""
     from onnxruntime.quantization import create_calibrator
 
     augmented = graph.with_name("augmented.onnx")
     calibrator = create_calibrator(graph, WITH_WEIGHTS, augmented_model_path=str(augmented))
-    for x in inputs:  # one by one: it would keep what all of them give
-        calibrator.collect_data(_Reader(x))
+    bar = keras.utils.Progbar(len(batches), verbose=verbose, unit_name="image")
+    for step, x in enumerate(batches, 1):  # one by one: it would keep what all of them give
+        calibrator.collect_data(_Reader({name: x[name] for name in model.INPUTS}))
+        bar.update(step)
     return calibrator.compute_data()
 
 

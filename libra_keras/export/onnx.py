@@ -33,6 +33,7 @@ def export_onnx(
     options: ExportOptions | None = None,
     shape: tuple[int, int] | None = None,
     calibration: DetectionData | None = None,
+    verbose: int = 1,
 ) -> Path:
     """Writes a detector as `detector.onnx`, with `detector.json` beside it.
 
@@ -60,6 +61,8 @@ def export_onnx(
             and boxes of its classes. Up to 100 images calibrate the ranges of activations, and AP
             is measured before and after on up to 100 others, with these options, in onnxruntime on
             the CPU: this takes minutes. A `RegionProposalNetwork` is measured by AR@100.
+        verbose: what an export in int8 prints: 0 nothing, 1 each stage with a progress bar, 2 with
+            a line at its end.
 
     In int8, activations are uint8 and weights int8, per channel. If that costs more than 0.005 of
     AP, the last layers of the heads stay in float, then the heads, then the pyramid as well. The
@@ -92,7 +95,8 @@ def export_onnx(
     told: dict[str, Any] = {"int8": {}} if images else {}
     with folder.writing(path, model, shape=shape, opset=OPSET, needs=NEEDS, **told) as files:
         if images:
-            told["int8"] |= write_int8(files.with_suffix(".onnx"), model, images, start, specs)
+            file = files.with_suffix(".onnx")
+            told["int8"] |= write_int8(file, model, images, start, specs, verbose)
         else:
             write(files.with_suffix(".onnx"), model, specs)
     return Path(path, f"{folder.NAME}.onnx")
@@ -106,12 +110,12 @@ def check_export(path, overwrite=False, precision="float32"):
         int8.check_quantizer(".onnx")
 
 
-def write_int8(file, model, images, start, specs=None):
+def write_int8(file, model, images, start, specs=None, verbose=0):
     """Writes the graph as `int8.quantize` does, and returns what it says."""
     with tempfile.TemporaryDirectory() as made:
         source = Path(made, "float32.onnx")
         write(source, model, specs)
-        return int8.quantize(source, file, model, images, start)
+        return int8.quantize(source, file, model, images, start, verbose)
 
 
 def start(file):

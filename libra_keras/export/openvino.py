@@ -25,6 +25,7 @@ def export_openvino(
     options: ExportOptions | None = None,
     shape: tuple[int, int] | None = None,
     calibration: DetectionData | None = None,
+    verbose: int = 1,
 ) -> Path:
     """Writes a detector as `detector.xml` and `detector.bin`, with `detector.json` beside them.
 
@@ -39,6 +40,7 @@ def export_openvino(
         shape: height and width of all images, as for `export_onnx`. OpenVINO plans ahead for known
             sizes, which may be faster.
         calibration: for int8, `DetectionData`, as for `export_onnx`; AP is measured in OpenVINO.
+        verbose: what an export in int8 prints, as for `export_onnx`.
 
     Returns:
         `Path` of the file `detector.xml`.
@@ -65,7 +67,7 @@ def export_openvino(
     told: dict[str, Any] = {"int8": {}} if images else {}
     with folder.writing(path, model, shape=shape, needs=NEEDS, **told) as files:
         if images:
-            told["int8"] |= _write_int8(files.with_suffix(".xml"), model, images, specs)
+            told["int8"] |= _write_int8(files.with_suffix(".xml"), model, images, specs, verbose)
         else:
             write(files.with_suffix(".xml"), model, specs)
     return Path(path, f"{folder.NAME}.xml")
@@ -79,11 +81,11 @@ def write(file, model, specs=None):
         convert(intermediate, file)
 
 
-def _write_int8(file, model, images, specs):
+def _write_int8(file, model, images, specs, verbose):
     """Writes the graph as `int8.quantize` does, and returns what it says."""
     with tempfile.TemporaryDirectory() as made:
         intermediate = Path(made, "int8.onnx")
-        told = onnx.write_int8(intermediate, model, images, start, specs)
+        told = onnx.write_int8(intermediate, model, images, start, specs, verbose)
         convert(intermediate, file)
     return told
 

@@ -80,6 +80,14 @@ def test_images_calibrate_or_measure(num, parts):
     assert max(ids[0] | ids[1]) > num - 2  # from all parts of the data
 
 
+def test_a_damaged_image_is_named_once(damaged_voc, caplog):
+    batches = int8._Batches(detector(), data.voc(damaged_voc, "train"), None)
+    for _ in range(2):  # as for float32 and each choice of layers
+        blank = [not x["images"].any() for x in batches]
+        assert len(batches) == len(blank) == 4 and blank[1] and not blank[0]
+    assert [record.args[0].name for record in caplog.records] == ["image_1.jpg"]
+
+
 @pytest.mark.parametrize("kind", ["saved_model", "litert"])
 def test_other_formats_refuse_int8(kind, tmp_path):
     options = export.ExportOptions("int8")
@@ -158,9 +166,14 @@ def check_quantized(file, told):
 
 
 @pytest.mark.slow
-def test_onnx(model, found, tmp_path, monkeypatch):
+def test_onnx(model, found, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(int8, "MOST_LOST", 1.0)  # the first choice will do: no layer in float
-    file, told = exported("onnx", model, found, tmp_path / "exported")
+    file, told = exported("onnx", model, found, tmp_path / "exported", verbose=2)
+    stages = ["calibrating: 24 images", "24/24 ", "measuring float32: 12 images", "12/12 "]
+    stages += [f"AP {told['AP_float32']}", "measuring int8: 12 images", "12/12 "]
+    stages += [f"AP {told['AP_int8']}"]
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[: len(stage)] for line, stage in zip(lines, stages, strict=True)] == stages
     check_quantized(file, told)
     assert told["float_layers"] == [] and (told["images"], told["calibrated_on"]) == (12, 24)
     assert told["AP_float32"] > 0.8  # these are its own boxes
