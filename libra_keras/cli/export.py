@@ -1,19 +1,34 @@
 """Export a trained detector for programs without Keras: images in, boxes out."""
 
 import argparse
+import dataclasses
 import importlib
 import json
 import re
 
-from libra_keras.cli.options import add_number, add_run, load_run
+from libra_keras.cli.options import (
+    FIELDS,
+    OF_FOLDERS,
+    add_fields,
+    add_number,
+    add_run,
+    data_of,
+    load_run,
+)
 from libra_keras.ranges import SHARE, whole
-from libra_keras.runs.config import flag
+from libra_keras.runs.config import flag, option_name
 from libra_keras.runs.groups import BOXES
 
 FORMATS = ("saved_model", "onnx", "openvino", "litert")  # modules of `libra_keras.export`
 VERSIONS = whole(1, 2**63 - 1)  # as TensorFlow Serving counts them
 PIXELS = whole(1)
 WITH_SHAPE = ("onnx", "openvino")
+# How --calibrate is read. `--format` is taken; so is `--max-pixels`, which is for a saved_model.
+OF_CALIBRATION = (
+    *("format", "skip_bad", "proposals_file"),
+    *(name for name in OF_FOLDERS if name != "max_pixels"),
+)
+RENAMED, PREFIX = {"format": "data_format"}, "calibration."
 EXAMPLES = """examples:
   libra-keras export runs/mine --to exported/mine
       writes exported/mine/1, a SavedModel that TensorFlow Serving serves as is;
@@ -26,7 +41,8 @@ EXAMPLES = """examples:
       for images that are padded to this size, which lets OpenVINO plan ahead
   libra-keras export runs/mine --to exported/int8 --format onnx --precision int8 \\
       --calibrate my_photos --split val
-      for CPUs: calibrated on some images, AP before and after measured on others
+      for CPUs: calibrated on some images, AP before and after measured on others; --corners,
+      --annotations and the like say how they are read, as for libra-keras evaluate
 """
 
 
@@ -62,14 +78,8 @@ def add_arguments(parser) -> None:
         help="for onnx and openvino: size that all images are padded to, in multiples of 32; "
         "default: any size",
     )
-    parser.add_argument(
-        "--calibrate",
-        metavar="DATA",
-        help="for int8: images with boxes of the detector's classes, as for libra-keras train; "
-        "some calibrate, AP is measured on others. A Fast R-CNN is calibrated in Python only",
-    )
-    parser.add_argument("--split", help="of --calibrate; default: train")
     _add_settings(parser.add_argument_group("settings", "Default: the detector's own."))
+    _add_calibration(parser.add_argument_group("calibration of int8"))
 
 
 def _shape(text):
@@ -105,9 +115,22 @@ def _add_settings(group):
     )
 
 
+def _add_calibration(group):
+    group.add_argument(
+        "--calibrate",
+        metavar="DATA",
+        help="images with boxes of the detector's classes, as for libra-keras train; some "
+        "calibrate, AP is measured on others",
+    )
+    group.add_argument("--split", help="of --calibrate; default: train")
+    add_fields(group, OF_CALIBRATION, PREFIX, RENAMED)
+
+
 def run(options) -> int:
     """Exports the detector and returns the exit status."""
     from libra_keras.files import atomic
+    from libra_keras.runs import inputs
+    from libra_keras.runs.progress import is_watched
 
     _check_options(options)
     module = importlib.import_module(f"libra_keras.export.{options.format}")
@@ -119,9 +142,12 @@ def run(options) -> int:
     )
     if options.shape:
         given["shape"] = options.shape
-    if options.calibrate:
-        given["calibration"] = _calibration(options)
+    read = _read(options) if options.calibrate else None
     model = load_run(options).model
+    if read is not None:
+        own, data = read
+        given["calibration"] = inputs.add_given(data, own.proposals_file, model)
+        given["verbose"] = 1 if is_watched() else 2
     export = getattr(module, f"export_{options.format}")
     try:
         written = export(model, options.to, overwrite=options.overwrite, options=settings, **given)
@@ -138,13 +164,17 @@ def run(options) -> int:
     return 0
 
 
-def _calibration(options):
+def _read(options):
+    """The config of the data that calibrate, and the data."""
     from libra_keras.runs import inputs
-    from libra_keras.runs.config import DataConfig
 
-    data = inputs.load(DataConfig(options.calibrate), options.split, "train")
+    own = dataclasses.replace(data_of(options, PREFIX), source=options.calibrate)
+    try:
+        data = inputs.load(own, options.split, "train")
+    except ValueError as error:  # which advises what other verbs call it
+        raise ValueError(str(error).replace("--format", "--data-format")) from error
     print(f"{data.summary()}; calibrating and measuring takes minutes", flush=True)
-    return data
+    return own, data
 
 
 def _print_int8(written):
@@ -164,8 +194,11 @@ def _check_options(options):
         raise ValueError(
             f"--calibrate requires --precision int8. Received: --precision {options.precision}"
         )
-    if options.split and not options.calibrate:
-        raise ValueError("--split requires --calibrate: it names a split of those data")
+    given = [name for name in OF_CALIBRATION if hasattr(options, f"{PREFIX}{name}")]
+    names = [RENAMED.get(name, option_name(FIELDS[name])) for name in given]
+    names += ["split"] if options.split else []
+    if names and not options.calibrate:
+        raise ValueError(f"{flag(names[0])} requires --calibrate: it says how those data are read")
     if options.precision == "int8" and not options.calibrate:
         raise ValueError(
             "--precision int8 requires --calibrate DATA: images like those that the detector will "

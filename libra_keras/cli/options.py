@@ -3,7 +3,7 @@
 import argparse
 import dataclasses
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from libra_keras import runs
@@ -27,7 +27,8 @@ HEADINGS = {
 }
 
 
-# Fields of a `DataConfig` that say how a folder is read.
+FIELDS = {field.name: field for field in dataclasses.fields(DataConfig)}
+# Those that say how a folder is read.
 OF_FOLDERS = ("annotations", "images", "class_names", "corners", "allow_outside", "max_pixels")
 TILES_AT_ONCE = 4  # where there is no `--batch`
 # Those that say how images are varied.
@@ -60,16 +61,28 @@ def add_data(
     parser: argparse.ArgumentParser, names: Iterable[str] = (), is_required: bool = True
 ) -> None:
     """Adds DATA and `--format`, and other fields of a `DataConfig`, to a verb that reads data."""
-    fields = {field.name: field for field in dataclasses.fields(DataConfig)}
-    for name in ("source", "format", *names):
-        field = fields[name]
-        _add(parser, option_name(field), field, _help(field), dest=name, is_required=is_required)
+    add_fields(parser, ("source", "format", *names), is_required=is_required)
 
 
-def data_of(options: argparse.Namespace) -> DataConfig:
-    """Returns the config that the options of `add_data` make."""
-    names = {field.name for field in dataclasses.fields(DataConfig)}
-    return DataConfig(**{name: v for name, v in vars(options).items() if name in names})
+def add_fields(
+    place: Any,
+    names: Iterable[str],
+    prefix: str = "",
+    renamed: Mapping[str, str] = {},
+    is_required: bool = True,
+) -> None:
+    """Adds fields of a `DataConfig`, some `renamed`; `prefix` keeps them apart from other options
+    in the namespace."""
+    for name in names:
+        field = FIELDS[name]
+        option = renamed.get(name, option_name(field))
+        _add(place, option, field, _help(field), f"{prefix}{name}", is_required)
+
+
+def data_of(options: argparse.Namespace, prefix: str = "") -> DataConfig:
+    """Returns the config that the options of `add_data`, or of `add_fields`, make."""
+    places = {name: f"{prefix}{name}" for name in FIELDS if hasattr(options, f"{prefix}{name}")}
+    return DataConfig(**{name: getattr(options, place) for name, place in places.items()})
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
@@ -118,8 +131,7 @@ def add_precision(parser: argparse.ArgumentParser) -> None:
 
 def add_pixels(parser: argparse.ArgumentParser) -> None:
     """Adds `--max-pixels` to a verb that reads images but no data set."""
-    field = next(field for field in dataclasses.fields(DataConfig) if field.name == "max_pixels")
-    _add(parser, field.name, field, _help(field), dest=field.name)
+    add_fields(parser, ["max_pixels"])
 
 
 def add_tiles(parser: argparse.ArgumentParser) -> None:
