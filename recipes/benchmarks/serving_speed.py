@@ -1,303 +1,273 @@
-"""How fast a detector runs in every runtime that it can be exported to, and how large it is.
+"""How fast and how exact a detector is in every runtime that it can be exported to, in float32,
+bfloat16 and int8, with free and with fixed shapes of images, and how large its files are.
 
-Keras, the SavedModel, onnxruntime, OpenVINO and LiteRT get the same noise, prepared as in training;
-the SavedModel's signature `images` also resizes it. Weights are random, unless `--run` names a run.
-Each runtime is a process of its own with the same number of threads. Latency is the median of
-calls with one image. One runtime after the other runs beside the first, and they alternate call by
-call, so that other load on the machine affects both, and no more than two need memory. Throughput
-is that of the best call with a batch of 8: one process exists at a time, and they alternate turn by
-turn. LiteRT takes one image after the other, and requires the size that the detector pads images
-to.
+    python recipes/benchmarks/serving_speed.py --size 800x1344 --beside torchvision-env/bin/python
+    python recipes/benchmarks/serving_speed.py --run runs/mine --data my_photos --to table.json
 
-    python recipes/benchmarks/serving_speed.py --size 800x1344
-    python recipes/benchmarks/serving_speed.py --model libra_faster_rcnn_small --size 320x320
-    python recipes/benchmarks/serving_speed.py --beside torchvision-env/bin/python
+Speed: every row gets the same noise, prepared as in training; the SavedModel's signature `images`
+also resizes it. Each row is a process of its own with the same number of threads. Latency is the
+median of calls with one image. One row after the other runs beside the first, and they alternate
+call by call, so that other load on the machine affects both, and no more than two need memory. Of
+batches of 8 the best call counts: one process exists at a time, and rows alternate turn by turn.
+LiteRT takes one image after the other, and requires the size that the detector pads images to.
+Ratios are to the first row, Keras as `predict_on_batch` runs it, unless `--only` leaves it out.
 
+AP: with `--run` and `--data`, each row also detects in the images of `--split`, with the settings
+of the run. Those of another split, `--calibrate-split`, calibrate int8. What a row loses to the
+first one comes with the interval that 95 % of 1,000 resamples of the images give, the same for all
+rows. A fixed shape is that of `--size`: images that do not fit once they are resized are left out.
+
+Without `--run`, weights are random, few boxes reach the end, and int8 is calibrated on four drawn
+scenes. bfloat16 is a setting of OpenVINO, and a detector of Keras' with layers of mixed_bfloat16.
 `--beside` adds torchvision's R50-FPN Faster R-CNN in torch, from an interpreter that has it; see
-`torchvision_speed.py`. Ratios are to the first line, Keras as `predict_on_batch` runs it, unless
-`--only` leaves it out. Exporting takes minutes; `--files` keeps the exports for the next time.
+`torchvision_speed.py`.
+
+Exporting takes minutes, in int8 several of them; `--files` keeps the exports for the next time. A
+row that fails is named with its error. `--to` writes all calls, and what they were measured on. No
+figure means anything unless the machine is idle: the load at the start is printed and recorded.
 """
 
 import argparse
+import dataclasses
+import json
 import os
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 
-import numpy as np
+import serving_accuracy
+from serving_accuracy import compared
+from serving_runtimes import (
+    PRECISIONS,
+    RUNTIMES,
+    TORCHVISION,
+    Row,
+    build,
+    megabytes,
+    note_of_int8,
+    rows_of,
+    write,
+)
+from serving_table import finite, load_line, machine, markdown, shown, times, versions
+from serving_timing import ERROR, Failed, asked, latencies, serve, throughputs
 
-BATCH = 8
-
-
-def noise(size, num):
-    """Prepared images of noise that fill their size."""
-    height, width = map(int, size.split("x"))
-    images = np.random.default_rng(0).integers(0, 255, (num, height, width, 3), "uint8")
-    return {"images": images, "image_sizes": np.array([[height, width]] * num, "int32")}
-
-
-def build(options):
-    """The detector: of a run folder, or with random weights."""
-    import keras
-
-    import libra_keras as lk
-    from libra_keras import runs
-
-    if options.run:
-        return runs.open(options.run).model
-    sides = sorted(map(int, options.size.split("x")))
-    keras.utils.set_random_seed(0)
-    policy = lk.data.InputPolicy(*sides)
-    return getattr(lk.models, options.model)(num_classes=80, input_policy=policy)
+# Options of `libra-keras evaluate` that say how data are read.
+OF_DATA = ("format", "annotations", "images", "class_names", "corners", "skip_bad", "allow_outside")
+SETTINGS = ("model", "run", "size", "data", "calibrate_split")  # that exports depend on
 
 
-def keras_compiled(options):
-    """`predict_on_batch`, a traced function with compiled parts."""
-    return build(options).predict_on_batch
-
-
-def keras_eager(options):
-    """The model called as a Python function, operation by operation."""
-    model = build(options)
-    return lambda x: model(x, training=False)["boxes"].numpy()
-
-
-def saved_model(options, signature="prepared"):
-    """A signature of the SavedModel."""
-    import tensorflow as tf
-
-    loaded = tf.saved_model.load(str(Path(options.files, "saved_model", "1")))
-    run = loaded.signatures[signature]
-
-    def call(x):
-        takes = {"images": x["images"]} if signature == "images" else x
-        return {
-            k: v.numpy() for k, v in run(**{k: tf.constant(v) for k, v in takes.items()}).items()
-        }
-
-    call.loaded = loaded  # what is not kept is unloaded
-    return call
-
-
-def saved_model_images(options):
-    """The SavedModel on images that it resizes itself."""
-    return saved_model(options, "images")
-
-
-def onnx(options):
-    """onnxruntime on its CPU provider."""
-    import onnxruntime
-
-    session_options = onnxruntime.SessionOptions()
-    session_options.intra_op_num_threads = options.threads
-    path = str(Path(options.files, "onnx", "detector.onnx"))
-    session = onnxruntime.InferenceSession(path, session_options, ["CPUExecutionProvider"])
-    return lambda x: session.run(None, x)
-
-
-def openvino(options):
-    """OpenVINO on its CPU device, in the mode that it advises for latency."""
-    import openvino
-
-    path = Path(options.files, "openvino", "detector.xml")
-    settings = {"INFERENCE_NUM_THREADS": options.threads, "INFERENCE_PRECISION_HINT": "f32"}
-    request = openvino.Core().compile_model(path, "CPU", settings).create_infer_request()
-    return lambda x: request.infer(x)
-
-
-def litert(options):
-    """LiteRT's interpreter with XNNPACK."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    height, width = map(int, options.size.split("x"))
-    path = str(Path(options.files, "litert", "detector.tflite"))
-    interpreter = Interpreter(path, num_threads=options.threads)
-    run = interpreter.get_signature_runner("portrait" if height > width else "landscape")
-
-    def call(x):
-        for row in range(len(x["images"])):
-            run(**{name: value[row : row + 1] for name, value in x.items()})
-
-    call.interpreter = interpreter  # which holds the tensors
-    return call
-
-
-# Name -> what makes the function of a batch, and the folder of its export.
-RUNTIMES = {
-    "Keras, predict_on_batch": (keras_compiled, None),
-    "Keras, eager": (keras_eager, None),
-    "SavedModel, prepared": (saved_model, "saved_model"),
-    "SavedModel, images": (saved_model_images, "saved_model"),
-    "onnxruntime": (onnx, "onnx"),
-    "OpenVINO": (openvino, "openvino"),
-    "LiteRT": (litert, "litert"),
-}
-TORCHVISION = "torchvision's R50, torch"
-TORCHVISION_CALLS = {1: 0, BATCH: 2}  # numbers of `torchvision_speed.py`
-
-
-def serve(options):
-    """Makes one call for each line of the input, the size of the batch, and prints its seconds."""
-    if RUNTIMES[options.serve][0].__name__.startswith(("keras", "saved_model")):
-        import tensorflow as tf
-
-        tf.config.threading.set_intra_op_parallelism_threads(options.threads)
-    run = RUNTIMES[options.serve][0](options)
-    print("ready", flush=True)
-    for line in sys.stdin:
-        x = noise(options.size, int(line))
+def exports(rows, options):
+    """Writes what is not there yet, a process each; returns why rows have no file, by row."""
+    failed, folders = {}, {row.folder: row.file for row in rows if row.file}
+    for folder, row in folders.items():
         start = time.perf_counter()
-        run(x)
-        print(time.perf_counter() - start, flush=True)
+        if Path(options.files, folder).exists():
+            continue
+        try:
+            asked(options, "write", row)
+            shown(f"export of {folder}: {time.perf_counter() - start:.0f} s")
+        except Failed as error:
+            shown(f"export of {folder}: {error}")
+            failed[folder] = {"error": f"export: {error}"}
+    return {row: failed[row.folder] for row in rows if row.file and row.folder in failed}
 
 
-def command(options, *more):
-    """This script as another process runs it, for the same detector."""
-    shared = ["--size", options.size, "--threads", options.threads, "--model", options.model]
-    shared += ["--files", options.files, *(["--run", options.run] if options.run else [])]
-    return [str(word) for word in (sys.executable, __file__, *shared, *more)]
+def accuracies(rows, options):
+    """AP of the rows that have one of their own, compared with the first row's; or `error`."""
+    found, first = {}, None
+    for row in rows:
+        if row.runtime == TORCHVISION or not RUNTIMES[row.runtime].is_measured:
+            continue
+        try:
+            own = asked(options, "measure", row)
+        except Failed as error:
+            shown(f"{row}, AP: {error}")
+            found[row] = {"error": str(error)}
+            continue
+        found[row] = compared(own, first)
+        first = own if row == rows[0] else first
+        shown(f"{row}: AP {found[row]['AP']:.4f} on {found[row]['images']} images")
+    return found
 
 
-class Worker:
-    """A process that makes one call with a batch of some size when asked."""
+def timed(rows, options):
+    """What the table has of each row but AP, a dict by row; what fails is left out of what comes
+    after it.
 
-    def __init__(self, name, options):
-        words = command(options, "--serve", name)
-        if name == TORCHVISION:
-            script = Path(__file__).with_name("torchvision_speed.py")
-            words = [options.beside, str(script), "--serve", "--size", options.size]
-            words += ["--threads", str(options.threads)]
-        self.name, pipes = name, {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        self.process = subprocess.Popen(words, text=True, **pipes)
-        self._line()
-
-    def _line(self):
-        line = self.process.stdout.readline()
-        if not line:
-            raise SystemExit(f"The process of {self.name} ended; see above")
-        return line.strip()
-
-    def seconds(self, batch):
-        """Time of one call."""
-        calls = TORCHVISION_CALLS if self.name == TORCHVISION else {}
-        print(calls.get(batch, batch), file=self.process.stdin, flush=True)
-        return float(self._line())
-
-    def close(self):
-        """Ends the process."""
-        self.process.stdin.close()
-        self.process.wait()
+    Raises:
+        Failed: if the first row fails.
+    """
+    failed = exports(rows, options)
+    if rows[0] in failed:
+        raise Failed(failed[rows[0]]["error"])
+    one = latencies([row for row in rows if row not in failed], options) | failed
+    batch = one | throughputs([row for row in rows if "error" not in one[row]], options)
+    return {
+        row: {
+            **dataclasses.asdict(row),
+            "times": times(one[row], batch[row], batch[rows[0]]),
+            **files_of(row, options),
+        }
+        for row in rows
+    }
 
 
-def latencies(names, options):
-    """Seconds of one image, and how many times as many as the first needs, by name."""
-    first, results = Worker(names[0], options), {}
-    of_first = [first.seconds(1) for _ in range(2 + options.runs)][2:]  # two warm up
-    for name in names[1:]:
-        worker = Worker(name, options)
-        worker.seconds(1), worker.seconds(1)
-        pairs = [(first.seconds(1), worker.seconds(1)) for _ in range(options.runs)]
-        worker.close()
-        beside, own = (statistics.median(times) for times in zip(*pairs, strict=True))
-        results[name] = own, own / beside
-        of_first += [pair[0] for pair in pairs]
-        print(f"{name}: {own:.3f} s beside {beside:.3f} s", flush=True)
-    first.close()
-    return {names[0]: (statistics.median(of_first), 1.0), **results}
+def files_of(row, options):
+    """The size of the files of a row, and what an export in int8 says of itself."""
+    folder = row.file and Path(options.files, row.folder)
+    if not folder or not folder.exists():
+        return {}
+    return {"megabytes": megabytes(folder), "int8": note_of_int8(row, options)}
 
 
-def throughputs(names, options):
-    """Images a second by name: the best of some turns with a process each."""
-    best = dict.fromkeys(names, 0.0)
-    for _ in range(options.turns):
-        for name in names:
-            worker = Worker(name, options)
-            worker.seconds(BATCH)
-            seconds = min(worker.seconds(BATCH) for _ in range(2))
-            worker.close()
-            best[name] = max(best[name], BATCH / seconds)
-            print(f"{name}: {BATCH} in {seconds:.3f} s", flush=True)
-    return best
+def compare(options):
+    """Measures all rows; prints the table, and writes it as JSON if asked to."""
+    start, load = time.time(), os.getloadavg()
+    shown(load_line(load[0]))
+    told = described(options)
+    options.size = told["size"]
+    found = timed(rows_of(options), options)
+    result = {
+        "machine": machine(),
+        "versions": versions() | torchvision_of(found),
+        "load": load,
+        "date": time.strftime("%Y-%m-%d", time.gmtime(start)),
+        **{name: getattr(options, name) for name in ("threads", "runs", "turns")},
+        **told,
+        "rows": list(found.values()),
+    }
+    write_result(result, options)  # AP takes long
+    if options.data:
+        alive = [row for row in found if "error" not in found[row]["times"]["one image"]]
+        for row, own in accuracies(alive, options).items():
+            found[row]["accuracy"] = own
+    result |= {"load_at_end": os.getloadavg(), "minutes": (time.time() - start) / 60}
+    write_result(result, options)
+    shown(f"\n{markdown(result)}\n{result['minutes']:.0f} minutes")
 
 
-def export(names, options):
-    """Writes the exports that are not there yet, one process each; returns the weights' bytes."""
-    for kind in dict.fromkeys(RUNTIMES[name][1] for name in names if name in RUNTIMES):
-        if kind and not Path(options.files, kind).exists():
-            start = time.perf_counter()
-            words, quiet = command(options, "--write", kind), subprocess.DEVNULL
-            subprocess.run(words, check=True, stdout=quiet)
-            print(f"export to {kind}: {time.perf_counter() - start:.0f} s", flush=True)
-    done = subprocess.run(command(options, "--write", "nothing"), check=True, capture_output=True)
-    return int(done.stdout.split()[-1])
+def write_result(result, options):
+    """Writes the JSON if one is asked for."""
+    if options.to:
+        options.to.write_text(json.dumps(finite(result), indent=1, allow_nan=False) + "\n")
 
 
-def write(options):
-    """Writes one export and prints how many bytes the weights have."""
-    import libra_keras as lk
+def described(options):
+    """What the detector is; exports that are there must be of it.
 
-    model, kind = build(options), options.write
-    if kind != "nothing":
-        getattr(lk.export, f"export_{kind}")(model, Path(options.files, kind))
-    print(sum(4 * variable.value.shape.num_elements() for variable in model.weights))
-
-
-def megabytes(folder):
-    """Size of the files in a folder."""
-    return sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file()) / 1e6
-
-
-def report(names, weights, latency, throughput, options):
-    """Prints the table; ratios are to the first line."""
-    print(f"\n{options.run or options.model} at {options.size}, {options.threads} threads, float32")
-    print(f"weights {weights / 1e6:.1f} MB; latency: median of {options.runs} calls")
-    print(f"{'':24} {'batch 1':>9} {'ratio':>6} {f'batch {BATCH}':>12} {'ratio':>6}", end="")
-    print(f" {'size':>9} {'/ weights':>9}")
-    for name in names:
-        (seconds, slower), faster = latency[name], throughput[name] / throughput[names[0]]
-        print(f"{name:24} {seconds:7.3f} s {slower:6.2f}", end="")
-        print(f" {throughput[name]:6.2f} im/s {faster:6.2f}", end="")
-        kind = RUNTIMES[name][1] if name in RUNTIMES else None
-        size = megabytes(Path(options.files, kind)) if kind else 0
-        print(f" {size:6.1f} MB {size * 1e6 / weights:9.3f}" if kind else "", flush=True)
+    Raises:
+        SystemExit: if they are not.
+    """
+    note = Path(options.files, "settings.json")
+    settings = {name: getattr(options, name) for name in SETTINGS}
+    if note.exists() and json.loads(note.read_text()) != settings:
+        raise SystemExit(
+            f"{options.files} holds exports of {note.read_text()}: choose other --files"
+        )
+    note.parent.mkdir(parents=True, exist_ok=True)
+    note.write_text(json.dumps(settings))
+    return asked(options, "describe")
 
 
-def main():
+def torchvision_of(rows):
+    """What torchvision's process has said of its versions."""
+    own = rows.get(Row(TORCHVISION), {"times": {"one image": {}}})["times"]["one image"]
+    return {"beside": own["versions"]} if "versions" in own else {}
+
+
+def describe(options):
+    """Writes down what the detector is, for the processes that do not build it, and prints it."""
+    told = serving_accuracy.describe(build(options), options)
+    Path(options.files, serving_accuracy.NOTE).write_text(json.dumps(told))
+    return told
+
+
+# What a process of this program does for another, of a row.
+JOBS = {
+    "describe": lambda row, options: describe(options),
+    "write": lambda row, options: write(row, options, serving_accuracy.calibration),
+    "serve": serve,
+    "measure": serving_accuracy.measure,
+}
+
+
+def do(options):
+    """Does a job, and prints what comes of it as JSON; returns the exit status."""
+    try:
+        row = Row(*json.loads(options.row)) if options.row else None
+        print(json.dumps(JOBS[options.job](row, options)), flush=True)
+    except Exception as error:  # of whatever runtime: the others are worth having
+        traceback.print_exc()
+        lines = str(error).replace(str(options.files), "...").strip().splitlines() or [""]
+        print(f"\n{ERROR}{type(error).__name__}: {lines[0][:300]}", flush=True)
+        return 1
+    return 0
+
+
+def parser():
+    """The options; those of data have `data.` before the name of their field."""
+    from libra_keras.runs import DataConfig
+    from libra_keras.runs.config import flag, option_name
+    from libra_keras.runs.fields import reader
+
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", default="faster_rcnn_resnet50")
-    parser.add_argument(
-        "--run", metavar="FOLDER", help="a run folder, whose model is used instead of --model"
+    add = parser.add_argument
+    add("--model", default="faster_rcnn_resnet50")
+    add("--run", metavar="FOLDER", help="a run folder, whose model is used instead of --model")
+    add(
+        "--size",
+        metavar="HEIGHTxWIDTH",
+        help="multiples of 32; default: 800x1344, or what --run pads landscapes to",
     )
-    parser.add_argument(
-        "--size", default="800x1344", metavar="HEIGHTxWIDTH", help="multiples of 32"
-    )
-    parser.add_argument("--runs", type=int, default=7, help="calls of each runtime with one image")
-    parser.add_argument(
-        "--turns", type=int, default=2, help="processes of each runtime with batches of 8"
-    )
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--only", nargs="+", default=list(RUNTIMES), choices=list(RUNTIMES))
-    parser.add_argument("--beside", metavar="PYTHON", help="Python interpreter with torchvision")
-    parser.add_argument(
-        "--files", metavar="FOLDER", help="folder to keep exports in and reuse them from"
-    )
-    parser.add_argument("--serve", help=argparse.SUPPRESS)
-    parser.add_argument("--write", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.serve or options.write:
-        return serve(options) if options.serve else write(options)
+    add("--runs", type=int, default=7, help="calls of each row with one image")
+    add("--turns", type=int, default=2, help="processes of each row with batches of 8")
+    add("--threads", type=int, default=os.cpu_count())
+    add("--only", nargs="+", default=list(RUNTIMES), choices=list(RUNTIMES))
+    add("--precisions", nargs="+", default=list(PRECISIONS), choices=list(PRECISIONS))
+    add("--beside", metavar="PYTHON", help="Python interpreter with torchvision")
+    add("--files", metavar="FOLDER", help="folder to keep exports in and reuse them from")
+    add("--to", type=Path, metavar="FILE", help="where to write everything as JSON")
+    add("--data", help="of --run: shapes, a folder, or tfds:<name>")
+    add("--split", help="what AP is measured on; default: val, else test; of shapes, also a number")
+    add("--calibrate-split", metavar="SPLIT", help="what calibrates int8; default: train")
+    add("--num-images", type=int, metavar="N", help="that AP is measured on; default: all")
+    for field in dataclasses.fields(DataConfig):
+        if field.name in OF_DATA:
+            kind = reader(field)
+            reading = {"action": "store_true"} if kind is bool else {"type": kind}
+            help, dest = "as in libra-keras evaluate", f"data.{field.name}"
+            add(
+                flag(option_name(field)), dest=dest, default=argparse.SUPPRESS, help=help, **reading
+            )
+    add("--job", choices=list(JOBS), help=argparse.SUPPRESS)
+    add("--row", help=argparse.SUPPRESS)
+    return parser
+
+
+def main(words):
+    """Runs the benchmark, or does a job for one that runs; returns the exit status."""
+    options = parser().parse_args(words)
+    options.words = words
+    if options.job:
+        return do(options)
+    if options.data and not options.run:
+        raise SystemExit("--data requires --run: random weights have no AP")
+    if options.to and not options.to.parent.is_dir():
+        raise SystemExit(f"there is no folder {options.to.parent} for --to")
+    if not options.run and not options.size:
+        options.size = "800x1344"
     with tempfile.TemporaryDirectory() as folder:
         options.files = options.files or folder
-        names = [*options.only, *([TORCHVISION] if options.beside else [])]
-        weights = export(names, options)
-        latency, throughput = latencies(names, options), throughputs(names, options)
-        report(names, weights, latency, throughput, options)
+        try:
+            compare(options)
+        except Failed as error:
+            raise SystemExit(f"serving_speed.py: {error}") from error
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))
