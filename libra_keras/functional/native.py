@@ -123,7 +123,7 @@ def _island(function, static):
 
 
 def in_turn(count: int | Tensor, body: Callable, start: Any) -> Any:
-    """`ops.fori_loop` from 0, in the memory of one round: TensorFlow's runs ten at a time.
+    """`ops.fori_loop` from 0, in the memory of one round: TensorFlow's may run ten at once.
 
     Args:
         count: int, or int32 scalar tensor, number of rounds.

@@ -13,12 +13,13 @@ options = pytest.importorskip("libra_keras.export.options")
 
 # What every runtime of neural networks has: arithmetic, shapes, gathering, sorting, loops.
 PORTABLE = set(
-    """Abs AddV2 All Any AvgPool BatchMatMulV2 BiasAdd BroadcastTo Cast Ceil ConcatV2 Const Conv2D
-    Cumsum Equal Exp ExpandDims Fill Floor FloorDiv FloorMod GatherV2 Greater GreaterEqual Identity
-    Less LessEqual Log LogicalAnd LogicalNot LogicalOr MatMul Max MaxPool Maximum Min Minimum Mul
-    Neg NoOp NotEqual Pack Pad PadV2 Placeholder Range ReadVariableOp RealDiv Relu Reshape Round
-    Rsqrt SelectV2 Shape Sigmoid Size Softmax Split Sqrt Square Squeeze StatelessIf StatelessWhile
-    StopGradient StridedSlice Sub Sum Tile TopKV2 Transpose Unpack Where ZerosLike""".split()
+    """Abs AddV2 All Any AvgPool BatchMatMulV2 BiasAdd BroadcastTo Cast Ceil ConcatV2 Const
+    Conv2D Cumsum Equal Exp ExpandDims Fill Floor FloorDiv FloorMod GatherV2 Greater
+    GreaterEqual Identity IdentityN Less LessEqual Log LogicalAnd LogicalNot LogicalOr MatMul
+    Max MaxPool Maximum Min Minimum Mul Neg NoOp NotEqual Pack Pad PadV2 Placeholder Range
+    ReadVariableOp RealDiv Relu Reshape Round Rsqrt SelectV2 Shape Sigmoid Size Softmax Split
+    Sqrt Square Squeeze StatelessIf StatelessWhile StopGradient StridedSlice Sub Sum
+    TensorScatterUpdate Tile TopKV2 Transpose Unpack Where ZerosLike""".split()
 )
 NAMES = ["libra_faster_rcnn_small", "fast_rcnn_small", "retinanet_small", "rpn_small"]
 
