@@ -113,7 +113,7 @@ def load_run(options: argparse.Namespace) -> "runs.Run":
     if hasattr(options, "limit"):
         run.model.max_detections = options.limit
     if hasattr(options, "policy") and policy is None:
-        tell(run.model.dtype_policy.name, "inference")
+        tell(run.model, "inference")
     return run
 
 

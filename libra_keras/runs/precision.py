@@ -7,7 +7,7 @@ import functools
 import re
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 AUTO, FLOAT32, BFLOAT16 = "auto", "float32", "mixed_bfloat16"
 POLICIES = (FLOAT32, BFLOAT16, "mixed_float16")
@@ -18,6 +18,7 @@ UNITS = {"amx_bf16": "AMX", "avx512_bf16": "AVX512-BF16"}  # flags of x86 CPUs, 
 # measured. Other CPUs have no figure yet.
 GAINS = {"training": 2.2, "inference": 2.4}
 WORTH_TELLING = 1.5
+LARGE = 20_000_000  # weights: smaller detectors gain less, the small ones 1.3 and nothing
 
 
 class Machine(NamedTuple):
@@ -95,10 +96,11 @@ def policy_of(precision: str | None) -> str | None:
     return automatic(this_machine()) if precision == AUTO else precision
 
 
-def advice(policy: str, use: str, machine: Machine) -> str | None:
-    """Returns what to say where another policy is much faster in `use`, else `None`."""
+def advice(policy: str, weights: int, use: str, machine: Machine) -> str | None:
+    """Returns what to say where a detector of so many weights would be much faster in `use` with
+    another policy, else `None`."""
     gain = machine.gain(use) or 1
-    if policy != FLOAT32 or gain <= WORTH_TELLING:
+    if policy != FLOAT32 or weights < LARGE or gain <= WORTH_TELLING:
         return None
     return (
         f"This CPU has {machine.cpu}: with --precision {BFLOAT16}, {use} of a ResNet-50 detector "
@@ -106,7 +108,7 @@ def advice(policy: str, use: str, machine: Machine) -> str | None:
     )
 
 
-def tell(policy: str, use: str) -> None:
-    """Prints the `advice` for this machine, if there is any."""
-    if said := advice(policy, use, this_machine()):
+def tell(detector: Any, use: str) -> None:
+    """Prints the `advice` for a detector on this machine, if there is any."""
+    if said := advice(detector.dtype_policy.name, detector.count_params(), use, this_machine()):
         print(said, file=sys.stderr, flush=True)

@@ -140,4 +140,4 @@ def _begin(folder, record, model, config):
         f"{what}: {report.describe(config, record['steps_per_epoch'])} -> {folder.path}", flush=True
     )
     if config.model.name and config.model.precision is None and not folder.goes_on:
-        precision.tell(record["dtype_policy"], "training")
+        precision.tell(model, "training")

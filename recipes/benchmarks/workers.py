@@ -13,12 +13,14 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 HERE = Path(__file__).parent
 PRECISIONS = ("float32", "mixed_bfloat16")
 IDLE = 0.3  # load, in processes; above it others run
+SHOWN = 2000  # characters of what a process says before it ends
 HEIGHTS = 20  # of the sizes that a job may have, with each width
 UNIT = 1 if sys.platform == "darwin" else 1024  # bytes in which the system counts memory
 
@@ -140,14 +142,17 @@ class Worker:
         given = {"job": dataclasses.asdict(job), "model": contender.name, "threads": threads}
         given["precision"] = contender.precision
         command = [contender.python, str(contender.script), "--job", json.dumps(given)]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        self.errors = tempfile.TemporaryFile("w+")  # where frameworks tell much of themselves
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.errors}
         self.process = subprocess.Popen(command, text=True, **pipes)
         self.facts = self._told()
 
     def _told(self):
         line = next((line for line in self.process.stdout if line.startswith("{")), None)
         if line is None:
-            raise SystemExit(f"{self.contender.script.name}, {self.job}: it ended, see above")
+            self.errors.seek(0)
+            last = self.errors.read()[-SHOWN:]
+            raise SystemExit(f"{last}\n{self.contender.script.name}, {self.job}: it ended")
         return json.loads(line)
 
     def _ask(self, what):
@@ -177,6 +182,7 @@ class Worker:
         """Ends the process."""
         self.process.stdin.close()
         self.process.wait()
+        self.errors.close()
 
 
 def alternated(contenders, job, threads, runs, counts=False):

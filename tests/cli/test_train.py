@@ -176,7 +176,9 @@ def test_ctrl_c_keeps_weights(tmp_path, capsys, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(ResumableFit, "fit", interrupted)
-    monkeypatch.setattr(precision, "advice", lambda policy, use, _: f"{use} in {policy} is slow")
+    monkeypatch.setattr(
+        precision, "advice", lambda policy, _, use, machine: f"{use} in {policy} is slow"
+    )
     assert main(["train", *SHAPES, *TINY, "--to", str(tmp_path / "run")]) == 130
     err = capsys.readouterr().err
     assert "training in float32 is slow\n" in err  # said at the start, where no precision is given

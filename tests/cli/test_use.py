@@ -102,6 +102,7 @@ def test_what_a_cpu_with_amx_gains_is_said_unless_a_precision_is_given(
 ):
     machine = precision.Machine("tensorflow", "CPU", accelerates=False, cpu="AMX")
     monkeypatch.setattr(precision, "this_machine", lambda: machine)
+    monkeypatch.setattr(precision, "LARGE", 0)
     words = ["predict", str(run_folder), "photo.jpg", "--to", "found"]
     words += ["--precision", given] if given else []
     model = load_run(parser().parse_args(words)).model

@@ -59,8 +59,8 @@ def test_a_process_that_ends_is_named(tmp_path):
     from workers import Contender, Job, alternated
 
     script = tmp_path / "broken.py"
-    script.write_text("raise SystemExit(1)")
-    with pytest.raises(SystemExit, match="broken.py, training, batch 2, 5x9, 8 objects: it ended"):
+    script.write_text("raise OSError('no memory')")
+    with pytest.raises(SystemExit, match="no memory\n\nbroken.py, training, batch 2, 5x9, 8 obj"):
         broken = Contender("a", "float32", sys.executable, script)
         alternated([broken], Job("training", 5, 9, 2), threads=1, runs=1)
 

@@ -66,15 +66,17 @@ def test_auto_is_what_pays_off(machine, policy, monkeypatch):
 
 
 def test_a_large_gain_is_said_where_it_was_measured_and_is_not_had():
-    said = advice("float32", "inference", AMX)
+    resnet = 40_000_000
+    said = advice("float32", resnet, "inference", AMX)
     assert "has AMX" in said and "--precision mixed_bfloat16, inference" in said and "2.4 " in said
-    assert " 2.2 times as fast" in advice("float32", "training", AMX)
-    assert advice("mixed_bfloat16", "training", AMX) is None
+    assert " 2.2 times as fast" in advice("float32", resnet, "training", AMX)
+    assert advice("mixed_bfloat16", resnet, "training", AMX) is None
+    assert advice("float32", 2_000_000, "training", AMX) is None  # a small one gains less
     for other in ({"backend": "torch"}, {"device": "NVIDIA H100"}, {"cpu": "AVX512-BF16"}):
-        assert advice("float32", "training", AMX._replace(**other)) is None
+        assert advice("float32", resnet, "training", AMX._replace(**other)) is None
 
 
 def test_a_small_gain_is_not_worth_a_line(monkeypatch):
     monkeypatch.setitem(precision.GAINS, "training", 1.5)
-    assert advice("float32", "training", AMX) is None
+    assert advice("float32", 40_000_000, "training", AMX) is None
     assert automatic(AMX) == "float32"
