@@ -19,7 +19,8 @@ ALLOWED = {
     "layers": {"layers", "functional"},
     "samplers": {"samplers", "functional"},
     "backbones": {
-        "backbones", "functional.argument_checks", "functional.native", "functional.replicas",
+        "backbones", "functional.argument_checks", "functional.native",
+        "functional.native_gradients", "functional.replicas",
         "layers.channels_last", "files.downloads", "files.weights",
     },
     "data": {"data", "functional", "files"},
@@ -27,7 +28,9 @@ ALLOWED = {
         "models", "functional", "layers", "losses", "samplers", "backbones", "data.images",
         "data.batch_values", "files",
     },
-    "training": {"training", "functional.native", "functional.replicas"},
+    "training": {
+        "training", "functional.native", "functional.native_gradients", "functional.replicas",
+    },
     "evaluation": {"evaluation", "data", "files", "training.averages"},
     "visualization": {"visualization", "data", "files.reading"},
     "devices": {"devices", "data", "functional.replicas"},
@@ -52,6 +55,7 @@ FREE = {"__version__", "registration.register_classes", "typing.Tensor"}
 # TensorFlow may be imported here; the backbones' block has functions with a faster twin.
 TENSORFLOW = {
     "data/pipeline.py", "functional/gathering.py", "functional/native.py",
+    "functional/native_gradients.py",
     "functional/replicas.py", "backbones/conv_batch_norm.py",
     "models/distributed.py", "models/ground_truth.py", "models/inputs.py",
     "runs/watching.py",

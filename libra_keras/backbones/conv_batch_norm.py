@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from libra_keras.functional import native, replicas
+from libra_keras.functional import native, native_gradients, replicas
 from libra_keras.functional.argument_checks import check_arguments
 from libra_keras.layers.channels_last import ChannelsLast
 from libra_keras.ranges import NOT_NEGATIVE, whole
@@ -170,7 +170,7 @@ class ConvBatchNorm(ChannelsLast):
         if strides == 1:  # "same" is symmetric here and saves a copy of the activations
             padding = "same"
         elif pad and native.enabled() and (self.groups == 1 or has_gradient(x.dtype.name)):
-            return native.padded_conv(x, kernel, strides, pad)
+            return native_gradients.padded_conv(x, kernel, strides, pad)
         else:
             padding = "valid"
             x = ops.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0))) if pad else x

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from keras import ops
 
-from libra_keras.functional import control_flow, native
+from libra_keras.functional import control_flow, native, native_gradients
 from libra_keras.functional.argument_checks import check_arguments
 from libra_keras.functional.gathering import take
 from libra_keras.typing import Tensor
@@ -156,7 +156,9 @@ def _pool_equal_windows(x, axis, width, new):
 def _max(windows, axis):
     if windows.shape[0] == 0:  # Keras finds no largest value there, although none is asked for
         return take(windows, 0, axis=axis)
-    return native.largest(windows, axis) if native.enabled() else ops.max(windows, axis=axis)
+    return (
+        native_gradients.largest(windows, axis) if native.enabled() else ops.max(windows, axis=axis)
+    )
 
 
 def _pool_any_windows(x, axis, old, new, widest):

@@ -7,9 +7,9 @@ from typing import Any, TypeAlias
 import keras
 from keras import ops
 
-from libra_keras.functional import native
 from libra_keras.keras_private import adam_moments, decays, key_of, place_of
 from libra_keras.ranges import NOT_NEGATIVE
+from libra_keras.training import in_place
 from libra_keras.training.skip_nonfinite import Mixin, SkipNonFinite
 from libra_keras.typing import Tensor
 
@@ -151,8 +151,8 @@ class SGD(SkipNonFinite, RateMultipliers, keras.optimizers.Optimizer):
         value = ops.convert_to_tensor(variable)
         if self.weight_decay and decays(self, variable):
             gradient = gradient + self.weight_decay * value
-        if native.updates_in_place():
-            native.momentum_step(variable, slot, gradient, learning_rate, self.momentum)
+        if in_place.is_possible():
+            in_place.momentum_step(variable, slot, gradient, learning_rate, self.momentum)
             return
         # `SkipNonFinite` makes either every element of every gradient NaN, or none.
         keep, velocity = ops.isnan(gradient), ops.convert_to_tensor(slot)
@@ -217,11 +217,11 @@ class AdamW(SkipNonFinite, RateMultipliers, keras.optimizers.AdamW):
         slots = adam_moments(self, place_of(self, variable))
         step = ops.cast(self.iterations + 1, dtype)
         has_decay = self.weight_decay and decays(self, variable)
-        if native.updates_in_place():
+        if in_place.is_possible():
             if has_decay:
                 self.assign_sub(variable, rate * self.weight_decay * variable)
             betas = self.beta_1, self.beta_2
-            native.adam_step(variable, slots, gradient, rate, betas, self.epsilon, step)
+            in_place.adam_step(variable, slots, gradient, rate, betas, self.epsilon, step)
             return
         value, first, second = (ops.convert_to_tensor(x) for x in (variable, *slots))
         keep = ops.isnan(gradient)  # in all elements of all gradients, or in none

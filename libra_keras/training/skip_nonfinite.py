@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from libra_keras.functional import native
+from libra_keras.functional.native_gradients import after
 from libra_keras.keras_private import (
     add_to_sums,
     averages_of,
@@ -17,6 +17,7 @@ from libra_keras.keras_private import (
     trained_by,
     update,
 )
+from libra_keras.training import in_place
 
 Mixin: Any = object  # to type checkers any class: an optimizer comes behind it
 
@@ -77,11 +78,11 @@ class SkipNonFinite(Mixin):
         finite = ops.all(ops.isfinite(ops.stack([ops.sum(grad) for grad in seen])))
         complete = ops.equal((batches_of(self) + 1) % steps, 0)
         due = ops.logical_and(finite, complete)
-        if native.updates_in_place():
-            native.when(due, lambda: update(self, ready, trainable_variables))
+        if in_place.is_possible():
+            in_place.when(due, lambda: update(self, ready, trainable_variables))
         else:
             ready = [ops.where(due, grad, ops.cast(float("nan"), grad.dtype)) for grad in ready]
-            with native.after(due):  # else parts of it would wait in memory for the gradients
+            with after(due):  # else parts of it would wait in memory for the gradients
                 update(self, ready, trainable_variables)
         if slots:
             self._keep_sums(grads, slots, finite, complete)

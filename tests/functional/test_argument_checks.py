@@ -22,6 +22,8 @@ TAPS = Taps(*[np.zeros((1, 1, 1), "int32")] * 4, None, None)
 CHOICE = {"keys": SCORES, "candidates": MASK}
 # Of each function the tensors, and the rest of its arguments.
 CALLS = {
+    "attention.weights": ({"queries": BOXES, "keys": BOXES}, {}),
+    "attention.attend": ({"queries": BOXES, "keys": BOXES, "values": BOXES}, {}),
     "boxes.area": ({"boxes": BOXES}, {}),
     "boxes.iou": ({"boxes": BOXES, "others": BOXES}, {}),
     "boxes.iof": ({"boxes": BOXES, "regions": BOXES}, {}),

@@ -6,7 +6,7 @@ import pytest
 from gradients import gradient
 from keras import ops
 
-from libra_keras.functional import native
+from libra_keras.functional import native, native_gradients
 
 on_tensorflow = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="islands exist on TensorFlow only"
@@ -106,7 +106,7 @@ def test_padded_convolution_equals_padding_beforehand(rng, dtype, groups):
     def padded_beforehand(x, kernel):
         return tf.nn.conv2d(tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]]), kernel, 2, "VALID")
 
-    ours = values_and_gradients(lambda x, kernel: native.padded_conv(x, kernel, 2, 1))
+    ours = values_and_gradients(lambda x, kernel: native_gradients.padded_conv(x, kernel, 2, 1))
     tolerance = {"float32": 1e-5, "bfloat16": 2e-2}[dtype]  # of bfloat16 8 bits count
     for own, expected in zip(ours, values_and_gradients(padded_beforehand), strict=True):
         np.testing.assert_allclose(own, expected, tolerance, atol=tolerance * np.max(expected))
@@ -118,14 +118,14 @@ def test_what_the_gradient_of_maxima_keeps():
     import tensorflow as tf
 
     x = tf.constant([[1.0, 2.0, 2.0], [float("nan"), 0.0, 1.0]])
-    grad = gradient(lambda x: native.largest(x, 1), x)
+    grad = gradient(lambda x: native_gradients.largest(x, 1), x)
     np.testing.assert_array_equal(grad, [[0.0, 0.5, 0.5], [0.0, 0.0, 0.0]])
 
     @tf.function
     def differentiated(x):
         with tf.GradientTape() as tape:
             tape.watch(x)
-            total = tf.reduce_sum(native.largest(x, 1))
+            total = tf.reduce_sum(native_gradients.largest(x, 1))
         return tape.gradient(total, x)
 
     graph = differentiated.get_concrete_function(tf.TensorSpec((4, 3))).graph
