@@ -8,7 +8,7 @@ twins off. TensorFlow is imported only when it is the backend.
 import contextlib
 import functools
 from collections.abc import Callable, Hashable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import keras
 from keras import ops
@@ -122,7 +122,7 @@ def _island(function, static):
     return tf.function(traced, jit_compile=True, autograph=False)
 
 
-def in_turn(count: int | Tensor, body: Callable, start: Any) -> Any:
+def in_turn(count, body, start):
     """`ops.fori_loop` from 0, in the memory of one round: TensorFlow's may run ten at once.
 
     Args:
