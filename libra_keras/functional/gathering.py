@@ -70,3 +70,34 @@ def take_rows(x: Tensor, indices: Tensor) -> Tensor:
     x, indices = ops.convert_to_tensor(x), ops.convert_to_tensor(indices)
     more = (1,) * (len(x.shape) - 2)
     return ops.take_along_axis(x, ops.reshape(indices, (*ops.shape(indices), *more)), axis=1)
+
+
+def add_rows(x: Tensor, indices: Tensor, rows: Tensor) -> Tensor:
+    """Adds rows to those of `x`; several may go to the same one.
+
+    Args:
+        x: float tensor `(N, C)`.
+        indices: int tensor `(K,)` in 0..N-1.
+        rows: tensor `(K, C)` of the type of `x`.
+
+    Returns:
+        Tensor `(N, C)`.
+
+    Raises:
+        ValueError: if an argument has another shape, or `indices` holds no integers.
+
+    Example:
+
+    >>> from keras import ops
+    >>> from libra_keras.functional.gathering import add_rows
+    >>> added = add_rows(ops.zeros((3, 1)), [2, 0, 2], ops.convert_to_tensor([[1.0], [5.0], [2.0]]))
+    >>> ops.convert_to_numpy(added)[:, 0].tolist()
+    [5.0, 0.0, 3.0]
+    """
+    check_arguments({"x (N, C)": x, "indices (K,) int": indices, "rows (K, C)": rows})
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return x + tf.math.unsorted_segment_sum(rows, indices, tf.shape(x)[0])
+    indices = ops.convert_to_tensor(indices)
+    return ops.scatter_update(x, indices[:, None], rows, reduction="add")

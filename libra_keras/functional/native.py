@@ -223,78 +223,57 @@ def sparse_pooling(source: Tensor, taps: "Taps") -> Tensor:
     return tf.reshape(product(source), (-1, size, size, source.shape[-1]))
 
 
-def looped_pooling(source: Tensor, taps: "Taps") -> Tensor:
-    """The sums of `sparse_pooling` tap by tap: what a GPU does, in the memory of two taps.
+def may_differentiate_loops() -> bool:
+    """Whether `roi_align.looped_sum` may stand in for other sums: not in `portable()`, where other
+    programs run the graph, nor on PyTorch, whose own gradient keeps little.
 
-    The gradient is a loop of its own. That of TensorFlow would keep what each tap has read, the
-    size of the result up to 289 times.
+    Example:
 
-    Args:
-        source, taps: as in `sparse_pooling`.
+    >>> from libra_keras.functional import native
+    >>> with native.portable():
+    ...     native.may_differentiate_loops()
+    False
+    """
+    return keras.backend.backend() in ("tensorflow", "jax") and _portable_depth == 0
 
-    Returns:
-        float32 tensor `(R, S, S, C)`. No gradient reaches the weights.
 
-    Raises:
-        ValueError: if `source` has another shape, or holds no floats.
+def repeat(count, body, start):
+    """`keras.ops.fori_loop` from 0 to `count`, one round after another.
+
+    TensorFlow would begin up to ten rounds at once, and hold what all of them have read.
+
+    Example:
+
+    >>> from keras import ops
+    >>> from libra_keras.functional import native
+    >>> int(native.repeat(3, lambda i, total: total + i, ops.convert_to_tensor(10)))
+    13
+    """
+    if keras.backend.backend() != "tensorflow":
+        return ops.fori_loop(0, count, body, start)
+    import tensorflow as tf
+
+    loop = (lambda i, _: i < count), (lambda i, x: (i + 1, body(i, x))), (0, start)
+    return tf.while_loop(*loop, parallel_iterations=1)[1]
+
+
+def on_device(taps: "Taps") -> "Taps":
+    """Widens the cells of `Taps` on TensorFlow, which adds integers of 32 bits on the host, also
+    where there is a GPU.
 
     Example:
 
     >>> from keras import ops
     >>> from libra_keras.functional import native, roi_align
-    >>> cells = ops.tile(ops.arange(8, dtype="float32")[:, None], (8, 1))  # each holds its column
-    >>> boxes = ops.convert_to_tensor([[[8.0, 0.0, 40.0, 64.0]]])  # columns 1 to 4 of stride 8
-    >>> levels, sizes = ops.zeros((1, 1), "int32"), ops.convert_to_tensor([[8, 8]])
-    >>> taps = roi_align.find_taps(boxes, levels, sizes, (8,), 2, 2, True, 16)
-    >>> ops.convert_to_numpy(native.looped_pooling(cells, taps))[0, 0, :, 0].tolist()
-    [1.5, 3.5]
+    >>> one = ops.ones((1, 1, 1), "int32")
+    >>> taps = native.on_device(roi_align.Taps(one, one, one, one, None, None))
+    >>> tuple(taps.rows.shape)
+    (1, 1, 1)
     """
-    import tensorflow as tf
-
-    check_arguments({"source (cells, C) float": source})
-    source = tf.cast(source, tf.float32)
-    num_cells, channels = tf.shape(source)[0], source.shape[-1]
-    across = _largest(taps.num_columns, taps.columns.shape[-1])
-    count = _largest(taps.num_rows, taps.rows.shape[-1]) * across
-
-    def entries(tap):
-        y, x = tap // across, tap % across
-        rows, columns = tf.gather(taps.rows, y, axis=-1), tf.gather(taps.columns, x, axis=-1)
-        row_weights = tf.gather(taps.row_weights, y, axis=-1)
-        column_weights = tf.gather(taps.column_weights, x, axis=-1)
-        weights = row_weights[:, :, None] * column_weights[:, None, :]
-        return rows[:, :, None] + columns[:, None, :], weights[..., None]
-
-    def total(term, start):
-        def add(tap, before):
-            return tap + 1, before + term(*entries(tap))
-
-        loop = (lambda tap, _: tap < count), add, (0, start)
-        return tf.while_loop(*loop, parallel_iterations=1)[1]
-
-    @tf.custom_gradient
-    def pooled(source):
-        def gradient(upstream):
-            def scattered(cells, weights):
-                values = tf.reshape(upstream * weights, [-1, channels])
-                return tf.math.unsorted_segment_sum(values, tf.reshape(cells, [-1]), num_cells)
-
-            return total(scattered, tf.zeros_like(source))
-
-        bins = tf.concat([tf.shape(taps.rows)[:2], tf.shape(taps.columns)[1:2], [channels]], 0)
-        return total(lambda cells, weights: tf.gather(source, cells) * weights, tf.zeros(bins)), (
-            gradient
-        )
-
-    size = taps.rows.shape[1]
-    return tf.reshape(pooled(source), (-1, size, size, channels))
-
-
-def _largest(counts, width):
-    """The most taps that any box uses along an axis; all `width` where that is not counted."""
-    import tensorflow as tf
-
-    return width if counts is None else tf.reduce_max(tf.concat([counts, [0]], 0))
+    if keras.backend.backend() != "tensorflow":
+        return taps
+    rows, columns = (ops.cast(cells, "int64") for cells in (taps.rows, taps.columns))
+    return taps._replace(rows=rows, columns=columns)
 
 
 def _dense_entries(taps):

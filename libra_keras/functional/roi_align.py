@@ -2,10 +2,11 @@
 
 All levels are laid out one after the other as rows of one matrix. Then every output bin is a
 weighted sum of few rows, and because the sampling grid is regular, a weight is the product of one
-number per axis. `Taps` holds those numbers; the ways of summing share them: `weighted_sum` here and
-the twins in `native`.
+number per axis. `Taps` holds those numbers; the ways of summing share them: three here, and a twin
+in `native`.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -13,10 +14,10 @@ from keras import ops
 
 from libra_keras.functional import control_flow, native
 from libra_keras.functional.argument_checks import check_arguments
-from libra_keras.functional.gathering import take
+from libra_keras.functional.gathering import add_rows, take
 from libra_keras.typing import Tensor
 
-UNROLLED_TAPS = 4  # per axis; with more, a loop keeps the traced graph small
+UNROLLED_TAPS = 4  # per axis: so many are read at a time; with more, a loop keeps graphs small
 
 
 def roi_levels(boxes: Tensor, num_levels: int, finest_scale: float = 56.0) -> Tensor:
@@ -168,12 +169,21 @@ def _fixed(boxes):
 def _align(features, boxes, levels, strides, size, sampling_ratio, aligned, max_sampling_ratio):
     features = [ops.convert_to_tensor(x) for x in features]
     _check(features, size, sampling_ratio, max_sampling_ratio)
-    options = (size, sampling_ratio, aligned, max_sampling_ratio)
+    options = {
+        "strides": strides,
+        "size": size,
+        "sampling_ratio": sampling_ratio,
+        "aligned": aligned,
+        "max_sampling_ratio": max_sampling_ratio,
+    }
     if pool := control_flow.own_operations().pool:
-        return ops.cast(pool(features, boxes, levels, strides, *options), features[0].dtype)
+        return ops.cast(pool(features, boxes, levels, **options), features[0].dtype)
     shapes = [ops.shape(x) for x in features]
     sizes = ops.stack([ops.cast(ops.stack(shape[1:3]), "int32") for shape in shapes])  # (L, 2)
-    taps = find_taps(boxes, levels, sizes, strides, *options)
+    find = functools.partial(find_taps, **options)
+    if not native.has_sparse_pooling():  # GPUs leave integers of 32 bits to the host, XLA does not
+        find = native.compiled(find)
+    taps = find(boxes, levels, sizes)
     channels = features[0].shape[-1]
     source = ops.concatenate([ops.reshape(x, (-1, channels)) for x in features], axis=0)
     pooled = _pooling(taps)(source, taps)
@@ -185,8 +195,8 @@ def _pooling(taps):
     """The quickest of the functions that sum up what bins read, all with the same result."""
     if native.has_sparse_pooling():
         return native.sparse_pooling
-    if native.enabled():
-        return native.looped_pooling
+    if native.may_differentiate_loops():
+        return looped_sum
     counts_taps = taps.num_rows is not None
     if counts_taps and native.is_portable_tensorflow():
         return weighted_sum_of_used
@@ -402,6 +412,72 @@ def weighted_sum(source: Tensor, taps: Taps) -> Tensor:
     return ops.fori_loop(1, width**2, add, pooled)
 
 
+def looped_sum(source: Tensor, taps: Taps) -> Tensor:
+    """As `weighted_sum`, in the memory of a few taps, for GPUs and for JAX.
+
+    The gradient is a loop of its own, which adds tap after tap to one map. Left to the backend, it
+    keeps for every tap what was read (TensorFlow), or a map as large as `source` (JAX).
+
+    Args:
+        source, taps: as in `weighted_sum`.
+
+    Returns:
+        float32 tensor `(R, S, S, C)`. No gradient reaches the weights.
+
+    Raises:
+        ValueError: if `source` has another shape, or holds no floats.
+
+    Example:
+
+    >>> from keras import ops
+    >>> from libra_keras.functional import roi_align
+    >>> cells = ops.tile(ops.arange(8, dtype="float32")[:, None], (8, 1))  # each holds its column
+    >>> boxes = ops.convert_to_tensor([[[8.0, 0.0, 40.0, 64.0]]])  # columns 1 to 4 of stride 8
+    >>> levels, sizes = ops.zeros((1, 1), "int32"), ops.convert_to_tensor([[8, 8]])
+    >>> taps = roi_align.find_taps(boxes, levels, sizes, (8,), 2, 2, True, 16)
+    >>> ops.convert_to_numpy(roi_align.looped_sum(cells, taps))[0, 0, :, 0].tolist()
+    [1.5, 3.5]
+    """
+    check_arguments({"source (cells, C) float": source})
+    taps = native.on_device(taps)
+    width = taps.rows.shape[-1]
+    down, across = (_most(counts, width) for counts in (taps.num_rows, taps.num_columns))
+    together = width if taps.num_rows is None and width <= UNROLLED_TAPS else 1
+    bins = (*ops.shape(taps.rows)[:2], taps.columns.shape[1])
+
+    def total(term, start, together=1):
+        def add(turn, before):
+            for tap in range(together):
+                tap = turn * together + tap
+                before = term(before, *_entries(taps, tap // across, tap % across))
+            return before
+
+        return native.repeat(down * across // together, add, start)
+
+    @ops.custom_gradient
+    def pooled(source):
+        def read(before, cells, weights):
+            return before + ops.cast(take(source, cells), "float32") * weights
+
+        def gradient(*given, upstream=None):
+            upstream = given[-1] if upstream is None else upstream
+
+            def scatter(before, cells, weights):
+                values = ops.reshape(upstream * weights, (-1, source.shape[-1]))
+                return add_rows(before, ops.reshape(cells, (-1,)), values)
+
+            return ops.cast(total(scatter, ops.zeros(ops.shape(source))), source.dtype)
+
+        return total(read, ops.zeros((*bins, source.shape[-1])), together), gradient
+
+    return pooled(source)
+
+
+def _most(counts, width):
+    """The most taps that any box uses along an axis; all `width` where that is not counted."""
+    return width if counts is None else ops.max(counts, initial=0)
+
+
 def weighted_sum_of_used(source: Tensor, taps: Taps) -> Tensor:
     """As `weighted_sum`, but reads the taps in use, for `Taps` that tell how many these are.
 
@@ -456,11 +532,16 @@ def weighted_sum_of_used(source: Tensor, taps: Taps) -> Tensor:
 
 def _read(source, taps, y, x):
     """What all bins get from their tap (y, x): `(R, S, S, C)`."""
+    cells, weights = _entries(taps, y, x)
+    return ops.cast(take(source, cells), "float32") * weights
+
+
+def _entries(taps, y, x):
+    """The cells `(R, S, S)` and weights `(R, S, S, 1)` of the tap (y, x) of all bins."""
     rows, row_weights = _tap(taps.rows, y), _tap(taps.row_weights, y)
     columns, column_weights = _tap(taps.columns, x), _tap(taps.column_weights, x)
-    values = take(source, rows[:, :, None] + columns[:, None, :], axis=0)
-    weights = (row_weights[:, :, None] * column_weights[:, None, :])[..., None]
-    return ops.cast(values, "float32") * weights
+    weights = row_weights[:, :, None] * column_weights[:, None, :]
+    return rows[:, :, None] + columns[:, None, :], weights[..., None]
 
 
 def _tap(values, tap):

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from keras import ops
 
 from libra_keras.functional.argument_checks import check_arguments
+from libra_keras.functional.gathering import take, take_rows
 from libra_keras.functional.random_keys import renew
 from libra_keras.functional.ranking import top_k
 from libra_keras.typing import Tensor
@@ -192,11 +193,11 @@ def choose_instance_balanced(
     quota = _round_half_even(count, ops.maximum(owners, 1)) + 1
     balanced = ops.logical_and(real, rank < quota)
 
-    fresh = renew(ops.take_along_axis(keys, order, axis=1), 1)
+    fresh = renew(take_rows(keys, order), 1)
     scores = _scores(fresh, ops.cast(real, "int32") + ops.cast(balanced, "int32"))
     places, chosen = _first(scores, num, count)
     order = ops.pad(order, [[0, 0], [0, 1]])  # something to gather from, even without candidates
-    return ops.where(chosen, ops.take_along_axis(order, places, axis=1), 0), chosen
+    return ops.where(chosen, take_rows(order, places), 0), chosen
 
 
 def hardest_first(keys: Tensor, losses: Tensor) -> Tensor:
@@ -227,8 +228,8 @@ def hardest_first(keys: Tensor, losses: Tensor) -> Tensor:
     losses = ops.cast(losses, "float32")
     losses = ops.where(ops.isnan(losses), float("inf"), losses)
     by_key = ops.argsort(keys, axis=1)
-    by_loss = ops.argsort(-ops.take_along_axis(losses, by_key, axis=1), axis=1)  # a stable sort
-    order = ops.take_along_axis(by_key, by_loss, axis=1)
+    by_loss = ops.argsort(-take_rows(losses, by_key), axis=1)  # a stable sort
+    order = take_rows(by_key, by_loss)
     return ops.cast(ops.argsort(order, axis=1), "float32") * _STEP  # the inverse permutation
 
 
@@ -297,7 +298,7 @@ def look_up(function: Callable[[int], int], count: Tensor, num: int) -> Tensor:
     """
     check_arguments({"count int": count})
     table = [min(max(function(n), 0), num) for n in range(num + 1)]
-    return ops.take(ops.convert_to_tensor(table, "int32"), count)
+    return take(ops.convert_to_tensor(table, "int32"), count)
 
 
 def _column(count, num):
@@ -329,8 +330,8 @@ def _first_mask(scores, num, count):
     """Marks in `(B, N)` what `_first` chooses: all that comes no later than the last one chosen."""
     indices, chosen = _first(scores, num, count)
     taken = ops.sum(ops.cast(chosen, "int32"), axis=1, keepdims=True)
-    last = ops.take_along_axis(indices, ops.maximum(taken - 1, 0), axis=1)
-    value = ops.take_along_axis(ops.pad(scores, [[0, 0], [0, 1]]), last, axis=1)
+    last = take_rows(indices, ops.maximum(taken - 1, 0))
+    value = take_rows(ops.pad(scores, [[0, 0], [0, 1]]), last)
     place = ops.expand_dims(ops.arange(ops.shape(scores)[1], dtype="int32"), 0)
     before = ops.logical_or(scores > value, ops.logical_and(scores == value, place <= last))
     return ops.logical_and(ops.logical_and(scores > 0, taken > 0), before)
@@ -355,9 +356,9 @@ def _bins(max_iou, candidates, lower, upper, num_bins):
 def _rank_in_group(keys, group):
     """Sorts rows by (group, key): order, sorted groups, rank in the group from 0, is_first."""
     by_key = ops.argsort(keys, axis=1)
-    by_group = ops.argsort(ops.take_along_axis(group, by_key, axis=1), axis=1)  # a stable sort
-    order = ops.cast(ops.take_along_axis(by_key, by_group, axis=1), "int32")
-    group = ops.take_along_axis(group, order, axis=1)
+    by_group = ops.argsort(take_rows(group, by_key), axis=1)  # a stable sort
+    order = ops.cast(take_rows(by_key, by_group), "int32")
+    group = take_rows(group, order)
 
     before = ops.pad(group, [[0, 0], [1, 0]], constant_values=-1)[:, :-1]
     is_first = group != before
@@ -365,7 +366,7 @@ def _rank_in_group(keys, group):
     # The n-th group starts at the n-th smallest place of a first element.
     starts = ops.sort(ops.where(is_first, place, _NO_GROUP), axis=1)
     nth = ops.cumsum(ops.cast(is_first, "int32"), axis=1) - 1
-    return order, group, place - ops.take_along_axis(starts, nth, axis=1), is_first
+    return order, group, place - take_rows(starts, nth), is_first
 
 
 def _round_half_even(dividend, divisor):

@@ -8,6 +8,7 @@ from keras import ops
 
 from libra_keras.functional import replicas
 from libra_keras.functional.boxes import encode
+from libra_keras.functional.gathering import take_rows
 from libra_keras.layers import MultilevelROIAlign
 from libra_keras.models.detections import select_detections
 from libra_keras.models.distributed import loss_mean
@@ -150,8 +151,7 @@ class BoxHead(Head):
         if getattr(self.sampler, "needs_losses", False):
             losses = self._losses_of_all(pyramid, candidates, found, truth)
         indices, targets = sample_targets(found, truth, self.sampler, keys, losses)
-        sampled = ops.take_along_axis(candidates, indices[..., None], axis=1)
-        sampled = ops.stop_gradient(sampled)
+        sampled = ops.stop_gradient(take_rows(candidates, indices))
         # Nothing is sampled from the blank image of a replica without images.
         present = ops.cast(ops.any(targets.weights > 0, axis=1), "float32")
         self.positives.update_state(mean_per_image(targets.is_positive, present))
@@ -167,7 +167,7 @@ class BoxHead(Head):
         """Classification loss of every candidate `(B, N)`, without gradient."""
         pyramid = [ops.stop_gradient(level) for level in pyramid]
         logits, _ = self(pyramid, ops.stop_gradient(candidates))
-        labels = ops.take_along_axis(truth.labels, found.matched_gt, axis=1)
+        labels = take_rows(truth.labels, found.matched_gt)
         return ops.stop_gradient(self._cross_entropy(logits, labels, found.is_positive))
 
     def _cross_entropy(self, logits, labels, is_positive):
@@ -180,7 +180,9 @@ class BoxHead(Head):
         return ops.sum(loss * targets.weights)
 
     def _box_loss(self, deltas, sampled, targets):
-        own = ops.take_along_axis(deltas, targets.labels[..., None, None], axis=2)[:, :, 0]
+        by_class = ops.reshape(deltas, (-1, self.num_classes, 4))
+        own = take_rows(by_class, ops.reshape(targets.labels, (-1, 1)))
+        own = ops.reshape(own, ops.shape(sampled))
         goal = encode(targets.boxes, sampled, self.settings.stds)
         # Background has no box: equal zeros on both sides keep its loss and gradient at 0.
         mask = targets.is_positive[..., None]

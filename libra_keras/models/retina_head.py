@@ -8,6 +8,7 @@ from keras import ops
 
 from libra_keras.functional import native, replicas
 from libra_keras.functional.boxes import encode
+from libra_keras.functional.gathering import take_rows
 from libra_keras.losses import FocalLoss
 from libra_keras.models.detections import select_dense_detections
 from libra_keras.models.distributed import loss_mean
@@ -175,8 +176,8 @@ class RetinaHead(AnchorHead):
 def find_dense_targets(anchors, gt_boxes, gt_labels, gt_mask, image_sizes, settings):
     """Looks up what every anchor `(N, 4)` should answer; ignored ones have the weight 0."""
     found = match_anchors(anchors, gt_boxes, gt_mask, image_sizes, settings)
-    labels = ops.take_along_axis(gt_labels, found.matched_gt, axis=1)
-    boxes = ops.take_along_axis(gt_boxes, found.matched_gt[..., None], axis=1)
+    labels = take_rows(gt_labels, found.matched_gt)
+    boxes = take_rows(gt_boxes, found.matched_gt)
     trained = ops.logical_or(found.is_positive, found.is_negative)
     return Targets(labels, boxes, found.is_positive, ops.cast(trained, "float32"))
 

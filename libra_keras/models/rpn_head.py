@@ -8,6 +8,7 @@ from keras import ops
 
 from libra_keras.functional import native, replicas
 from libra_keras.functional.boxes import encode
+from libra_keras.functional.gathering import take, take_rows
 from libra_keras.models.distributed import loss_mean
 from libra_keras.models.ground_truth import GroundTruth
 from libra_keras.models.head import AnchorHead
@@ -139,7 +140,7 @@ class RPNHead(AnchorHead):
         class_loss = ops.binary_crossentropy(is_positive, logits, from_logits=True)
         # Negatives have no box: equal zeros on both sides keep their loss and gradient at 0.
         mask = targets.is_positive[..., None]
-        sampled = ops.take(anchors, indices, axis=0)
+        sampled = take(anchors, indices)
         goal = encode(targets.boxes, sampled)
         box_loss = self.box_loss.call(ops.where(mask, goal, 0.0), ops.where(mask, deltas, 0.0))
         return (
@@ -151,8 +152,7 @@ class RPNHead(AnchorHead):
 def _gather(levels, indices):
     """Rows `indices` (B, n) of the levels' concatenation, in float32."""
     rows = ops.concatenate(levels, axis=1)
-    index = indices if len(rows.shape) == 2 else indices[..., None]
-    return ops.cast(ops.take_along_axis(rows, index, axis=1), "float32")
+    return ops.cast(take_rows(rows, indices), "float32")
 
 
 def _sampled_count(targets, image_sizes):

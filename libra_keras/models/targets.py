@@ -5,6 +5,7 @@ from typing import NamedTuple
 from keras import ops
 
 from libra_keras.functional import boxes as box_ops
+from libra_keras.functional.gathering import take_rows
 from libra_keras.functional.matching import Match, match
 from libra_keras.functional.replicas import sum_over_replicas
 from libra_keras.typing import Tensor
@@ -71,9 +72,9 @@ def sample_targets(found, truth, sampler, keys, losses=None):
     """
     losses = [] if losses is None else [losses]
     indices, is_positive, weights = sampler(found, keys, *losses)
-    matched = ops.take_along_axis(found.matched_gt, indices, axis=1)
-    labels = ops.take_along_axis(truth.labels, matched, axis=1)
-    boxes = ops.take_along_axis(truth.boxes, matched[..., None], axis=1)
+    matched = take_rows(found.matched_gt, indices)
+    labels = take_rows(truth.labels, matched)
+    boxes = take_rows(truth.boxes, matched)
     return indices, Targets(labels, boxes, is_positive, weights)
 
 

@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from libra_keras.functional.argument_checks import check_arguments
+from libra_keras.functional.gathering import take_rows
 from libra_keras.functional.matching import Match
 from libra_keras.functional.sampling import choose_random, look_up
 from libra_keras.ranges import NOT_NEGATIVE, SHARE, whole
@@ -252,7 +253,7 @@ def _join(positives, num_positives, negatives, num_negatives):
     total = num_positives + ops.expand_dims(num_negatives, 1)
     place = ops.expand_dims(ops.arange(positives.shape[1], dtype="int32"), 0)
     is_positive = place < num_positives
-    shifted = ops.take_along_axis(negatives, ops.maximum(place - num_positives, 0), axis=1)
+    shifted = take_rows(negatives, ops.maximum(place - num_positives, 0))
     indices = ops.where(is_positive, positives, shifted)
     real = place < total
     return ops.where(real, indices, 0), is_positive, ops.cast(real, "float32")

@@ -33,6 +33,10 @@ CALLS = {
     "boxes.decode": ({"deltas": BOXES, "anchors": BOXES}, {}),
     "gathering.take": ({"indices": OWNERS}, {"x": SCORES}),
     "gathering.take_rows": ({"indices": OWNERS}, {"x": BOXES}),
+    "gathering.add_rows": (
+        {"x": SCORES, "indices": OWNERS[:, 0], "rows": SCORES},
+        {},
+    ),
     "sampling.hardest_first": ({"keys": SCORES, "losses": SCORES}, {}),
     "sampling.choose_hardest": ({**CHOICE, "losses": SCORES}, {"num": 2}),
     "matching.match": (
@@ -70,9 +74,9 @@ CALLS = {
         {"strides": (4,), "size": 2, "sampling_ratio": 2, "aligned": True, "max_sampling_ratio": 4},
     ),
     "roi_align.weighted_sum": ({"source": SCORES}, {"taps": TAPS}),
+    "roi_align.looped_sum": ({"source": SCORES}, {"taps": TAPS}),
     "roi_align.weighted_sum_of_used": ({"source": SCORES}, {"taps": TAPS}),
     "native.sparse_pooling": ({"source": SCORES}, {"taps": TAPS}),
-    "native.looped_pooling": ({"source": SCORES}, {"taps": TAPS}),
 }
 ANY_SHAPE = {"gathering.take", "random_keys.renew", "sampling.look_up"}
 ANY_KIND = {"resize.resize_nearest"}
