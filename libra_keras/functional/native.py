@@ -237,26 +237,6 @@ def may_differentiate_loops() -> bool:
     return keras.backend.backend() in ("tensorflow", "jax") and _portable_depth == 0
 
 
-def repeat(count, body, start):
-    """`keras.ops.fori_loop` from 0 to `count`, one round after another.
-
-    TensorFlow would begin up to ten rounds at once, and hold what all of them have read.
-
-    Example:
-
-    >>> from keras import ops
-    >>> from libra_keras.functional import native
-    >>> int(native.repeat(3, lambda i, total: total + i, ops.convert_to_tensor(10)))
-    13
-    """
-    if keras.backend.backend() != "tensorflow":
-        return ops.fori_loop(0, count, body, start)
-    import tensorflow as tf
-
-    loop = (lambda i, _: i < count), (lambda i, x: (i + 1, body(i, x))), (0, start)
-    return tf.while_loop(*loop, parallel_iterations=1)[1]
-
-
 def on_device(taps: "Taps") -> "Taps":
     """Widens the cells of `Taps` on TensorFlow, which adds integers of 32 bits on the host, also
     where there is a GPU.

@@ -452,7 +452,7 @@ def looped_sum(source: Tensor, taps: Taps) -> Tensor:
                 before = term(before, *_entries(taps, tap // across, tap % across))
             return before
 
-        return native.repeat(down * across // together, add, start)
+        return native.in_turn(down * across // together, add, start)
 
     @ops.custom_gradient
     def pooled(source):
