@@ -135,7 +135,8 @@ class NonLocalBlock(ChannelsLast):
     def call(self, x: Tensor) -> Tensor:
         check_arguments({"x float": x})
         values = _positions(self._pooled(self.g(x)))
-        mixed = attend(*self._queries_and_keys(x), values, _FORMS[self.mode], self.block)
+        queries, keys = self._queries_and_keys(x)
+        mixed = attend(queries, keys, values, _FORMS[self.mode], self.block)
         mixed = ops.reshape(mixed, (*ops.shape(x)[:3], values.shape[-1]))
         return x + self.conv_out(ops.cast(mixed, self.compute_dtype))
 
@@ -146,7 +147,8 @@ class NonLocalBlock(ChannelsLast):
             x: tensor `(B, H, W, C)`. Positions are row by row; those of j are `H * W`, or
                 `(H // 2) * (W // 2)` with `sub_sample`.
         """
-        return weights(*self._queries_and_keys(x), _FORMS[self.mode])
+        queries, keys = self._queries_and_keys(x)
+        return weights(queries, keys, _FORMS[self.mode])
 
     def _queries_and_keys(self, x):
         """What the weights are made of, `(B, positions, channels)`."""
