@@ -114,13 +114,14 @@ def drawn(model):
 
 
 def write(row, options, calibration):
-    """Writes the file of a row; `calibration` returns the images for int8."""
+    """Writes the file of a row; `calibration` is a function of the options and the detector that
+    returns the images for int8."""
     import libra_keras as lk
 
     model, kind = build(options), RUNTIMES[row.runtime].kind
     more = {"shape": sides(options.size)} if row.shape == FIXED else {}
     if row.precision == "int8":
-        more |= {"calibration": calibration(model), "verbose": 0}
+        more |= {"calibration": calibration(options, model), "verbose": 0}
     export, settings = getattr(lk.export, f"export_{kind}"), lk.export.ExportOptions(row.precision)
     export(model, Path(options.files, row.folder), options=settings, **more)
 
