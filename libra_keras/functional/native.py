@@ -112,6 +112,24 @@ def compiled(function: Callable, **static: Hashable) -> Callable:
     return call
 
 
+def compiled_on_gpu(function: Callable, **static: Hashable) -> Callable:
+    """As `compiled` where TensorFlow has a GPU, elsewhere `function` itself.
+
+    For arithmetic of integers of 32 bits: on a GPU TensorFlow leaves that to the host, and copies
+    there and back; XLA does not. On a CPU compiling would take longer than it saves.
+
+    Example:
+
+    >>> from keras import ops
+    >>> from libra_keras.functional import native
+    >>> int(native.compiled_on_gpu(ops.add)(1, 2))
+    3
+    """
+    if enabled() and _has_gpu():
+        return compiled(function, **static)
+    return functools.partial(function, **static)
+
+
 @functools.lru_cache(maxsize=256)
 def _island(function, static):
     import tensorflow as tf

@@ -4,6 +4,7 @@ import operator
 
 from keras import ops
 
+from libra_keras.functional import native
 from libra_keras.functional.argument_checks import check_arguments
 from libra_keras.typing import Tensor
 
@@ -52,10 +53,9 @@ def random_keys(seed: int, step: int | Tensor, positions: Tensor, num: int | Ten
     step = _signed(step % (1 << 32)) if isinstance(step, int) else step
     for word in (*_words(seed), step, positions):
         state = _absorb(state, ops.cast(word, "int32"))
-    first, second = (ops.expand_dims(word, 1) for word in state)
-    # Hashing the counter first keeps the streams of two images from being shifted copies.
-    candidates = ops.expand_dims(_mix(ops.arange(num, dtype="int32")), 0)
-    return _to_unit(_mix(ops.bitwise_xor(candidates, first), second))
+    if isinstance(num, int):  # else the island would not know the shape of its result
+        return native.compiled_on_gpu(_draw, num=num)(*state)
+    return native.compiled_on_gpu(_draw)(*state, num)
 
 
 def renew(keys: Tensor, stream: int) -> Tensor:
@@ -84,11 +84,23 @@ def renew(keys: Tensor, stream: int) -> Tensor:
     [485, 350, 485]
     """
     check_arguments({"keys float": keys})
+    return native.compiled_on_gpu(_renew, stream=stream)(keys)
+
+
+def _renew(keys, stream):
     state = tuple(ops.convert_to_tensor(_signed(word), "int32") for word in _START)
     for word in _words(stream):
         state = _absorb(state, ops.cast(word, "int32"))
     bits = ops.cast(ops.cast(keys, "float32") * 2.0**_KEY_BITS, "int32")
     return _to_unit(_mix(ops.bitwise_xor(bits, state[0]), state[1]))
+
+
+def _draw(first, second, num):
+    """Keys `(B, num)` of the state `(B,)` of each image."""
+    first, second = ops.expand_dims(first, 1), ops.expand_dims(second, 1)
+    # Hashing the counter first keeps the streams of two images from being shifted copies.
+    candidates = ops.expand_dims(_mix(ops.arange(num, dtype="int32")), 0)
+    return _to_unit(_mix(ops.bitwise_xor(candidates, first), second))
 
 
 def _words(number):

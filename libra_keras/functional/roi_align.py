@@ -6,7 +6,6 @@ number per axis. `Taps` holds those numbers; the ways of summing share them: thr
 in `native`.
 """
 
-import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -180,10 +179,7 @@ def _align(features, boxes, levels, strides, size, sampling_ratio, aligned, max_
         return ops.cast(pool(features, boxes, levels, **options), features[0].dtype)
     shapes = [ops.shape(x) for x in features]
     sizes = ops.stack([ops.cast(ops.stack(shape[1:3]), "int32") for shape in shapes])  # (L, 2)
-    find = functools.partial(find_taps, **options)
-    if not native.has_sparse_pooling():  # GPUs leave integers of 32 bits to the host, XLA does not
-        find = native.compiled(find)
-    taps = find(boxes, levels, sizes)
+    taps = native.compiled_on_gpu(find_taps, **options)(boxes, levels, sizes)
     channels = features[0].shape[-1]
     source = ops.concatenate([ops.reshape(x, (-1, channels)) for x in features], axis=0)
     pooled = _pooling(taps)(source, taps)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from libra_keras.functional import native
 from libra_keras.functional.random_keys import random_keys, renew
 
 LIMIT = 1 << 32
@@ -53,6 +54,25 @@ def test_equals_a_twin_in_plain_python(seed, words):
     keys = keys_of(seed, 2**31 - 1, [0, 3, 1000], 50)
     for row, position in zip(keys, [0, 3, 1000], strict=True):
         np.testing.assert_array_equal(row, twin([*words, 2**31 - 1, position], range(50)))
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the way of TensorFlow's GPUs")
+def test_a_gpu_draws_in_one_kernel_also_an_unknown_number(monkeypatch):
+    """TensorFlow computes integers of 32 bits on the host, and copies them there and back."""
+    import tensorflow as tf
+
+    def keys(positions, num):
+        return renew(random_keys(7, 0, positions, num), 4)
+
+    expected = keys(tf.range(2), 3)
+    monkeypatch.setattr(native, "_has_gpu", lambda: True)
+    traced = tf.function(keys, autograph=False)
+    specs = tf.TensorSpec((2,), tf.int32), tf.TensorSpec((), tf.int32)
+    operations = traced.get_concrete_function(*specs).graph.get_operations()
+    large = {op.type for op in operations if op.outputs and op.outputs[0].shape.rank == 2}
+    assert large - {"Identity"} == {"PartitionedCall"}
+    for found in (traced(tf.range(2), tf.constant(3)), keys(tf.range(2), 3)):
+        np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.portable
