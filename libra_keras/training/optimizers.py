@@ -5,6 +5,7 @@ from numbers import Real
 from typing import Any, TypeAlias
 
 import keras
+import numpy as np
 from keras import ops
 
 from libra_keras.keras_private import adam_moments, decays, key_of, place_of
@@ -217,7 +218,7 @@ class AdamW(SkipNonFinite, RateMultipliers, keras.optimizers.AdamW):
         slots = adam_moments(self, place_of(self, variable))
         step = ops.cast(self.iterations + 1, dtype)
         has_decay = self.weight_decay and decays(self, variable)
-        if in_place.is_possible():
+        if in_place.is_possible() and dtype == "float32":
             if has_decay:
                 self.assign_sub(variable, rate * self.weight_decay * variable)
             betas = self.beta_1, self.beta_2
@@ -225,8 +226,10 @@ class AdamW(SkipNonFinite, RateMultipliers, keras.optimizers.AdamW):
             return
         value, first, second = (ops.convert_to_tensor(x) for x in (variable, *slots))
         keep = ops.isnan(gradient)  # in all elements of all gradients, or in none
-        new_first = first + (gradient - first) * (1 - self.beta_1)
-        new_second = second + (ops.square(gradient) - second) * (1 - self.beta_2)
+        # Rounded as in the correction below: its first step then has the size of the rate.
+        first_rest, second_rest = (1 - float(np.float32(b)) for b in (self.beta_1, self.beta_2))
+        new_first = first + (gradient - first) * first_rest
+        new_second = second + (ops.square(gradient) - second) * second_rest
         scale = ops.sqrt(1 - self.beta_2**step) / (1 - self.beta_1**step)
         moved = value - rate * scale * new_first / (ops.sqrt(new_second) + self.epsilon)
         if has_decay:
