@@ -193,13 +193,14 @@ def _is_settled(trial):
     Raises:
         ValueError: if the result in its place is of another one.
     """
-    recorded, given = json.loads(trial.result.read_text()), described(trial)
-    given = json.loads(json.dumps(given))
-    for group, values in given["config"].items():
-        if recorded["config"].get(group) != values:
+    recorded = json.loads(trial.result.read_text())
+    # An option that there was not yet had its default.
+    there = runs.TrainConfig.from_dict(recorded["config"]).to_dict()
+    for group, values in described(trial)["config"].items():
+        if there[group] != values:
             raise ValueError(
                 f"{trial.result} belongs to a run with other settings: {group} was "
-                f"{recorded['config'].get(group)}, and is now {values}. Choose another --results"
+                f"{there[group]}, and is now {values}. Choose another --results"
             )
     return recorded.get("status") != "failed"
 

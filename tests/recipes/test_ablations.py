@@ -266,6 +266,10 @@ def test_results_of_other_settings_are_refused(tmp_path):
     assert runner._is_settled(trial)
     trial.result.write_text(json.dumps({**described(trial), "status": "failed"}))
     assert not runner._is_settled(trial)
+    before = json.loads(json.dumps({**described(trial), "status": "done"}))
+    del before["config"]["data"]["augment"]  # of a version without it
+    trial.result.write_text(json.dumps(before))
+    assert runner._is_settled(trial)
     other = study(table, tmp_path, "--batch", "2").trial(table.rows[0], 0)
     words = "rpn-0.json belongs to a run with other settings: schedule"
     with pytest.raises(ValueError, match=words):
