@@ -85,6 +85,27 @@ def place_of(optimizer, variable):
     return optimizer._get_variable_index(variable)
 
 
+def places_in_fit(model):
+    """Where Keras keeps the values of variables while `fit` runs on JAX."""
+    groups = {
+        "optimizer_variables": model.optimizer.variables,
+        "non_trainable_variables": model.non_trainable_variables,
+    }
+    return {id(v): (name, i) for name, group in groups.items() for i, v in enumerate(group)}
+
+
+def value_in_fit(model, places, variable):
+    """A variable, or on JAX its value where that is, while `fit` runs, newer.
+
+    A callback's `model` would bring all variables up to date, which delays the next batch.
+    """
+    state = getattr(model, "_jax_state", None)
+    if not state or model._jax_state_synced or id(variable) not in places:
+        return variable
+    name, i = places[id(variable)]
+    return state[name][i]
+
+
 def key_of(optimizer, variable):
     """What tells variables apart, also those of several replicas."""
     return optimizer._var_key(variable)

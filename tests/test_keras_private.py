@@ -38,6 +38,8 @@ def names_of(function):
     ("where", "name"), sorted({pair for function in FUNCTIONS for pair in names_of(function)})
 )
 def test_keras_has(places, where, name):
+    if name.startswith("_jax"):
+        pytest.skip("only on JAX, while `fit` runs: tests/training/test_callbacks.py looks there")
     assert hasattr(places[where], name), f"Keras {keras.__version__} has moved {name} of a {where}"
 
 

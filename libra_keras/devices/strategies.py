@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 import keras
 
 from libra_keras.devices.hardware import TooLate, tensorflow_has_started
+from libra_keras.devices.unread_logs import UnreadLogs
 
 
 class Devices:
@@ -58,9 +59,26 @@ class Devices:
         """Returns what this process reads of `batches`, which `fit` is given."""
         return batches
 
-    def fit(self, model: keras.Model, batches: Any, **options: Any) -> Any:
-        """Trains as `model.fit` does, which it calls wherever that works."""
-        return model.fit(batches, **options)
+    def fit(
+        self,
+        model: keras.Model,
+        batches: Any,
+        callbacks: Iterable[keras.callbacks.Callback] = (),
+        verbose: str | int = "auto",
+        **options: Any,
+    ) -> Any:
+        """Trains as `model.fit` does, which it calls wherever that works. After a batch, callbacks
+        may get tensors in place of floats, which need not be computed yet."""
+        calls = UnreadLogs(
+            list(callbacks),
+            add_history=True,
+            add_progbar=verbose != 0,
+            model=model,
+            verbose=verbose,
+            epochs=options.get("epochs", 1),
+            steps=options.get("steps_per_epoch"),
+        )
+        return model.fit(batches, callbacks=calls, verbose=verbose, **options)
 
 
 class Replicas(Devices):

@@ -37,9 +37,10 @@ class ResumableFit(keras.callbacks.Callback):
     # Epochs and batches keep their numbers, means of an epoch continue, tables are cut back to the
     # saved rows, and what was under way is done again. The state of a callback, or of one of
     # `parts`, with `get_state` and `set_state`, a dict for JSON, is saved too; in the middle of an
-    # epoch, `set_state` follows `on_epoch_begin`. A run that another callback stops in the middle
-    # of an epoch, as `StopOnNonFinite` does, is not saved again: it would continue from there. One
-    # that is stopped at the end of an epoch, as `EarlyStop` does, is complete.
+    # epoch, `set_state` follows `on_epoch_begin`. A callback with `catch_up` may be a batch behind,
+    # but not when the run is saved. A run that another callback stops in the middle of an epoch, as
+    # `StopOnNonFinite` does, is not saved again: it would continue from there. One that is stopped
+    # at the end of an epoch, as `EarlyStop` does, is complete.
 
     def __init__(
         self,
@@ -183,12 +184,16 @@ class ResumableFit(keras.callbacks.Callback):
         self.step = batch + self._offset + 1
         self._signals.held = True  # before, nothing is lost, and a first step compiles for long
         self._call("on_train_batch_end", self.step - 1, logs)
+        is_last = self.step == self.steps
+        is_told = bool(self._signals.received) or self._moments.is_time
+        is_due = self.save_every and self.batches % self.save_every == 0
+        if is_told or is_due or self.batches in self._kept:
+            self._catch_up()
         if self._trained.stop_training:
             return
-        is_last = self.step == self.steps
         is_kept = self._keep()
-        self._leave_if_told()
-        is_due = self.save_every and self.batches % self.save_every == 0
+        if is_told:
+            self._leave()
         if (is_due or is_kept) and not is_last:
             self.save()
         if is_last and self._offset:  # Keras would wait for the batches before the offset
@@ -197,6 +202,7 @@ class ResumableFit(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if self._ends_early:
             self._ends_early = self._trained.stop_training = False
+        self._catch_up()
         is_sound = not self._trained.stop_training
         if is_sound:
             self.save()  # an evaluation takes long
@@ -243,10 +249,14 @@ class ResumableFit(keras.callbacks.Callback):
                 atomic.save_weights(self.model, self.folder.path / name)
         return bool(names)
 
-    def _leave_if_told(self):
-        """Saves and ends the run after a signal, or when its time is up."""
-        if not (self._signals.received or self._moments.is_time):
-            return
+    def _catch_up(self):
+        """Lets callbacks read what they have put off: whether the run is sound is known then."""
+        for callback in self.callbacks:
+            if hasattr(callback, "catch_up"):
+                callback.catch_up()
+
+    def _leave(self):
+        """Saves and ends the run, after a signal or because its time is up."""
         self.save()
         self._publish_last()
         raise Stopped(self._signals.received) if self._signals.received else TimeIsUp

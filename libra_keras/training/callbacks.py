@@ -79,7 +79,8 @@ class StepLogger(keras.callbacks.Callback):
     Keras reports means since the start of the epoch. Here each row is the mean over its own steps
     only, recovered from those running means in double precision: steps 21-40 do not contain steps
     1-20, and a row may span the border of two epochs. All batches must have the same size, as
-    training batches do; every logged metric must be a mean.
+    training batches do; every logged metric must be a mean. Logs are read where a row or an epoch
+    ends, no sooner: reading a tensor waits for its batch.
 
     Columns: `epoch` (from 1, of the row's last step), `first_step`, `last_step` (from 1, over the
     whole run), `learning_rate` (of the last step), then all metrics. The last row of a run may
@@ -136,6 +137,9 @@ class StepLogger(keras.callbacks.Callback):
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if not self.append:
             self.path.unlink(missing_ok=True)
+        self._unread: tuple[int, dict] | None = (
+            None  # batches of the epoch, and the logs after them
+        )
         self._names: list[str] | None = None
         self._row_start: int | None = None
         self._clear()
@@ -147,34 +151,42 @@ class StepLogger(keras.callbacks.Callback):
         self._start_epoch(epoch)
 
     def _start_epoch(self, epoch):
+        self._read()
         self._epoch = epoch
         self._epoch_steps = 0
         self._epoch_sums: dict[str, float] = {}
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        self._add(batch + 1, logs or {})
-        if self._steps >= self.every:
+        self._unread = batch + 1, logs or {}
+        if self._steps + batch + 1 - self._epoch_steps >= self.every:
+            self._read()
             self._write()
 
     def on_train_end(self, logs: dict | None = None) -> None:
+        self._read()
         if self._steps:
             self._write()
 
     def get_state(self) -> dict:
         """Returns what `set_state` needs to continue in the middle of a row: a dict for JSON."""
+        self._read()
         return {name: getattr(self, name) for name in self._STATE}
 
     def set_state(self, state: dict) -> None:
         """Continues from where `get_state` was called; in an epoch, only after `on_epoch_begin`."""
         for name in self._STATE:
             setattr(self, name, state[name])
+        self._unread = None
 
     def _clear(self):
         self._steps = 0
         self._sums = {}
 
-    def _add(self, epoch_steps, logs):
+    def _read(self):
         """Takes the sums since the epoch's start, and adds what they grew by to the row's."""
+        if self._unread is None:
+            return
+        (epoch_steps, logs), self._unread = self._unread, None
         if self._names is None:
             self._names = list(logs)
         for name in self._names:

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 
+from libra_keras.devices import Devices
 from libra_keras.files import atomic
 from libra_keras.runs import moments
 from libra_keras.runs.folder import Checkpoints, RunFolder
@@ -373,8 +374,10 @@ def test_weights_are_kept_at_their_steps(tmp_path):
     assert result(tmp_path / "killed", **optimizer) == result(tmp_path / "whole", **optimizer)
 
 
-def test_a_run_that_was_stopped_over_a_number_is_not_saved(tmp_path, capsys):
-    """It goes on before the bad batch, whose number the message has right."""
+@pytest.mark.parametrize("fit", [None, Devices().fit], ids=["read at once", "read a batch later"])
+def test_a_run_that_was_stopped_over_a_number_is_not_saved(tmp_path, capsys, fit):
+    """It goes on before the bad batch, whose number the message has right, although a save is due
+    after the batch behind it."""
 
     def bad():
         for number, (x, y) in enumerate(batches_from(run.batches), run.batches):
@@ -382,9 +385,10 @@ def test_a_run_that_was_stopped_over_a_number_is_not_saved(tmp_path, capsys):
 
     for save_every in (2, 0):
         guard = StopOnNonFinite(lambda epoch, step: [f"{epoch}_{step}.jpg"])
-        run, model = make_run(tmp_path, [guard], save_every=save_every), make_model()
+        run, model = make_run(tmp_path, [guard], save_every=save_every, fit=fit), make_model()
         run.open(model)
         run.fit(model, bad())
         assert "epoch 2, step 4: a gradient" in guard.failure
         assert "Files of the batch: 1_3.jpg." in guard.failure
+        assert ("that of the batch after it was" in guard.failure) == (fit is not None)
         assert Checkpoints(tmp_path / "checkpoints").read()["batches"] == STEPS + 3

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 
 from libra_keras.backbones import ResNet
+from libra_keras.devices import Devices
+from libra_keras.keras_private import batches_of, places_in_fit, value_in_fit
 from libra_keras.training import (
     SGD,
     LearningRateLogger,
@@ -96,6 +98,68 @@ def test_stop_names_the_batch_and_keeps_the_weights(capsys):
     for mine, expected in zip(model.get_weights(), other.get_weights(), strict=True):
         np.testing.assert_array_equal(mine, expected)
     assert int(model.optimizer.iterations) == 2
+
+
+@pytest.mark.portable
+def test_a_batch_is_stopped_over_when_the_next_one_has_been_started(capsys):
+    guard, model, other = StopOnNonFinite(), constant_model(SGD(0.1)), constant_model(SGD(0.1))
+    x, y = np.zeros((5, 1)), np.array([[1], [2], [np.nan], [3], [4]])
+    Devices().fit(
+        model, x, y=y, batch_size=1, shuffle=False, verbose=0, epochs=2, callbacks=[guard]
+    )
+    fit(other, [1, 2, 3])
+    said = "epoch 1, step 3: a gradient is not finite. That update was not applied, but that of the"
+    assert said in guard.failure
+    for mine, expected in zip(model.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, expected)
+
+
+class Waited:
+    """A number of a batch, which notes when it is read: then the device must have computed it."""
+
+    def __init__(self, batch, read):
+        self.batch, self.read = batch, read
+
+    def __float__(self):
+        self.read.append(self.batch)
+        return 1.0
+
+
+def read_after_each_batch(callback, batches):
+    """Of which batches a callback has read a number, after each batch and at the end."""
+    model, read, found = constant_model(SGD(0.1)), [], []
+    model.optimizer.build(model.trainable_variables)
+    callback.set_model(model)
+    callback.on_train_begin()
+    callback.on_epoch_begin(0)
+    for batch in range(batches):
+        callback.on_train_batch_begin(batch)
+        callback.on_train_batch_end(batch, {"loss": Waited(batch, read)})
+        found.append(sorted(set(read)))
+    callback.on_epoch_end(0, {})
+    callback.on_train_end()
+    return [*found, sorted(set(read))]
+
+
+@pytest.mark.portable
+def test_no_callback_waits_for_the_batch_that_was_just_started(tmp_path):
+    assert read_after_each_batch(StopOnNonFinite(), 3) == [[], [0], [0, 1], [0, 1, 2]]
+    logger = StepLogger(tmp_path / "steps.csv", every=3)
+    assert read_after_each_batch(logger, 5) == [[], [], [2], [2], [2], [2, 4]]
+
+
+@pytest.mark.portable
+def test_values_are_there_before_the_model_is_up_to_date():
+    seen = []
+
+    class Compare(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            model, count = self._model, batches_of(self._model.optimizer)
+            value = keras.ops.copy(value_in_fit(model, places_in_fit(model), count))
+            seen.append((int(value), int(self.model.optimizer.iterations)))
+
+    fit(constant_model(SGD(0.1)), [1, 2, 3], callbacks=[Compare()])
+    assert seen == [(1, 1), (2, 2), (3, 3)]
 
 
 def test_stop_on_a_loss_alone(capsys):
