@@ -30,7 +30,7 @@ class Record(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         if self.path and len(self.losses) < STEPS:
-            self.losses.append(logs)
+            self.losses.append({name: float(value) for name, value in logs.items()})
         else:
             time.sleep(0.5)
 
