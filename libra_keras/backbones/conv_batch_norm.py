@@ -149,10 +149,18 @@ class ConvBatchNorm(ChannelsLast):
         check_arguments({"x float": x})
         # As Keras' own layer does: what is not trained keeps its statistics too.
         if training and self.batch_norm != "frozen" and self.trainable:
-            x = self._normalise_with_batch(self._convolve(x, self.kernel))
-        else:
-            kernel, bias = given(self) or self.folded()
-            x = add_bias(self._convolve(x, kernel), ops.cast(bias, x.dtype))
+            return self._activated(self._normalise_with_batch(self._convolve(x, self.kernel)))
+
+        def convolve(kernel, bias):
+            bias = ops.cast(bias, x.dtype)
+            return self._activated(native.add_bias(self._convolve(x, kernel), bias))
+
+        kernel, bias = given(self) or self.folded()
+        if training or self.groups > 1:
+            return convolve(kernel, bias)
+        return native.by_filters(convolve, x, kernel, bias)
+
+    def _activated(self, x):
         return ops.relu(x) if self.relu else x
 
     def folded(self) -> tuple[Tensor, Tensor]:
@@ -248,16 +256,6 @@ def constant(values):
         return ops.convert_to_tensor(values, dtype)
 
     return initializer
-
-
-def add_bias(x, bias):
-    """Adds `bias` (C,) to `x` (B, H, W, C), as an operation that TensorFlow can fuse."""
-    if keras.backend.backend() != "tensorflow":
-        return x + bias
-    import tensorflow as tf
-
-    # oneDNN fuses Conv2D, BiasAdd and Relu into one kernel; it knows no such rule for AddV2.
-    return tf.nn.bias_add(x, bias)
 
 
 def normalise(x, gamma, beta, epsilon=EPSILON, synchronized=False):

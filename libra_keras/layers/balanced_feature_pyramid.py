@@ -7,6 +7,7 @@ from keras import ops
 
 from libra_keras.functional.resize import adaptive_max_pool, resize_nearest
 from libra_keras.layers.channels_last import ChannelsLast, keep_channels_last
+from libra_keras.layers.convolution import Conv2D
 from libra_keras.layers.non_local_block import NonLocalBlock
 from libra_keras.layers.pyramids import BuiltFor, Pyramid, pack, unpack
 from libra_keras.ranges import whole
@@ -114,7 +115,7 @@ class BalancedFeaturePyramid(ChannelsLast):
                 name="refiner",
                 dtype=self.dtype_policy,
             )
-        return keras.layers.Conv2D(
+        return Conv2D(
             channels,
             3,
             padding="same",

@@ -8,6 +8,7 @@ from keras import ops
 
 from libra_keras.functional.resize import resize_nearest
 from libra_keras.layers.channels_last import ChannelsLast
+from libra_keras.layers.convolution import Conv2D
 from libra_keras.layers.pyramids import BuiltFor, Pyramid, level_number, pack, place, unpack
 from libra_keras.ranges import whole
 
@@ -106,7 +107,7 @@ class FeaturePyramid(ChannelsLast):
         ]
 
     def _conv(self, size, name, input_shape, **kwargs):
-        conv = keras.layers.Conv2D(
+        conv = Conv2D(
             self.channels,
             size,
             name=name,

@@ -7,6 +7,7 @@ from keras import ops
 
 from libra_keras.functional.anchors import pyramid_anchors
 from libra_keras.layers.channels_last import ChannelsLast
+from libra_keras.layers.convolution import Conv2D
 from libra_keras.losses import SmoothL1Loss
 from libra_keras.models.settings import checked_weight, live_parts
 
@@ -39,7 +40,7 @@ class AnchorHead(Head):
     """Base of the heads that answer for every anchor."""
 
     def _conv(self, filters, kernel_size, **options):
-        return keras.layers.Conv2D(
+        return Conv2D(
             filters,
             kernel_size,
             padding="same",
