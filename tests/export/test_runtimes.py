@@ -194,6 +194,21 @@ def test_openvino_of_one_shape(served_model, exported):
     assert f"{paths[1]}: the image is 96x55 (height x width) after resizing, more" in done.stderr
 
 
+@pytest.mark.slow
+def test_openvino_of_one_shape_with_attention(tmp_path):
+    """Which adds nothing before a detector is trained: its last convolution is 0."""
+    need("openvino")
+    model = make("libra_faster_rcnn_small")
+    kernel = model.neck[-1].refiner.conv_out.kernel
+    kernel.assign(np.random.default_rng(0).normal(0, 0.3, kernel.shape))
+    file = export.export_openvino(model, tmp_path / "exported", shape=(64, 96))
+    x = next(batches(model))
+    found, expected = openvino_runner(file)(x), model.predict_on_batch(x)
+    found = ordered(found, expected)
+    np.testing.assert_allclose(found["boxes"], expected["boxes"], atol=0.01)
+    np.testing.assert_allclose(found["scores"], expected["scores"], atol=1e-4)
+
+
 KINDS = ["libra_faster_rcnn_small", "fast_rcnn_small", "retinanet_small", "rpn_small"]
 
 
