@@ -55,18 +55,30 @@ def describe(model, options):
         ValueError: if images would both calibrate and measure.
     """
     policy = model.input_policy
+    padded = "x".join(map(str, policy.bucket_size(1, 2)))  # of a landscape
     told = {
-        "detector": model.name,
+        "detector": _name(options) or model.name,
         "input_policy": policy.get_config(),
         "class_names": model.class_names,
         "weights": sum(4 * int(np.prod(variable.shape)) for variable in model.weights),
-        "size": options.size or "x".join(map(str, policy.bucket_size(1, 2))),  # of a landscape
+        "padded": padded,
+        "size": options.size or padded,
     }
     if options.data:
         own, others = measuring(options), calibration(options, model)
         _check_apart(own, others)
         told |= {"data": own.name, "images": len(own), "calibrated_on": others.name}
     return told
+
+
+def _name(options):
+    """What the detector is called among `libra_keras.models`; `None` if that is not known."""
+    from libra_keras import runs
+
+    if not options.run:
+        return options.model
+    config = runs.open(options.run).config
+    return config and config.model.name
 
 
 def measure(row, options):

@@ -15,7 +15,8 @@ Ratios are to the first row, Keras as `predict_on_batch` runs it, unless `--only
 AP: with `--run` and `--data`, each row also detects in the images of `--split`, with the settings
 of the run. Those of another split, `--calibrate-split`, calibrate int8. What a row loses to the
 first one comes with the interval that 95 % of 1,000 resamples of the images give, the same for all
-rows. A fixed shape is that of `--size`: images that do not fit once they are resized are left out.
+rows. A fixed shape is that of `--size`: images that do not fit once they are resized are left out,
+and smaller ones are padded, which may cost AP too. `--runs 0 --turns 0` measures AP alone.
 
 Without `--run`, weights are random, few boxes reach the end, and int8 is calibrated on four drawn
 scenes. bfloat16 is a setting of OpenVINO, and a detector of Keras' with layers of mixed_bfloat16.
@@ -102,7 +103,9 @@ def timed(rows, options):
     failed = exports(rows, options)
     if rows[0] in failed:
         raise Failed(failed[rows[0]]["error"])
-    one = latencies([row for row in rows if row not in failed], options) | failed
+    one = {row: {} for row in rows} | failed
+    if options.runs:
+        one |= latencies([row for row in rows if row not in failed], options)
     batch = one | throughputs([row for row in rows if "error" not in one[row]], options)
     return {
         row: {
@@ -223,8 +226,8 @@ def parser():
         metavar="HEIGHTxWIDTH",
         help="multiples of 32; default: 800x1344, or what --run pads landscapes to",
     )
-    add("--runs", type=int, default=7, help="calls of each row with one image")
-    add("--turns", type=int, default=2, help="processes of each row with batches of 8")
+    add("--runs", type=int, default=7, help="calls of each row with one image; 0: none")
+    add("--turns", type=int, default=2, help="processes of each row with batches of 8; 0: none")
     add("--threads", type=int, default=os.cpu_count())
     add("--only", nargs="+", default=list(RUNTIMES), choices=list(RUNTIMES))
     add("--precisions", nargs="+", default=list(PRECISIONS), choices=list(PRECISIONS))

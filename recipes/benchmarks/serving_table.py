@@ -65,7 +65,7 @@ def times(one, batch, first):
 
 def _time(own, middle, beside):
     """One figure of the calls of a row, and its ratio to that of the first row."""
-    if "error" in own:
+    if not own.get("seconds"):  # failed, or not asked for
         return own
     figure = middle(own["seconds"])
     return {"figure": figure, "ratio": figure / middle(beside) if beside else None, **own}
@@ -73,7 +73,7 @@ def _time(own, middle, beside):
 
 def markdown(result):
     """The table of a result, with what it was measured on above it, and what failed below it."""
-    lines = [_title(result), "", _line(HEAD), _line(["---"] * len(HEAD))]
+    lines = [_title(result), "", _line(HEAD), "|---" * len(HEAD) + "|"]
     lines += [_line(_cells(row, result)) for row in result["rows"]]
     failed = [
         f"- {row['runtime']}, {row['precision']}, {row['shape']}: {what}: {why}"
@@ -93,10 +93,11 @@ def _title(result):
         f"them; {BATCH} images: the best call in {result['turns']} turns."
     )
     if "data" in result:
+        padded = "" if result["size"] == result["padded"] else f" (padded from {result['padded']})"
         text += (
             f" AP on {result['images']} images of {result['data']}, where the shape is fixed on "
-            f"those that fit, and what is lost to the first row on the same ones; int8 calibrated "
-            f"on {result['calibrated_on']}."
+            f"those that fit{padded}, and what is lost to the first row on the same ones; int8 "
+            f"calibrated on {result['calibrated_on']}."
         )
     return f"{text} {', '.join(f'{name} {own}' for name, own in result['versions'].items())}."
 
@@ -104,7 +105,8 @@ def _title(result):
 def _cells(row, result):
     cells = [row["runtime"], _precision(row), row["shape"]]
     for time in row["times"].values():
-        cells += ["failed", ""] if "error" in time else [_seconds(time["figure"]), _two(time)]
+        shown = [_seconds(time["figure"]), _two(time)] if "figure" in time else ["", ""]
+        cells += ["failed", ""] if "error" in time else shown
     size = row.get("megabytes")
     return [*cells, "" if size is None else f"{size:.1f} MB", *_accuracy(row, result)]
 

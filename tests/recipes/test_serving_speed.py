@@ -64,6 +64,7 @@ def test_times_by_hand():
     assert found["8 images"] == {"figure": 5, "ratio": 0.5, **batch}  # best calls 5 and 10
     assert times(one, {"error": "no room"}, batch)["8 images"] == {"error": "no room"}
     assert times(one, batch, {"error": "no room"})["8 images"]["ratio"] is None
+    assert times({}, {"seconds": []}, batch) == {"one image": {}, "8 images": {"seconds": []}}
 
 
 def test_what_is_lost_on_the_same_images():
@@ -89,19 +90,29 @@ def test_the_table():
         "8 images": {"figure": 4.0, "ratio": 1.0},
     }
     keras["accuracy"] = {"images": 9, "AP": 0.6949}
+    untimed = {**keras, "times": {"one image": {}, "8 images": {"seconds": []}}}
     quick = {"runtime": "OpenVINO", "precision": "int8", "shape": "fixed", "megabytes": 2.04}
     quick["int8"] = {"float_layers": ["a", "b"]}
     quick["times"] = {"one image": {"figure": 0.125, "ratio": 0.25}, "8 images": {"error": "full"}}
     quick["accuracy"] = {"images": 4, "AP": 0.69, "lost": -0.00104, "interval": [-0.003, 0.002]}
-    result = {"detector": "small", "size": "64x96", "weights": 8e6, "threads": 2, "runs": 7}
-    result |= {"turns": 2, "load": [0.125, 1, 1], "rows": [keras, quick]}
+    result = {
+        "detector": "small",
+        "size": "64x96",
+        "padded": "64x64",
+        "weights": 8e6,
+        "threads": 2,
+        "runs": 7,
+    }
+    result |= {"turns": 2, "load": [0.125, 1, 1], "rows": [keras, untimed, quick]}
     result |= {"machine": {"cpu": "A CPU", "flags": ["amx_int8"], "cores": 2}}
     result |= {"versions": {"keras": "3"}, "data": "shapes/val", "images": 9, "calibrated_on": "x"}
     title, _, head, line, *rows = markdown(result).splitlines()
     assert "small at 64x96, weights 8.0 MB; 2 threads on A CPU (amx_int8), load 0.12" in title
+    assert "on those that fit (padded from 64x64)" in title
     assert head.count("|") == line.count("|") == 11
     assert rows == [
         "| Keras | float32 | free | 0.500 s | 1.00 | 4.00 s | 1.00 |  | 0.6949 |  |",
+        "| Keras | float32 | free |  |  |  |  |  | 0.6949 |  |",
         "| OpenVINO | int8, 2 layers in float | fixed | 0.125 s | 0.25 | failed |  | 2.0 MB "
         "| 0.6900 (4 images) | -0.0010 [-0.0030, 0.0020] |",
         *("", "Failed:", "", "- OpenVINO, int8, fixed: 8 images: full"),
@@ -207,6 +218,7 @@ def test_a_run_in_int8(run_folder, tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     result = json.loads((tmp_path / "table.json").read_text())
     assert (result["size"], result["images"], result["data"]) == ("64x96", 2, "voc/val")
+    assert result["detector"] == "libra_faster_rcnn_small"
     *rows, beside = result["rows"]
     assert "error" in beside["times"]["one image"] and "torchvision" in done.stdout
     kinds = [(row["precision"], row["shape"]) for row in rows]
