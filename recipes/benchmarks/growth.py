@@ -64,7 +64,7 @@ def table(name, points):
             if before is not None:
                 earlier = before[0], before[1][place]["median"]
                 power = f"{exponent(earlier, (number, row['median'])):.2f}"
-            cells += f"{row['median']:30.3f} s {power:>7}{row['peak']:7.0f}"
+            cells += f"{row['median']:30.3f} s {power:>6}{row['peak']:7.0f}"
         ratio = f"{rows[0]['median'] / rows[1]['median']:8.2f}" if len(rows) > 1 else ""
         yield f"{number:9}{cells}{ratio}"
         before = number, rows
