@@ -1,6 +1,7 @@
 """The command `libra-keras`: one verb per task."""
 
 import argparse
+import importlib
 import os
 import sys
 
@@ -44,6 +45,7 @@ def _run(options, told):
         if getattr(stream, "errors", None) == "strict" and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
+        _import_keras()
         return options.run(options) or 0
     except BaseException as error:
         if status := told(error):
@@ -56,6 +58,17 @@ def _run(options, told):
             raise
         print(f"libra-keras {options.verb}: {message}", file=sys.stderr)
         return 1
+
+
+def _import_keras():
+    """Imports Keras and its backend, which takes seconds; a terminal says so meanwhile."""
+    text = "Starting ..."
+    is_watched = sys.stderr is not None and sys.stderr.isatty()
+    if is_watched:
+        print(text, end="\r", file=sys.stderr, flush=True)
+    importlib.import_module("keras")
+    if is_watched:
+        print(" " * len(text), end="\r", file=sys.stderr, flush=True)
 
 
 def expand_home(options: argparse.Namespace) -> None:

@@ -1,5 +1,6 @@
 """Output that nobody takes: closed streams, pipes without a reader, full disks."""
 
+import contextlib
 import io
 import os
 import subprocess
@@ -75,3 +76,19 @@ def test_sequences_for_terminals_are_shown_as_text():
     bar = "\r\x1b[32m1/2\x1b[0m\b\b\tdone\n"
     Lasting(seen, ends=False).write(f"{bar}cat\x1b[2J\x07\x9b2J")
     assert seen.getvalue() == f"{bar}cat\\x1b[2J\\x07\\x9b2J"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a terminal as on Unix")
+def test_a_terminal_is_told_at_once_that_the_start_takes_time():
+    """And the words are gone when the verb has something to say."""
+    terminal, end = os.openpty()
+    command = [sys.executable, "-c", PROGRAM, "models"]
+    with subprocess.Popen(command, stderr=end, stdout=end, env=environment()) as process:
+        os.close(end)
+        shown = b""
+        with contextlib.suppress(OSError):  # the other end is closed
+            while part := os.read(terminal, 1000):
+                shown += part
+    os.close(terminal)
+    assert process.returncode == 0
+    assert shown.startswith(b"Starting ...\r            \rfast_rcnn_resnet50 ")
