@@ -263,7 +263,7 @@ def fit_rows(model, step, batch, is_tiny):
         with tempfile.TemporaryDirectory() as folder:
             logger = lk.training.StepLogger(Path(folder) / "steps.csv")
             callbacks = [lk.training.StopOnNonFinite(), logger, clock]
-            batches = itertools.repeat(batch)
+            batches = (batch for _ in itertools.count())  # Keras takes generators only
             options = {"steps_per_epoch": steps, "shuffle": False, "verbose": 0}
             fit(model, batches, callbacks=callbacks, **options)
         one = (clock.ends[-1] - clock.ends[1]) / (len(clock.ends) - 2)

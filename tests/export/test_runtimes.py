@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from serving import in_order
 from untrained import make
 
 from libra_keras import export, models
@@ -87,17 +88,6 @@ def batches(model):
             boxes = [[4, 4, 40, 30], [20, 10, 60, 60], [8, 8, 60, 40], [0, 0, 0, 0]]
             x["proposals"] = np.array([boxes] * len(sizes), "float32")
         yield x
-
-
-def in_order(scores, boxes, expected_scores, expected_boxes, digits):
-    """Positions of what was found in the order in which it is expected: runtimes round in other
-    places, so that scores that are equal but for that may change places."""
-    free, order = list(range(len(scores))), []
-    for score, box in zip(expected_scores, expected_boxes, strict=True):
-        near = [i for i in free if abs(scores[i] - score) <= 10.0**-digits] or free
-        order.append(min(near, key=lambda i: np.abs(boxes[i] - box).max()))
-        free.remove(order[-1])
-    return order
 
 
 def ordered(found, expected):

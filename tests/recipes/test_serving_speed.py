@@ -227,5 +227,5 @@ def test_a_run_in_int8(run_folder, tmp_path):
         assert all(time["figure"] > 0 and time["ratio"] > 0 for time in row["times"].values())
         assert row["accuracy"]["images"] == 2
     assert abs(rows[1]["accuracy"]["lost"]) < 1e-4  # float32 by another runtime
-    assert rows[3]["megabytes"] < 0.5 * rows[1]["megabytes"]
+    assert rows[3]["megabytes"] < 0.6 * rows[1]["megabytes"]  # half of a small one is its graph
     assert rows[3]["int8"]["calibrated_on"] + rows[3]["int8"]["images"] == 2
