@@ -167,9 +167,7 @@ def in_turn(count, body, start):
     return tf.while_loop(*loop, parallel_iterations=1)[1]
 
 
-def by_filters(
-    convolve: Callable[[Tensor, Tensor], Tensor], x: Tensor, kernel: Tensor, bias: Tensor
-) -> Tensor:
+def by_filters(convolve, x, kernel, bias):
     """Returns `convolve(kernel, bias)` of `x`, in parts of 64 filters where one image is slow.
 
     For a batch of one, TensorFlow on CPUs gives oneDNN a float32 kernel as it lies in memory: taps,
@@ -205,7 +203,7 @@ def by_filters(
     return ops.concatenate([convolve(*part) for part in parts], axis=-1)
 
 
-def add_bias(x: Tensor, bias: Tensor) -> Tensor:
+def add_bias(x, bias):
     """Adds `bias` (C,) to `x` (B, H, W, C), as an operation that TensorFlow can fuse.
 
     Example:

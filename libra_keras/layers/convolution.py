@@ -8,7 +8,6 @@ from libra_keras.typing import Tensor
 
 
 # Keras' own name: files of weights call the layers of a list by their class.
-@keras.saving.register_keras_serializable(package="libra_keras")
 class Conv2D(keras.layers.Conv2D):
     """`keras.layers.Conv2D`, which outside training computes wide kernels in parts.
 

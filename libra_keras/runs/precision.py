@@ -16,7 +16,7 @@ CPUINFO = Path("/proc/cpuinfo")
 UNITS = {"amx_bf16": "AMX", "avx512_bf16": "AVX512-BF16"}  # flags of x86 CPUs, the faster first
 # How many times as fast as float32 mixed_bfloat16 was with AMX; README.md says how this was
 # measured. Other CPUs have no figure yet.
-GAINS = {"training": 2.6, "inference": 3.0}
+GAINS = {"training": 2.6, "inference": 2.5}
 WORTH_TELLING = 1.5
 LARGE = 20_000_000  # weights: smaller detectors gain less, the small ones 1.3 and nothing
 

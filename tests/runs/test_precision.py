@@ -68,7 +68,7 @@ def test_auto_is_what_pays_off(machine, policy, monkeypatch):
 def test_a_large_gain_is_said_where_it_was_measured_and_is_not_had():
     resnet = 40_000_000
     said = advice("float32", resnet, "inference", AMX)
-    assert "has AMX" in said and "--precision mixed_bfloat16, inference" in said and "3.0 " in said
+    assert "has AMX" in said and "--precision mixed_bfloat16, inference" in said and "2.5 " in said
     assert " 2.6 times as fast" in advice("float32", resnet, "training", AMX)
     assert advice("mixed_bfloat16", resnet, "training", AMX) is None
     assert advice("float32", 2_000_000, "training", AMX) is None  # a small one gains less
