@@ -1,7 +1,6 @@
 """The command `libra-keras`: one verb per task."""
 
 import argparse
-import importlib
 import os
 import sys
 
@@ -66,7 +65,8 @@ def _import_keras():
     is_watched = sys.stderr is not None and sys.stderr.isatty()
     if is_watched:
         print(text, end="\r", file=sys.stderr, flush=True)
-    importlib.import_module("keras")
+    import keras  # noqa: F401
+
     if is_watched:
         print(" " * len(text), end="\r", file=sys.stderr, flush=True)
 

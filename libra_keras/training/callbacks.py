@@ -137,9 +137,8 @@ class StepLogger(keras.callbacks.Callback):
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if not self.append:
             self.path.unlink(missing_ok=True)
-        self._unread: tuple[int, dict] | None = (
-            None  # batches of the epoch, and the logs after them
-        )
+        # Batches of the epoch, and the logs after them.
+        self._unread: tuple[int, dict] | None = None
         self._names: list[str] | None = None
         self._row_start: int | None = None
         self._clear()
