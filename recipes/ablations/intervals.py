@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from libra_keras.data import DetectionData
 from libra_keras.evaluation import detections_to_coco
 from libra_keras.evaluation.comparison import matched
+from libra_keras.evaluation.matches import IOU_THRESHOLDS, Overlaps, match
 
 RESAMPLES = 200
 RECALL_POINTS = np.linspace(0, 1, 101)  # COCO's
@@ -18,14 +19,14 @@ def resampled_images(number: int, resamples: int = RESAMPLES) -> NDArray:
     return np.stack([np.bincount(draw, minlength=number) for draw in draws])
 
 
-def resampled_ap(data: DetectionData, detections: list[dict], counts: NDArray) -> NDArray:
+def resampled_ap(given: Overlaps, counts: NDArray) -> NDArray:
     """AP, AP50 and AP75 with images as often as `counts` `(R, images)` says: `(R, 3)`."""
-    rows = detections_to_coco(detections, data.category_ids)
-    comparison = matched(data, rows, list(data.category_ids), by_size=False)
-    classes = _by_class(comparison, comparison.params.maxDets[-1])
-    values = np.array([[_average_precision(each, own) for each in classes] for own in counts])
-    ap = np.nanmean(values, axis=1)  # (R, T): over classes
-    return np.stack([ap.mean(axis=1), ap[:, 0], ap[:, 5]], axis=1)
+    values = np.empty((len(IOU_THRESHOLDS), given.data.num_classes, len(counts)))
+    for i, iou in enumerate(IOU_THRESHOLDS):
+        for label, own in enumerate(_by_class(given, match(given, iou))):
+            values[i, label] = [_average_precision(*own, images) for images in counts]
+    ap = np.nanmean(values, axis=1)  # (T, R): over classes
+    return np.stack([ap.mean(axis=0), ap[0], ap[5]], axis=1)
 
 
 def resampled_recall(
@@ -35,59 +36,40 @@ def resampled_recall(
     one_class = [{**image, "labels": np.zeros(len(image["scores"]), int)} for image in proposals]
     rows = detections_to_coco(one_class, data.category_ids[:1])
     comparison = matched(data, rows, list(data.category_ids), most, False, by_size=False)
-    recalls = []
-    for number in most:
-        (own,) = _by_class(comparison, number)
-        found = np.zeros((own["right"].shape[0], counts.shape[1]))
-        np.add.at(found.T, own["image"], own["right"].T)
-        objects = counts @ own["objects"]
-        recalls.append((counts @ found.T / objects[:, None]).mean(axis=1))
-    return np.stack(recalls, axis=1)
+    return np.stack([_found_recall(comparison, number, counts) for number in most], axis=1)
 
 
-def _by_class(comparison, most):
-    """Of each class: its detections by score, their images, and which thresholds they pass."""
+def _by_class(given, found):
+    """Of each class: the image of each detection that counts, whether it is right, and the objects
+    of each image."""
+    truth, counted = given.truth, found.is_right | found.is_wrong
+    for label in range(given.data.num_classes):
+        own = counted & (given.found["label"] == label)
+        objects = truth["image"][(truth["label"] == label) & ~truth["is_ignored"]]
+        number = np.bincount(objects, minlength=len(given.image_ids))
+        yield given.found["image"][own], found.is_right[own], number
+
+
+def _average_precision(image, is_right, objects, counts):
+    """AP of a class at one threshold; NaN where no object is among these images."""
+    total = counts @ objects
+    if not total:
+        return np.nan
+    # Precision is highest, and recall grows, where a detection is right.
+    right = np.cumsum(counts[image[is_right]])
+    precision = right / (np.cumsum(counts[image])[is_right] + EPSILON)
+    best = np.maximum.accumulate(precision[::-1])[::-1]  # at this recall or a higher one
+    return np.append(best, 0)[np.searchsorted(right / total, RECALL_POINTS)].mean()
+
+
+def _found_recall(comparison, number, counts):
+    """Mean recall over the thresholds, `(R,)`, of a comparison without classes."""
     images = {image: i for i, image in enumerate(comparison.params.imgIds)}
-    classes = {}
-    for found in comparison.evalImgs:
-        if found is not None:
-            classes.setdefault(found["category_id"], []).append(found)
-    return [_joined(found, images, most) for found in classes.values()]
-
-
-def _joined(found, images, most):
-    objects = np.zeros(len(images), int)
-    for each in found:
-        objects[images[each["image_id"]]] = np.sum(np.asarray(each["gtIgnore"]) == 0)
-    parts = [(each, images[each["image_id"]]) for each in found]
-    scores = np.concatenate([each["dtScores"][:most] for each, _ in parts])
-    order = np.argsort(-scores, kind="mergesort")  # as pycocotools
-    image = np.concatenate([np.full(len(each["dtScores"][:most]), i) for each, i in parts])
-    matches, ignored = (
-        np.concatenate([each[name][:, :most] for each, _ in parts], axis=1)[:, order]
-        for name in ("dtMatches", "dtIgnore")
-    )
-    counted = np.logical_not(ignored)
-    is_match = matches.astype(bool)
-    return {
-        "image": image[order].astype(int),
-        "right": is_match & counted,
-        "wrong": ~is_match & counted,
-        "objects": objects,
-    }
-
-
-def _average_precision(own, counts):
-    """AP of a class at each threshold, `(T,)`; NaN where no object is among these images."""
-    objects = counts @ own["objects"]
-    if not objects:
-        return np.full(len(own["right"]), np.nan)
-    weights = counts[own["image"]]
-    right = np.cumsum(own["right"] * weights, axis=1)
-    wrong = np.cumsum(own["wrong"] * weights, axis=1)
-    precision = right / (right + wrong + EPSILON)
-    precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    precision = np.concatenate([precision, np.zeros((len(precision), 1))], axis=1)
-    recall = right / objects
-    places = [np.searchsorted(each, RECALL_POINTS, side="left") for each in recall]
-    return np.take_along_axis(precision, np.stack(places), axis=1).mean(axis=1)
+    found = np.zeros((len(comparison.params.iouThrs), len(images)))
+    objects = np.zeros(len(images))
+    for each in filter(None, comparison.evalImgs):
+        place = images[each["image_id"]]
+        right = (each["dtMatches"] > 0) & ~np.asarray(each["dtIgnore"], bool)
+        found[:, place] = right[:, :number].sum(axis=1)
+        objects[place] = np.sum(np.asarray(each["gtIgnore"]) == 0)
+    return (counts @ found.T / (counts @ objects)[:, None]).mean(axis=1)

@@ -193,8 +193,10 @@ def _measure(model, test, counts):
     batches = data.evaluation_batches(test, model.input_policy, 8)
     if hasattr(model, "box_head") or hasattr(model, "head"):
         detections = evaluation.collect_detections(model, batches, 0)
-        metrics = evaluation.evaluate_detections(test, detections)
-        names, values = ("AP", "AP50", "AP75"), resampled_ap(test, detections, counts)
+        rows = evaluation.detections_to_coco(detections, test.category_ids)
+        given = evaluation.overlaps(test, rows)
+        metrics = evaluation.coco_numbers(given, evaluation.ap_by_size(given))
+        names, values = ("AP", "AP50", "AP75"), resampled_ap(given, counts)
     else:
         proposals = evaluation.collect_proposals(model, batches, 0)
         metrics = evaluation.proposal_recall(test, proposals, RECALLS)

@@ -169,7 +169,8 @@ def test_resampled_ap_is_that_of_copied_images(found):
     scenes, detections = found
     counts = np.concatenate([np.ones((1, 12), int), resampled_images(12, 3)])
     assert counts.sum(axis=1).tolist() == [12] * 4
-    values = resampled_ap(scenes, named(scenes, detections), counts)
+    rows = evaluation.detections_to_coco(named(scenes, detections), scenes.category_ids)
+    values = resampled_ap(evaluation.overlaps(scenes, rows), counts)
     for own, value in zip(counts, values, strict=True):
         expected = evaluation.evaluate_detections(*copied(scenes, detections, own))
         names = ("AP", "AP50", "AP75")
