@@ -123,11 +123,15 @@ class ImageNormalization(ChannelsLast):
         pixels = ops.cast(images, "float32")
         if self.channel_order == "bgr":
             pixels = ops.flip(pixels, axis=-1)
-        pixels = pixels - ops.convert_to_tensor(self.mean, "float32")
+        batch, height, width, channels = ops.shape(pixels)
+        # As rows of W * C values: TensorFlow's kernels are slow to broadcast over three channels.
+        rows = ops.reshape(pixels, (batch, height, width * channels))
+        rows = rows - ops.tile(ops.convert_to_tensor(self.mean, "float32"), (width,))
         if self.std is not None:
-            pixels = pixels / ops.convert_to_tensor(self.std, "float32")
+            rows = rows / ops.tile(ops.convert_to_tensor(self.std, "float32"), (width,))
         if image_sizes is not None:
-            pixels = ops.where(_inside(ops.shape(pixels), image_sizes), pixels, 0.0)
+            rows = ops.where(_inside(height, width, channels, image_sizes), rows, 0.0)
+        pixels = ops.reshape(rows, (batch, height, width, channels))
         return ops.cast(pixels, self.compute_dtype)
 
     def compute_output_shape(self, images_shape: Sequence[int | None]) -> tuple[int | None, ...]:
@@ -142,9 +146,9 @@ class ImageNormalization(ChannelsLast):
         }
 
 
-def _inside(shape, image_sizes):
-    """(B, H, W, 1) bool: is a pixel within the height and width of its own image?"""
-    sizes = ops.cast(image_sizes, "int32")[:, None, None, None, :]
-    rows = ops.arange(shape[1], dtype="int32")[None, :, None, None]
-    columns = ops.arange(shape[2], dtype="int32")[None, None, :, None]
+def _inside(height, width, channels, image_sizes):
+    """(B, H, W * C) bool: does a value belong to a pixel within its own image's size?"""
+    sizes = ops.cast(image_sizes, "int32")[:, None, None, :]
+    rows = ops.arange(height, dtype="int32")[None, :, None]
+    columns = ops.arange(width * channels, dtype="int32")[None, None, :] // channels
     return ops.logical_and(rows < sizes[..., 0], columns < sizes[..., 1])
