@@ -63,6 +63,8 @@ class Range:
         found = plain(value)
         kinds = (int, float, str) if self.words else (int, float)
         message = f"{name} must be {self}. Received: {value!r:.80}"
+        if self.is_whole and isinstance(found, float) and found.is_integer():
+            found = int(found)
         if not isinstance(found, kinds) or isinstance(found, bool):
             raise TypeError(message)
         if (self.is_whole and isinstance(found, float)) or found not in self:

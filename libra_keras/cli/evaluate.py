@@ -44,12 +44,13 @@ def add_arguments(parser) -> None:
 def run(options) -> int:
     """Evaluates the detector and returns the exit status."""
     from libra_keras.files import atomic
-    from libra_keras.files.replacing import check_writable_file
+    from libra_keras.files.replacing import check_replaceable_files, check_writable_file
     from libra_keras.runs import explaining, inputs, measuring
     from libra_keras.runs.report import finite, metric_lines
 
     if options.to:
         check_writable_file(options.to)
+        check_replaceable_files([options.to], "file of evaluate's numbers", _is_own, overwrite=True)
         explaining.check_page(explaining.beside(options.to))
     own, tiling = data_of(options), tiling_of(options)
     data = inputs.load(own, options.split, "val")
@@ -70,3 +71,12 @@ def run(options) -> int:
     if page := explaining.write_beside(options.to, model, measured, origin):
         print(f"report: {page}")
     return 0
+
+
+def _is_own(path):
+    from libra_keras.files.reading import read_object
+
+    try:
+        return {"run", "weights", "metrics"} <= read_object(path).keys()
+    except (ValueError, OSError):
+        return False

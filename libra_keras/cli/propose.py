@@ -25,8 +25,10 @@ EXAMPLES = """examples:
 def add_arguments(parser) -> None:
     """Adds the options of the verb."""
     add_run(parser)
-    add_data(parser, ["skip_bad", *OF_FOLDERS])
+    add_data(parser, ["skip_bad", "val_fraction", *OF_FOLDERS])
     parser.add_argument("--split", required=True, help="split to propose boxes for")
+    text = "with --val-fraction: the part of the split; default: train"
+    parser.add_argument("--part", choices=("train", "val"), help=text)
     add_batch(parser)
     add_number(parser, "--num", BOXES, "maximum per image; default: the detector's", metavar="N")
     parser.add_argument("--to", metavar="FILE", required=True, help="a .npz or .json file")
@@ -35,15 +37,19 @@ def add_arguments(parser) -> None:
 def run(options) -> int:
     """Writes the proposals and returns the exit status."""
     from libra_keras.data.proposals import file_format, write_proposals
-    from libra_keras.files.replacing import check_writable_file
+    from libra_keras.files.replacing import check_replaceable_files, check_writable_file
 
     file_format(options.to)  # raises before the work is done
     check_writable_file(options.to)
+    check_replaceable_files([options.to], "file of proposals", _is_own, overwrite=True)
 
     from libra_keras.evaluation import proposal_recall
     from libra_keras.runs import inputs, measuring
 
-    data = inputs.load(data_of(options), options.split, "train")
+    own = data_of(options)
+    if options.part and own.val_fraction is None:
+        raise ValueError("--part requires --val-fraction")
+    data = inputs.load(own, options.split, options.part or "train")
     print(data.summary(), flush=True)
     found = measuring.propose(load_run(options).model, data, options.batch, options.num)
     write_proposals(options.to, found)
@@ -53,3 +59,12 @@ def run(options) -> int:
         for name, value in proposal_recall(data, found).items():
             print(f"{name} {value:.3f}")
     return 0
+
+
+def _is_own(path):
+    from libra_keras.data import read_proposals
+
+    try:
+        return bool(read_proposals(path))
+    except (ValueError, OSError):
+        return False

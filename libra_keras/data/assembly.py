@@ -1,5 +1,6 @@
 """The last step of readers for files other than COCO's JSON: from examples to a data set."""
 
+import collections
 import dataclasses
 from collections.abc import Iterable, Sequence
 
@@ -76,8 +77,8 @@ def assembled(
 
     If the headers of all files have been read to make the examples, they are not read again.
     """
-    if len(set(class_names)) < len(class_names):
-        raise ValueError(f"{name}: names of classes must differ. Received: {list(class_names)}")
+    if twice := [own for own, count in collections.Counter(class_names).items() if count > 1]:
+        raise ValueError(f"{name}: names of classes must differ. Received twice: {twice!r:.80}")
     check = check_files and not headers_checked
     examples, cleaned, found = clean(
         examples, class_names, written, list(findings), skip_bad, check, name

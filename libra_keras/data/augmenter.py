@@ -32,6 +32,7 @@ class Shrinking(InputPolicy):
 
     def fitted_size(self, height: int, width: int) -> tuple[int, int]:
         """Returns `(height, width)` of an image after resizing."""
+        # Both sides grow, or neither does.
         return min(super().fitted_size(height, width), (height, width))
 
 

@@ -19,6 +19,7 @@ from libra_keras.data.findings import (
     read_checked,
     report,
 )
+from libra_keras.files.reading import reason
 
 ORIENTATION_TAG = 0x0112  # EXIF
 TURNED = range(5, 9)  # orientations that swap width and height
@@ -123,7 +124,7 @@ def header_findings(examples, headers):
         file = str(example.file)
         if isinstance(header, Exception):
             kind = "unreadable file" if os.path.exists(file) else "missing file"
-            found.append((i, Finding(kind, file, None, str(header))))
+            found.append((i, Finding(kind, file, None, reason(header))))
         elif header[:2] != (example.height, example.width):
             message = (
                 f"the file is {header[1]}x{header[0]} (width x height), "
@@ -265,7 +266,8 @@ def _all_sized(examples):
     for i, header in zip(without, headers, strict=True):
         examples[i] = _sized(examples[i], header)
         if isinstance(header, Exception):
-            message = f"neither the annotation nor the file has height and width: {header}"
+            why = reason(header)
+            message = f"neither the annotation nor the file has height and width: {why}"
             found.append((i, Finding("image size", str(examples[i].file), None, message)))
     return examples, found
 

@@ -21,7 +21,7 @@ from libra_keras.data.layouts import (
     leads_out,
     outside,
 )
-from libra_keras.data.written_numbers import finite, pixels
+from libra_keras.data.written_numbers import finite, number, pixels
 from libra_keras.data.xml_files import refuse_declarations
 from libra_keras.files.reading import explained, open_regular
 
@@ -181,7 +181,7 @@ def _entry(element):
             counted.append(f"{child.tag.removesuffix('s'):.40}s_left_out")
             continue
         shapes.append(_shape(child, f"{child.tag} {i}"))
-        is_turned = child.tag == "box" and child.get("rotation")
+        is_turned = child.tag == "box" and number(child.get("rotation", "0")) != 0
         if not shapes[-1].problem and (child.tag == "polygon" or is_turned):
             counted.append("turned_boxes_as_boxes" if is_turned else "polygons_as_boxes")
     sides = tuple(element.get(name) for name in SIDES)
@@ -227,7 +227,7 @@ def _images(entries, place):
     names = [entry.name for entry in entries if entry.name]
     paths = image_paths(names, place.images, place.allow_outside)
     images, findings, seen = [], [], set()
-    for number, entry in enumerate(entries, 1):
+    for image_id, entry in enumerate(entries, 1):
         path = paths.get(entry.name)
         if entry.name and path is None:
             name = f"image {entry.number:.80}"
@@ -240,7 +240,7 @@ def _images(entries, place):
             continue
         seen.add(path)
         height, width = _size(entry)
-        images.append((Example(number, path, height, width, *NO_BOXES), entry.shapes))
+        images.append((Example(image_id, path, height, width, *NO_BOXES), entry.shapes))
     return images, findings
 
 

@@ -83,6 +83,9 @@ def find_coco(folder: Path) -> list[Layout]:
     start = "instances_"
     own = *folder.glob(f"{start}*.json"), *folder.glob(f"annotations/{start}*.json")
     names = {file.stem.removeprefix(start): file for file in own}
+    if len(names) < len(own):
+        files = ", ".join(map(str, sorted(own)))
+        raise ValueError(f"two files are of one split: {files}. Choose one with --annotations FILE")
     every = *folder.glob("labels.json"), *folder.glob("*/labels.json")
     labels = [file for file in every if (file.parent / "data").is_dir()]
     result = folder / "result.json"

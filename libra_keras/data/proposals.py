@@ -133,7 +133,7 @@ def with_proposals(
     if isinstance(proposals, (str, Path)):
         source, images = str(proposals), read_proposals(proposals)
     else:
-        source = "the proposals"
+        source = "the list of proposals"
         images = _sound(proposals, source)
     found = {image["image_id"]: image["boxes"] for image in images}
     _check_images(data, found, source)

@@ -126,8 +126,17 @@ def load(
             found = READERS[layout.form](place, name, class_names, skip_bad)
     if val_fraction is None:
         return found
-    roots = [*(layout.splits[split].images if images else ()), Path(where)]
+    roots = [data_folder(where), *(layout.splits[split].images if images else ())]
     return divided(found, role, val_fraction, roots)
+
+
+def data_folder(where: str | Path) -> Path:
+    """Returns the folder of a data set, of which DATA may also be a file: COCO's lie in
+    `annotations`, beside the images."""
+    path = Path(where).expanduser()
+    if not path.is_file():
+        return path
+    return path.parent.parent if path.parent.name == "annotations" else path.parent
 
 
 def find_layout(
@@ -142,11 +151,9 @@ def find_layout(
     if str(where).startswith(TFDS):
         splits = splits_with_annotations(str(where).removeprefix(TFDS))
         return Layout("TFDS", "tfds", dict.fromkeys(splits, NOWHERE))
-    folder = Path(where)
+    folder = Path(where).expanduser()
     if folder.is_file() and annotations is None:
-        folder, annotations = folder.parent, folder
-        if folder.name == "annotations":  # COCO's images lie beside that folder
-            folder = folder.parent
+        folder, annotations = data_folder(where), folder
     if not folder.is_dir():
         raise ValueError(
             f"DATA must be 'shapes', an existing folder, or tfds:<name>. Received: {str(where)!r}"
@@ -300,9 +307,7 @@ def divided(
     if not 0 < val_fraction < 1:
         raise ValueError(f"--val-fraction must be between 0 and 1. Received: {val_fraction}")
     is_val = role == "val"
-    # However the folder was spelled, and whether DATA was a file in it.
-    paths = [Path(os.path.abspath(root)) for root in roots]
-    folders = [path.parent if path.is_file() else path for path in paths]
+    folders = [Path(os.path.abspath(root)) for root in roots]  # however they were spelled
     chosen = [
         i for i, e in enumerate(data.examples) if _is_val(e.file, folders, val_fraction) == is_val
     ]
@@ -333,15 +338,14 @@ def short_name(where):
     """Returns a name for folders of runs."""
     if where.startswith(TFDS):
         return where.removeprefix(TFDS).replace("/", "-")
-    path = Path(where).resolve()
-    return path.parent.name if path.is_file() else path.name
+    return data_folder(where).resolve().name
 
 
 def is_voc(where, form="auto", annotations=None):
     """Whether data are in Pascal VOC format, whose AP is then measured too."""
     if str(where).startswith(TFDS):
-        return where.startswith(f"{TFDS}voc/")
-    return Path(where).exists() and find_layout(where, form, annotations).form == "voc"
+        return str(where).startswith(f"{TFDS}voc/")
+    return Path(where).expanduser().exists() and find_layout(where, form, annotations).form == "voc"
 
 
 def _listed(layout):

@@ -114,16 +114,13 @@ def voc(
         corners, note = (PIXELS, None) if first_pixel is not None else files.corners()
     first = 1 if first_pixel is None else first_pixel
     shift = [0] * 4 if corners == EDGES else [first, first, first - 1, first - 1]
-    images, objects, no_boxes = [], [], []
-    # Those of a layout without lists of images; else there are none.
-    folders = [image_folder] if image_folder and place.images else place.images
-    without = files.images_without(folders)
+    images, objects, no_boxes, bare = [], [], [], []
     for image_id, file in entries:
         try:
             found, image = files.read(file), files.image(file, image_id)
         except ValueError as error:
-            if bare := files.bare_image(file, image_id):
-                without.append(bare)
+            if image := files.bare_image(file, image_id):
+                bare.append(image)
             else:
                 findings.append(Finding("unreadable file", str(file), None, str(error)))
             continue
@@ -134,6 +131,9 @@ def voc(
         images.append(image)
         objects.append(known)
         no_boxes += bad
+    # Those of a layout without lists of images; else there are none.
+    folders = [image_folder] if image_folder and place.images else place.images
+    without = files.images_without(folders, {image.file for image in images}) + bare
     images += without
     objects += [[] for _ in without]
     read = assembled(
@@ -198,11 +198,13 @@ class _Files:
         path = self._finder.find(file, found.image)
         return Example(image_id, path, *found.size, *NO_BOXES)
 
-    def images_without(self, folders):
-        """Returns `Example`s of the images in folders that no file is of."""
+    def images_without(self, folders, taken):
+        """Returns `Example`s of the images in folders that no file is of: none has their stem, and
+        they are not among the images `taken` by the name in a file."""
         stems = {file.stem for file in self.of_split}
         listed = [item for folder in folders for item in self._finder.images(folder).items()]
         paths = [paths[0] for stem, paths in sorted(listed) if stem not in stems]
+        paths = [path for path in paths if path not in taken]
         return [Example(i, p, 0, 0, *NO_BOXES) for i, p in enumerate(paths, len(self.of_split) + 1)]
 
     def bare_image(self, file, image_id):
@@ -271,9 +273,9 @@ def _listed_file(folder, line):
 
 def _known(objects, image, class_names):
     """Returns (position, object, corners) of the boxes of a class, and findings on the others."""
-    known, findings = [], []
+    known, findings, names = [], [], frozenset(class_names)
     for position, entry in enumerate(objects):
-        if entry.name not in class_names:
+        if entry.name not in names:
             message = f"{entry.name!r} is not one of {class_names}"
             findings.append(Finding("class", str(image.file), f"object {position}", message))
             continue
@@ -287,10 +289,11 @@ def _known(objects, image, class_names):
 def _with_boxes(image, known, class_names, shift):
     """Gives an example its boxes; `shift` is taken from their corners."""
     corners = np.array([corners for *_, corners in known], "float64").reshape(-1, 4)
+    numbers = {name: number for number, name in enumerate(class_names)}
     return dataclasses.replace(
         image,
         boxes=(corners - shift).astype("float32"),
-        labels=np.array([class_names.index(entry.name) for _, entry, _ in known], "int32"),
+        labels=np.array([numbers[entry.name] for _, entry, _ in known], "int32"),
         ignore=np.array([entry.is_difficult for _, entry, _ in known], bool),
     )
 

@@ -18,6 +18,7 @@ from libra_keras.evaluation.coco_metrics import (
 )
 from libra_keras.evaluation.proposal_recall import check_counts, collect_proposals, proposal_recall
 from libra_keras.files.atomic import save_weights
+from libra_keras.ranges import whole
 from libra_keras.training.averages import averaged_weights
 
 
@@ -37,8 +38,6 @@ class EpochEvaluation(keras.callbacks.Callback):
         fills_logs: bool = False,
     ):
         super().__init__()
-        if int(every) != every or every < 1:
-            raise ValueError(f"`every` must be a positive integer. Received: every={every}")
         self.names = tuple(names)
         logged = [f"val_{name}" for name in names]
         monitor = logged[0] if monitor is None else monitor
@@ -49,7 +48,7 @@ class EpochEvaluation(keras.callbacks.Callback):
         self.data = data
         self.policy = policy
         self.batch_size = batch_size
-        self.every = int(every)
+        self.every = whole(1).check("`every`", every)
         self.best_weights = None if best_weights is None else Path(best_weights)
         self.monitor = monitor
         self.verbose = verbose
@@ -84,7 +83,10 @@ class EpochEvaluation(keras.callbacks.Callback):
 
     def logs_of(self, model: keras.Model) -> list[str]:
         """Returns the names that this adds to the logs of a model's training."""
-        return [f"val_{name}" for name in self.names]
+        return [f"val_{name}" for name in self._names_of(model)]
+
+    def _names_of(self, model):
+        return self.names
 
     def get_state(self) -> dict:
         """Returns what `set_state` needs to continue a run: a dict."""
@@ -129,7 +131,7 @@ class COCOEvaluation(EpochEvaluation):
         best_weights: path that ends in `.weights.h5`, or `None`. The weights are saved there
             whenever `monitor` beats its best so far. A crash while saving leaves the old file
             intact.
-        monitor: str, one of the names that are logged. Defaults to `"val_AP"`.
+        monitor: str, `val_` and one of COCO's twelve numbers. Defaults to `"val_AP"`.
         verbose: 0 for silence, 1 for a progress bar.
         fills_logs: bool, whether the epochs without an evaluation log NaN. Defaults to `False`:
             `EarlyStopping` and similar callbacks would take NaN for the best value of all.
@@ -173,10 +175,6 @@ class COCOEvaluation(EpochEvaluation):
         if count is not None:
             check_classes(names, count, self.data)
         self.names = self._names_of(self.model)
-
-    def logs_of(self, model: keras.Model) -> list[str]:
-        """Returns the names that this adds to the logs of a model's training."""
-        return [f"val_{name}" for name in self._names_of(model)]
 
     def measure(self, batches: Iterable[dict]) -> tuple[list[dict], dict[str, float]]:
         """Returns what `collect_detections` and `evaluate_detections` do."""

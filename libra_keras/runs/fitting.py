@@ -155,9 +155,8 @@ def _resumable(job, watch):
 
 def _loggers(job, speed, picture):
     """Callbacks that write logs; they continue the tables of a run that was interrupted."""
-    folder, steps = job.folder, job.pace.steps * job.pace.epochs
-    log, rows = folder.tables
-    every = min(20, max(1, steps // 50))  # short runs have curves too
+    folder, (log, rows) = job.folder, job.folder.tables
+    every = min(20, max(1, job.pace.steps * job.pace.epochs // 50))  # short runs have curves too
     steps = StepLogger(rows, every=every, append=True)
     callbacks = [LearningRateLogger(), keras.callbacks.CSVLogger(log, append=True), steps]
     if importlib.util.find_spec("tensorboard") and keras.backend.backend() == "tensorflow":

@@ -27,9 +27,11 @@ SHOWN = 10  # findings, or damaged images
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 
-def named_after(config: TrainConfig, train: DetectionData | None) -> TrainConfig:
-    """Returns a config that names the given data instead of those it named."""
-    if train is None:
+def named_after(
+    config: TrainConfig, train: DetectionData | None, val: DetectionData | None
+) -> TrainConfig:
+    """Returns a config that names the given data, if it is read for none of both."""
+    if train is None or val is None:
         return config
     return config.replace(data={"source": train.name.replace("/", "-")})
 
@@ -44,9 +46,8 @@ def load_both(
     if train is None and val is None:
         check_two_splits(config)
     if train is None:  # data without images are false
-        train = read_split(config, config.train_split, "train")
-    nothing = nothing_to_learn(train)
-    if nothing:
+        train = read_split(_to_learn_from(config), config.train_split, "train")
+    if nothing := nothing_to_learn(train):
         raise ValueError(f"{train.summary()}\n  {nothing}")
     if val is None:
         split = config.val_split if config.val_fraction is None else config.train_split
@@ -62,7 +63,7 @@ def load_both(
             print(f"  {finding}")
         if len(findings) > SHOWN:
             print(f"  ... {len(findings)} in total; libra-keras check-data lists them")
-    if nothing:  # of val, the last one
+    if nothing_to_learn(val):
         print(_meaningless(val))
     if val.num_classes < train.num_classes:
         print(
@@ -114,20 +115,25 @@ def _meaningless(own):
 def read_split(config: DataConfig, split: str | None, role: str) -> DetectionData:
     """Reads one split of the data of a run, and sets the maximum pixels of its images."""
     allow_pixels(config.max_pixels)
-    is_original = config.source.startswith(TFDS) and role == "train"  # which TFDS has itself
     return data.load(
         config.source,
         split,
         role,
         config.format,
         config.skip_bad,
-        None if is_original else config.annotations,
+        config.annotations,
         config.corners,
         config.images,
         config.class_names or None,
         config.val_fraction,
         config.allow_outside,
     )
+
+
+def _to_learn_from(config):
+    """What `--annotations` replaces are those of TFDS that a run is measured on."""
+    is_tfds = config.source.startswith(TFDS)
+    return dataclasses.replace(config, annotations=None) if is_tfds else config
 
 
 def check_voc(is_wanted: bool, model: keras.Model) -> None:

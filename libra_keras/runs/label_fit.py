@@ -6,8 +6,9 @@ import keras
 
 from libra_keras.data import DetectionData
 from libra_keras.evaluation import Anchors, label_statistics
+from libra_keras.evaluation.anchor_fit import POOR
 
-POOR_FIT = 0.5  # overlap of an object with its best anchor; and the share of such objects
+MOST = 0.5  # of the objects
 
 
 def statistics_for(data: DetectionData, model: keras.Model) -> dict[str, Any]:
@@ -31,6 +32,6 @@ def anchors_of(model: keras.Model) -> Anchors | None:
 def unfitting_anchors(statistics: dict[str, Any]) -> str | None:
     """Returns advice if most objects overlap no anchor by half; else `None`."""
     fit = statistics["anchors"]
-    if fit is None or not fit["inputs"][0][f"below_{POOR_FIT}"] > POOR_FIT:
+    if fit is None or not fit["inputs"][0][f"below_{POOR}"] > MOST:
         return None
     return ". ".join(statistics["advice"])

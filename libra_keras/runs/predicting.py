@@ -17,7 +17,7 @@ from libra_keras.files import atomic
 from libra_keras.files.image_files import images_in
 from libra_keras.files.reading import explained, read_json
 from libra_keras.files.replacing import check_replaceable_files
-from libra_keras.models import FastRCNN
+from libra_keras.models import FastRCNN, RegionProposalNetwork
 from libra_keras.visualization import draw_detections
 from libra_keras.visualization.panels import BEST
 
@@ -43,6 +43,8 @@ def predict(
             "a FastRCNN proposes no boxes itself; in Python, use `model.detect(image, "
             "proposals=...)`"
         )
+    if tiling and isinstance(model, RegionProposalNetwork):
+        raise ValueError("a RegionProposalNetwork proposes on whole images; omit --tile")
     rows, due = [], time.monotonic() + SAVED_EVERY
     try:
         for file, name in zip(files, picture_names(files), strict=True):

@@ -206,6 +206,7 @@ class ResumableFit(keras.callbacks.Callback):
         is_sound = not self._trained.stop_training
         if is_sound:
             self.save()  # an evaluation takes long
+            self._publish_last()
         self._signals.release()
         self._call("on_epoch_end", epoch, logs)
         if is_sound:

@@ -139,12 +139,12 @@ def own_data(run: Run) -> DetectionData:
     own = run.config.data
     try:
         split = own.val_split if own.val_fraction is None else own.train_split
-        return inputs.add_given(
-            inputs.load(own, split, "val"),
-            own.val_proposals_file,
-            run.model,
-            "--val-proposals-file",
-        )
+        found = inputs.load(own, split, "val")
+        told = run.record("config.json").get("val")
+        if told not in (None, found.summary()):
+            raise ValueError(f"it was measured on {told}, and its config names {found.summary()}")
+        file, option = own.val_proposals_file, "--val-proposals-file"
+        return inputs.add_given(found, file, run.model, option)
     except (ValueError, OSError) as error:
         raise ValueError(
             f"The data of the run cannot be read: {error}. Name other data, or their new location: "

@@ -70,7 +70,7 @@ def train(
     ```
     """
     moments = moments_of(config.devices, stop_by, keep_at)
-    config = inputs.named_after(with_defaults(config, model), train)
+    config = inputs.named_after(with_defaults(config, model), train, val)
     if config.run.deterministic:
         make_deterministic(config.run.seed)  # JAX reads its flags when it looks for devices
     devices = chosen_devices(config.devices, model)

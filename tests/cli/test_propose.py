@@ -10,7 +10,7 @@ import pytest
 from libra_keras import data, models
 from libra_keras.cli import evaluate, main, propose
 from libra_keras.models.constructors.parts import small_backbone
-from libra_keras.runs import measuring
+from libra_keras.runs import measuring, predicting
 
 TINY = "--batch 2 --steps 2 --epochs 1 --short-side 64 --long-side 64".split()
 SHAPES = "shapes --train-split 4 --val-split 2".split()
@@ -50,6 +50,8 @@ def test_what_a_detector_cannot_do_is_said_before_the_work(tmp_path, capsys, mon
     network = models.rpn_small(small_backbone(), input_policy=policy)
     dense = models.retinanet_small(6, input_policy=policy)
     monkeypatch.setattr(measuring, "evaluation_batches", lambda *_: iter(()))
+    with pytest.raises(ValueError, match="proposes on whole images; omit --tile"):
+        predicting.predict(network, [], tmp_path, 0.3, True, {"tile": 64})
     for model, option, message in (
         (network, "--voc", "--voc requires a detector with classes"),
         (dense, "--proposals", "Only a detector with a first stage.*Received: RetinaNet"),
@@ -92,6 +94,15 @@ def test_from_images_to_a_second_stage_and_its_numbers(tmp_path, capsys, eagerly
     assert all(0 < len(image["boxes"]) <= 30 for image in found)
     # Boxes are in the pixels of the file, 320, not of the resized image.
     assert max(image["boxes"].max() for image in found) > 100
+
+    assert main([*propose, "--part", "val"]) == 1
+    assert "--part requires --val-fraction" in capsys.readouterr().err
+    assert main([*propose, "--part", "val", "--val-fraction", "0.5"]) == 0  # in its own place
+    part = data.load("shapes", "4", "val", val_fraction=0.5)
+    assert {i["image_id"] for i in data.read_proposals(file)} == {
+        example.image_id for example in part.examples
+    }
+    assert main(propose) == 0
 
     held_out = str(tmp_path / "held_out.npz")
     data.write_proposals(held_out, proposals_of(data.shapes("val", 4)))

@@ -173,7 +173,12 @@ def test_where_numbers_go_is_checked_first(tmp_path, capsys, verb):
     (tmp_path / "a.jpg").write_text("")
     (tmp_path / "b.json").mkdir()
     more = ["--split", "4"]
-    for to, words in (("b.json", "must be a file"), ("a.jpg/b.json", "a.jpg is a file")):
+    (tmp_path / "c.json").write_text('{"images": [], "annotations": []}')
+    for to, words in (
+        ("b.json", "must be a file"),
+        ("a.jpg/b.json", "a.jpg is a file"),
+        ("c.json", "and is not overwritten"),
+    ):
         assert main([verb, "no_run", "shapes", *more, "--to", str(tmp_path / to)]) == 1
         assert words in capsys.readouterr().err
 

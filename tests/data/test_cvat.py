@@ -44,6 +44,7 @@ def test_other_shapes_are_boxes_or_counted(write):
         '<polygon label="cat" points="10.5,8;20,5;15,30"/>'
         '<box label="cat" xtl="20" ytl="10" xbr="40" ybr="20" rotation="90.00"/>'
         '<box label="cat" xtl="20" ytl="10" xbr="40" ybr="20" rotation="30"/>'
+        '<box label="cat" xtl="1" ytl="2" xbr="3" ybr="4" rotation="0.00"/>'
         '<points label="cat" points="1,1"/><points label="cat" points="1,1"/>'
         '<mask label="cat" rle="3" left="1" top="1" width="2" height="2"/>'
     )
@@ -51,6 +52,7 @@ def test_other_shapes_are_boxes_or_counted(write):
     # 20 x 10 about (30, 15): on end, 10 x 20; at 30 degrees, 20 cos + 10 sin = 22.32 wide and
     # 20 sin + 10 cos = 18.66 high.
     expected = [[10.5, 5, 20, 30], [25, 5, 35, 25], [18.840, 5.670, 41.160, 24.330]]
+    expected.append([1, 2, 3, 4])
     np.testing.assert_allclose(read.examples[0].boxes, expected, atol=1e-3)
     assert read.counts == {
         "polygons_as_boxes": 1,

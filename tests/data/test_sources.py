@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -145,6 +146,17 @@ def test_a_part_of_one_split_to_measure_on(tmp_path):
     assert names["val"] == {name for name in more if name in names["train"] | names["val"]}
     spelled = data.load(f"{folder}/../voc", role="val", val_fraction=0.3)
     assert {e.file.name for e in spelled.examples} == names["val"]
+    coco = write_coco(tmp_path / "coco", "all", images=20)
+    file, images = coco / "annotations/instances_all.json", coco / "images"
+    images.mkdir()
+    for number in range(1, 21):
+        Image.new("RGB", (64, 48)).save(images / f"{number}.png")
+    named = {"annotations": file}, {"images": images}
+    spellings = [(coco, {}), (file, {}), *((coco, more) for more in named)]
+    parts = [data.load(p, role="val", val_fraction=0.3, **more) for p, more in spellings]
+    chosen = [[example.image_id for example in part.examples] for part in parts]
+    assert chosen[0] and all(ids == chosen[0] for ids in chosen)
+    assert parts[0].name == parts[1].name == "coco/all/val"
     for fraction in (0, 1, 20):
         with pytest.raises(ValueError, match="--val-fraction must be between 0 and 1"):
             data.load(folder, val_fraction=fraction)
@@ -152,6 +164,20 @@ def test_a_part_of_one_split_to_measure_on(tmp_path):
         data.load(folder, role="val", val_fraction=1e-9)
     with pytest.raises(ValueError, match="divides the only split.* has train, val"):
         data.load("shapes", val_fraction=0.2)
+
+
+def test_a_home_is_expanded(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(write_voc(tmp_path / "voc", train=GOOD).parent))
+    assert is_voc("~/voc") and is_voc(Path("~/voc")) and not is_voc("~/other")
+    assert str(find_layout("~/voc")) == "Pascal VOC: train"
+
+
+def test_two_files_of_one_split_are_a_choice(tmp_path):
+    folder = write_coco(tmp_path, "train", file="instances_{}.json")
+    assert find_layout(folder).splits.keys() == {"train"}
+    write_coco(folder, "train")
+    with pytest.raises(ValueError, match="two files are of one split: .*Choose one with --anno"):
+        find_layout(folder)
 
 
 def test_options_are_of_their_forms(tmp_path):

@@ -218,6 +218,11 @@ def test_the_name_in_the_xml_decides_between_images_of_one_stem(write_voc):
     (images / "0.bmp").unlink()
     annotation.write_text(text.replace("x.jpg", "renamed.png"))
     assert data.voc(folder, "val").examples[0].file.name == "renamed.png"
+    # Without lists, images that no XML file is of count, too: that one is the first file's.
+    shutil.rmtree(folder / "ImageSets")
+    images.rename(folder / "images")
+    names = [example.file.name for example in data.voc(folder, "all").examples]
+    assert names == ["renamed.png", "1.png"]
 
 
 @pytest.mark.parametrize(
