@@ -81,6 +81,9 @@ def whole(least: int, most: float = 2**31 - 1, words: tuple[str, ...] = ()) -> R
     return Range(least, most, is_whole=True, words=words)
 
 
+SEED = whole(-(2**63), 2**63 - 1)
+
+
 def plain(value: Any) -> Any:
     """Returns numbers of NumPy and other libraries as Python's own, anything else as it is."""
     if isinstance(value, bool):

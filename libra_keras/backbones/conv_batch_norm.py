@@ -104,6 +104,7 @@ class ConvBatchNorm(ChannelsLast):
                 "`kernel_size` must be odd, so that padding can be symmetric. "
                 f"Received: kernel_size={kernel_size}"
             )
+        groups = whole(1).check("`groups`", groups)
         check_groups(groups, "filters", filters)
         check_epsilon(epsilon)
         self.filters = filters

@@ -211,7 +211,7 @@ def _recomputing(form, rounds):
                 (upstream,) = arguments
             return _slopes(form, rounds, (blocks, keys, values), upstream)
 
-        nothing = ops.zeros((*ops.shape(blocks)[:3], values.shape[-1]))
+        nothing = ops.zeros((*ops.shape(blocks)[:3], values.shape[-1]), "float32")
         return native.in_turn(rounds, add_block, nothing), gradient
 
     return mixed

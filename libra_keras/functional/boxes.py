@@ -149,7 +149,7 @@ def clip(boxes: Tensor, image_sizes: Tensor, geometry: str = "continuous") -> Te
     largest = ops.concatenate([widths, heights, widths, heights], axis=-1)  # (B, 1, 4)
     if geometry != "legacy":
         return ops.clip(ops.cast(boxes, "float32"), 0.0, largest)
-    least = ops.convert_to_tensor([0.0, 0.0, 1.0, 1.0])
+    least = ops.convert_to_tensor([0.0, 0.0, 1.0, 1.0], "float32")
     return ops.clip(ops.cast(boxes, "float32"), least, largest - (1.0 - least))
 
 

@@ -8,7 +8,7 @@ twins off. TensorFlow is imported only when it is the backend.
 import contextlib
 import functools
 from collections.abc import Callable, Hashable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import keras
 from keras import ops
@@ -140,7 +140,7 @@ def _island(function, static):
     return tf.function(traced, jit_compile=True, autograph=False)
 
 
-def in_turn(count, body, start):
+def in_turn(count: int | Tensor, body: Callable[[Tensor, Any], Any], start: Any) -> Any:
     """`ops.fori_loop` from 0, in the memory of one round: TensorFlow's may run ten at once.
 
     Args:
@@ -167,7 +167,9 @@ def in_turn(count, body, start):
     return tf.while_loop(*loop, parallel_iterations=1)[1]
 
 
-def by_filters(convolve, x, kernel, bias):
+def by_filters(
+    convolve: Callable[[Tensor, Tensor], Tensor], x: Tensor, kernel: Tensor, bias: Tensor
+) -> Tensor:
     """Returns `convolve(kernel, bias)` of `x`, in parts of 64 filters where one image is slow.
 
     For a batch of one, TensorFlow on CPUs gives oneDNN a float32 kernel as it lies in memory: taps,
@@ -203,7 +205,7 @@ def by_filters(convolve, x, kernel, bias):
     return ops.concatenate([convolve(*part) for part in parts], axis=-1)
 
 
-def add_bias(x, bias):
+def add_bias(x: Tensor, bias: Tensor) -> Tensor:
     """Adds `bias` (C,) to `x` (B, H, W, C), as an operation that TensorFlow can fuse.
 
     Example:
@@ -309,7 +311,7 @@ def may_differentiate_loops() -> bool:
     return keras.backend.backend() in ("tensorflow", "jax") and _portable_depth == 0
 
 
-def on_device(taps: "Taps") -> "Taps":
+def with_wide_cells(taps: "Taps") -> "Taps":
     """Widens the cells of `Taps` on TensorFlow, which adds integers of 32 bits on the host, also
     where there is a GPU.
 
@@ -318,7 +320,7 @@ def on_device(taps: "Taps") -> "Taps":
     >>> from keras import ops
     >>> from libra_keras.functional import native, roi_align
     >>> one = ops.ones((1, 1, 1), "int32")
-    >>> taps = native.on_device(roi_align.Taps(one, one, one, one, None, None))
+    >>> taps = native.with_wide_cells(roi_align.Taps(one, one, one, one, None, None))
     >>> tuple(taps.rows.shape)
     (1, 1, 1)
     """

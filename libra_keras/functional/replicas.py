@@ -7,14 +7,17 @@
 
 import contextlib
 import threading
+from collections.abc import Iterator
 
 import keras
 from keras import ops
 
+from libra_keras.typing import Tensor
+
 _own = threading.local()  # replicas are traced in threads of their own
 
 
-def sum_over_replicas(x):
+def sum_over_replicas(x: Tensor) -> Tensor:
     """Sums a tensor over all replicas; must not be called inside an island of `native.compiled`."""
     replica = _context()
     if replica is None or replica.num_replicas_in_sync == 1:
@@ -24,13 +27,13 @@ def sum_over_replicas(x):
     return replica.all_reduce(tf.distribute.ReduceOp.SUM, ops.convert_to_tensor(x))
 
 
-def num_replicas():
+def num_replicas() -> int:
     """Number of replicas of the TensorFlow strategy that this runs under; 1 elsewhere."""
     replica = _context()
     return 1 if replica is None else replica.num_replicas_in_sync
 
 
-def global_positions(batch_size):
+def global_positions(batch_size: int | Tensor) -> Tensor:
     """Positions of this replica's images in the global batch, int32 `(batch_size,)`."""
     positions = ops.arange(batch_size, dtype="int32")
     replica = _context()
@@ -44,7 +47,7 @@ def global_positions(batch_size):
     return ops.cast(ops.sum(before), "int32") + positions
 
 
-def with_global_value(losses):
+def with_global_value(losses: list[Tensor]) -> list[Tensor]:
     """Gives a replica's losses 1 / R of the sum over all, and leaves them their own gradient."""
     # Keras weighs what replicas report by their numbers of images: right if all report the same.
     count = num_replicas()
@@ -55,7 +58,7 @@ def with_global_value(losses):
     return ops.unstack(own + ops.stop_gradient(total / count - own), num=len(losses))
 
 
-def with_an_image(x, value=0):
+def with_an_image(x: Tensor, value: float = 0) -> Tensor:
     """Adds a row of `value` to a replica's part of a batch if it has none: CPUs need an image."""
     if num_replicas() == 1:
         return x
@@ -65,7 +68,7 @@ def with_an_image(x, value=0):
 
 
 @contextlib.contextmanager
-def counting(image_sizes):
+def counting(image_sizes: Tensor) -> Iterator[None]:
     """Within this context `presence` tells whether any image has a size, int `(B, 2)`, above 0."""
     if num_replicas() == 1:
         yield
@@ -78,7 +81,7 @@ def counting(image_sizes):
         _own.presence = before
 
 
-def presence():
+def presence() -> Tensor | float:
     """1 where the images of this replica count, 0 where there is a blank one alone."""
     return getattr(_own, "presence", 1.0)
 

@@ -435,7 +435,7 @@ def looped_sum(source: Tensor, taps: Taps) -> Tensor:
     [1.5, 3.5]
     """
     check_arguments({"source (cells, C) float": source})
-    taps = native.on_device(taps)
+    taps = native.with_wide_cells(taps)
     width = taps.rows.shape[-1]
     down, across = (_most(counts, width) for counts in (taps.num_rows, taps.num_columns))
     together = width if taps.num_rows is None and width <= UNROLLED_TAPS else 1
@@ -462,9 +462,9 @@ def looped_sum(source: Tensor, taps: Taps) -> Tensor:
                 values = ops.reshape(upstream * weights, (-1, source.shape[-1]))
                 return add_rows(before, ops.reshape(cells, (-1,)), values)
 
-            return ops.cast(total(scatter, ops.zeros(ops.shape(source))), source.dtype)
+            return ops.cast(total(scatter, ops.zeros(ops.shape(source), "float32")), source.dtype)
 
-        return total(read, ops.zeros((*bins, source.shape[-1])), together), gradient
+        return total(read, ops.zeros((*bins, source.shape[-1]), "float32"), together), gradient
 
     return pooled(source)
 
@@ -520,7 +520,8 @@ def weighted_sum_of_used(source: Tensor, taps: Taps) -> Tensor:
         whole = ops.concatenate([inner, pooled[count:]], axis=0)
         return ring + 1, ops.reshape(whole, ops.shape(pooled))
 
-    nothing = ops.zeros((*ops.shape(taps.rows)[:2], taps.columns.shape[1], source.shape[-1]))
+    bins = *ops.shape(taps.rows)[:2], taps.columns.shape[1]
+    nothing = ops.zeros((*bins, source.shape[-1]), "float32")
     rings = ops.max(used, initial=0)
     pooled = ops.while_loop(lambda ring, _: ring < rings, add_ring, (0, nothing))[1]
     return take(pooled, ops.argsort(order), axis=0)

@@ -311,7 +311,7 @@ def _column(count, num):
 def _scores(keys, order):
     """Joins what decides first (`order`, 0 = never, highest first) with the keys, in float32."""
     # XLA's top-k on a CPU is a hundred times faster for it than for int32. The gaps between orders
-    # keep rounding (keys lose at most two of 24 bits) from mixing them.
+    # keep rounding (keys lose at most three of 24 bits) from mixing them.
     return ops.where(order > 0, ops.cast(2 * order - 1, "float32") - ops.cast(keys, "float32"), 0.0)
 
 

@@ -156,7 +156,9 @@ class BalancedFeaturePyramid(ChannelsLast):
         if self.refiner is None:
             return balanced
         refined = self.refiner(balanced)
-        if len(refined.shape) != 4 or refined.shape[-1] != balanced.shape[-1]:
+        same_rank = len(refined.shape) == len(balanced.shape)
+        pairs = zip(refined.shape, balanced.shape, strict=False)
+        if not same_rank or any(a != b for a, b in pairs if None not in (a, b)):
             raise ValueError(
                 "`refiner` must keep the shape of its input. "
                 f"Received: {tuple(refined.shape)} from {tuple(balanced.shape)}"
@@ -164,7 +166,8 @@ class BalancedFeaturePyramid(ChannelsLast):
         return ops.cast(refined, balanced.dtype)  # the refiner may compute with another one
 
     def compute_output_spec(self, pyramid: Pyramid) -> Any:
-        self._built_for.unpack(pyramid)
+        if self._built_for is not None:
+            self._built_for.unpack(pyramid)
         return super().compute_output_spec(pyramid)
 
     def compute_output_shape(self, input_shape: Pyramid) -> Pyramid:

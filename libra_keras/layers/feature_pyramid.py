@@ -162,7 +162,8 @@ class FeaturePyramid(ChannelsLast):
         return [f"P{first + i}" for i in range(self.num_levels)]
 
     def compute_output_spec(self, pyramid: Pyramid) -> Any:
-        self._stages(pyramid)
+        if self._built_for is not None:
+            self._stages(pyramid)
         return super().compute_output_spec(pyramid)
 
     def compute_output_shape(self, input_shape: Pyramid) -> Pyramid:

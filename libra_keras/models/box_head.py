@@ -18,6 +18,7 @@ from libra_keras.models.proposals import Proposals
 from libra_keras.models.settings import CLASSES, BoxHeadSettings
 from libra_keras.models.targets import match_proposals, mean_per_image, sample_targets
 from libra_keras.samplers import RandomSampler, Sampler
+from libra_keras.samplers.sampler import check_sampler
 from libra_keras.typing import Tensor
 
 
@@ -79,6 +80,7 @@ class BoxHead(Head):
         )
         num_classes = self.num_classes = CLASSES.check("`num_classes`", num_classes)
         self.sampler = sampler or RandomSampler(num=512, positive_fraction=0.25)
+        check_sampler(self.sampler, gives_losses=True)
         self.roi_align = roi_align or MultilevelROIAlign(dtype=self.dtype_policy)
         self.hidden = [
             self._dense(self.settings.channels, activation="relu", name=f"shared_fc_{i}")

@@ -10,6 +10,7 @@ from libra_keras.files import downloads
 from libra_keras.files.image_files import is_address, local, several
 from libra_keras.files.reading import reason
 from libra_keras.models.tiles import checked, detect_tiles, warn_of_large_objects
+from libra_keras.ranges import SHARE, whole
 
 
 def detect(
@@ -23,10 +24,8 @@ def detect(
     proposals=None,
 ):
     """Runs a detector on images of any kind and size, as `Detector.detect` says."""
-    if not 0 <= score_threshold <= 1:
-        raise ValueError(f"`score_threshold` must be in 0..1. Received: {score_threshold}")
-    if batch_size < 1:
-        raise ValueError(f"`batch_size` must be at least 1. Received: {batch_size}")
+    score_threshold = SHARE.check("`score_threshold`", score_threshold)
+    batch_size = whole(1).check("`batch_size`", batch_size)
     tiling = checked(tile, overlap)
     if tiling is not None:
         warn_of_large_objects(tiling, getattr(model, "largest_object", None))

@@ -14,6 +14,7 @@ from keras import ops
 from libra_keras.backbones.adapter import check_feature_maps
 from libra_keras.data.images import InputPolicy
 from libra_keras.functional import replicas
+from libra_keras.functional.argument_checks import check_arguments
 from libra_keras.functional.random_keys import random_keys
 from libra_keras.keras_private import has_compiled_metrics
 from libra_keras.layers import ImageNormalization
@@ -24,9 +25,9 @@ from libra_keras.models.fine_tuning import freeze_layer, tell_parts, warn_of_ran
 from libra_keras.models.ground_truth import GroundTruth, check_labels, truth_in
 from libra_keras.models.habits import is_auto, refuse_box_format
 from libra_keras.models.inputs import Batch, TakesLists, as_batch
-from libra_keras.models.settings import live_parts
+from libra_keras.models.settings import MOST, live_parts
 from libra_keras.models.strides import check_strides
-from libra_keras.ranges import POSITIVE
+from libra_keras.ranges import POSITIVE, SEED, whole
 from libra_keras.typing import Tensor
 
 NOT_FOR_DETECTORS = (
@@ -72,7 +73,7 @@ class Detector(TakesLists, keras.Model):
         self.input_policy = input_policy or InputPolicy(short_side=800, long_side=1333)
         self.class_names = class_names
         self.largest_object: float | None = None
-        self.seed = seed
+        self.seed = SEED.check("`seed`", seed)
         self.process = os.getpid()  # which its threads live in
         self.trained_steps = self.add_weight(
             name="trained_steps", shape=(), dtype="int32", initializer="zeros", trainable=False
@@ -140,12 +141,11 @@ class Detector(TakesLists, keras.Model):
 
     @max_detections.setter
     def max_detections(self, number: int) -> None:
-        if isinstance(number, bool) or number != int(number) or number < 1:
-            raise ValueError(f"`max_detections` must be a positive int. Received: {number!r}")
-        changes = {self._limit_name(): int(number)}
-        settings = self._last_settings()
-        if hasattr(settings, "pre_nms_test"):  # a level may give as many
-            changes["pre_nms_test"] = max(int(number), settings.pre_nms_test)
+        number, settings = whole(1, MOST).check("`max_detections`", number), self._last_settings()
+        changes = {self._limit_name(): number}
+        for name in ("pre_nms_test", "max_candidates"):  # as many must enter NMS
+            if hasattr(settings, name):
+                changes[name] = max(number, getattr(settings, name))
         self.heads()[-1].settings = dataclasses.replace(settings, **changes)
 
     def _last_settings(self):
@@ -261,6 +261,8 @@ class Detector(TakesLists, keras.Model):
         if sample_weight is not None:
             raise ValueError("Detectors take no `sample_weight`.")
         truth = GroundTruth.of(truth_in(x, y))
+        images = x["images"] if isinstance(x, dict) else x
+        check_arguments({"x['images'] (B, H, W, C)": images, "y['boxes'] (B, M, 4)": truth.boxes})
         is_wrong = check_labels(truth.labels, self)
         losses = list(self.compute_losses(x, truth, y_pred, training))
         losses = replicas.with_global_value(losses)
@@ -295,7 +297,7 @@ class Detector(TakesLists, keras.Model):
 
     def has_changed(self, kind: str) -> bool:
         """Whether settings or parts of heads, which a graph keeps, changed since this was asked."""
-        parts = ("settings", "sampler", "box_loss", "box_loss_weight")
+        parts = ("settings", "sampler", "class_loss", "box_loss", "box_loss_weight")
         now = [tuple(getattr(head, part, None) for part in parts) for head in self.heads()]
         before = self.__dict__.get(f"_traced_{kind}", now)
         object.__setattr__(self, f"_traced_{kind}", now)  # past Keras' tracking
@@ -509,10 +511,11 @@ class Detector(TakesLists, keras.Model):
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
         parts = ("backbone", *cls.PARTS, "normalization", "input_policy")
-        config = {**config, **live_parts(config, parts)}
-        longest = config.pop("largest_object", None)
         necks = config["neck"] if isinstance(config["neck"], (list, tuple)) else [config["neck"]]
-        neck = [live_parts({"layer": layer}, ["layer"])["layer"] for layer in necks]
+        with keras.saving.custom_object_scope(custom_objects or {}):
+            config = {**config, **live_parts(config, parts)}
+            neck = [live_parts({"layer": layer}, ["layer"])["layer"] for layer in necks]
+        longest = config.pop("largest_object", None)
         detector = cls(**{**config, "neck": neck})
         if longest is not None:
             detector.largest_object = POSITIVE.check("`largest_object`", longest)

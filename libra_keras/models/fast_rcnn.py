@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from libra_keras.data.images import InputPolicy
+from libra_keras.functional.argument_checks import check_arguments
 from libra_keras.functional.replicas import with_an_image
 from libra_keras.models.box_head import BoxHead
 from libra_keras.models.detect import detect
@@ -148,6 +149,12 @@ def given_proposals(x: Batch) -> Proposals:
             "`FastRCNN` requires x['proposals'], boxes (B, P, 4) in pixels of the padded images; "
             f"`libra_keras.data.with_proposals` adds those of a file. Received: {received}"
         )
+    check_arguments(
+        {
+            "x['proposals'] (B, P, 4)": x["proposals"],
+            "x['proposal_mask'] (B, P) any": x.get("proposal_mask"),
+        }
+    )
     boxes = with_an_image(ops.cast(ops.convert_to_tensor(x["proposals"]), "float32"))
     mask = ops.all(boxes[..., 2:] > boxes[..., :2], axis=-1)
     if "proposal_mask" in x:
@@ -156,7 +163,7 @@ def given_proposals(x: Batch) -> Proposals:
         batch, num = ops.shape(boxes)[:2]
         # A graph of TensorFlow may learn the number with each batch only.
         more = 1 if boxes.shape[1] == 0 else ops.cast(ops.equal(num, 0), "int32")
-        boxes = ops.concatenate([boxes, ops.zeros((batch, more, 4))], axis=1)
+        boxes = ops.concatenate([boxes, ops.zeros((batch, more, 4), "float32")], axis=1)
         mask = ops.concatenate([mask, ops.zeros((batch, more), "bool")], axis=1)
     # Whatever stands in padding must not reach a loss: NaN times 0 is NaN.
     boxes = ops.stop_gradient(ops.where(mask[..., None], boxes, 0.0))

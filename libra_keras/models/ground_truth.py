@@ -104,6 +104,11 @@ def _padded(key, values):
 
 def _check_shapes(boxes, labels):
     """Raises unless they are `(B, M, 4)` and `(B, M)`, as far as that is known."""
+    if None in (getattr(boxes, "rank", 0), getattr(labels, "rank", 0)):
+        raise ValueError(
+            "The ranks of y['boxes'] (B, M, 4) and y['labels'] (B, M) must be known: call "
+            f"`set_shape` on what `tf.py_function` returns. Received: {boxes} and {labels}"
+        )
     fits = len(boxes) == 3 and len(labels) == 2 and boxes[-1] in (4, None)
     pairs = zip(boxes[:2], labels[:2], strict=False)
     if not fits or any(a != b for a, b in pairs if None not in (a, b)):

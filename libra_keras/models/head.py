@@ -9,7 +9,7 @@ from libra_keras.functional.anchors import pyramid_anchors
 from libra_keras.layers.channels_last import ChannelsLast
 from libra_keras.layers.convolution import Conv2D
 from libra_keras.losses import SmoothL1Loss
-from libra_keras.models.settings import checked_weight, live_parts
+from libra_keras.models.settings import WEIGHT, live_parts
 
 
 class Head(ChannelsLast):
@@ -21,7 +21,9 @@ class Head(ChannelsLast):
         super().__init__(**kwargs)
         self.settings = settings
         self.box_loss = box_loss or SmoothL1Loss(beta=0.0)
-        self.box_loss_weight = checked_weight(box_loss_weight)
+        if not hasattr(self.box_loss, "call"):
+            raise TypeError(f"`box_loss` must be a keras.losses.Loss. Received: {box_loss!r:.80}")
+        self.box_loss_weight = float(WEIGHT.check("`box_loss_weight`", box_loss_weight))
 
     def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object

@@ -178,7 +178,8 @@ def _with_most(rpn, num):
         raise ValueError(f"`num` must be at least 1. Received: num={num}")
     entering = max(num, rpn.settings.pre_nms_test)
     settings = dataclasses.replace(rpn.settings, pre_nms_test=entering, post_nms=num)
-    copy = RPNHead(settings, rpn.sampler, rpn.box_loss, name=rpn.name, dtype=rpn.dtype_policy)
+    parts = {"settings": settings, "sampler": rpn.sampler, "box_loss": rpn.box_loss}
+    copy = type(rpn).from_config({**rpn.get_config(), **parts})
     copy.build([rpn.shared_conv.kernel.shape[2:3]])
     copy.set_weights(rpn.get_weights())
     return copy

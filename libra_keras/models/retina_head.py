@@ -152,7 +152,9 @@ class RetinaHead(AnchorHead):
         targets = find(anchors, truth.boxes, truth.labels, truth.mask, image_sizes)
         self.positives.update_state(mean_per_image(targets.is_positive, is_image(image_sizes)))
         normaliser = replicas.sum_over_replicas(_positive_count(targets, image_sizes))
-        class_loss = native.compiled(_sum_of_class_losses, loss=self.class_loss)
+        # Compiled once for the numbers of a loss, which may have been changed in place.
+        values = repr(self.class_loss.get_config())
+        class_loss = native.compiled(_sum_of_class_losses, loss=self.class_loss, values=values)
         labels = ops.where(targets.is_positive, targets.labels, -1)
         return (
             class_loss(labels, targets.weights, *outputs["logits"]) / normaliser,
@@ -182,7 +184,7 @@ def find_dense_targets(anchors, gt_boxes, gt_labels, gt_mask, image_sizes, setti
     return Targets(labels, boxes, found.is_positive, ops.cast(trained, "float32"))
 
 
-def _sum_of_class_losses(labels, weights, *level_logits, loss):
+def _sum_of_class_losses(labels, weights, *level_logits, loss, values):
     """Sum over levels of logits `(B, N_l, K)`, which are not joined, since that would copy the
     largest tensor of a step; labels and weights are `(B, sum of N_l)`.
     """

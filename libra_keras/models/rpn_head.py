@@ -17,6 +17,7 @@ from libra_keras.models.proposals import Proposals, select_proposals
 from libra_keras.models.settings import RPNSettings
 from libra_keras.models.targets import match_anchors, mean_per_image, sample_targets
 from libra_keras.samplers import RandomSampler, Sampler
+from libra_keras.samplers.sampler import check_sampler
 from libra_keras.typing import Tensor
 
 
@@ -64,6 +65,7 @@ class RPNHead(AnchorHead):
     ) -> None:
         super().__init__(settings or RPNSettings(), box_loss, box_loss_weight, **kwargs)
         self.sampler = sampler or RandomSampler(num=256, positive_fraction=0.5)
+        check_sampler(self.sampler)
         self.shared_conv = self._conv(self.settings.channels, 3, activation="relu")
         self.logits_conv = self._conv(self.settings.num_anchors, 1)
         self.deltas_conv = self._conv(4 * self.settings.num_anchors, 1)

@@ -7,10 +7,11 @@ from typing import Any, Self
 import keras
 
 from libra_keras.functional.argument_checks import check_geometry
-from libra_keras.ranges import Range, whole
+from libra_keras.ranges import NOT_NEGATIVE, Range, whole
 
 MOST = 1_000_000  # of anything that is counted, so that no file can fill the memory
 CLASSES = whole(1, MOST)
+WEIGHT = NOT_NEGATIVE  # of a loss
 
 
 def live_parts(config, names):
@@ -24,15 +25,6 @@ def _live(name, part):
     return keras.saving.deserialize_keras_object(part) if isinstance(part, dict) else part
 
 
-def checked_weight(value):
-    """Returns what a head's box loss is multiplied by, if that is a number of at least 0."""
-    if not 0 <= value < float("inf"):
-        raise ValueError(
-            f"`box_loss_weight` must be at least 0 and finite. Received: box_loss_weight={value}"
-        )
-    return float(value)
-
-
 @dataclasses.dataclass(frozen=True)
 class _Settings:
     """Gives a dataclass what Keras asks of a saved object, and checks its values."""
@@ -41,6 +33,13 @@ class _Settings:
         for field in dataclasses.fields(self):
             value = self._checked(field.name, field.type, getattr(self, field.name))
             object.__setattr__(self, field.name, value)
+        if len(getattr(self, "stds", "four")) != 4:
+            raise ValueError(f"`stds` must be four numbers. Received: {self.stds}")
+        if getattr(self, "negative_iou", 0.0) > self.positive_iou:
+            raise ValueError(
+                "`negative_iou` must not exceed `positive_iou`. Received: "
+                f"negative_iou={self.negative_iou}, positive_iou={self.positive_iou}"
+            )
 
     def _checked(self, name, kind, value):
         """A value of the type of its field; lists, which JSON has for tuples, have no hash."""

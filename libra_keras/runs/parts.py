@@ -9,7 +9,6 @@ from libra_keras.layers import (
 )
 from libra_keras.losses import BalancedL1Loss, SmoothL1Loss
 from libra_keras.models.rebuilding import with_neck
-from libra_keras.models.settings import checked_weight
 from libra_keras.runs.config import ModelConfig
 from libra_keras.samplers import (
     CombinedSampler,
@@ -90,7 +89,7 @@ def _limit_rpn(model, limit):
 
 def _replace_box_loss(head, own):
     if own.box_loss_weight is not None:
-        head.box_loss_weight = checked_weight(own.box_loss_weight)
+        head.box_loss_weight = float(own.box_loss_weight)
     if own.box_loss == "l1":
         head.box_loss = SmoothL1Loss(beta=0.0)
     elif own.box_loss is not None:

@@ -5,8 +5,8 @@ from typing import Any, Self
 import keras
 
 from libra_keras.functional.sampling import choose_instance_balanced, choose_iou_balanced
-from libra_keras.ranges import SHARE, whole
-from libra_keras.samplers.sampler import RandomSampler, Sampler
+from libra_keras.ranges import FINITE, SHARE, whole
+from libra_keras.samplers.sampler import RandomSampler, Sampler, check_sampler
 from libra_keras.typing import Tensor
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -127,6 +127,9 @@ class IoUBalancedSampler(RandomSampler):
         self._check()
 
     def _check(self):
+        self.floor_thr = FINITE.check("`floor_thr`", self.floor_thr)
+        if not isinstance(self.upper, str):
+            self.upper = FINITE.check("`upper`", self.upper)
         if not 0 <= self.floor_thr < 1:
             raise ValueError(
                 "`floor_thr` must be at least 0 and below 1 (for mmdetection's -1, pass "
@@ -246,13 +249,7 @@ class CombinedSampler(Sampler):
         self.positives = positives
         self.negatives = negatives
         for name, part in (("positives", positives), ("negatives", negatives)):
-            if not isinstance(part, Sampler):
-                raise TypeError(f"`{name}` must be a sampler. Received: {name}={part!r}")
-            if part.needs_losses:
-                raise TypeError(
-                    f"`{name}` must not require losses, which a combination does not pass on. "
-                    f"Received: {name}={type(part).__name__}"
-                )
+            check_sampler(part, name, has_num=False)
             if part.num not in (None, self.num):
                 raise ValueError(
                     f"`{name}` must have the same `num` as the combination. "

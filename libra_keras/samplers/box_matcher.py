@@ -9,7 +9,8 @@ from libra_keras.functional import replicas
 from libra_keras.functional.argument_checks import check_arguments
 from libra_keras.functional.matching import Match
 from libra_keras.functional.random_keys import random_keys
-from libra_keras.samplers.sampler import Sampler
+from libra_keras.ranges import SEED
+from libra_keras.samplers.sampler import Sampler, check_sampler
 from libra_keras.typing import Tensor
 
 POSITIVE, NEGATIVE, IGNORED = 1, -1, -2  # what the label encoders of both packages use
@@ -117,9 +118,10 @@ class SampledBoxMatcher(keras.layers.Layer):
     ) -> None:
         # In mixed precision the automatic cast would round overlaps across thresholds.
         super().__init__(autocast=False, **kwargs)
+        check_sampler(sampler)
         self.matcher = matcher
         self.sampler = sampler
-        self.seed = seed
+        self.seed = SEED.check("`seed`", seed)
         self.positive_value = positive_value
         self.negative_value = negative_value
         self.ignored_value = ignored_value

@@ -222,6 +222,21 @@ class RandomSampler(Sampler):
         return choose_random(keys, is_negative, num, count)
 
 
+def check_sampler(
+    sampler: Any, name: str = "sampler", gives_losses: bool = False, has_num: bool = True
+) -> None:
+    """Raises unless it is a sampler that a caller can use, who gives losses or a `num` or not."""
+    if not isinstance(sampler, Sampler):
+        raise TypeError(f"`{name}` must be a sampler. Received: {name}={sampler!r:.80}")
+    if sampler.needs_losses and not gives_losses:
+        raise TypeError(
+            f"`{name}` must not require losses, which are not known here. "
+            f"Received: {name}={type(sampler).__name__}"
+        )
+    if has_num:
+        sampler._numbers()
+
+
 def match_keys_losses(*arguments, **named):
     """Returns `(match, keys, losses)` of a sampler's call in either form, checked."""
     by_match = "match" in named or isinstance(arguments[0] if arguments else None, Match)

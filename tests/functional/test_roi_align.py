@@ -217,6 +217,18 @@ def test_no_boxes_and_no_images(way):
 
 
 @ways
+def test_sums_are_float32_whatever_keras_default_is(rng, way):
+    features, boxes = rng.normal(size=(1, 8, 8, 2)).astype("float32"), [[[2.0, 3, 20, 30]]]
+    expected = ops.convert_to_numpy(roi_align(features, boxes, 4))
+    keras.config.set_floatx("bfloat16")
+    try:
+        found = ops.convert_to_numpy(roi_align(features, boxes, 4))
+    finally:
+        keras.config.set_floatx("float32")
+    np.testing.assert_array_equal(found, expected)
+
+
+@ways
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_low_precision_features(rng, way, dtype):
     features = rng.normal(size=(1, 8, 8, 2)).astype("float32")

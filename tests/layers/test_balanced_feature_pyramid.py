@@ -137,6 +137,16 @@ def test_the_papers_start(rng):
     assert np.abs(outputs[0] - plain[0]).max() > 1e-3
 
 
+@pytest.mark.parametrize(
+    "refiner",
+    [keras.layers.GlobalAveragePooling2D(keepdims=True), keras.layers.Conv2D(8, 3)],
+    ids=["mean", "valid"],
+)
+def test_a_refiner_that_changes_the_size_is_refused(rng, refiner):
+    with pytest.raises(ValueError, match="`refiner` must keep the shape of its input"):
+        BalancedFeaturePyramid(0, refiner)(pyramid(rng))
+
+
 def test_number_of_weights_at_full_size():
     layer = BalancedFeaturePyramid(refiner="non_local")
     layer.build([(None, None, None, 256)] * 5)

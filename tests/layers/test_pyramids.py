@@ -85,6 +85,13 @@ def test_one_tensor_is_no_pyramid(cls):
 
 
 @every
+def test_shapes_are_told_before_a_layer_is_built(cls):
+    if cls is not layers.MultilevelROIAlign:
+        found = cls(**LAYERS[cls]).compute_output_spec(pyramid(keras.KerasTensor))
+        assert next(iter(found.values())).shape[:3] == (1, 16, 16)
+
+
+@every
 def test_other_sizes_and_lists_for_dicts_are_good(cls):
     layer = built(cls)
     halves = {name: (2, size // 2, size // 2, 8) for name, size in SIZES.items()}

@@ -19,6 +19,7 @@ from libra_keras.models import (
     RPNSettings,
     rpn_small,
 )
+from libra_keras.samplers import OHEMSampler, RandomSampler
 
 
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="PyTorch computes in a fork")
@@ -132,6 +133,48 @@ def test_the_limit_of_detections_can_be_set(name, rng):
     assert model.predict_on_batch(x)["boxes"].shape == (1, 7, 4)
     again = type(model).from_config(model.get_config())
     assert again.max_detections == 7
-    for wrong in (0, -1, 2.5, True):
-        with pytest.raises(ValueError, match="must be a positive int"):
+    for wrong in (0, -1, 2.5, True, "many", None):
+        with pytest.raises((ValueError, TypeError), match="`max_detections` must be a whole nu"):
             model.max_detections = wrong
+
+
+def test_as_many_boxes_enter_nms_as_may_leave_it():
+    model = make("faster_rcnn_small")
+    assert model.box_head.settings.max_candidates == 300
+    model.max_detections = 1000
+    assert model.box_head.settings.max_candidates == 1000
+
+
+class Rarely(RandomSampler):
+    """A sampler that nobody has registered."""
+
+
+def test_parts_of_a_user_are_found_among_the_objects_that_come_with_a_config():
+    model = make("rpn_small")
+    model.rpn.sampler = Rarely(8, 0.5)
+    again = type(model).from_config(model.get_config(), custom_objects={"Rarely": Rarely})
+    assert type(again.rpn.sampler) is Rarely
+
+
+def test_a_truth_of_other_images_is_refused(rng):
+    model = make("rpn_small")
+    x = rng.integers(0, 255, (2, 64, 96, 3), "uint8")
+    y = {"boxes": np.zeros((1, 1, 4), "float32"), "labels": np.zeros((1, 1), "int32")}
+    with pytest.raises(ValueError, match=r"`y\['boxes'\]` must have shape .*B being 2 as in `x"):
+        model.compute_loss(x, y, model(x, training=True))
+
+
+def test_parts_of_heads_are_checked_at_once():
+    for wrong, message in (
+        ({"sampler": 42}, "`sampler` must be a sampler. Received: sampler=42"),
+        ({"sampler": RandomSampler()}, "requires `num` and `positive_fraction`"),
+        ({"sampler": OHEMSampler(8, 0.5)}, "`sampler` must not require losses"),
+        ({"box_loss": "smooth_l1"}, "`box_loss` must be a keras.losses.Loss. Received: 'smooth_l1"),
+        ({"box_loss_weight": "1"}, "`box_loss_weight` must be a number of at least 0"),
+        ({"box_loss_weight": float("inf")}, "`box_loss_weight` must be a number of at least 0"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=message):
+            RPNHead(**wrong)
+    BoxHead(2, sampler=OHEMSampler(8, 0.5))  # it computes them
+    with pytest.raises(TypeError, match="`seed` must be a whole number"):
+        rpn_small(seed=None)

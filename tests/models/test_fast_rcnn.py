@@ -68,6 +68,11 @@ def test_a_batch_without_proposals_is_refused(model, rng, missing):
     wrong = x["images"] if missing == "dict" else {"images": x["images"]}
     with pytest.raises(ValueError, match=r"x\['proposals'\].*with_proposals.*Received: .*images"):
         model(wrong)
+    boxes, of_one = np.zeros((1, 3, 4)), r"\(B, P, 4\).* shape=\(3, 4\); of one image, pass"
+    with pytest.raises(ValueError, match=rf"`x\['proposals'\]` must have shape {of_one}"):
+        given_proposals({"proposals": boxes[0]})
+    with pytest.raises(ValueError, match=r"`x\['proposal_mask'\]` .* P being 3"):
+        given_proposals({"proposals": boxes, "proposal_mask": np.ones((1, 2))})
 
 
 @pytest.mark.slow

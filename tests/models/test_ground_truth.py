@@ -16,6 +16,19 @@ def images(rng):
     return {"images": rng.integers(0, 255, (2, 64, 96, 3), "uint8"), "image_sizes": sizes}
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="ranks are known elsewhere")
+def test_a_rank_that_is_unknown_is_named():
+    import tensorflow as tf
+
+    @tf.function
+    def read(numbers):
+        labels = tf.py_function(lambda x: x, [numbers], tf.int32)
+        return GroundTruth.of({"boxes": tf.zeros((1, 2, 4)), "labels": labels}).mask
+
+    with pytest.raises(ValueError, match=r"ranks of y\['boxes'\].*`set_shape`"):
+        read(tf.zeros((1, 2), tf.int32))
+
+
 def test_no_rows_become_one_of_padding():
     for part, expected in zip(GroundTruth.of(NOTHING), GroundTruth.of(PADDING), strict=True):
         np.testing.assert_array_equal(*map(keras.ops.convert_to_numpy, (part, expected)))

@@ -119,7 +119,9 @@ def test_first_stage_of_a_detector(model, rng):
     assert first.backbone is detector.backbone and first.rpn is detector.rpn
     expected = ops.convert_to_numpy(detector.propose(x)["boxes"])
     np.testing.assert_allclose(first(x)["boxes"], expected, atol=1e-2)
+    detector.rpn.box_loss_weight = 3.0
     fewer = RegionProposalNetwork.of(detector, num=7)
+    assert fewer.rpn.box_loss_weight == 3 and fewer.rpn.sampler is detector.rpn.sampler
     assert detector.rpn.settings.post_nms == 200  # as it was
     np.testing.assert_allclose(fewer(x)["boxes"], expected[:, :7], atol=1e-2)
     with pytest.raises(ValueError, match="num=0"):

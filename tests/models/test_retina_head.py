@@ -165,6 +165,11 @@ def test_another_class_loss(rng):
         for loss in (FocalLoss(), FocalLoss(gamma=0.0))
     ]
     assert losses[0] < losses[1]
+    head = small_head(class_loss=FocalLoss())
+    for gamma in (0.0, 2.0):  # of a compiled loss, changed in place
+        head.class_loss.gamma = gamma
+        found = to_floats(head.compute_losses(outputs, objects, SIZES))[0]
+        assert found == pytest.approx(losses[gamma == 0], rel=1e-5)
 
 
 def test_says_what_is_wrong():

@@ -16,6 +16,11 @@ from libra_keras.models import BoxHeadSettings, RPNSettings
             (BoxHeadSettings, {"score_threshold": -0.1}),
             "`score_threshold` must be a number from 0 to 1",
         ),
+        ((BoxHeadSettings, {"stds": (0.1, 0.2)}), "`stds` must be four numbers"),
+        (
+            (RPNSettings, {"positive_iou": 0.3, "negative_iou": 0.7}),
+            "`negative_iou` must not exceed `positive_iou`",
+        ),
     ],
 )
 def test_settings_out_of_range_are_refused(settings, message):

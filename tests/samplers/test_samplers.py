@@ -209,10 +209,12 @@ def test_presets():
         ({"upper": "most"}, "upper='most'"),
         ({"upper": 0.2, "floor_thr": 0.2}, "upper=0.2, floor_thr=0.2"),
         ({"upper": 1.5}, "upper=1.5"),
+        ({"upper": None}, "`upper` must be a number"),
+        ({"floor_thr": "0"}, "`floor_thr` must be a number"),
     ],
 )
 def test_limits_of_the_bins(options, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         IoUBalancedSampler(8, 0.5, **options)
 
 
