@@ -1,6 +1,6 @@
 """Draws a detector's detections, and slices a large image, with `supervision`.
 
-    pip install 'libra-keras[supervision]'
+    pip install '.[supervision]'
     python recipes/with_supervision.py runs/mine photo.jpg --to found
     python recipes/with_supervision.py runs/mine field.tif --to found --slice 640
 

@@ -20,9 +20,12 @@ from libra_keras.data.layouts import (
     outside,
 )
 from libra_keras.data.text_lines import no_text, read_lines
-from libra_keras.data.voc_xml import CHOICES, EDGES, PIXELS, decide, read_xml, sample
+from libra_keras.data.voc_xml import CHOICES, EDGES, PIXELS, Origin, decide, read_xml, sample
 from libra_keras.files.image_files import IMAGE_SUFFIXES
 from libra_keras.files.reading import is_regular, reason
+
+# Tools that leave no mark in their files.
+ORIGINS = {"FiftyOne VOC": Origin(EDGES, "FiftyOne")}
 
 
 def voc(
@@ -102,7 +105,7 @@ def voc(
     """
     _check_corners(corners, first_pixel)
     folder = Path(folder).expanduser()
-    place = _place(folder, split)
+    place, title = _place(folder, split)
     if image_folder is not None:
         image_folder = Path(image_folder).expanduser()
     entries, findings = _entries(folder, split, place.annotations)
@@ -111,7 +114,7 @@ def voc(
     class_names = files.class_names() if class_names is None else list(class_names)
     note = None
     if corners == "auto":
-        corners, note = (PIXELS, None) if first_pixel is not None else files.corners()
+        corners, note = (PIXELS, None) if first_pixel is not None else files.corners(title)
     first = 1 if first_pixel is None else first_pixel
     shift = [0] * 4 if corners == EDGES else [first, first, first - 1, first - 1]
     images, objects, no_boxes, bare = [], [], [], []
@@ -217,9 +220,10 @@ class _Files:
         names = {entry.name for found in self._sound(self.all) for entry in found.objects}
         return sorted(names - {""})
 
-    def corners(self):
-        """Decides what corners are, whatever split is read; see `decide`."""
-        return decide([f.origin for f in self._sound(sample(self.all))])
+    def corners(self, title):
+        """Decides what corners are, whatever split is read, by the files or the layout's title."""
+        origins = [found.origin for found in self._sound(sample(self.all))]
+        return decide(origins, ORIGINS.get(title))
 
     def _sound(self, files):
         """Yields what can be read; the others are reported where their split is read."""
@@ -229,16 +233,17 @@ class _Files:
 
 
 def _place(folder, split):
+    """Returns the `Place` of a split, and the title of its layout."""
     layouts = find_voc(folder)
-    place = next((each.splits[split] for each in layouts if split in each.splits), None)
-    if place is None:
+    layout = next((each for each in layouts if split in each.splits), None)
+    if layout is None:
         listing = folder / "ImageSets" / "Main" / f"{split}.txt"
         there = "; ".join(map(str, layouts)) or "no data in Pascal VOC format"
         raise FileNotFoundError(
             f"Expected a Pascal VOC data set: {listing}, or XML files in {folder / split}. "
             f"Found: {there}"
         )
-    return place
+    return layout.splits[split], layout.title
 
 
 def _entries(folder, split, listing):

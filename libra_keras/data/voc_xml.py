@@ -66,9 +66,12 @@ def _by_habits(tree, database, annotation, numbers):
     return "labelme" if (database, annotation) == ("", "") else None
 
 
-def decide(origins):
-    """Says edges if more than half of the files do, else pixels, and a note on why or `None`."""
+def decide(origins, layout=None):
+    """Says edges if more than half of the files do, else pixels, and a note on why or `None`. Where
+    no file tells, the origin that the `layout` tells of decides."""
     said = collections.Counter(each for each in origins if each is not None)
+    if layout is not None and not said:
+        said = collections.Counter({layout: len(origins)})
     edges = sum(number for each, number in said.items() if each.corners == EDGES)
     corners = EDGES if edges > len(origins) / 2 else PIXELS
     names = [each.name for each, _ in said.most_common() if each.corners == corners]

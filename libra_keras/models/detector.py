@@ -14,7 +14,6 @@ from keras import ops
 from libra_keras.backbones.adapter import check_feature_maps
 from libra_keras.data.images import InputPolicy
 from libra_keras.functional import replicas
-from libra_keras.functional.argument_checks import check_arguments
 from libra_keras.functional.random_keys import random_keys
 from libra_keras.keras_private import has_compiled_metrics
 from libra_keras.layers import ImageNormalization
@@ -22,7 +21,7 @@ from libra_keras.layers.channels_last import keep_channels_last
 from libra_keras.models import distributed
 from libra_keras.models.detect import detect
 from libra_keras.models.fine_tuning import freeze_layer, tell_parts, warn_of_random_features
-from libra_keras.models.ground_truth import GroundTruth, check_labels, truth_in
+from libra_keras.models.ground_truth import GroundTruth, check_labels, truth_of
 from libra_keras.models.habits import is_auto, refuse_box_format
 from libra_keras.models.inputs import Batch, TakesLists, as_batch
 from libra_keras.models.settings import MOST, live_parts
@@ -260,9 +259,7 @@ class Detector(TakesLists, keras.Model):
         """Returns the sum of the losses, and keeps the mean of each as a metric."""
         if sample_weight is not None:
             raise ValueError("Detectors take no `sample_weight`.")
-        truth = GroundTruth.of(truth_in(x, y))
-        images = x["images"] if isinstance(x, dict) else x
-        check_arguments({"x['images'] (B, H, W, C)": images, "y['boxes'] (B, M, 4)": truth.boxes})
+        truth = truth_of(x, y)
         is_wrong = check_labels(truth.labels, self)
         losses = list(self.compute_losses(x, truth, y_pred, training))
         losses = replicas.with_global_value(losses)

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from libra_keras.functional.argument_checks import check_arguments
 from libra_keras.functional.replicas import with_an_image
 from libra_keras.typing import Tensor
 
@@ -116,6 +117,14 @@ def _check_shapes(boxes, labels):
             "`y` must be a dict with the keys 'boxes' (B, M, 4) and 'labels' (B, M). "
             f"Received: shapes {tuple(boxes)} and {tuple(labels)}"
         )
+
+
+def truth_of(x, y):
+    """The `GroundTruth` of a batch, which has a row for each of its images."""
+    truth = GroundTruth.of(truth_in(x, y))
+    images = x["images"] if isinstance(x, dict) else x
+    check_arguments({"x['images'] (B, H, W, C)": images, "y['boxes'] (B, M, 4)": truth.boxes})
+    return truth
 
 
 def truth_in(x, y):

@@ -7,7 +7,7 @@ The server is TensorFlow Serving, or any that speaks its PredictionService, with
 is first sent alone, without other load; under load it must get the same answer, alone or in a
 batch, beside good images or garbage. One request in twenty is bad: files that are empty, cut off,
 not images or far too large, and requests that do not fit the signature. Exits with 1 if an answer
-was wrong. Requires `pip install libra-keras[serving]`; the images are drawn.
+was wrong. Requires `pip install '.[serving]'`; the images are drawn.
 """
 
 import argparse

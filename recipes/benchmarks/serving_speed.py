@@ -51,8 +51,9 @@ from serving_runtimes import (
     rows_of,
     write,
 )
-from serving_table import finite, load_line, machine, markdown, shown, times, versions
+from serving_table import finite, machine, markdown, shown, times, versions
 from serving_timing import ERROR, Failed, asked, latencies, serve, throughputs
+from workers import load_line
 
 # Options of `libra-keras evaluate` that say how data are read.
 OF_DATA = ("format", "annotations", "images", "class_names", "corners", "skip_bad", "allow_outside")

@@ -14,7 +14,6 @@ PACKAGES = (
     *("onnxruntime", "openvino", "ai-edge-litert", "tf2onnx", "onnx"),
 )
 FLAGS = ("amx_", "avx512_vnni", "avx_vnni", "avx512_bf16")  # how those begin that matter here
-IDLE = 0.3  # load, in processes; above it others run
 HEAD = (
     *("", "precision", "shape", "one image", "ratio", f"{BATCH} images", "ratio"),
     *("files", "AP", "AP lost [95 %]"),
@@ -42,12 +41,6 @@ def versions():
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
-
-
-def load_line(load):
-    """What the load of the last minute means for the figures."""
-    others = "" if load <= IDLE else "; WARNING: other programs run, and what follows is no result"
-    return f"Load {load:.2f}; figures are good on an idle machine only{others}"
 
 
 def times(one, batch, first):

@@ -1,7 +1,7 @@
 """KerasCV's augmentation layers in front of our `fit`.
 
 Overfits one drawn scene and prints the AP. Run: python recipes/integrations/kerascv_augmentation.py
-(with `pip install libra-keras[keras-cv]`; under a minute on two cores).
+(with `pip install '.[keras-cv]'`; under a minute on two cores).
 
 What to know about KerasCV 0.9, and what `dialects` does about it:
 * Layers require "classes", and all values or none as tensors: `to_sample` provides that.

@@ -1,7 +1,7 @@
 """KerasCV's RetinaNet with a balanced feature pyramid, a non-local block and a balanced L1 loss.
 
 Overfits one drawn scene and prints the AP. Run: python recipes/integrations/kerascv_retinanet.py
-(with `pip install libra-keras[keras-cv]`; under a minute on two cores).
+(with `pip install '.[keras-cv]'`; under a minute on two cores).
 
 * `reduction="sum"`: KerasCV divides by the number of positives itself, through weights.
 * KerasCV's smooth L1 is the *mean* over the four numbers of a box; ours is their sum, as in the

@@ -1,7 +1,7 @@
 """KerasCV's RetinaNet, trained on anchors chosen by an IoU-balanced sampler.
 
 Overfits one drawn scene and prints the AP. Run: python recipes/integrations/kerascv_sampler.py
-(with `pip install libra-keras[keras-cv]`; under a minute on two cores).
+(with `pip install '.[keras-cv]'`; under a minute on two cores).
 
 The label encoder asks its `BoxMatcher` which anchors are objects and which are background. Ours
 replaces it: it takes the matcher's answer, draws a sample, and makes the encoder ignore the rest

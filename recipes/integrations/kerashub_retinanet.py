@@ -1,7 +1,7 @@
 """KerasHub's RetinaNet with a balanced feature pyramid, a non-local block and a balanced L1 loss.
 
 Overfits one drawn scene and prints the AP. Run: python recipes/integrations/kerashub_retinanet.py
-(with `pip install libra-keras[keras-hub]`; under a minute on two cores).
+(with `pip install '.[keras-hub]'`; under a minute on two cores).
 
 * The pyramid is inside `RetinaNetBackbone`, so a backbone around it refines its `pyramid_outputs`.
 * `reduction="sum"`: KerasHub divides by the number of positives itself, through weights.

@@ -1,7 +1,7 @@
 """KerasHub's RetinaNet, trained on anchors chosen by an IoU-balanced sampler.
 
 Overfits one drawn scene and prints the AP. Run: python recipes/integrations/kerashub_sampler.py
-(with `pip install libra-keras[keras-hub]`; under a minute on two cores).
+(with `pip install '.[keras-hub]'`; under a minute on two cores).
 
 The label encoder asks its `BoxMatcher` which anchors are objects and which are background. Ours
 replaces it: it takes the matcher's answer, draws a sample, and makes the encoder ignore the rest

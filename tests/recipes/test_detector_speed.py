@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from libra_keras.runs.progress import numbers
+
 FOLDER = Path(__file__).parents[2] / "recipes" / "benchmarks"
 TINY = "--model libra_faster_rcnn_small --runs 1 --threads 1".split()
 # A contender without a framework: a call notes itself, and takes 64 MiB while it lasts.
@@ -154,6 +156,18 @@ def test_the_load_of_others_is_said():
 
     assert load_line(0.3) == "Load 0.30; figures are good on an idle machine only"
     assert "WARNING: other programs run" in load_line(0.31)
+
+
+def test_the_seconds_of_a_step_come_from_what_a_run_has_printed(tmp_path):
+    from argparse import Namespace
+
+    from precision import Run
+
+    run = Run("float32", 0, Namespace(batch=4, to=tmp_path))
+    speeds = [numbers({"loss": 2.7}, images_per_second) for images_per_second in (16.0, 32.0)]
+    lines = ["  ".join(["Epoch 1/2", "0:07", *speed]) for speed in speeds]
+    run.output.write_text("\n".join(["TensorFlow says 1 images", *lines, "AP 0.481"]))
+    assert run.seconds_a_step == 0.125
 
 
 def test_growth():

@@ -120,12 +120,6 @@ def test_the_table():
     assert finite({"AP": [float("nan"), 1.0], "name": "a"}) == {"AP": [None, 1.0], "name": "a"}
 
 
-def test_a_busy_machine_is_told():
-    from serving_table import load_line
-
-    assert "WARNING" in load_line(1.5) and "WARNING" not in load_line(0.05)
-
-
 def test_a_row_that_fails_is_named_and_the_others_go_on(monkeypatch, capsys):
     import serving_timing
     from serving_runtimes import rows_of

@@ -136,6 +136,25 @@ def cvat_voc(folder, subsets=("default",)):
     return Expected(subsets, f"{subsets[0]}0.jpg")
 
 
+# Ran: fiftyone 1.22, whose corners are edges (fiftyone/utils/voc.py).
+def fiftyone_voc(folder):
+    head = "<folder></folder><filename>{0}</filename><path>/home/ann/{0}</path>"
+    for scene in draw(folder / "data", "{}.jpg"):
+        if scene[-1]:
+            write_voc(folder / "labels", scene, head)
+    return Expected(("all",), "0.jpg")
+
+
+# Ran: supervision 0.31, which names another tool's data base, and counts pixels from 1.
+def supervision_voc(folder):
+    head = "<folder>VOC</folder><filename>{}</filename>"
+    head += "<source><database>roboflow.ai</database></source>"
+    for scene in draw(folder / "images", "{}.jpg"):
+        if scene[-1]:
+            write_voc(folder / "labels", scene, head, first=1)
+    return Expected(("all",), "0.jpg")
+
+
 # Ran: label-studio-sdk 2.1. A task without objects gets no file. In label-studio-converter 0.0.36
 # and before, the name is without its suffix.
 def label_studio_voc(folder, filename="{}.jpg"):
@@ -284,6 +303,8 @@ LAYOUTS = {
     "CVAT VOC, project": partial(cvat_voc, subsets=PROJECT),
     "Label Studio VOC": label_studio_voc,
     "Label Studio VOC, names without suffix": partial(label_studio_voc, filename="{}"),
+    "FiftyOne VOC": fiftyone_voc,
+    "supervision VOC": supervision_voc,
     "Ultralytics": ultralytics,
     "FiftyOne YOLO": partial(ultralytics, yaml="dataset.yaml", text=FIFTYONE),
     "Roboflow YOLO": roboflow_yolo,
