@@ -11,7 +11,7 @@ from libra_keras.functional.boxes import encode
 from libra_keras.functional.gathering import take_rows
 from libra_keras.layers import MultilevelROIAlign
 from libra_keras.models.detections import select_detections
-from libra_keras.models.distributed import loss_mean
+from libra_keras.models.distributed import replicated_mean
 from libra_keras.models.ground_truth import GroundTruth
 from libra_keras.models.head import Head
 from libra_keras.models.proposals import Proposals
@@ -89,7 +89,7 @@ class BoxHead(Head):
         small = keras.initializers.RandomNormal
         self.class_logits = self._dense(num_classes + 1, kernel_initializer=small(stddev=0.01))
         self.box_deltas = self._dense(4 * num_classes, kernel_initializer=small(stddev=0.001))
-        self.positives = loss_mean("positives")  # sampled ones, per image
+        self.positives = replicated_mean("positives")  # sampled ones, per image
 
     def _dense(self, units, **options):
         own = {"trainable": self.trainable, "dtype": self.dtype_policy}

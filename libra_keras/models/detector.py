@@ -77,7 +77,7 @@ class Detector(TakesLists, keras.Model):
         self.trained_steps = self.add_weight(
             name="trained_steps", shape=(), dtype="int32", initializer="zeros", trainable=False
         )
-        self.loss_means = [distributed.loss_mean(name) for name in self.LOSSES]
+        self.loss_means = [distributed.replicated_mean(name) for name in self.LOSSES]
 
     @property
     def num_classes(self) -> int:

@@ -82,13 +82,13 @@ class LocalMean(keras.metrics.Mean):
         return super().add_variable(shape, initializer, dtype, "only_first_replica", name)
 
 
-def loss_mean(name):
-    """Returns the metric that keeps the mean of a loss."""
+def replicated_mean(name):
+    """Returns the metric that keeps the mean of a number that is the same on all replicas."""
     return (LocalMean if _spans_machines(_current_strategy()) else keras.metrics.Mean)(name=name)
 
 
 def track_loss(model):
-    """Lets a model that several machines train keep the mean of its loss as `loss_mean` does."""
+    """Lets a model that several machines train keep the mean of its loss as `replicated_mean` does."""
     if keras.backend.backend() == "tensorflow" and _spans_machines(model.distribute_strategy):
         with model.distribute_strategy.scope():
             replace_loss_tracker(model, LocalMean(name="loss"))

@@ -11,7 +11,7 @@ from libra_keras.functional.boxes import encode
 from libra_keras.functional.gathering import take_rows
 from libra_keras.losses import FocalLoss
 from libra_keras.models.detections import select_dense_detections
-from libra_keras.models.distributed import loss_mean
+from libra_keras.models.distributed import replicated_mean
 from libra_keras.models.ground_truth import GroundTruth
 from libra_keras.models.head import AnchorHead
 from libra_keras.models.inputs import is_image
@@ -85,7 +85,7 @@ class RetinaHead(AnchorHead):
             bias_initializer=keras.initializers.Constant(math.log(prior / (1.0 - prior))),
         )
         self.box_deltas = self._conv(4 * num_anchors, 3, name="box_deltas")
-        self.positives = loss_mean("positives")  # anchors, per image
+        self.positives = replicated_mean("positives")  # anchors, per image
 
     def _branch(self, name):
         settings = self.settings

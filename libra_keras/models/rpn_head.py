@@ -9,7 +9,7 @@ from keras import ops
 from libra_keras.functional import native, replicas
 from libra_keras.functional.boxes import encode
 from libra_keras.functional.gathering import take, take_rows
-from libra_keras.models.distributed import loss_mean
+from libra_keras.models.distributed import replicated_mean
 from libra_keras.models.ground_truth import GroundTruth
 from libra_keras.models.head import AnchorHead
 from libra_keras.models.inputs import is_image
@@ -69,7 +69,7 @@ class RPNHead(AnchorHead):
         self.shared_conv = self._conv(self.settings.channels, 3, activation="relu")
         self.logits_conv = self._conv(self.settings.num_anchors, 1)
         self.deltas_conv = self._conv(4 * self.settings.num_anchors, 1)
-        self.positives = loss_mean("rpn_positives")  # sampled ones, per image
+        self.positives = replicated_mean("rpn_positives")  # sampled ones, per image
 
     def build(self, input_shape):
         super().build(input_shape)

@@ -16,7 +16,7 @@ from libra_keras.models.constructors.faster_rcnn import (
     SMALL_CHANNELS,
     SMALL_FINEST_SCALE,
 )
-from libra_keras.models.constructors.parts import of_one_dtype, small_backbone, with_policy
+from libra_keras.models.constructors.parts import of_one_dtype, small_backbone, with_input_policy
 from libra_keras.models.fast_rcnn import FastRCNN
 from libra_keras.samplers import CombinedSampler, RandomSampler
 
@@ -58,7 +58,7 @@ def fast_rcnn_resnet50(
         backbone=backbone or ResNet(50),
         neck=[FeaturePyramid(256)],
         box_head=BoxHead(num_classes, roi_align=roi_align),
-        **with_policy(options, 800, 1333),
+        **with_input_policy(options, 800, 1333),
     )
 
 
@@ -94,7 +94,7 @@ def libra_fast_rcnn_resnet50(
             box_loss=BalancedL1Loss(alpha=0.5, gamma=1.5),  # (*)
             roi_align=roi_align,
         ),
-        **with_policy(options, 800, 1333),
+        **with_input_policy(options, 800, 1333),
     )
 
 
@@ -122,7 +122,7 @@ def fast_rcnn_small(
             sampler=RandomSampler(num=64, positive_fraction=0.5),
             roi_align=MultilevelROIAlign(finest_scale=SMALL_FINEST_SCALE),
         ),
-        **with_policy(options, 320, 320),
+        **with_input_policy(options, 320, 320),
     )
 
 
@@ -155,5 +155,5 @@ def libra_fast_rcnn_small(
             box_loss=BalancedL1Loss(alpha=0.5, gamma=1.5),  # (*)
             roi_align=MultilevelROIAlign(finest_scale=SMALL_FINEST_SCALE),
         ),
-        **with_policy(options, 320, 320),
+        **with_input_policy(options, 320, 320),
     )

@@ -20,7 +20,7 @@ from libra_keras.models.constructors.parts import (
     of_one_dtype,
     on_network,
     small_backbone,
-    with_policy,
+    with_input_policy,
 )
 from libra_keras.models.faster_rcnn import FasterRCNN
 from libra_keras.models.rpn_head import RPNHead
@@ -83,7 +83,7 @@ def faster_rcnn_resnet50(
         neck=[FeaturePyramid(256)],
         rpn=RPNHead(sampler=RandomSampler(num=256, positive_fraction=0.5)),
         box_head=BoxHead(num_classes, roi_align=roi_align),
-        **with_policy(options, 800, 1333),
+        **with_input_policy(options, 800, 1333),
     )
 
 
@@ -122,7 +122,7 @@ def libra_faster_rcnn_resnet50(
             box_loss=BalancedL1Loss(alpha=0.5, gamma=1.5),  # (*)
             roi_align=roi_align,
         ),
-        **with_policy(options, 800, 1333),
+        **with_input_policy(options, 800, 1333),
     )
 
 
@@ -162,7 +162,7 @@ def faster_rcnn_pafpn_resnet50(
         neck=[PathAggregationPyramid(256)],
         rpn=RPNHead(sampler=RandomSampler(num=256, positive_fraction=0.5)),
         box_head=BoxHead(num_classes, roi_align=roi_align),
-        **with_policy(options, 800, 1333),
+        **with_input_policy(options, 800, 1333),
     )
 
 
@@ -202,7 +202,7 @@ def libra_faster_rcnn_pafpn_resnet50(
             box_loss=BalancedL1Loss(alpha=0.5, gamma=1.5),  # (*)
             roi_align=roi_align,
         ),
-        **with_policy(options, 800, 1333),
+        **with_input_policy(options, 800, 1333),
     )
 
 
@@ -238,7 +238,7 @@ def faster_rcnn_ohem_resnet50(
             sampler=OHEMSampler(num=512, positive_fraction=0.25),
             roi_align=roi_align,
         ),
-        **with_policy(options, 800, 1333),
+        **with_input_policy(options, 800, 1333),
     )
 
 
@@ -267,7 +267,7 @@ def faster_rcnn_small(
             sampler=RandomSampler(num=64, positive_fraction=0.5),
             roi_align=MultilevelROIAlign(finest_scale=SMALL_FINEST_SCALE),
         ),
-        **with_policy(options, 320, 320),
+        **with_input_policy(options, 320, 320),
     )
 
 
@@ -304,7 +304,7 @@ def libra_faster_rcnn_small(
             box_loss=BalancedL1Loss(alpha=0.5, gamma=1.5),  # (*)
             roi_align=MultilevelROIAlign(finest_scale=SMALL_FINEST_SCALE),
         ),
-        **with_policy(options, 320, 320),
+        **with_input_policy(options, 320, 320),
     )
 
 

@@ -87,7 +87,7 @@ def _title(network):
     return network.replace("resnet", "ResNet-").replace("resnext", "ResNeXt-").replace("_", "-")
 
 
-def with_policy(options, short_side, long_side):
+def with_input_policy(options, short_side, long_side):
     """Returns the options of a detector with an `InputPolicy`, unless they have one."""
     options = dict(options)
     if options.get("input_policy") is None:

@@ -14,7 +14,7 @@ from libra_keras.models.constructors.parts import (
     of_one_dtype,
     on_network,
     small_backbone,
-    with_policy,
+    with_input_policy,
 )
 from libra_keras.models.retina_head import RetinaHead
 from libra_keras.models.retinanet import RetinaNet
@@ -62,7 +62,7 @@ def retinanet_resnet50(
         backbone=backbone or ResNet(50),
         neck=[FeaturePyramid(256, start_level=1, extra_levels="on_input")],
         head=RetinaHead(num_classes),
-        **with_policy(options, 800, 1333),
+        **with_input_policy(options, 800, 1333),
     )
 
 
@@ -95,7 +95,7 @@ def libra_retinanet_resnet50(
             num_classes,
             box_loss=BalancedL1Loss(alpha=0.5, gamma=1.5, beta=0.11),  # (*)
         ),
-        **with_policy(options, 800, 1333),
+        **with_input_policy(options, 800, 1333),
     )
 
 
@@ -124,7 +124,7 @@ def retinanet_small(
         backbone=backbone or small_backbone(),
         neck=[_small_pyramid()],
         head=RetinaHead(num_classes, SMALL_HEAD),
-        **with_policy(options, 320, 320),
+        **with_input_policy(options, 320, 320),
     )
 
 
@@ -152,7 +152,7 @@ def libra_retinanet_small(
             SMALL_HEAD,
             box_loss=BalancedL1Loss(alpha=0.5, gamma=1.5, beta=0.11),  # (*)
         ),
-        **with_policy(options, 320, 320),
+        **with_input_policy(options, 320, 320),
     )
 
 

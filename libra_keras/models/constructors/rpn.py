@@ -14,7 +14,7 @@ from libra_keras.models.constructors.parts import (
     of_one_dtype,
     on_network,
     small_backbone,
-    with_policy,
+    with_input_policy,
 )
 from libra_keras.models.region_proposal_network import RegionProposalNetwork
 from libra_keras.models.rpn_head import RPNHead
@@ -60,7 +60,7 @@ def rpn_resnet50(
         backbone=backbone or ResNet(50),
         neck=[FeaturePyramid(256)],
         rpn=RPNHead(SETTINGS, sampler=RandomSampler(num=256, positive_fraction=0.5)),
-        **with_policy(options, 800, 1333),
+        **with_input_policy(options, 800, 1333),
     )
 
 
@@ -92,7 +92,7 @@ def libra_rpn_resnet50(
         backbone=backbone or ResNet(50),
         neck=[FeaturePyramid(256), BalancedFeaturePyramid(2, refiner="non_local")],  # (*)
         rpn=RPNHead(SETTINGS, sampler=_balanced(SETTINGS, num=256)),  # (*)
-        **with_policy(options, 800, 1333),
+        **with_input_policy(options, 800, 1333),
     )
 
 
@@ -117,7 +117,7 @@ def rpn_small(backbone: keras.layers.Layer | None = None, **options: Any) -> Reg
         backbone=backbone or small_backbone(),
         neck=[FeaturePyramid(SMALL_CHANNELS)],
         rpn=RPNHead(SMALL_RPN, sampler=RandomSampler(num=128, positive_fraction=0.5)),
-        **with_policy(options, 320, 320),
+        **with_input_policy(options, 320, 320),
     )
 
 
@@ -144,7 +144,7 @@ def libra_rpn_small(
             BalancedFeaturePyramid(2, refiner="non_local"),
         ],
         rpn=RPNHead(SMALL_RPN, sampler=_balanced(SMALL_RPN, num=128)),  # (*)
-        **with_policy(options, 320, 320),
+        **with_input_policy(options, 320, 320),
     )
 
 
