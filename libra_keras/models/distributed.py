@@ -88,7 +88,7 @@ def replicated_mean(name):
 
 
 def track_loss(model):
-    """Lets a model that several machines train keep the mean of its loss as `replicated_mean` does."""
+    """Lets a model that several machines train keep its loss as `replicated_mean` does."""
     if keras.backend.backend() == "tensorflow" and _spans_machines(model.distribute_strategy):
         with model.distribute_strategy.scope():
             replace_loss_tracker(model, LocalMean(name="loss"))
