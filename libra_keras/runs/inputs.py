@@ -30,7 +30,7 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 def named_after(
     config: TrainConfig, train: DetectionData | None, val: DetectionData | None
 ) -> TrainConfig:
-    """Returns a config that names the given data, if it is read for none of both."""
+    """Returns a config that names the given data, unless one of the two is still to be read."""
     if train is None or val is None:
         return config
     return config.replace(data={"source": train.name.replace("/", "-")})

@@ -140,9 +140,10 @@ def own_data(run: Run) -> DetectionData:
     try:
         split = own.val_split if own.val_fraction is None else own.train_split
         found = inputs.load(own, split, "val")
-        told = run.record("config.json").get("val")
-        if told not in (None, found.summary()):
-            raise ValueError(f"it was measured on {told}, and its config names {found.summary()}")
+        told, own_now = run.record("config.json").get("val"), found.summary()
+        # Notes in brackets may have been worded otherwise.
+        if told is not None and told.partition(" (")[0] != own_now.partition(" (")[0]:
+            raise ValueError(f"it was measured on {told}, and its config names {own_now}")
         file, option = own.val_proposals_file, "--val-proposals-file"
         return inputs.add_given(found, file, run.model, option)
     except (ValueError, OSError) as error:
