@@ -116,7 +116,7 @@ def test_early_stopping_waits_for_the_evaluations_there_are(scenes):
 @pytest.mark.parametrize(
     "wrong, message",
     [
-        ({"every": 0}, "every=0"),
+        ({"every": 0}, "`every` must be a whole number from 1"),
         ({"monitor": "AP"}, "'AP'"),
         ({"best_weights": "best.h5"}, "best.h5"),
     ],

