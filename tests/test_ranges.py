@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from libra_keras import data, export, layers, losses, samplers, training
+from libra_keras import data, evaluation, export, layers, losses, samplers, training
 from libra_keras.backbones import ConvBatchNorm, ResNet
 from libra_keras.models.box_head import BoxHead
 from libra_keras.models.retina_head import RetinaHead
@@ -40,17 +40,20 @@ TABLE = [
     }),
     (lambda std: layers.ImageNormalization((1,), (std,)), {"std": POSITIVE}),
     (lambda mean: layers.ImageNormalization((mean,), None), {"mean": NOT_FINITE}),
-    (lambda **own: ConvBatchNorm(**{"filters": 4, **own}), {
-        "filters": BELOW_ONE, "kernel_size": BELOW_ONE, "strides": BELOW_ONE,
+    (lambda **own: ConvBatchNorm(**{"filters": 6, **own}), {
+        "filters": BELOW_ONE, "kernel_size": BELOW_ONE, "strides": BELOW_ONE, "groups": BELOW_ONE,
         "epsilon": NOT_NEGATIVE,
     }),
     (ResNet, {"width": BELOW_ONE, "groups": BELOW_ONE, "base_width": BELOW_ONE}),
-    (BoxHead, {"num_classes": BELOW_ONE}),
+    (lambda **own: BoxHead(**{"num_classes": 2, **own}), {
+        "num_classes": BELOW_ONE, "box_loss_weight": NOT_NEGATIVE,
+    }),
     (RetinaHead, {"num_classes": BELOW_ONE}),
     (lambda **own: data.InputPolicy(**{"short_side": 2, "long_side": 9, **own}), {
         "short_side": BELOW_ONE, "long_side": BELOW_ONE, "pad_multiple": BELOW_ONE,
     }),
     (lambda every: training.StepLogger("steps.csv", every=every), {"every": BELOW_ONE}),
+    (lambda every: evaluation.COCOEvaluation(data.shapes(1), every=every), {"every": BELOW_ONE}),
     (training.SGD, {"weight_decay": NOT_NEGATIVE}),
     (training.AdamW, {"weight_decay": NOT_NEGATIVE}),
     (lambda **own: training.WarmupMultiStep(**{"learning_rate": 0.1, **own}), {
@@ -71,7 +74,8 @@ def test_numbers_out_of_range_are_refused(made, names):
             for value in values:
                 with pytest.raises(error, match=f"`{name}` must be a .*number"):
                     made(**{name: value})
-        made(**{name: np.int64(3) if 2.5 in wrong else np.float32(0.5)})
+        for good in (np.int64(3), 3.0) if 2.5 in wrong else (np.float32(0.5),):
+            made(**{name: good})
 
 
 def test_large_whole_numbers_are_written_out():

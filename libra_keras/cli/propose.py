@@ -19,6 +19,8 @@ EXAMPLES = """examples:
       a second stage on fixed proposals, as in the paper's ablations
   libra-keras propose runs/mine my_photos --split train --to train.npz --num 2000
       those of a two-stage detector, more than it uses itself
+  libra-keras propose runs/mine my_photos --split all --val-fraction 0.2 --part val --to val.npz
+      for the images of a single split that `train --val-fraction 0.2` measures on
 """
 
 

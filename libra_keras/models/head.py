@@ -9,7 +9,8 @@ from libra_keras.functional.anchors import pyramid_anchors
 from libra_keras.layers.channels_last import ChannelsLast
 from libra_keras.layers.convolution import Conv2D
 from libra_keras.losses import SmoothL1Loss
-from libra_keras.models.settings import WEIGHT, live_parts
+from libra_keras.models.settings import live_parts
+from libra_keras.ranges import NOT_NEGATIVE
 
 
 class Head(ChannelsLast):
@@ -23,7 +24,7 @@ class Head(ChannelsLast):
         self.box_loss = box_loss or SmoothL1Loss(beta=0.0)
         if not hasattr(self.box_loss, "call"):
             raise TypeError(f"`box_loss` must be a keras.losses.Loss. Received: {box_loss!r:.80}")
-        self.box_loss_weight = float(WEIGHT.check("`box_loss_weight`", box_loss_weight))
+        self.box_loss_weight = float(NOT_NEGATIVE.check("`box_loss_weight`", box_loss_weight))
 
     def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object

@@ -41,6 +41,10 @@ class RPNHead(AnchorHead):
         Dict of lists with one entry per level: `"logits"` `(B, N_l)`, `"deltas"` `(B, N_l, 4)` and
         `"anchors"` `(N_l, 4)` in pixels; N_l counts rows, then columns, then anchors of a cell.
 
+    Raises:
+        TypeError: if `sampler` or `box_loss` is none, or the sampler requires losses.
+        ValueError: if the sampler has no `num`, or the weight is negative.
+
     Example:
 
     >>> import keras

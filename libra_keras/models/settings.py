@@ -7,11 +7,10 @@ from typing import Any, Self
 import keras
 
 from libra_keras.functional.argument_checks import check_geometry
-from libra_keras.ranges import NOT_NEGATIVE, Range, whole
+from libra_keras.ranges import Range, whole
 
 MOST = 1_000_000  # of anything that is counted, so that no file can fill the memory
 CLASSES = whole(1, MOST)
-WEIGHT = NOT_NEGATIVE  # of a loss
 
 
 def live_parts(config, names):
@@ -33,9 +32,9 @@ class _Settings:
         for field in dataclasses.fields(self):
             value = self._checked(field.name, field.type, getattr(self, field.name))
             object.__setattr__(self, field.name, value)
-        if len(getattr(self, "stds", "four")) != 4:
+        if hasattr(self, "stds") and len(self.stds) != 4:
             raise ValueError(f"`stds` must be four numbers. Received: {self.stds}")
-        if getattr(self, "negative_iou", 0.0) > self.positive_iou:
+        if hasattr(self, "negative_iou") and self.negative_iou > self.positive_iou:
             raise ValueError(
                 "`negative_iou` must not exceed `positive_iou`. Received: "
                 f"negative_iou={self.negative_iou}, positive_iou={self.positive_iou}"

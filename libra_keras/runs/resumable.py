@@ -266,7 +266,8 @@ class ResumableFit(keras.callbacks.Callback):
         """Gives the weights of an epoch their names; doing so twice is harmless."""
         if self.candidate.exists():
             self.candidate.replace(self.folder.best_weights)
-        self._publish_last()
+        if not has_averages(self._trained):  # which have got theirs before the evaluation
+            self._publish_last()
 
     def _publish_last(self):
         """Gives the weights of the last save, or their averages, their name."""

@@ -249,7 +249,7 @@ class CombinedSampler(Sampler):
         self.positives = positives
         self.negatives = negatives
         for name, part in (("positives", positives), ("negatives", negatives)):
-            check_sampler(part, name, has_num=False)
+            check_sampler(part, name, needs_num=False)
             if part.num not in (None, self.num):
                 raise ValueError(
                     f"`{name}` must have the same `num` as the combination. "

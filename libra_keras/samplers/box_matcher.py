@@ -86,7 +86,9 @@ class SampledBoxMatcher(keras.layers.Layer):
         Tuple of `matched_columns` and `matched_values`, int32 `(B, N)`, as the matcher's.
 
     Raises:
-        ValueError: if `similarity` does not have three axes, or does not hold numbers.
+        ValueError: if `similarity` does not have three axes, or does not hold numbers, or the
+            sampler has no `num`.
+        TypeError: if `sampler` is not a sampler, or requires losses.
 
     Example:
 

@@ -223,9 +223,10 @@ class RandomSampler(Sampler):
 
 
 def check_sampler(
-    sampler: Any, name: str = "sampler", gives_losses: bool = False, has_num: bool = True
+    sampler: Any, name: str = "sampler", gives_losses: bool = False, needs_num: bool = True
 ) -> None:
-    """Raises unless it is a sampler that a caller can use, who gives losses or a `num` or not."""
+    """Raises unless a caller that gives losses, or none, can call the sampler; a part of another
+    sampler needs no `num`."""
     if not isinstance(sampler, Sampler):
         raise TypeError(f"`{name}` must be a sampler. Received: {name}={sampler!r:.80}")
     if sampler.needs_losses and not gives_losses:
@@ -233,7 +234,7 @@ def check_sampler(
             f"`{name}` must not require losses, which are not known here. "
             f"Received: {name}={type(sampler).__name__}"
         )
-    if has_num:
+    if needs_num:
         sampler._numbers()
 
 

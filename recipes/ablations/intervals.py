@@ -6,10 +6,9 @@ from numpy.typing import NDArray
 from libra_keras.data import DetectionData
 from libra_keras.evaluation import detections_to_coco
 from libra_keras.evaluation.comparison import matched
-from libra_keras.evaluation.matches import IOU_THRESHOLDS, Overlaps, match
+from libra_keras.evaluation.matches import IOU_THRESHOLDS, RECALL_POINTS, Overlaps, match
 
 RESAMPLES = 200
-RECALL_POINTS = np.linspace(0, 1, 101)  # COCO's
 EPSILON = np.spacing(1)
 
 

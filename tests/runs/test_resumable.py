@@ -209,8 +209,7 @@ def test_averages_go_on_too(tmp_path):
     train(tmp_path / "whole", [Predict()], options)
     with pytest.raises(Killed):
         train(tmp_path / "killed", [Predict()], options, save_every=1, die_at=47)
-    run = train(tmp_path / "killed", [Predict()], options)
-    assert run.batches == STEPS * EPOCHS
+    assert train(tmp_path / "killed", [Predict()], options).batches == STEPS * EPOCHS
     expected = result(tmp_path / "whole", **options)
     assert result(tmp_path / "killed", **options) == expected
 
@@ -323,6 +322,13 @@ def test_a_stopped_run_gives_its_averages_the_name_of_the_last_weights(tmp_path)
         np.testing.assert_array_equal(*map(keras.ops.convert_to_numpy, (variable, average)))
     own.load_weights(Checkpoints(tmp_path / "checkpoints").weights)
     assert not np.array_equal(model.layers[1].get_weights()[0], own.layers[1].get_weights()[0])
+
+
+def test_averages_have_their_name_before_an_evaluation_and_are_written_once(tmp_path):
+    file, seen = tmp_path / "last.weights.h5", []
+    notes = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: seen.append(file.stat()))
+    train(tmp_path, [notes], {"use_ema": True})
+    assert len({each.st_mtime_ns for each in (*seen, file.stat())}) == EPOCHS == len(seen)
 
 
 def test_a_run_whose_time_is_up_goes_on(tmp_path, expected, monkeypatch):

@@ -1,11 +1,14 @@
 """Opening what a run, a conversion, or Keras has written."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from libra_keras import runs
+from libra_keras import data, runs
+from libra_keras.runs.inputs import named_after
+from libra_keras.runs.run import own_data
 
 
 def test_run_folder_and_saved_model_are_the_same_detector(run_folder):
@@ -46,3 +49,19 @@ def test_what_is_no_run_is_named(tmp_path):
     (tmp_path / "a.pth").write_bytes(b"")
     with pytest.raises(ValueError, match="a PyTorch checkpoint; convert it first"):
         runs.open(tmp_path / "a.pth")
+
+
+def test_a_run_that_was_measured_on_other_data_is_not_explained_by_those_of_its_config():
+    own = runs.TrainConfig(data=runs.DataConfig("shapes", val_split="2"))
+    told = {"val": data.shapes("val", 2).summary()}
+    run = SimpleNamespace(config=own, folder="mine", model=None, record=lambda name: told)
+    assert len(own_data(run)) == 2
+    told["val"] = "photos/test: 87 images, 1137 boxes, 3 classes (1 box left out)"
+    with pytest.raises(ValueError, match="it was measured on photos/test: 87.*libra-keras report"):
+        own_data(run)
+
+
+def test_a_config_that_is_read_for_one_split_keeps_its_name():
+    scenes, own = data.shapes(2), runs.TrainConfig(data=runs.DataConfig("shapes"))
+    assert named_after(own, scenes, None) == named_after(own, None, scenes) == own
+    assert named_after(own, scenes, scenes).data.source == "shapes-train"
