@@ -84,10 +84,3 @@ def is_right(tmp_path, guarded):
 @given(file=damaged_files())
 def test_checkpoints(is_right, file):
     is_right(*file)
-
-
-@pytest.mark.slow
-@cases(FAST, 600)
-@given(file=damaged_files())
-def test_more_checkpoints(is_right, file):
-    is_right(*file)

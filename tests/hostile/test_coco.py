@@ -167,13 +167,6 @@ def test_json(folder, guarded, content):
     check_json(folder, guarded, content)
 
 
-@pytest.mark.slow
-@cases(FAST, 1000)
-@given(content=JSONS)
-def test_more_json(folder, guarded, content):
-    check_json(folder, guarded, content)
-
-
 OUTSIDE = "outside.png"
 STARTS = [
     "",

@@ -10,7 +10,7 @@ from hostile_data import (
     boxes_of,
     damaged_lines,
     draw_images,
-    fuzzers_of,
+    fuzzer_of,
     kept,
     number,
     read_twice,
@@ -107,4 +107,4 @@ def test_a_quote_costs_its_row_alone(folder):
     assert read.counts == {"dropped_boxes": 1}
 
 
-test_damage, test_much_damage = fuzzers_of(KINDS)
+test_damage = fuzzer_of(KINDS)

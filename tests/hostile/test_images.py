@@ -121,13 +121,6 @@ def test_damaged_images(few_pixels, tmp_path, guarded, content):
     check_images(content, tmp_path / "a.jpg", guarded)
 
 
-@pytest.mark.slow
-@settings(cases(FAST, slow=1000), deadline=None)
-@given(content=FILES)
-def test_many_damaged_images(few_pixels, tmp_path, guarded, content):
-    check_images(content, tmp_path / "a.jpg", guarded)
-
-
 def coco_of(folder, names):
     """A data set of images of 32 x 24 pixels, whose files are sound."""
     (folder / "val").mkdir()

@@ -12,7 +12,7 @@ import pytest
 from hostile_files import zipped
 from hypothesis import given
 from hypothesis import strategies as st
-from mutations import SLOW, cases, damaged_bytes, damaged_values
+from mutations import FAST, SLOW, cases, damaged_bytes, damaged_values
 
 from libra_keras.backbones import BackboneAdapter
 from libra_keras.data import InputPolicy
@@ -86,7 +86,9 @@ def array_values(content):
     return found
 
 
-def damage_is_right(data, is_right, members):
+@cases(SLOW)
+@given(data=st.data())
+def test_saved_detectors(data, is_right, members):
     config, weights = members["config.json"], members[WEIGHTS]
     if data.draw(st.integers(0, 3)):
         config = json.dumps(data.draw(damaged_values(json.loads(config)))[0]).encode()
@@ -97,21 +99,8 @@ def damage_is_right(data, is_right, members):
     is_right(config, weights, data.draw(st.booleans()))
 
 
-@cases(SLOW)
-@given(data=st.data())
-def test_saved_detectors(data, is_right, members):
-    damage_is_right(data, is_right, members)
-
-
 @pytest.mark.slow
-@cases(SLOW, 50)
-@given(data=st.data())
-def test_more_saved_detectors(data, is_right, members):
-    damage_is_right(data, is_right, members)
-
-
-@pytest.mark.slow
-@cases(SLOW, 300)
+@cases(FAST)
 @given(data=st.data())
 def test_files_of_weights(data, tmp_path, guarded, members):
     """Without a network, which takes most of the time."""

@@ -6,7 +6,6 @@ import io
 import re
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mutations import FAST, WRONG, cases
@@ -127,15 +126,6 @@ def check_drops(text):
 @cases(FAST)
 @given(LINES, VALUES, DROPS)
 def test_numbers_are_taken_or_refused(line, value, drops):
-    check_line(*line)
-    check_value(*value)
-    check_drops(drops)
-
-
-@pytest.mark.slow
-@cases(FAST, slow=1000)
-@given(LINES, VALUES, DROPS)
-def test_more_numbers_are_taken_or_refused(line, value, drops):
     check_line(*line)
     check_value(*value)
     check_drops(drops)

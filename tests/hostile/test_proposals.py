@@ -155,14 +155,6 @@ def is_right(tmp_path, guarded):
     return check
 
 
-def json_is_right(is_right, content):
-    is_right(".json", content, meaning_of_json(content))
-
-
-def npz_is_right(is_right, content):
-    is_right(".npz", content, meaning_of_npz(content))
-
-
 JSONS = texts_of(ROWS, damaged_values(ROWS))
 ARCHIVES = st.one_of(damaged_arrays(), damaged_arrays(), other_files())
 
@@ -170,24 +162,10 @@ ARCHIVES = st.one_of(damaged_arrays(), damaged_arrays(), other_files())
 @cases(FAST)
 @given(content=JSONS)
 def test_json(is_right, content):
-    json_is_right(is_right, content)
+    is_right(".json", content, meaning_of_json(content))
 
 
 @cases(FAST)
 @given(content=ARCHIVES)
 def test_npz(is_right, content):
-    npz_is_right(is_right, content)
-
-
-@pytest.mark.slow
-@cases(FAST, 1000)
-@given(content=JSONS)
-def test_more_json(is_right, content):
-    json_is_right(is_right, content)
-
-
-@pytest.mark.slow
-@cases(FAST, 1000)
-@given(content=ARCHIVES)
-def test_more_npz(is_right, content):
-    npz_is_right(is_right, content)
+    is_right(".npz", content, meaning_of_npz(content))

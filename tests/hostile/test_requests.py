@@ -90,7 +90,7 @@ ARRAYS = {
 }
 
 
-@settings(cases(SLOW, slow=100), deadline=LATEST)
+@settings(cases(SLOW), deadline=LATEST)
 @given(files=st.lists(FILES, max_size=4), **ARRAYS)
 def test_many_requests(served, files, name, shape, dtype, value):
     check_files(served, files)

@@ -118,13 +118,6 @@ def test_folders(is_right, contents, data):
     is_right(*data.draw(damage(contents)))
 
 
-@pytest.mark.slow
-@cases(SLOW, 50)
-@given(data=st.data())
-def test_more_folders(is_right, contents, data):
-    is_right(*data.draw(damage(contents)))
-
-
 class Trained:
     """A run of a small network that was stopped in its second epoch, again and again."""
 
@@ -154,7 +147,9 @@ def trained(tmp_path_factory):
     return Trained(tmp_path_factory.mktemp("run"))
 
 
-def going_on_is_right(data, trained, tmp_path, guarded):
+@cases(SLOW)
+@given(data=st.data())
+def test_going_on(data, trained, tmp_path, guarded):
     """The run goes on where it was saved, or an error names what is damaged of it."""
     folder = tmp_path / "run"
     shutil.rmtree(folder, ignore_errors=True)
@@ -185,16 +180,3 @@ def going_on_is_right(data, trained, tmp_path, guarded):
 
 def as_bytes(pair):
     return json.dumps(pair[0]).encode()
-
-
-@cases(SLOW)
-@given(data=st.data())
-def test_going_on(data, trained, tmp_path, guarded):
-    going_on_is_right(data, trained, tmp_path, guarded)
-
-
-@pytest.mark.slow
-@cases(SLOW, 50)
-@given(data=st.data())
-def test_going_on_more(data, trained, tmp_path, guarded):
-    going_on_is_right(data, trained, tmp_path, guarded)

@@ -58,10 +58,3 @@ def test_no_files(folder, kind):
 @given(damaged_bytes(chain(map(len, RECORDS))) | CHAINS)
 def test_damage(folder, guarded, content):
     check(folder, guarded, content)
-
-
-@pytest.mark.slow
-@cases(FAST, 1000)
-@given(damaged_bytes(chain(map(len, RECORDS))) | CHAINS)
-def test_much_damage(folder, guarded, content):
-    check(folder, guarded, content)

@@ -14,7 +14,7 @@ from hostile_data import (
     damaged_lines,
     damaged_xml,
     draw_images,
-    fuzzers_of,
+    fuzzer_of,
     kept,
     number,
     read_twice,
@@ -136,4 +136,4 @@ def test_lines_in_another_encoding(folder):
     assert [e.image_id for e in read.examples] == [1, 3] and read.counts == {"dropped_images": 1}
 
 
-test_damage, test_much_damage = fuzzers_of(KINDS)
+test_damage = fuzzer_of(KINDS)

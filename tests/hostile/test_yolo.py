@@ -11,7 +11,7 @@ from hostile_data import (
     boxes_of,
     damaged_lines,
     draw_images,
-    fuzzers_of,
+    fuzzer_of,
     kept,
     number,
     read_twice,
@@ -188,4 +188,4 @@ def test_lines_in_another_encoding(folder):
         yolo(folder, "all", skip_bad=True)
 
 
-test_damage, test_much_damage = fuzzers_of(KINDS)
+test_damage = fuzzer_of(KINDS)

@@ -5,14 +5,12 @@ import re
 from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mutations import FAST, cases, damaged_bytes, damaged_values
 from PIL import Image
 
 NO_FILES = "FIFO", "folder", "device"
-SETTINGS = cases(FAST), cases(FAST, 1000)
 SIZE = WIDTH, HEIGHT = 60, 40
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 LAUGHS = "".join(f'<!ENTITY a{i} "{f"&a{i - 1};" * 10}">' for i in range(1, 10))
@@ -144,14 +142,15 @@ def check_damage(kinds, damage, folder, guarded):
         (folder / name).write_bytes(sound)
 
 
-def fuzzers_of(kinds):
-    """Two tests of a reader: in the default suite, and with more cases in the slow one."""
+def fuzzer_of(kinds):
+    """A test of a reader, whose files are damaged one by one."""
 
+    @cases(FAST)
+    @given(damages(kinds))
     def damaged(folder, guarded, damage):
         check_damage(kinds, damage, folder, guarded)
 
-    some, many = (settings_of(given(damages(kinds))(damaged)) for settings_of in SETTINGS)
-    return some, pytest.mark.slow(many)
+    return damaged
 
 
 def read_twice(read, named, whole=None):

@@ -9,7 +9,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-# How many cases a fuzzer tries that takes milliseconds, or longer, for each, in the default suite.
+# How many cases a fuzzer tries that takes milliseconds, or longer, for each, each time.
 FAST, SLOW = 200, 25
 
 # What stands where another value belongs: types, signs, ranges, texts that look like something.
@@ -21,13 +21,13 @@ WRONG = [
 ]  # fmt: skip
 
 
-def cases(default: int, slow: int | None = None) -> settings:
+def cases(default: int) -> settings:
     """Settings of a fuzzer: so many cases, or as many as `LIBRA_KERAS_FUZZ_CASES` says.
 
-    Give `slow` to a test that is marked so. A case may take two seconds on a busy machine, or ten
-    times as much where a few are tried because they take longer.
+    A case may take two seconds on a busy machine, or ten times as much where a few are tried
+    because they take longer.
     """
-    number = int(os.environ.get("LIBRA_KERAS_FUZZ_CASES", slow or default))
+    number = int(os.environ.get("LIBRA_KERAS_FUZZ_CASES", default))
     return settings(
         max_examples=number,
         deadline=2000 if default == FAST else 20_000,
