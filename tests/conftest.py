@@ -13,6 +13,16 @@ from voc_folder import truncate, write_voc
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = Path(os.environ.get("LIBRA_KERAS_REFERENCE", ROOT.parent / "shared" / "reference"))
 DATA = Path(os.environ.get("LIBRA_KERAS_DATA", ROOT.parent / "shared" / "data"))
+# Files of one or two tests that take minutes: begun last, one process would wait for the other.
+FIRST = {
+    *("test_serving_speed.py", "test_interruptions.py", "test_devices.py", "test_cluster.py"),
+    *("test_gpu_speed.py", "test_mirrored.py", "test_hostile_load.py", "test_overfit.py"),
+}
+
+
+def pytest_collection_modifyitems(items):
+    """Puts the files that take longest before the others."""
+    items.sort(key=lambda item: item.path.name not in FIRST)
 
 
 @pytest.fixture(scope="session")

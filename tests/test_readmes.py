@@ -120,7 +120,7 @@ def shortened(code):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The longest object")  # the run's are large for its tiles
 @pytest.mark.parametrize("path", READMES, ids=IDS)
-def test_its_python_runs(path, surroundings, monkeypatch):
+def test_its_python_runs(path, surroundings, monkeypatch, eagerly):
     monkeypatch.chdir(surroundings)
     monkeypatch.setenv("KERAS_HOME", str(surroundings))
     own = surroundings / "published"

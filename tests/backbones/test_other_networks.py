@@ -104,10 +104,10 @@ def first_kernel(model):
     return convs[0].kernel
 
 
-def train(model, num_steps, num_images=2):
+def train(model, num_steps, num_images=2, **options):
     """Returns the batch and the loss of each step."""
     x, y = drawn_batch(num_images, model.input_policy)
-    model.compile(SGD(0.02, global_clipnorm=10.0))
+    model.compile(SGD(0.02, global_clipnorm=10.0), **options)
     steps = range(num_steps)
     return x, [float(model.train_on_batch(x, y, return_dict=True)["loss"]) for _ in steps]
 
@@ -154,11 +154,10 @@ def test_layers_of_other_packages_are_imported_when_loading(make, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("frozen", [{"trainable": False}, {"frozen_stages": 1}])
-def test_a_frozen_first_convolution_does_not_move(frozen):
-    model = detector(application("MobileNetV2", alpha=0.35), size=64, **frozen)
+def test_a_frozen_first_convolution_does_not_move():
+    model = detector(application("MobileNetV2", alpha=0.35), size=64, frozen_stages=1)
     kernel = numpy_of(first_kernel(model))
-    train(model, 2, num_images=1)
+    train(model, 2, num_images=1, run_eagerly=True)
     np.testing.assert_array_equal(numpy_of(first_kernel(model)), kernel)
 
 

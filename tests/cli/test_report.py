@@ -10,6 +10,7 @@ import pytest
 from libra_keras import runs
 from libra_keras.cli import main
 
+pytestmark = pytest.mark.usefixtures("eagerly")
 BROWSERS = "chromium", "chromium-browser", "google-chrome", "chrome"
 
 

@@ -159,18 +159,6 @@ def test_too_many_damaged_images_stop_the_training_by_name(tmp_path, capsys, eag
     assert "Traceback" not in err
 
 
-@pytest.mark.slow
-def test_non_finite_loss_stops_names_files_and_keeps_weights(tmp_path, capsys, eagerly):
-    wild = "--learning-rate 1e6 --warmup-steps 0 --clip-norm 0 --drops none".split()
-    folder = tmp_path / "run"
-    assert main(["train", *SHAPES, *TINY, *wild, "--steps", "3", "--to", str(folder)]) == 1
-    err = capsys.readouterr().err
-    assert "shapes-train-" in err
-    assert str(folder / "last.weights.h5") in err
-    weights = runs.open(folder).model.get_weights()
-    assert all(np.isfinite(weight).all() for weight in weights)
-
-
 def test_ctrl_c_keeps_weights(tmp_path, capsys, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt

@@ -21,6 +21,7 @@ from libra_keras.evaluation import METRICS
 from libra_keras.runs import precision
 from libra_keras.runs.predicting import picture_names
 
+pytestmark = pytest.mark.usefixtures("eagerly")
 GOOD = [[(5, 5, 40, 30)], [(10, 3, 30, 40)], [], [(1, 1, 64, 48)]]
 
 
@@ -130,20 +131,23 @@ def test_predict_does_not_write_over_originals(tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
 
-@pytest.mark.parametrize("name", ["detections.json", "image_0.png"])
 @pytest.mark.slow
-def test_predict_replaces_its_own_files_alone(run_folder, tmp_path, capsys, name):
+def test_predict_replaces_its_own_files_alone(run_folder, tmp_path, capsys):
     images = write_voc(tmp_path / "voc", train=GOOD, suffix="jpg") / "JPEGImages"
     to = tmp_path / "found"
     for _ in range(2):
         assert main(["predict", str(run_folder), str(images), "--to", str(to)]) == 0
     Image.new("RGB", (2, 2)).save(tmp_path / "mask.png")
-    (to / name).write_bytes((tmp_path / "mask.png").read_bytes() if "png" in name else b'{"a": 1}')
-    before = {file.name: file.read_bytes() for file in to.iterdir()}
-    capsys.readouterr()
-    assert main(["predict", str(run_folder), str(images), "--to", str(to)]) == 1
-    assert f"found/{name} is no output of an earlier predict" in capsys.readouterr().err
-    assert {file.name: file.read_bytes() for file in to.iterdir()} == before
+    others = {"detections.json": b'{"a": 1}', "image_0.png": (tmp_path / "mask.png").read_bytes()}
+    for name, content in others.items():
+        own = (to / name).read_bytes()
+        (to / name).write_bytes(content)
+        before = {file.name: file.read_bytes() for file in to.iterdir()}
+        capsys.readouterr()
+        assert main(["predict", str(run_folder), str(images), "--to", str(to)]) == 1
+        assert f"found/{name} is no output of an earlier predict" in capsys.readouterr().err
+        assert {file.name: file.read_bytes() for file in to.iterdir()} == before
+        (to / name).write_bytes(own)
 
 
 def test_pictures_of_equal_names_are_numbered():

@@ -8,6 +8,7 @@ from convert import key_lists
 from convert.golden_checkpoints import checkpoint
 from convert.published_files import publish, random_tensors
 from file_server import file_server
+from reference_detector import named_variables
 
 from libra_keras import models
 from libra_keras.convert import convert, load
@@ -67,6 +68,8 @@ def test_becomes_the_ready_made_detector(name):
     roi_align = {"roi_align": MultilevelROIAlign(sampling_ratio=0)} if second_stage else {}
     expected = constructor(**roi_align)
     assert conversion.record["parameters"] == expected.count_params()
+    # Each has a name in the reference, but for the number of trained steps.
+    assert len(named_variables(expected)) == len(expected.weights) - 1
     ours = without_names(conversion.model.get_config())
     theirs = without_names(expected.get_config())
     assert ours.pop("class_names", None) is not None or name == "rpn_r50"

@@ -48,7 +48,7 @@ def all_nodes(graph):
 )
 @pytest.mark.slow
 def test_numbers_operations_and_weights(name, sampling_ratio):
-    model = make(name)
+    model = make(name, eager=True)
     if hasattr(model, "box_head"):
         model.box_head.roi_align.sampling_ratio = sampling_ratio
     before = [np.array(weight) for weight in model.weights]
@@ -76,7 +76,7 @@ def test_numbers_operations_and_weights(name, sampling_ratio):
 
 def test_the_model_is_free_afterwards():
     """It computes with its own weights again, and the graph keeps the values that it had."""
-    model = make("rpn_small")
+    model = make("rpn_small", eager=True)
     run, x = traced.network(model).get_concrete_function(), batch(model)
     conv = next(layer for layer in model._flatten_layers() if isinstance(layer, ConvBatchNorm))
     given = {key: tf.constant(value) for key, value in x.items()}
@@ -99,8 +99,9 @@ def test_a_batch_without_proposals():
 @pytest.mark.parametrize("name", NAMES)
 def test_bfloat16(name):
     """Weights are stored in half the size; scores are near, boxes and scores float32."""
-    model = make(name)
+    model = make(name, eager=True)
     half = options.with_options(model, options.ExportOptions("bfloat16"))
+    half.run_eagerly = True
     run, x = traced.network(half), batch(model)
     variables = run.get_concrete_function().variables
     kernels = [variable for variable in variables if len(variable.shape) > 1]

@@ -188,7 +188,7 @@ def test_openvino_of_one_shape(served_model, exported):
 def test_openvino_of_one_shape_with_attention(tmp_path):
     """Which adds nothing before a detector is trained: its last convolution is 0."""
     need("openvino")
-    model = make("libra_faster_rcnn_small")
+    model = make("libra_faster_rcnn_small", eager=True)
     kernel = model.neck[-1].refiner.conv_out.kernel
     kernel.assign(np.random.default_rng(0).normal(0, 0.3, kernel.shape))
     file = export.export_openvino(model, tmp_path / "exported", shape=(64, 96))
@@ -209,7 +209,7 @@ def test_onnx_of_every_kind_of_detector(name, tmp_path):
     need("onnx", "openvino")
     import onnx as reader
 
-    model, file = make(name), tmp_path / "detector.onnx"
+    model, file = make(name, eager=True), tmp_path / "detector.onnx"
     onnx.write(file, model)
     graph = reader.load(file).graph
     kinds = {node.op_type for node in graph.node}
@@ -248,7 +248,7 @@ def check_axes(graph):
 @pytest.mark.parametrize("name", KINDS)
 def test_litert_of_every_kind_of_detector(name, tmp_path):
     need("litert")
-    model = make(name)
+    model = make(name, eager=True)
     fixed = {"num_proposals": 4} if name == "fast_rcnn_small" else {}
     file = export.export_litert(model, tmp_path / "exported", **fixed)
     check(model, litert_runner(file), is_fixed=True)  # to calls of one image
@@ -259,7 +259,7 @@ def test_litert_with_as_many_samples_as_cells(tmp_path):
     """The loops of a RoIAlign with `sampling_ratio=0`, whose sizes only the boxes tell."""
     need("litert")
     model = models.faster_rcnn_small(num_classes=2, input_policy=InputPolicy(64, 96))
-    model.box_head.roi_align.sampling_ratio = 0
+    model.box_head.roi_align.sampling_ratio, model.run_eagerly = 0, True
     file = export.export_litert(model, tmp_path / "exported")
     check(model, litert_runner(file), is_fixed=True)
 
@@ -270,6 +270,7 @@ def test_litert_of_any_number_of_images(tmp_path):
     from ai_edge_litert.interpreter import Interpreter
 
     model = models.rpn_small(input_policy=InputPolicy(64, 96))
+    model.run_eagerly = True
     file = export.export_litert(model, tmp_path / "exported", batch_size=None)
     detect = Interpreter(str(file)).get_signature_runner("landscape")
     x = next(batches(model))

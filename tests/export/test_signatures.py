@@ -258,7 +258,7 @@ def test_the_network_is_saved_once(served_folder):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["fast_rcnn_small", "retinanet_small", "rpn_small"])
 def test_every_kind_of_detector(name, tmp_path, photos):
-    model = make(name)
+    model = make(name, eager=True)
     served = Served(saved_model.export_saved_model(model, tmp_path / "detector"))
     images = photos[:2]
     given, more = {}, {}
@@ -278,12 +278,13 @@ def test_every_kind_of_detector(name, tmp_path, photos):
 
 @pytest.mark.slow
 def test_settings_of_the_export(tmp_path, photos):
-    model = make("libra_faster_rcnn_small")
+    model = make("libra_faster_rcnn_small", eager=True)
     settings = options.ExportOptions(
         score_threshold=0.4, nms_iou=0.2, max_detections=5, max_pixels=640 * 480
     )
     served = Served(saved_model.export_saved_model(model, tmp_path / "detector", options=settings))
     changed = options.with_options(model, settings)
+    changed.run_eagerly = True
     found = served(image_bytes=[photos[0], encoded(scene(481, 640), "JPEG")])
     assert found["detection_boxes"].shape == (2, 5, 4)
     assert_row(found, 0, changed.detect(photos[0], score_threshold=0.0))
@@ -297,7 +298,7 @@ def test_settings_of_the_export(tmp_path, photos):
 @pytest.mark.slow
 def test_bfloat16_is_near(tmp_path, photos):
     """Of the same best box; ranks of nearly equal ones may swap."""
-    model = make("retinanet_small")
+    model = make("retinanet_small", eager=True)
     half = options.ExportOptions("bfloat16")
     path = saved_model.export_saved_model(model, tmp_path / "detector", options=half)
     stored = sum(file.stat().st_size for file in (path / "variables").iterdir())

@@ -52,7 +52,7 @@ def test_detectors_keep_channels_last(channels_first, rng, tmp_path, make):
     for default, other in zip(*found, strict=True):
         np.testing.assert_array_equal(default, other)
 
-    model.compile("sgd")
+    model.compile("sgd", run_eagerly=True)
     assert np.isfinite(model.train_on_batch(x, y)[0])
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")

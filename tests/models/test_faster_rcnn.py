@@ -49,7 +49,7 @@ def values(model):
 def test_a_step_creates_no_variable_and_loads_into_a_new_model(rng, tmp_path):
     model = small_model()
     count = len(model.weights)
-    model.compile(SGD(0.01))
+    model.compile(SGD(0.01), run_eagerly=True)
     x, y = batch(rng)
     logs = model.train_on_batch(x, y, return_dict=True)
     assert len(model.weights) == count
@@ -158,7 +158,7 @@ def test_predict_between_two_fits(rng):
 @pytest.mark.slow
 def test_evaluate_does_not_count_as_training(rng):
     model = small_model()
-    model.compile(SGD(0.01))
+    model.compile(SGD(0.01), run_eagerly=True)
     x, y = batch(rng)
     logs = model.evaluate(x, y, verbose=0, return_dict=True)
     assert logs["loss"] > 0 and int(ops.convert_to_numpy(model.trained_steps)) == 0
@@ -222,7 +222,7 @@ def test_a_saved_model_detects_the_same_in_a_fresh_process(rng, tmp_path):
 @pytest.mark.slow
 def test_a_compiled_model_goes_on_training_after_a_file(rng, tmp_path):
     model = custom_model()
-    model.compile(SGD(0.01, momentum=0.5), jit_compile=False)
+    model.compile(SGD(0.01, momentum=0.5), run_eagerly=True)
     x, y = batch(rng)
     model.train_on_batch(x, y)
     model.save(tmp_path / "model.keras")

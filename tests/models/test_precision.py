@@ -71,6 +71,10 @@ def test_losses_and_boxes_are_those_of_float32(name, policy):
     x, _ = batch(name)
     pyramid = mixed.pyramid(x["images"], x["image_sizes"])
     assert keras.backend.standardize_dtype(pyramid[0].dtype) == policy.removeprefix("mixed_")
+    if name == "retinanet_small":
+        outputs = mixed(x, training=True)["head"]
+        for key, dtype in (("logits", policy.removeprefix("mixed_")), ("anchors", "float32")):
+            assert keras.backend.standardize_dtype(outputs[key][0].dtype) == dtype
     ours, expected = losses(mixed, name), losses(exact, name)
     np.testing.assert_allclose([*ours.values()], [*expected.values()], rtol=1e-6)
     ours, expected = mixed(x), exact(x)

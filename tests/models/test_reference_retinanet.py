@@ -3,13 +3,10 @@
 import keras
 import numpy as np
 import pytest
-from conftest import REFERENCE
 from keras import ops
 from parity import relative_error
 from reference_detector import (
-    in_our_layout,
     load_reference_weights,
-    named_variables,
     small_libra_retinanet,
     training_batch,
 )
@@ -21,7 +18,7 @@ from reference_training import (
 )
 
 from libra_keras.functional.boxes import encode
-from libra_keras.models import GroundTruth, libra_retinanet_resnet50
+from libra_keras.models import GroundTruth
 from libra_keras.models.retina_head import find_dense_targets
 
 CASES = ("a", "b", "c")
@@ -99,18 +96,3 @@ def test_gradients_equal_the_reference(golden, reference, model, record_error):
         total = model.compute_loss(x, y, model(x, training=True), training=True)
     corner.assign(before)
     check_gradients(record_error, "Libra RetinaNet", model, tape, total, expected)
-
-
-@pytest.mark.slow
-def test_full_size_weights_have_the_reference_shapes():
-    path = REFERENCE / "keys_libra-retinanet_r50.txt"
-    if not path.exists():
-        pytest.skip(f"reference data not found: {path} (set LIBRA_KERAS_REFERENCE)")
-    rows = [line.split("\t")[:2] for line in path.read_text().splitlines() if line[0] != "#"]
-    shapes = {
-        name: in_our_layout(name, np.broadcast_to(0.0, [int(n) for n in shape.split("x")])).shape
-        for name, shape in rows
-        if shape != "scalar"
-    }
-    ours = {name: tuple(v.shape) for name, v in named_variables(libra_retinanet_resnet50()).items()}
-    assert ours == shapes

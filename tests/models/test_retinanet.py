@@ -116,7 +116,7 @@ def test_predict_gives_detections_of_a_fixed_size(rng, model):
 def test_steps_train_every_weight_and_make_none(rng):
     model = tiny_model()
     before = values(model)
-    model.compile(SGD(0.01))
+    model.compile(SGD(0.01), run_eagerly=True)
     logs = model.train_on_batch(*batch(rng), return_dict=True)
     assert sorted(logs) == ["box_loss", "class_loss", "loss", "positives"]
     assert np.isfinite(list(logs.values())).all()
@@ -149,25 +149,6 @@ def test_a_saved_model_detects_the_same_in_a_fresh_process(rng, tmp_path, model)
     loaded = np.load(tmp_path / "found.npz")
     for key in ("boxes", "scores", "labels"):
         np.testing.assert_allclose(loaded[key], found[key], rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
-def test_losses_and_boxes_stay_float32_in_mixed_precision(rng, policy):
-    keras.config.set_dtype_policy(policy)
-    try:
-        model = tiny_model()
-    finally:
-        keras.config.set_dtype_policy("float32")
-    x, y = batch(rng)
-    outputs = model(x, training=True)
-    assert keras.backend.standardize_dtype(outputs["head"]["logits"][0].dtype) == policy[6:]
-    assert keras.backend.standardize_dtype(outputs["head"]["anchors"][0].dtype) == "float32"
-    loss = model.compute_loss(x, y, outputs)
-    assert keras.backend.standardize_dtype(loss.dtype) == "float32" and np.isfinite(float(loss))
-    found = model(x)
-    assert keras.backend.standardize_dtype(found["boxes"].dtype) == "float32"
-    assert keras.backend.standardize_dtype(found["scores"].dtype) == "float32"
 
 
 @pytest.mark.slow

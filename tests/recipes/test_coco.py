@@ -90,8 +90,9 @@ def test_options_that_the_command_line_gives(recipe, monkeypatch):
     assert runs.resolve(config).schedule.learning_rate == 0.005
 
 
+# On the same network, those of other networks and schedules are the same detectors.
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if name.endswith("r50_1x")])
 def test_two_steps_on_drawn_scenes(name, recipe, narrow, tmp_path, eagerly):
     config = recipe(name).CONFIG.replace(
         model=SIZES, schedule={"batch": 2, "steps": 2}, run={"folder": tmp_path / "run"}
@@ -103,6 +104,7 @@ def test_two_steps_on_drawn_scenes(name, recipe, narrow, tmp_path, eagerly):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("eagerly")
 def test_options_of_the_command_on_photographs(recipe, narrow, photographs, tmp_path, monkeypatch):
     """Four images of each split, one of them without a box, and a bad box in one of them."""
     folder = shutil.copytree(photographs("coco_mini"), tmp_path / "coco")

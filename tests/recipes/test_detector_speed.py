@@ -202,7 +202,7 @@ def test_growth():
             "detector_speed.py",
             ["--size", "64x96", "--matmul", "64", "--precision", "float32", HALF],
         ),
-        ("growth.py", "--only sizes --base 64x96".split()),
+        ("growth.py", "--only sizes --base 64x96 --task inference".split()),
     ],
 )
 def test_the_commands(tmp_path, script, options):

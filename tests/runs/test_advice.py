@@ -202,7 +202,7 @@ def test_recall_is_that_of_the_averages_where_they_are_measured(monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_run_tells_and_keeps_its_warnings(tmp_path, capsys):
+def test_a_run_tells_and_keeps_its_warnings(tmp_path, capsys, eagerly):
     folder = tmp_path / "run"
     command = "train shapes --train-split 4 --val-split 2 --short-side 64 --long-side 64 --batch 2"
     given = [*command.split(), "--epochs", "1", "--learning-rate", "0.01", "--to", str(folder)]

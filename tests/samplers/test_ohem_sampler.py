@@ -175,7 +175,7 @@ def test_other_samplers_do_not_pay_for_it(rng, monkeypatch):
 def test_a_detector_trains_with_it(rng):
     model = faster_rcnn_small(num_classes=3)
     model.box_head.sampler = OHEMSampler(64, 0.5)
-    model.compile(SGD(0.01))
+    model.compile(SGD(0.01), run_eagerly=True)
     boxes = np.array([[[8, 10, 40, 44], [30, 20, 60, 60]]], "float32")
     x = {"images": rng.integers(0, 255, (1, 64, 96, 3), "uint8"),
          "image_sizes": np.array([[64, 96]], "int32")}  # fmt: skip

@@ -8,8 +8,11 @@ from libra_keras.backbones import ConvBatchNorm
 from libra_keras.data import InputPolicy
 
 
-def make(name, seed=0):
-    """An untrained detector that finds something, with statistics that are not 0 and 1."""
+def make(name, seed=0, eager=False):
+    """An untrained detector that finds something, with statistics that are not 0 and 1.
+
+    Where its `predict` is called once or twice, `eager` saves the time to trace it.
+    """
     keras.utils.set_random_seed(seed)
     given = {} if name == "rpn_small" else {"num_classes": 2}
     model = getattr(models, name)(input_policy=InputPolicy(64, 96), **given)
@@ -24,4 +27,5 @@ def make(name, seed=0):
             layer.moving_variance.assign(rng.uniform(0.8, 1.2, size))
             layer.gamma.assign(rng.uniform(0.8, 1.2, size))
             layer.beta.assign(rng.uniform(-0.1, 0.1, size))
+    model.run_eagerly = eager
     return model
