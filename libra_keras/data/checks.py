@@ -46,7 +46,7 @@ def check_annotations(data: DetectionData) -> list[Finding]:
     """
     nothing = nothing_to_learn(data)
     findings = [nothing] if nothing else []
-    findings += [*data.findings, *(finding for _, finding in duplicate_ids(data.examples))]
+    findings += [*data.findings, *(finding for _, finding in duplicates(data.examples))]
     if data.has_files and not data.headers_checked:
         headers = read_headers(data.examples)
         findings += [finding for _, finding in header_findings(data.examples, headers)]
@@ -137,19 +137,31 @@ def header_findings(examples, headers):
                 )
             found.append((i, Finding("image size", file, None, message)))
         elif header[2] not in (0, 1):
-            message = f"EXIF orientation {header[2]} is not applied: boxes refer to stored pixels"
+            message = (
+                f"EXIF orientation {header[2]} is not applied: boxes refer to stored pixels. If "
+                "they were drawn on the rotated image, as many label tools show it, save the "
+                "images rotated; --show tells"
+            )
             found.append((i, Finding("rotation", file, None, message)))
     return found
 
 
-def duplicate_ids(examples):
-    """Finds images whose id was seen before: list of (example's position, `Finding`)."""
-    first, found = {}, []
+def duplicates(examples, bad=frozenset()):
+    """Finds images whose id or file was seen before: list of (example's position, `Finding`).
+    Those at the `bad` positions count for nothing."""
+    ids, files, found = {}, {}, []
     for i, example in enumerate(examples):
-        if example.image_id in first:
-            message = f"id {example.image_id} is also the id of {first[example.image_id]}"
+        if i in bad:
+            continue
+        own, file = example.image_id, os.path.normpath(example.file)
+        if own in ids:
+            message = f"id {own} is also the id of {ids[own]}"
             found.append((i, Finding("image id", str(example.file), None, message)))
-        first.setdefault(example.image_id, example.file)
+        elif file in files:  # with a part of its boxes each time, or with others
+            message = f"it is the image with the id {own}, and with the id {files[file]}"
+            found.append((i, Finding("duplicate image", str(example.file), None, message)))
+        else:
+            ids[own], files[file] = example.file, own
     return found
 
 
@@ -222,15 +234,16 @@ def clean(
     # reference's pipelines do: there is nothing to see. With a side of exactly 0, as COCO's
     # train2017 has two, it is a warning besides; a negative side is an error. That no box is left
     # to learn from is a finding, not an error: one may still look for objects.
-    image_findings = duplicate_ids(examples)
     if check_files:
         headers = read_headers(examples)
         examples = [_sized(*pair) for pair in zip(examples, headers, strict=True)]
-        image_findings += header_findings(examples, headers)
+        image_findings = header_findings(examples, headers)
     else:
-        examples, found = _all_sized(examples)
-        image_findings += found
+        examples, image_findings = _all_sized(examples)
     bad_images = {i for i, finding in image_findings if not finding.is_warning}
+    twice = duplicates(examples, bad_images)
+    image_findings += twice
+    bad_images |= {i for i, _ in twice}
     box_found = box_findings(examples, len(class_names), written, leaves_out_empty=True)
     box_found = [found for found in box_found if found[0] not in bad_images]
     every = [*findings, *(f for _, f in image_findings), *(f for _, _, f in box_found)]

@@ -4,7 +4,7 @@ import collections
 from collections.abc import Sequence
 from csv import Error as CSVError
 from csv import reader as csv_reader
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from libra_keras.data.assembly import NO_BOXES, WrittenBox, assembled, with_boxes
@@ -19,6 +19,7 @@ from libra_keras.data.layouts import (
     image_folders,
     image_paths,
     outside,
+    visible,
 )
 from libra_keras.data.text_lines import no_text, read_lines
 from libra_keras.data.written_numbers import finite, pixels
@@ -123,21 +124,27 @@ def csv(
 
 def find(folder: Path) -> Layout | None:
     """Returns the layout of CSVs that a folder has, or the folder of one."""
-    top = [folder] if folder.is_file() else sorted(folder.glob("*.csv"))
+    top = [folder] if folder.is_file() else sorted(visible(folder, "*.csv"))
     top = [file for file in top if _is_table(file)]
-    usual = [file for file in top if file.stem in USUAL]
+    usual = [file for file in top if _split(file) in USUAL]
     files = usual or [file for file in top if file.name == ANNOTATIONS] or top
     if folder.name == ROBOFLOW and files:
         return Layout("Roboflow CSV", "csv", {folder.parent.name: Place(folder, (folder.parent,))})
     if files:
-        named = {ALL if file.name == ANNOTATIONS else file.stem: file for file in files}
+        named = {ALL if file.name == ANNOTATIONS else _split(file): file for file in files}
         splits = {name: Place(f, image_folders(f.parent, name)) for name, f in named.items()}
         return Layout("CSV", "csv", splits)
-    files = [file for file in sorted(folder.glob(f"*/{ROBOFLOW}")) if _is_table(file)]
+    files = [file for file in sorted(visible(folder, f"*/{ROBOFLOW}")) if _is_table(file)]
     if files:
         splits = {file.parent.name: Place(file, (file.parent,)) for file in files}
         return Layout("Roboflow CSV", "csv", splits)
     return None
+
+
+def _split(file):
+    """`train` of `train.csv`, and of `train_labels.csv`, as TensorFlow's tutorials have it."""
+    stem = file.stem.removesuffix("_labels").removesuffix("_annotations")
+    return stem if stem in USUAL else file.stem
 
 
 def _is_table(file):
@@ -273,6 +280,10 @@ def _images(rows, place):
         line, name = f"line {own[0].line}", own[0].image
         if paths[name] is None:
             findings.append(outside(file, line, name))
+            continue
+        if len(written := {PurePosixPath(row.image.replace("\\", "/")) for row in own}) > 1:
+            message = f"{line}: it is what {sorted(map(str, written))!r:.200} lead to"
+            findings.append(Finding("duplicate image", str(path), None, message))
             continue
         try:
             height, width = _size(own)

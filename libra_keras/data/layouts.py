@@ -3,25 +3,27 @@
 import dataclasses
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from libra_keras.data.findings import Finding
-from libra_keras.files.image_files import IMAGE_SUFFIXES
 from libra_keras.files.reading import is_regular, open_regular
 
 ALL = "all"  # the split of a folder whose tool names none
 ORDER = ("train", "val", "test")  # how names of splits begin, in the order in which they are told
 # Where XML of VOC's form lies if it is not beside the images, and where these lie then. Titles of
 # pairs without `ImageSets`, by the tools that write them.
-XML_FOLDERS, IMAGE_FOLDERS = ("Annotations", "labels"), ("JPEGImages", "images", "data")
+XML_FOLDERS = ("Annotations", "annotations", "labels")
+IMAGE_FOLDERS = ("JPEGImages", "images", "data")
 PAIRS = {
     ("Annotations", "JPEGImages"): "Pascal VOC, no ImageSets",
     ("Annotations", "images"): "Label Studio VOC",
+    ("annotations", "images"): "Pascal VOC, annotations and images",
     ("labels", "data"): "FiftyOne VOC",
     ("labels", "images"): "supervision VOC",
 }
 ROOT = re.compile(rb"<annotation[\s>]|\0")  # of VOC's form; or UTF-16, in which none is looked for
+XML = (".xml",)
 HEAD = 4096  # bytes of a file in which its root stands
 SAMPLED = 10  # names of images by which their folder is found
 
@@ -81,12 +83,12 @@ def chosen(
 def find_coco(folder: Path) -> list[Layout]:
     """Returns the layouts in COCO format that a folder has."""
     start = "instances_"
-    own = *folder.glob(f"{start}*.json"), *folder.glob(f"annotations/{start}*.json")
+    own = *visible(folder, f"{start}*.json"), *visible(folder, f"annotations/{start}*.json")
     names = {file.stem.removeprefix(start): file for file in own}
     if len(names) < len(own):
         files = ", ".join(map(str, sorted(own)))
         raise ValueError(f"two files are of one split: {files}. Choose one with --annotations FILE")
-    every = *folder.glob("labels.json"), *folder.glob("*/labels.json")
+    every = *visible(folder, "labels.json"), *visible(folder, "*/labels.json")
     labels = [file for file in every if (file.parent / "data").is_dir()]
     result = folder / "result.json"
     studio = {ALL: Place(result, (folder, folder / "images"))}
@@ -94,7 +96,7 @@ def find_coco(folder: Path) -> list[Layout]:
         "COCO": {name: Place(file, image_folders(folder, name)) for name, file in names.items()},
         "Roboflow COCO": {
             file.parent.name: Place(file, (file.parent,))
-            for file in folder.glob("*/_annotations.coco.json")
+            for file in visible(folder, "*/_annotations.coco.json")
         },
         "FiftyOne COCO": {
             ALL if file.parent == folder else file.parent.name: Place(file, (file.parent / "data",))
@@ -106,33 +108,56 @@ def find_coco(folder: Path) -> list[Layout]:
 
 
 def image_folders(folder: Path, split: str) -> tuple[Path, ...]:
-    """Returns where the images of a split may lie: CVAT has them below `images/`."""
+    """Returns where names of the images of a split may start from: CVAT has them in `images/`."""
     images = folder / "images"
-    has_own = any(file.suffix.lower() in IMAGE_SUFFIXES for file in folder.iterdir())
-    return folder / split, images / split, images, *([folder] if has_own else [])
+    return folder / split, images / split, images, folder
 
 
 def find_voc(folder: Path) -> list[Layout]:
     """Returns the layout in Pascal VOC format that a folder has, in a list."""
-    listings = {file.stem: file for file in folder.glob("ImageSets/Main/*.txt")}
+    listings = {file.stem: file for file in visible(folder, "ImageSets/Main/*.txt")}
     # VOC's own lists per class (`dog_train.txt`) are not splits: they come with `train.txt`.
     names = [name for name in listings if not listings.keys() & set(name.split("_")[1:])]
     if names:
         title = "CVAT VOC" if (folder / "labelmap.txt").is_file() else "Pascal VOC"
         return [Layout(title, "voc", {name: Place(listings[name]) for name in names})]
     for (xml, images), title in PAIRS.items():
-        if (folder / images).is_dir() and _has_xml(folder / xml, "**/*.xml"):
+        if (folder / images).is_dir() and _is_voc(map(Path, files_below(folder / xml, XML))):
             # Tools write no XML for an image without objects.
             return [Layout(title, "voc", {ALL: Place(folder / xml, (folder / images,))})]
-    if _has_xml(folder):
+    if _is_voc(visible(folder, "*.xml")):
         return [Layout("LabelImg VOC", "voc", {ALL: Place(folder)})]
-    places = {entry.name: Place(entry) for entry in folder.iterdir() if _has_xml(entry)}
+    within = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+    places = {entry.name: Place(entry) for entry in within if _is_voc(visible(entry, "*.xml"))}
     return [Layout("VOC, a folder per split", "voc", places)] if places else []
 
 
-def _has_xml(folder, pattern="*.xml"):
+def visible(folder: Path, pattern: str) -> Iterator[Path]:
+    """Yields what a pattern finds in a folder, but nothing hidden: macOS and Jupyter leave copies
+    such as `._a.xml` and `.ipynb_checkpoints/a.xml`."""
+    for path in folder.glob(pattern):
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts):
+            yield path
+
+
+def files_below(folder: str | Path, suffixes: Iterable[str]) -> Iterator[str]:
+    """Yields the files of a folder and of those in it, links included, but none that is hidden."""
+    suffixes, seen = tuple(suffixes), set()
+    for path, folders, files in os.walk(folder, followlinks=True):
+        entry = os.stat(path)
+        if (entry.st_dev, entry.st_ino) in seen:  # a link that leads back
+            folders.clear()
+            continue
+        seen.add((entry.st_dev, entry.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if name.lower().endswith(suffixes) and not name.startswith("."):
+                yield os.path.join(path, name)
+
+
+def _is_voc(files):
     """Whether the first XML file is one of VOC; others have `<annotations>` of all images."""
-    first = next(filter(is_regular, folder.glob(pattern)), None)
+    first = next(filter(is_regular, files), None)
     if first is None:
         return False
     with open_regular(first) as file:

@@ -5,6 +5,7 @@ import dataclasses
 import glob
 import hashlib
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -51,6 +52,7 @@ FORMS = {
 }
 NOWHERE = Place(Path())  # of data that are no files of the user
 SHOWN = 3  # names of files of a kind
+ROBOFLOW_COPY = re.compile(r"\.rf\.[0-9A-Za-z]{16,}(?=\.\w+$)")  # `.rf.<hash>` in a name
 
 
 def load(
@@ -326,10 +328,11 @@ def divided(
 
 
 def _is_val(file, folders, fraction):
-    """Decides by the name alone, so that an image stays where it is when others come or go."""
+    """Decides by the name alone, so that an image stays where it is when others come or go, and
+    Roboflow's augmented copies of one photograph stay together."""
     path = Path(os.path.abspath(file))
     root = next((folder for folder in folders if path.is_relative_to(folder)), path.parent)
-    name = path.relative_to(root).as_posix()
+    name = ROBOFLOW_COPY.sub("", path.relative_to(root).as_posix())
     digest = hashlib.sha256(os.fsencode(name)).digest()
     return int.from_bytes(digest[:4]) < fraction * 2**32
 

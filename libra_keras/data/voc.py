@@ -14,10 +14,13 @@ from libra_keras.data.examples import DetectionData, Example
 from libra_keras.data.findings import Finding, Written, in_unit_range
 from libra_keras.data.layouts import (
     IMAGE_FOLDERS,
+    XML,
     XML_FOLDERS,
+    files_below,
     find_voc,
     leads_out,
     outside,
+    visible,
 )
 from libra_keras.data.text_lines import no_text, read_lines
 from libra_keras.data.voc_xml import CHOICES, EDGES, PIXELS, Origin, decide, read_xml, sample
@@ -179,8 +182,8 @@ class _Files:
     @functools.cached_property
     def all(self):
         """Paths of all files, sorted."""
-        nested = (file for name in XML_FOLDERS for file in self.folder.glob(f"{name}/**/*.xml"))
-        found = {*self.folder.glob("*/*.xml"), *nested}
+        nested = (file for name in XML_FOLDERS for file in files_below(self.folder / name, XML))
+        found = {*visible(self.folder, "*/*.xml"), *map(Path, nested)}
         return sorted(found | set(filter(is_regular, self.of_split)))
 
     def read(self, file):
@@ -205,7 +208,9 @@ class _Files:
         """Returns `Example`s of the images in folders that no file is of: none has their stem, and
         they are not among the images `taken` by the name in a file."""
         stems = {file.stem for file in self.of_split}
-        listed = [item for folder in folders for item in self._finder.images(folder).items()]
+        images = (Path(i) for folder in folders for i in files_below(folder, IMAGE_SUFFIXES))
+        within = sorted({image.parent for image in images})
+        listed = [item for folder in within for item in self._finder.images(folder).items()]
         paths = [paths[0] for stem, paths in sorted(listed) if stem not in stems]
         paths = [path for path in paths if path not in taken]
         return [Example(i, p, 0, 0, *NO_BOXES) for i, p in enumerate(paths, len(self.of_split) + 1)]
@@ -249,8 +254,9 @@ def _place(folder, split):
 def _entries(folder, split, listing):
     """Returns ids and paths of the XML files of a split, in its order, and findings on others."""
     if listing.is_dir():
-        pattern = "**/*.xml" if listing.name in XML_FOLDERS else "*.xml"
-        return list(enumerate(sorted(listing.glob(pattern)), 1)), []
+        has_folders = listing.name in XML_FOLDERS
+        files = map(Path, files_below(listing, XML)) if has_folders else visible(listing, "*.xml")
+        return list(enumerate(sorted(files), 1)), []
     entries, findings = {}, []
     lines = [(n, line.strip()) for n, line in enumerate(read_lines(listing), 1) if line.strip()]
     for position, (number, line) in enumerate(lines, 1):
@@ -361,7 +367,7 @@ class ImageFinder:
     def images(self, folder):
         """The images of a folder by stem; other files, such as text, may lie beside them."""
         if folder not in self._listed:
-            listing = sorted(folder.iterdir()) if folder.is_dir() else []
+            listing = sorted(visible(folder, "*")) if folder.is_dir() else []
             images = [path for path in listing if path.suffix.lower() in IMAGE_SUFFIXES]
             by_stem = self._listed[folder] = {}
             for path in sorted(images, key=lambda p: IMAGE_SUFFIXES.index(p.suffix.lower())):

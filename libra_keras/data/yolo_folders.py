@@ -3,11 +3,11 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from libra_keras.data.findings import Finding
-from libra_keras.data.layouts import image_paths, outside
+from libra_keras.data.layouts import files_below, image_paths, outside
 from libra_keras.data.text_lines import no_text, read_lines
 from libra_keras.files.image_files import IMAGE_SUFFIXES
 from libra_keras.files.reading import explained, read_bytes
@@ -99,7 +99,9 @@ def possible_sources(file: Path, content: Mapping, value: str) -> list[Path]:
     inside = value
     while inside.startswith("../"):  # Roboflow goes up once too often
         inside = inside.removeprefix("../")
-    paths = [start / each for each in (value, inside) for start in starts(file, content)]
+    # It writes no `path`; above its folder may lie another export with the same names.
+    both = (value, inside) if values(content, "path") else (inside, value)
+    paths = [start / each for each in both for start in starts(file, content)]
     return list(dict.fromkeys(Path(os.path.normpath(path)) for path in paths))
 
 
@@ -154,16 +156,6 @@ def _listed(line, above, inside):
     paths = [os.path.normpath(os.path.join(start, each)) for each in spelled for start in above]
     paths = [path for path in paths if os.path.abspath(path).startswith(inside)]
     return next(filter(os.path.isfile, paths), paths[-1]) if paths else None
-
-
-def files_below(folder: str | Path, suffixes: Iterable[str]) -> Iterator[str]:
-    """Yields the files of a folder and of those in it, but none that is hidden."""
-    suffixes = tuple(suffixes)
-    for path, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if name.lower().endswith(suffixes) and not name.startswith("."):
-                yield os.path.join(path, name)
 
 
 def labels_without_image(pairs: list[Pair], sources: Iterable[Path], top: Path) -> list[str]:

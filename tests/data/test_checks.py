@@ -1,9 +1,11 @@
 """Checks of data sets that are already read."""
 
 import dataclasses
+import json
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from libra_keras import data
@@ -54,6 +56,20 @@ def test_rotation_is_a_warning(files):
     read.examples[0] = dataclasses.replace(read.examples[0], file=path)
     (finding,) = data.check_annotations(read)
     assert finding.kind == "rotation" and finding.is_warning
+    assert "save the images rotated" in finding.message
+
+
+def test_an_image_that_is_named_twice(write_coco):
+    folder = write_coco()
+    file = folder / "instances_val.json"
+    content = json.loads(file.read_text())
+    content["images"][2]["file_name"] = "./1.png"
+    file.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"1.png: duplicate image: .* id 3, and with the id 1"):
+        data.coco(folder, "val")
+    read = data.coco(folder, "val", skip_bad=True)
+    assert [example.image_id for example in read.examples] == [1, 2]
+    assert read.counts == {"dropped_images": 1}
 
 
 def test_findings_of_the_reader_are_kept_once(write_coco):

@@ -113,6 +113,21 @@ def test_files_that_are_no_table(write):
         data.csv(folder)
 
 
+def test_images_that_are_found_under_two_names(write):
+    """Folders of another machine are left out where that finds images, and must not join two."""
+    rows = [f"/home/me/{pet}s/a.png,1,1,9,9,{pet}" for pet in ("cat", "dog")]
+    folder = write([*rows, "/home/me/cats/b.png,1,1,9,9,cat"])
+    with pytest.raises(ValueError, match=r"a.png: duplicate image: line 2: it is what .*/dogs/a"):
+        data.csv(folder)
+    assert [e.file.name for e in data.csv(folder, skip_bad=True).examples] == ["b.png"]
+
+
+def test_names_that_start_from_the_folder_of_the_table(write):
+    rows = [f"images/{pet}s/a.png,1,1,9,9,{pet}" for pet in ("cat", "dog")]
+    folder = write(rows, images=["images/cats/a.png", "images/dogs/a.png"])
+    assert [e.file.parent.name for e in data.csv(folder).examples] == ["cats", "dogs"]
+
+
 def test_splits(write):
     folder = write(["a.png,1,1,9,9,dog"], "val.csv")
     write(["a.png,1,1,9,9,cat"], "train.csv")

@@ -1,5 +1,6 @@
 """From the name of a data set to its layout, its splits, and one of them."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -164,6 +165,20 @@ def test_a_part_of_one_split_to_measure_on(tmp_path):
         data.load(folder, role="val", val_fraction=1e-9)
     with pytest.raises(ValueError, match="divides the only split.* has train, val"):
         data.load("shapes", val_fraction=0.2)
+
+
+def test_copies_of_a_photograph_are_not_divided(tmp_path):
+    """Roboflow writes augmented ones, `<name>.rf.<hash>.jpg`."""
+    folder = write_voc(tmp_path / "voc", default=[[(5, 5, 40, 30)]] * 30)
+    hashes = (hashlib.md5(bytes([number])).hexdigest() for number in range(30))
+    for number, code in enumerate(hashes):
+        for part, suffix in (("JPEGImages", "png"), ("Annotations", "xml")):
+            old = folder / part / f"image_{number}.{suffix}"
+            old.rename(folder / part / f"dog{number // 3}_jpg.rf.{code}.{suffix}")
+    shutil.rmtree(folder / "ImageSets")
+    parts = (data.load(folder, role=role, val_fraction=0.4) for role in ("train", "val"))
+    train, val = ({e.file.name.partition(".")[0] for e in part.examples} for part in parts)
+    assert train and val and not train & val
 
 
 def test_a_home_is_expanded(tmp_path, monkeypatch):

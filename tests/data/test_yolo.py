@@ -172,6 +172,15 @@ def test_a_path_that_leads_nowhere(folder):
         data.yolo(where)
 
 
+def test_an_export_above_another_is_not_read_in_its_place(folder):
+    """Roboflow's paths go up once too often, where an archive unpacked before may lie."""
+    yaml = f"train: ../train/images\nroboflow: {{}}\n{NAMES}"
+    where = folder({"train/images/own.png": None, "data.yaml": yaml})
+    (where.parent / "train/images").mkdir(parents=True)
+    Image.new("RGB", (60, 40)).save(where.parent / "train/images/other.png")
+    assert [example.file.name for example in data.yolo(where).examples] == ["own.png"]
+
+
 def test_a_list_in_the_current_folder(folder, monkeypatch):
     files = {"data.yaml": f"train: train.txt\n{NAMES}", "images/a.png": None}
     monkeypatch.chdir(folder({**files, "train.txt": "\n./images/a.png\n", "labels/a.txt": ""}))

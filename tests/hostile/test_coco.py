@@ -109,10 +109,13 @@ def meaning(text, folder):
         return None
     if not isinstance(content, dict) or not all(isinstance(content.get(k), list) for k in CONTENT):
         return None
-    found, names = {}, classes(content)
+    found, files, names = {}, set(), classes(content)
     for entry in content["images"]:
-        if is_image(entry, folder):
-            found.setdefault(entry["id"], (entry["file_name"], []))
+        if is_image(entry, folder) and entry["id"] not in found:
+            file = os.path.normpath(entry["file_name"])
+            if file not in files:
+                found[entry["id"]] = entry["file_name"], []
+            files.add(file)
     for row in content["annotations"]:
         if is_box(row) and is_whole(row.get("image_id")) and row["image_id"] in found:
             category = row.get("category_id")
@@ -192,8 +195,8 @@ def test_names(folder, guarded, start, end, is_allowed):
         Image.new("RGB", (WIDTH, HEIGHT)).save(outside)
         (folder / "train/link.png").symlink_to(outside)
     name = start + end.replace(OUTSIDE, outside.name)
-    images = [*CONTENT["images"], {"id": 20, "file_name": name, "height": HEIGHT, "width": WIDTH}]
-    (folder / JSON).write_text(json.dumps({**CONTENT, "images": images}))
+    images = [{"id": 20, "file_name": name, "height": HEIGHT, "width": WIDTH}]
+    (folder / JSON).write_text(json.dumps({**CONTENT, "images": images, "annotations": []}))
     guarded.forget()
     read = read_twice(
         lambda **options: data.coco(folder, "train", allow_outside=is_allowed, **options),
@@ -204,7 +207,8 @@ def test_names(folder, guarded, start, end, is_allowed):
     kinds = [finding.kind for finding in read.findings]
     spellings = name, name.replace("\\", "/"), name.replace("\\", "/").rpartition("/")[2]
     found = [
-        os.path.isfile(folder / "train" / each)
+        os.path.isfile(root / each)
+        for root in (folder / "train", folder)
         for each in spellings
         if "\0" not in name and (is_allowed or not layouts.leads_out(each))
     ]

@@ -167,6 +167,14 @@ def label_studio_voc(folder, filename="{}.jpg"):
     return Expected(("all",), "ab12cd0-street.jpg")
 
 
+# Kaggle's andrewmvd/face-mask-detection and road-sign-detection. No mark says what corners are.
+def kaggle_voc(folder):
+    head = "<folder>images</folder><filename>{}</filename>"
+    for scene in draw(folder / "images", "road{}.png"):
+        write_voc(folder / "annotations", scene, head, first=1)
+    return Expected(("all",), "road0.png")
+
+
 # ultralytics' coco8.yaml: `path` starts from another folder, and `test` is left open.
 ULTRALYTICS = """path: ../datasets/pets # dataset root dir
 train: images/train # train images (relative to 'path')
@@ -273,6 +281,17 @@ def csv(folder):
     return Expected(("all",), "0.jpg")
 
 
+# datitran/raccoon_dataset, whose columns have been copied since.
+def tensorflow_csv(folder):
+    for split in ("train", "test"):
+        lines = ["filename,width,height,class,xmin,ymin,xmax,ymax"]
+        for name, size, objects in draw(folder / "images" / split, "raccoon-{}.jpg"):
+            lines += [",".join(map(str, [name, *size, label, *box])) for label, box in objects]
+            lines += [] if objects else [f"{name},{size[0]},{size[1]},,,,,"]
+        write(folder / f"{split}_labels.csv", *lines)
+    return Expected(("train", "test"), "raccoon-0.jpg")
+
+
 # roboflow.com/formats, "Tensorflow Object Detection CSV": an image without objects has no row.
 def roboflow_csv(folder):
     for split, names in ROBOFLOW.items():
@@ -305,6 +324,7 @@ LAYOUTS = {
     "Label Studio VOC, names without suffix": partial(label_studio_voc, filename="{}"),
     "FiftyOne VOC": fiftyone_voc,
     "supervision VOC": supervision_voc,
+    "Kaggle VOC": kaggle_voc,
     "Ultralytics": ultralytics,
     "FiftyOne YOLO": partial(ultralytics, yaml="dataset.yaml", text=FIFTYONE),
     "Roboflow YOLO": roboflow_yolo,
@@ -316,5 +336,6 @@ LAYOUTS = {
     "CVAT images": cvat_images,
     "CVAT images, project": partial(cvat_images, subsets=PROJECT),
     "CSV": csv,
+    "TensorFlow CSV": tensorflow_csv,
     "Roboflow CSV": roboflow_csv,
 }
