@@ -1,5 +1,6 @@
 """Names that stand for image files: those of folders, patterns, and addresses."""
 
+import collections
 import glob
 import os
 import urllib.parse
@@ -9,6 +10,7 @@ from pathlib import Path
 # In order: where files of one stem differ in nothing else, an earlier one is the image.
 IMAGE_SUFFIXES = (
     ".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".jp2",
+    ".jfif", ".jpe", ".avif",
 )  # fmt: skip
 
 
@@ -18,6 +20,12 @@ def images_in(folder: Path) -> list[Path]:
     if not inside:
         raise ValueError(f"there is no image in the folder {folder}")
     return inside
+
+
+def others_in(folder: Path) -> collections.Counter[str]:
+    """Counts the suffixes of a folder's files, but hidden ones, that `images_in` leaves out."""
+    others = (f for f in folder.iterdir() if not (_is_image(f) or f.name.startswith(".")))
+    return collections.Counter(file.suffix.lower() for file in others if file.is_file())
 
 
 def _is_image(file):

@@ -14,9 +14,9 @@ from PIL import Image, PngImagePlugin
 from libra_keras.data import read_image
 from libra_keras.data.decoding import opened
 from libra_keras.files import atomic
-from libra_keras.files.image_files import images_in
+from libra_keras.files.image_files import images_in, others_in
 from libra_keras.files.reading import explained, read_json
-from libra_keras.files.replacing import check_replaceable_files
+from libra_keras.files.replacing import check_replaceable_files, check_writable
 from libra_keras.models import FastRCNN, RegionProposalNetwork
 from libra_keras.visualization import draw_detections
 from libra_keras.visualization.panels import BEST
@@ -25,6 +25,7 @@ NUMBERS = "detections.json"
 SOFTWARE = "libra-keras predict"  # recorded in pictures, so that a later one may replace them
 SAVED_EVERY = 60.0  # seconds
 LONGEST = 200  # bytes of a name; most disks have 255, and an unfinished file has a longer name
+SUFFIXES = 5  # told of the files that a folder has beside its images
 
 
 def predict(
@@ -58,7 +59,9 @@ def predict(
 
 
 def check(files: list[Path], folder: Path) -> None:
-    """Refuses to overwrite photos, and anything that no earlier `predict` has written."""
+    """Refuses to overwrite photos, and anything that no earlier `predict` has written, and a
+    folder in which nothing can be written."""
+    check_writable(folder, "--to")
     outputs = [folder / name for name in (*picture_names(files), NUMBERS)]
     originals = {file.resolve() for file in files}
     clashes = [str(output) for output in outputs if output.resolve() in originals]
@@ -68,16 +71,28 @@ def check(files: list[Path], folder: Path) -> None:
 
 
 def find_images(sources: Iterable[str | Path]) -> list[Path]:
-    """Returns the files of a list of files and folders (not searched deeper), in order."""
+    """Returns the files of a list of files and folders (not searched deeper), in order. What a
+    folder has beside images is told on stderr."""
     files = []
     for source in map(Path, sources):
         if source.is_dir():
+            _tell_others(source)
             files += images_in(source)
         elif source.is_file():
             files.append(source)
         else:
             raise ValueError(f"IMAGE must be a file or a folder. Received: {str(source)!r}")
     return files
+
+
+def _tell_others(folder):
+    others = others_in(folder)
+    if not others:
+        return
+    kinds = [f"{count} {suffix or 'without'}" for suffix, count in others.most_common(SUFFIXES)]
+    kinds += ["..."] if len(others) > SUFFIXES else []
+    said = f"{others.total()} file(s) in {folder}, because of their suffixes: {', '.join(kinds)}"
+    print(f"not read: {said}", file=sys.stderr)
 
 
 def picture_names(files: Iterable[Path]) -> list[str]:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from libra_keras.visualization.fonts import font_for
 from libra_keras.visualization.label_places import free_corner, label_places
 
 GOLDEN_RATIO = (5**0.5 - 1) / 2
@@ -52,7 +53,8 @@ def draw_detections(
     The best boxes are drawn last, on top. Text has the colour of its class as background, and is
     above its box, or in, below or beside it, where it hides no small object and no other text. The
     best boxes choose first; if there is little room the score is left out, and if there is none, so
-    is the name. Lines and text are scaled to the size of the image.
+    is the name. Lines and text are scaled to the size of the image. Letters that Pillow's own font
+    lacks are drawn with one of the system, or matplotlib's.
 
     Args:
         image: uint8 `(H, W, 3)` RGB.
@@ -126,7 +128,7 @@ class _Picture:
         self.pen = ImageDraw.Draw(canvas)
         side = min(canvas.size)
         self.line = max(1, round(side / 240))
-        self.font = ImageFont.load_default(font_size or max(10, round(side / 36)))
+        self.font_size = font_size or max(10, round(side / 36))
 
     def draw(self, boxes, texts, colors):
         """Draws boxes, the first on top, and then the first of the texts that there is room for."""
@@ -152,7 +154,7 @@ class _Picture:
         self.pen.rectangle((x1, y1, x2, y2), outline=color, width=min(self.line, thin))
 
     def _size(self, text):
-        left, top, right, bottom = self.font.getbbox(text)
+        left, top, right, bottom = font_for(text, self.font_size).getbbox(text)
         return right - left + 4, bottom - top + 4
 
     def _write(self, place, text, color):
@@ -160,8 +162,9 @@ class _Picture:
         self.pen.rectangle((x1, y1, x2 - 1, y2 - 1), fill=color)
         luminance = np.dot(color, (0.299, 0.587, 0.114))
         ink = (0, 0, 0) if luminance > 130 else (255, 255, 255)
-        left, top, *_ = self.font.getbbox(text)
-        self.pen.text((x1 + 2 - left, y1 + 2 - top), text, fill=ink, font=self.font)
+        font = font_for(text, self.font_size)
+        left, top, *_ = font.getbbox(text)
+        self.pen.text((x1 + 2 - left, y1 + 2 - top), text, fill=ink, font=font)
 
 
 def gallery(

@@ -150,6 +150,18 @@ def test_predict_replaces_its_own_files_alone(run_folder, tmp_path, capsys):
         (to / name).write_bytes(own)
 
 
+@pytest.mark.parametrize("to, words", [("a.png", "a.png is a file"), ("a.png/b", "is a file")])
+def test_where_pictures_go_is_checked_first(tmp_path, monkeypatch, capsys, to, words):
+    (tmp_path / "a.png").write_bytes(b"")
+    command = ["predict", "no_run", str(tmp_path), "--to"]
+    assert main([*command, str(tmp_path / to)]) == 1
+    assert f"--to {tmp_path / to} cannot be written to: " in (error := capsys.readouterr().err)
+    assert words in error
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # the tests may run as root
+    assert main([*command, str(tmp_path / "found")]) == 1
+    assert "is read-only" in capsys.readouterr().err
+
+
 def test_pictures_of_equal_names_are_numbered():
     files = [Path("a/cat.jpg"), Path("b/cat.png"), Path("dog.jpg")]
     assert picture_names(files) == ["cat.png", "cat-2.png", "dog.png"]
