@@ -10,7 +10,7 @@ EXAMPLES = """examples:
       its plain counterpart, on the same budget
   libra-keras train my_photos --train-split train --val-split val --to runs/mine \\
       --model libra_faster_rcnn_resnet50
-      your COCO or VOC folder, from ImageNet weights
+      your own folder, from ImageNet weights
   libra-keras train my_photos --steps 10 --epochs 1 --to runs/trial
       ten steps, to see that everything works
   libra-keras train my_photos --init runs/coco --epochs 4 --to runs/mine

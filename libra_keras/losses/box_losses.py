@@ -136,7 +136,7 @@ def balanced_l1(
     Args:
         y_true: tensor of any shape.
         y_pred: tensor of the same shape.
-        alpha: float > 0, the slope of small errors; smaller values raise it.
+        alpha: float > 0; the smaller it is, the larger the slope of small errors.
         gamma: float > 0, the slope of large errors.
         beta: float > 0, the error from which on the loss is linear.
         form: `"reference"` or `"continuous"`.
@@ -177,7 +177,7 @@ class BalancedL1Loss(keras.losses.Loss):
     not count need finite inputs: mask these, not only the loss.
 
     Args:
-        alpha: float > 0, the slope of small errors; smaller values raise it.
+        alpha: float > 0; the smaller it is, the larger the slope of small errors.
         gamma: float > 0, the slope of large errors.
         beta: float > 0, the error from which on the loss is linear. The paper's RetinaNet
             uses 0.11.

@@ -13,6 +13,9 @@ PROPOSALS = "as fast_rcnn models require; libra-keras propose writes them"
 class DataConfig(Checked):
     """What a run learns from and is measured on.
 
+    Fields are options of `libra-keras train`, whose `--help` explains them, under the same names;
+    `source` is DATA there, and `class_names` is `--classes`.
+
     Example:
 
     >>> from libra_keras.runs import DataConfig
@@ -54,8 +57,9 @@ class DataConfig(Checked):
     )
     val_fraction: float | None = option(
         None,
-        "if there is only one split: measure on this share of it, such as 0.2, and learn from the "
-        "rest; a hash of its name decides where an image goes",
+        "divide the only split, or the one that --train-split names: measure on this share of its "
+        "images, such as 0.2, and learn from the rest; a hash of its name decides where an image "
+        "goes",
         metavar="SHARE",
         within=Range(0, 1, "()"),
     )

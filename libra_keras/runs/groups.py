@@ -36,6 +36,9 @@ def sides(text: str) -> tuple[int, ...]:
 class ModelConfig(Checked):
     """Which detector a run trains, and what it starts from.
 
+    Fields are options of `libra-keras train`, whose `--help` explains them, under the same names;
+    `name`, `bins` and `upper` are `--model`, `--negative-bins` and `--negative-upper` there.
+
     Example:
 
     >>> from libra_keras.runs import ModelConfig
@@ -59,7 +62,7 @@ class ModelConfig(Checked):
     backbone_weights: str | None = option(
         None,
         "weights of a ResNet of keras.applications, or a backbone written by libra-keras convert; "
-        "default: none | imagenet",
+        "default: imagenet for ResNets, none for ResNeXts and small models",
         metavar="PATH|imagenet|none",
     )
     backbone_style: str | None = option(
@@ -83,8 +86,18 @@ class ModelConfig(Checked):
         metavar="N",
         within=whole(0, 64),
     )
-    short_side: int | None = option(None, "default: {}", metavar="PIXELS", within=SIDE)
-    long_side: int | None = option(None, "default: {}", metavar="PIXELS", within=SIDE)
+    short_side: int | None = option(
+        None,
+        "what an image's short side is resized to; default: {}, or that of --init",
+        metavar="PIXELS",
+        within=SIDE,
+    )
+    long_side: int | None = option(
+        None,
+        "unless its long side would exceed this; default: {}, or that of --init",
+        metavar="PIXELS",
+        within=SIDE,
+    )
     precision: str | None = option(
         None,
         "what layers compute with; weights, boxes, the attention's softmax and losses are always "
@@ -132,7 +145,8 @@ class ModelConfig(Checked):
     )
     neck: str | None = option(
         None,
-        "feature pyramid, path aggregation, or either one followed by a balanced pyramid",
+        "fpn: feature pyramid; pafpn: path aggregation; bfp and balanced_pafpn: these, followed by "
+        "a balanced pyramid",
         choices=("fpn", "bfp", "pafpn", "balanced_pafpn"),
         group="parts",
     )
@@ -144,20 +158,20 @@ class ModelConfig(Checked):
     )
     box_loss: str | None = option(
         None,
-        "of the last stage",
+        "box loss of the last stage",
         choices=("l1", "smooth_l1", "balanced_l1"),
         group="parts",
     )
     box_alpha: float | None = option(
         None,
-        "of balanced_l1; default: 0.5",
+        "alpha of balanced_l1; smaller values raise the gradient of small errors; default: 0.5",
         metavar="N",
         group="parts",
         within=POSITIVE_FACTOR,
     )
     box_gamma: float | None = option(
         None,
-        "of balanced_l1; default: 1.5",
+        "gamma of balanced_l1, the gradient of large errors; default: 1.5",
         metavar="N",
         group="parts",
         within=POSITIVE_FACTOR,
@@ -196,6 +210,8 @@ class ModelConfig(Checked):
 @dataclasses.dataclass(frozen=True)
 class ScheduleConfig(Checked):
     """How many updates a run makes, how large they are, and when it is measured.
+
+    Fields are options of `libra-keras train`, whose `--help` explains them, under the same names.
 
     Example:
 
@@ -254,6 +270,9 @@ class ScheduleConfig(Checked):
 class OptimizerConfig(Checked):
     """What turns gradients into updates.
 
+    Fields are options of `libra-keras train`, whose `--help` explains them, under the same names;
+    `name` is `--optimizer` there.
+
     Example:
 
     >>> from libra_keras.runs import OptimizerConfig
@@ -299,6 +318,9 @@ class OptimizerConfig(Checked):
 class DeviceConfig(Checked):
     """What a run computes on.
 
+    Fields are options of `libra-keras train`, whose `--help` explains them, under the same names;
+    `count` is `--devices` there.
+
     Example:
 
     >>> from libra_keras.runs import DeviceConfig
@@ -324,6 +346,9 @@ class DeviceConfig(Checked):
 @dataclasses.dataclass(frozen=True)
 class RunConfig(Checked):
     """Where a run is written, how it is saved, and what it draws at random.
+
+    Fields are options of `libra-keras train`, whose `--help` explains them, under the same names;
+    `folder` is `--to` there.
 
     Example:
 

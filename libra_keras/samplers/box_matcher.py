@@ -68,7 +68,7 @@ def from_box_matcher(
 class SampledBoxMatcher(keras.layers.Layer):
     """A `BoxMatcher` that leaves out of the loss all boxes except those that a sampler chose.
 
-    It replaces the matcher in a label encoder of KerasCV or KerasHub, before the model is built:
+    It replaces the matcher in a label encoder of KerasCV or KerasHub, before the first step:
     `encoder.box_matcher = SampledBoxMatcher(encoder.box_matcher, sampler)`. Boxes that were not
     chosen get the value that means "ignore" there. Each call draws a new sample.
 
