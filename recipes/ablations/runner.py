@@ -91,7 +91,7 @@ def main(table: Table, description: str) -> int:
         first = rows_of(table, study, None)[0]  # which the others are compared with
         rows = rows if first in rows else (first, *rows)
         table = dataclasses.replace(table, rows=rows)
-        print(f"\n{table.title}\n\n{markdown(table, results_of(study, rows))}")
+        print(f"\n{table.title}\n\n{markdown(table, results_of(study, rows), options['metric'])}")
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -243,6 +243,7 @@ def parser(table, description):
     add("--results", type=Path, help="default: results/ in --to")
     add("--keep", action="store_true", help="keep run folders, for balance.py and the figures")
     add("--show", action="store_true", help="run nothing; write the table of existing results")
+    add("--metric", help="of the differences, such as AP50; default: that of the first column")
     for name, group, field in runs.TrainConfig().options():
         if name in OPTIONS:
             kind = reader(field)

@@ -52,24 +52,35 @@ class Table:
     is_cumulative: bool = False
 
 
-def markdown(table: Table, results: list[dict]) -> str:
-    """Returns the table: means of all seeds, the paper's row, and paired differences."""
+def markdown(table: Table, results: list[dict], metric: str | None = None) -> str:
+    """Returns the table: means of all seeds, the paper's row, and paired differences in a metric,
+    by default the first column's.
+
+    Raises:
+        ValueError: if results have no such metric.
+    """
+    metric = metric or table.columns[0]
+    known = sorted({name for result in results for name in result.get("metrics", {})})
+    if known and metric not in known:
+        raise ValueError(f"--metric must be one of {', '.join(known)}. Received: {metric!r}")
+    place = table.columns.index(metric) if metric in table.columns else None
     measured = {row.key: _done(results, row.key) for row in table.rows}
-    head = ["", *table.columns, "seeds", f"difference in {table.columns[0]} [95 %: t; bootstrap]"]
+    head = ["", *table.columns, "seeds", f"difference in {metric} [95 %: t; bootstrap]"]
     if table.is_cumulative:
         head.append("to the row above")
     lines = [_line(head), _line(["---"] * len(head))]
     for i, row in enumerate(table.rows):
         own, first = measured[row.key], measured[table.rows[0].key]
         cells = [row.label, *_means(own, table.columns), _count(results, row.key)]
-        cells.append(_difference(own, first, table.columns[0]) if i else "")
+        cells.append(_difference(own, first, metric) if i else "")
         if table.is_cumulative:
             above = measured[table.rows[i - 1].key]
-            cells.append(_difference(own, above, table.columns[0]) if i and row.paper else "")
+            cells.append(_difference(own, above, metric) if i and row.paper else "")
         lines.append(_line(cells))
         if row.paper:
             paper = [f"*{value:.1f}*" for value in row.paper]
-            gain = f"*{row.paper[0] - table.rows[0].paper[0]:+.1f}*" if i else ""
+            is_known = i and place is not None
+            gain = f"*{row.paper[place] - table.rows[0].paper[place]:+.1f}*" if is_known else ""
             lines.append(_line(["*paper, COCO*", *paper, "", gain, *([""] * (len(head) - 9))]))
         elif i:
             lines[-1] = lines[-1].replace(f"| {row.label} |", f"| {row.label} (ours) |", 1)

@@ -108,7 +108,8 @@ def test_a_table_from_results():
     found = [result("a", s, ap) for s, ap in ((0, 10), (1, 12), (2, 14))]
     found += [result("b", s, ap) for s, ap in ((0, 15), (1, 17), (2, 19))]
     found += [result("c", 0, 11), result("c", 1, 0, status="diverged")]
-    lines = markdown(Table("T", ("AP", "AP50"), rows), found).splitlines()
+    table = Table("T", ("AP", "AP50"), rows)
+    lines = markdown(table, found).splitlines()
     assert lines[2] == "| first | 12.0 ± 1.15 | 50.0 ± 0.00 | 3 |  |"
     assert lines[3] == "| *paper, COCO* | *35.0* | *58.0* |  |  |"
     assert lines[4].startswith("| second | 17.0 ± 1.15 | 50.0 ± 0.00 | 3 | +5.00 [+5.00 … +5.00;")
@@ -117,6 +118,11 @@ def test_a_table_from_results():
         "| third (ours) | 11.0 | 50.0 | 1, 1 diverged | +1.00 (one seed: no interval) |"
     )
     assert lines[7] == "| fourth (ours) | not run |  |  |  |"
+    lines = markdown(table, found, "AP50").splitlines()
+    assert "difference in AP50" in lines[0] and "| +0.00 [+0.00 … +0.00]" in lines[4]
+    assert lines[5].endswith("| *+1.0* |")
+    with pytest.raises(ValueError, match="--metric must be one of AP, AP50. Received: 'AP60'"):
+        markdown(table, found, "AP60")
 
 
 def test_an_interval_around_zero_is_no_effect():
