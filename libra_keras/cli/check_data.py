@@ -1,6 +1,7 @@
 """Check a data set for errors; exits with status 1 if there are any."""
 
 import dataclasses
+import itertools
 
 from libra_keras.cli.options import OF_AUGMENTATION, OF_FOLDERS, add_data, add_number, data_of
 from libra_keras.runs.groups import SIDE
@@ -41,23 +42,23 @@ def run(options) -> int:
     layout = layout_of(own)
     print(f"{own.source} is {layout}", flush=True)
     splits = [options.split] if options.split else list(layout.splits)
-    findings, unreadable, first = [], 0, None
+    findings, unreadable, read = [], 0, {}
     for split in splits:
         try:
-            read = read_split(own, split, "train")
-            findings += _check(read)
-            first = first or read
+            read[split] = read_split(own, split, "train")
+            findings += _check(read[split])
         except (ValueError, OSError) as error:  # the other splits are still wanted
             if len(splits) == 1:
                 raise
             print(f"{split}: {error}", flush=True)
             unreadable += 1
-    if options.show and first:
+    shared = _shared(read)
+    if options.show and (first := next(filter(len, read.values()), None)):
         show_augmented(own, first, (options.short_side, options.long_side), options.show)
     wrong = unreadable + sum(not finding.is_warning for finding in findings)
-    warnings = len(findings) + unreadable - wrong
+    warnings = len(findings) + unreadable - wrong + shared
     note = f" and {warnings} warning(s)" if warnings else ""
-    print(f"{wrong} finding(s){note}." if findings or unreadable else "No findings.")
+    print(f"{wrong} finding(s){note}." if wrong or warnings else "No findings.")
     return int(wrong > 0)
 
 
@@ -70,3 +71,23 @@ def _check(read):
     for finding in findings:
         print(f"  {'warning: ' if finding.is_warning else ''}{finding}")
     return findings
+
+
+def _shared(read):
+    """Warns of images that are in a split to learn from and in one to measure on; returns how many
+    pairs of splits share some."""
+    from libra_keras.data.sources import USUAL
+    from libra_keras.runs.inputs import shared_images
+
+    count = 0
+    for train, val in itertools.product(read, read):
+        is_pair = train.lower() in USUAL["train"] and val.lower() in USUAL["val"]
+        if not is_pair or (train.lower(), val.lower()) == ("trainval", "val"):  # as its name says
+            continue
+        if shared := shared_images(read[train], read[val]):
+            count += 1
+            print(
+                f"warning: {len(shared)} of the {len(read[val])} images of {read[val].name} are "
+                f"also in {read[train].name}, such as {shared[0]}"
+            )
+    return count

@@ -1,6 +1,7 @@
 """Reader of data sets with annotations in COCO's JSON."""
 
 import dataclasses
+import os
 import reprlib
 from pathlib import Path
 
@@ -21,7 +22,14 @@ from libra_keras.data.coco_entries import (
 from libra_keras.data.collecting import no_collecting
 from libra_keras.data.examples import DetectionData, Example
 from libra_keras.data.findings import Finding, Written
-from libra_keras.data.layouts import Place, find_coco, image_folders, image_paths, outside
+from libra_keras.data.layouts import (
+    SAMPLED,
+    Place,
+    find_coco,
+    image_folders,
+    image_paths,
+    outside,
+)
 from libra_keras.files.reading import explained, memory, read_json
 
 KEYS = ("images", "annotations", "categories")
@@ -105,12 +113,30 @@ def coco(
 
 def from_place(place, name, skip_bad=False, check_files=True):
     """Reads a split of a `Layout`."""
-    file, folders = place.annotations, place.images
-    images = "a folder of images, which --images (in Python `image_folder`) names,"
-    for what, paths in (("a COCO annotation file", [file]), (images, folders)):
-        if not any(path.exists() for path in paths):
-            raise FileNotFoundError(f"Expected {what} at {' or '.join(map(str, paths))}")
-    return from_content(load(file), place, name, skip_bad, check_files)
+    file = place.annotations
+    if not file.exists():
+        raise FileNotFoundError(f"Expected a COCO annotation file at {file}")
+    content = load(file)
+    if not _has_images(content, place):
+        raise FileNotFoundError(
+            "Expected a folder of images, which --images (in Python `image_folder`) names, at "
+            + " or ".join(map(str, place.images))
+        )
+    return from_content(content, place, name, skip_bad, check_files)
+
+
+def _has_images(content, place):
+    """Whether a folder of images is there; that of the data set itself always is, and is one only
+    if some names of images start from it."""
+    *folders, last = place.images or (None,)
+    if not folders:
+        return last is not None and last.exists()
+    if any(folder.exists() for folder in folders):
+        return True
+    entries = (entry for entry in content["images"][:SAMPLED] if isinstance(entry, dict))
+    names = [entry["file_name"] for entry in entries if isinstance(entry.get("file_name"), str)]
+    paths = image_paths(names, [last], place.allow_outside).values()
+    return any(path is not None and os.path.isfile(path) for path in paths)
 
 
 @no_collecting()

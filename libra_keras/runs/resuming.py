@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import keras
 
 from libra_keras.data import DetectionData
-from libra_keras.data.sources import is_voc, short_name
+from libra_keras.data.sources import TFDS, is_voc, short_name
 from libra_keras.devices import Devices, device_name, missing_gpu_advice
 from libra_keras.files.reading import explained
 from libra_keras.runs.config import TrainConfig, flag, from_settings, settings
@@ -22,6 +23,9 @@ from libra_keras.runs.precision import AUTO, BFLOAT16, FLOAT32, policy_of
 FREE = {"to", "overwrite", "save_every", "cache"}
 # Settings that change the numbers of a run, which had their defaults before they were known.
 LATER = {"average_last", "early_stop", "augment", "short_sides", "vertical_flip", "quarter_turns"}
+# Settings that may be paths, which can be spelled in several ways, and words instead of a path.
+OF_DATA = ("data", "annotations", "images", "proposals_file", "val_proposals_file")
+PATHS, WORDS = {*OF_DATA, "init", "backbone_weights"}, {"shapes", "imagenet", "none"}
 # What the data and the program decide, in addition to the settings.
 DECIDED = ("train", "val", "class_names", "steps_per_epoch", "input_policy", "backend")
 
@@ -86,7 +90,11 @@ def record_of(
     """Returns the content of `config.json`: everything needed to understand and repeat a run."""
     return {
         "config": config.to_dict(),
-        "settings": {**settings(config), "rate_scaled_from": rate_scaled_from(config)},
+        "settings": {
+            **settings(config),
+            "rate_scaled_from": rate_scaled_from(config),
+            "started_in": os.getcwd(),  # where relative paths begin
+        },
         "device": _device(),
         "steps_per_epoch": steps,
         "train": train.summary(),
@@ -131,7 +139,7 @@ def differences(recorded: Mapping[str, Any], given: Mapping[str, Any]) -> list[s
     """Returns the names of the settings that would give another run; one that an earlier version
     did not have counts as equal, except for parts that replace those which it trained."""
     names = [name for name in recorded if name in given and name not in FREE]
-    changed = [name for name in names if recorded[name] != given[name]]
+    changed = [name for name in names if not _is_equal(name, recorded, given)]
     if given.get("precision") == AUTO and recorded.get("precision") in (FLOAT32, BFLOAT16):
         changed.remove("precision")  # what `auto` may have stood for
     fields, usual = {n: f for n, _, f in TrainConfig().options()}, settings(TrainConfig())
@@ -144,10 +152,32 @@ def differences(recorded: Mapping[str, Any], given: Mapping[str, Any]) -> list[s
     ]
 
 
+def _is_equal(name, recorded, given):
+    """Whether a setting is the same; of paths, whether they lead to the same place."""
+    there, here = recorded[name], given[name]
+    is_path = name in PATHS and isinstance(there, str) and isinstance(here, str)
+    if there == here or not is_path:
+        return there == here
+    # An earlier version did not note it: relative paths are then equal to none but themselves.
+    folder = recorded.get("started_in")
+    return _place(there, folder if isinstance(folder, str) else "") == _place(here, os.getcwd())
+
+
+def _place(text, folder):
+    """Where a path leads from a folder; the text itself if it is no path."""
+    if text in WORDS or text.startswith(TFDS):
+        return text
+    try:
+        return os.path.normpath(os.path.join(folder, os.path.expanduser(text)))
+    except ValueError:  # of a damaged file
+        return text
+
+
 def settled(config: TrainConfig, folder: RunFolder | None, devices: Devices) -> TrainConfig:
-    """Returns the config with what a run that continues has settled before: how it reads VOC's
-    corners, and what the precision `auto` stands for, which the chief's machine decides at first.
-    """
+    """Returns the config with what a run that continues has settled before: how its data are
+    spelled, how it reads VOC's corners, and what the precision `auto` stands for, which the
+    chief's machine decides at first."""
+    config = _spelled_as_before(config, folder)
     if devices.agreed(int(reads_as_before(config, folder))):
         config = config.replace(data={"corners": "pixels"})
     if config.model.precision != AUTO:
@@ -158,6 +188,16 @@ def settled(config: TrainConfig, folder: RunFolder | None, devices: Devices) -> 
     if folder is not None:
         print(f"--precision auto: {precision}{', as before' if goes_on else ''}", flush=True)
     return config.replace(model={"precision": precision})
+
+
+def _spelled_as_before(config, folder):
+    """A run notes damaged files by their paths, and would count them twice under two."""
+    if folder is None or not folder.goes_on:
+        return config
+    recorded, given = {**recorded_settings(folder), "started_in": os.getcwd()}, settings(config)
+    same = [n for n in OF_DATA if n in recorded and _is_equal(n, recorded, given)]
+    fields = {name: field.name for name, _, field in config.options()}
+    return config.replace(data={fields[name]: recorded[name] for name in same})
 
 
 def reads_as_before(config: TrainConfig, folder: RunFolder | None) -> bool:

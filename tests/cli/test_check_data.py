@@ -86,6 +86,21 @@ def test_an_empty_list(tmp_path, capsys):
     assert "voc/val: no images: there is none in it\n1 finding(s)." in capsys.readouterr().out
 
 
+def test_images_of_two_splits_are_a_warning(tmp_path, capsys):
+    box = [(5, 5, 40, 30)]
+    folder = write_voc(tmp_path / "voc", train=[box, box], val=[box], test=[box])
+    (folder / "ImageSets/Main/trainval.txt").write_text("image_0\nimage_1\nimage_2")
+    assert main(["check-data", str(folder)]) == 0
+    assert "No findings." in capsys.readouterr().out
+    (folder / "ImageSets/Main/test.txt").write_text("image_1\nimage_3")
+    assert main(["check-data", str(folder)]) == 0
+    out = capsys.readouterr().out
+    for split in ("train", "trainval"):
+        shared = "1 of the 2 images of voc/test are also in"
+        assert f"warning: {shared} voc/{split}, such as image_1.png\n" in out
+    assert out.endswith("0 finding(s) and 2 warning(s).\n")
+
+
 def test_corners_are_decided_or_said(tmp_path, capsys):
     folder = write_voc(tmp_path / "voc", train=[[(5, 5, 40, 30)]])
     file = folder / "Annotations/image_0.xml"

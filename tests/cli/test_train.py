@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 
 import keras
 import numpy as np
@@ -74,6 +75,7 @@ def test_run_folder_is_complete(run_folder):
 def test_config_repeats_the_run(run_folder):
     config = json.loads((run_folder / "config.json").read_text())
     assert config["settings"]["seed"] == 0
+    assert os.path.isabs(config["settings"]["started_in"])
     defaults = family("libra_faster_rcnn_small").schedule
     assert config["settings"]["learning_rate"] == defaults.learning_rate * 2 / defaults.batch
     assert config["steps_per_epoch"] == 2

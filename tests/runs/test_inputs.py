@@ -43,6 +43,23 @@ def test_classes_of_both_splits_are_matched_by_name(capsys):
         load_both(DataConfig(), train, other)
 
 
+def test_images_to_learn_from_and_to_measure_on_are_told(tmp_path, capsys):
+    folder, box = tmp_path / "voc", [(5, 5, 40, 30)]
+    write_voc(folder, train=[box, box], val=[box])
+    (tmp_path / "link").symlink_to(folder)
+    load_both(DataConfig(str(folder)))
+    load_both(DataConfig(val_split="train"))  # drawn scenes are no files
+    assert capsys.readouterr().err == ""
+    (folder / "ImageSets/Main/val.txt").write_text("image_1\nimage_2")
+    told = "such as image_1.png: numbers measured on them say nothing about other images\n"
+    warning = f"Warning: 1 of the 2 images to measure on are also trained on, {told}"
+    for val in (None, data.voc(tmp_path / "link", "val")):
+        load_both(DataConfig(str(folder)), val=val)
+        assert capsys.readouterr().err == warning
+    load_both(DataConfig(str(folder), val_split="train"))
+    assert capsys.readouterr().err.startswith("Note: 2 of the 2 images to measure on are also")
+
+
 def test_proposals_go_to_fast_rcnn_only(tmp_path):
     scenes = data.shapes(1)
     own = [

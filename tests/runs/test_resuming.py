@@ -1,6 +1,8 @@
 """Which run goes on, which begins anew, and what is refused; nothing is trained here."""
 
 import contextlib
+import itertools
+import os
 import signal
 from pathlib import Path
 
@@ -22,7 +24,8 @@ RECORD = {"train": "shapes/train: 9 images", "steps_per_epoch": 4, "class_names"
 def unfinished(path, *arguments):
     """A folder as a run leaves it that is killed after six batches."""
     folder = RunFolder.create(path)
-    folder.write_config({"settings": settings(resolved(*arguments)), **RECORD})
+    own = {**settings(resolved(*arguments)), "started_in": os.getcwd()}
+    folder.write_config({"settings": own, **RECORD})
     folder.checkpoints.state_file.write_text('{"batches": 6}')
     return folder
 
@@ -112,6 +115,51 @@ def test_without_to_the_newest_equal_run_goes_on(here):
     with resuming.opened(resolved("shapes", "--epochs", "5")) as folder:
         assert folder.path.name.endswith("-11") and not folder.goes_on
         assert not folder.path.exists()
+
+
+def test_a_path_may_be_spelled_in_another_way(here, monkeypatch):
+    monkeypatch.setenv("HOME", str(here))
+    spellings = ["my_photos", "my_photos/", "./my_photos", str(here / "my_photos"), "~/my_photos"]
+    for i, (first, later) in enumerate(itertools.permutations(spellings, 2)):
+        name = f"runs/libra_faster_rcnn_small-my_photos-{i + 1}"
+        options = ["--seed", str(i), "--proposals-file"]
+        unfinished(name, first, *options, first)
+        config = resolved(later, *options, later)
+        with resuming.opened(config) as folder:
+            assert folder.goes_on and str(folder.path) == name
+            # Damaged files are noted by their paths: none is counted twice.
+            assert resuming.settled(config, folder, Devices()).data.source == first
+        named = config.replace(run={"folder": name})
+        with resuming.opened(named) as folder:
+            assert folder.goes_on
+    for words in (["./shapes", "shapes"], ["./tfds:voc/2007", "tfds:voc/2007"]):
+        assert resuming.differences(*({"data": word, "started_in": str(here)} for word in words))
+
+
+def test_a_relative_path_belongs_to_the_folder_in_which_the_run_began(here, monkeypatch):
+    to = ["--to", str(here / "mine")]
+    own = unfinished("mine", "my_photos")
+    (here / "other").mkdir()
+    monkeypatch.chdir(here / "other")
+    for data, goes_on in [
+        ("../my_photos", True),
+        (str(here / "my_photos"), True),
+        ("my_photos", True),  # the same command, if of a copy
+        ("./my_photos", False),
+        (str(here / "other" / "my_photos"), False),
+    ]:
+        with contextlib.nullcontext() if goes_on else pytest.raises(ValueError, match="DATA my_"):
+            with resuming.opened(resolved(data, *to)) as folder:
+                assert folder.goes_on
+                assert resuming.settled(resolved(data), folder, Devices()).data.source == data
+    # One of an earlier version may have begun anywhere.
+    RunFolder(here / "mine").write_config({"settings": settings(resolved("my_photos")), **RECORD})
+    monkeypatch.chdir(here)
+    with resuming.opened(resolved("my_photos", *to)) as folder:
+        assert folder.goes_on and folder.path == here / own.path
+    with pytest.raises(ValueError, match="DATA my_photos there"):
+        with resuming.opened(resolved(str(here / "my_photos"), *to)):
+            pass
 
 
 def test_a_number_that_was_taken_meanwhile_is_not_used(here, monkeypatch):
