@@ -1,5 +1,6 @@
 """Non-local block: every position of a feature map sees every other one."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -108,11 +109,12 @@ class NonLocalBlock(ChannelsLast):
         channels = input_shape[-1]
         self.input_spec = keras.layers.InputSpec(ndim=4, axes={-1: channels}, name="x")
         inner = max(channels // self.reduction, 1)
-        small = keras.initializers.RandomNormal(stddev=0.01)
-        self.g = self._conv("g", channels, inner, small)
+        # One for each: an initializer gives the same numbers whenever it is called.
+        small = functools.partial(keras.initializers.RandomNormal, stddev=0.01)
+        self.g = self._conv("g", channels, inner, small())
         if self.mode != "gaussian":
-            self.theta = self._conv("theta", channels, inner, small)
-            self.phi = self._conv("phi", channels, inner, small)
+            self.theta = self._conv("theta", channels, inner, small())
+            self.phi = self._conv("phi", channels, inner, small())
         if self.mode == "concatenation":
             he = keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
             self.concat_project = self._conv("concat_project", 2 * inner, 1, he, use_bias=False)

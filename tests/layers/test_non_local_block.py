@@ -1,3 +1,5 @@
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -131,6 +133,18 @@ def test_zero_start_is_the_identity_that_learns(rng, mode):
     output, _, of_weights = layer_gradients(block, x, rng.normal(size=x.shape).astype("float32"))
     np.testing.assert_array_equal(output, x)
     assert np.abs(of_weights[block.conv_out.kernel.path]).max() > 0
+
+
+@pytest.mark.portable
+def test_convolutions_start_apart():
+    """With theta = phi, every position would attend to itself: |W x|^2 is on the diagonal."""
+    block = NonLocalBlock(reduction=1)
+    block.build((None, 8, 8, 64))
+    kernels = [ops.convert_to_numpy(c.kernel) for c in (block.theta, block.phi, block.g)]
+    for one, other in itertools.combinations(kernels, 2):
+        # The correlation of 4096 numbers has deviation 1 / 64.
+        assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.08
+    assert all(kernel.std() == pytest.approx(0.01, rel=0.05) for kernel in kernels)
 
 
 def test_xavier_start_is_not_the_identity(rng):

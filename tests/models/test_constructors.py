@@ -1,8 +1,11 @@
 """Every detector that the paper measures can be built by name."""
 
+import collections
 import inspect
+import itertools
 import pickle
 
+import keras
 import pytest
 
 from libra_keras import models
@@ -111,3 +114,17 @@ def test_each_builds_on_a_narrow_backbone(name):
     assert model.built and model.seed == 3 and model.count_params() > 0
     assert model.num_classes == arguments.get("num_classes", 1)
     assert (len(model.neck) == 2) == name.startswith("libra_")
+
+
+@pytest.mark.parametrize("name", ["libra_faster_rcnn_small", "libra_retinanet_small"])
+def test_no_two_kernels_start_equal(name):
+    """An initializer that several layers share gives all of them the same numbers."""
+    by_shape = collections.defaultdict(list)
+    for variable in getattr(models, name)(num_classes=2).trainable_variables:
+        values = keras.ops.convert_to_numpy(variable)
+        if values.ndim > 1 and values.any():  # the last of the non-local block is zeros
+            by_shape[values.shape].append((variable.path, values))
+    assert max(map(len, by_shape.values())) > 3
+    for alike in by_shape.values():
+        for (path, one), (other_path, other) in itertools.combinations(alike, 2):
+            assert (one != other).any(), (path, other_path)
