@@ -1,5 +1,6 @@
 """What all detectors share: the way from pixels to a pyramid, and what Keras asks of a model."""
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -13,7 +14,7 @@ from keras import ops
 
 from libra_keras.backbones.adapter import check_feature_maps
 from libra_keras.data.images import InputPolicy
-from libra_keras.functional import replicas
+from libra_keras.functional import native_gradients, replicas
 from libra_keras.functional.random_keys import random_keys
 from libra_keras.keras_private import has_compiled_metrics
 from libra_keras.layers import ImageNormalization
@@ -23,7 +24,7 @@ from libra_keras.models.detect import detect
 from libra_keras.models.fine_tuning import freeze_layer, tell_parts, warn_of_random_features
 from libra_keras.models.ground_truth import GroundTruth, check_labels, truth_of
 from libra_keras.models.habits import is_auto, refuse_box_format
-from libra_keras.models.inputs import Batch, TakesLists, as_batch
+from libra_keras.models.inputs import Batch, TakesLists, as_batch, images_and_sizes, is_image
 from libra_keras.models.settings import MOST, live_parts
 from libra_keras.models.strides import check_strides
 from libra_keras.ranges import POSITIVE, SEED, whole
@@ -263,11 +264,14 @@ class Detector(TakesLists, keras.Model):
         is_wrong = check_labels(truth.labels, self)
         losses = list(self.compute_losses(x, truth, y_pred, training))
         losses = replicas.with_global_value(losses)
+        # By numbers of images, as Keras' own loss is, which is the sum of these.
+        count = ops.sum(is_image(images_and_sizes(x)[1]))
         for tracker, loss in zip(self.loss_means, losses, strict=True):
             # A replica has its share of the global sum; metrics average over replicas.
-            tracker.update_state(loss * replicas.num_replicas())
+            tracker.update_state(loss * replicas.num_replicas(), sample_weight=count)
         if training:
-            self.trained_steps.assign(self.trained_steps + 1)
+            with native_gradients.after(*losses):  # as a `Mean` does
+                self.trained_steps.assign(self.trained_steps + 1)
         # Replicas' gradients are added up, and each replica has all of the weights.
         others = [loss / replicas.num_replicas() for loss in self.losses]
         return _poisoned(ops.where(is_wrong, float("nan"), sum([*losses, *others])))
@@ -509,7 +513,9 @@ class Detector(TakesLists, keras.Model):
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
         parts = ("backbone", *cls.PARTS, "normalization", "input_policy")
         necks = config["neck"] if isinstance(config["neck"], (list, tuple)) else [config["neck"]]
-        with keras.saving.custom_object_scope(custom_objects or {}):
+        # A scope replaces the one around it, which `load_model` may have opened: none of nothing.
+        scope = keras.saving.custom_object_scope
+        with scope(custom_objects) if custom_objects else contextlib.nullcontext():
             config = {**config, **live_parts(config, parts)}
             neck = [live_parts({"layer": layer}, ["layer"])["layer"] for layer in necks]
         longest = config.pop("largest_object", None)

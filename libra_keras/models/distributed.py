@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from libra_keras.backbones import ConvBatchNorm
-from libra_keras.functional import replicas
+from libra_keras.functional import native_gradients, replicas
 from libra_keras.keras_private import layers_in, replace_loss_tracker, state_of
 from libra_keras.models.inputs import as_batch
 
@@ -73,7 +73,17 @@ def _is_plain(layer):
     return isinstance(layer, ConvBatchNorm) and layer.batch_norm == "trainable"
 
 
-class LocalMean(keras.metrics.Mean):
+class Mean(keras.metrics.Mean):
+    """Keras' mean, which counts no batch that there is not. At the end of data of unknown length
+    TensorFlow starts one more step, which fails for want of a batch; what waits for none is done.
+    """
+
+    def update_state(self, values, sample_weight=None):
+        with native_gradients.after(values):
+            return super().update_state(values, sample_weight)
+
+
+class LocalMean(Mean):
     """Mean of what one replica has seen, for values that are the same on all; Keras' own can be
     read only by all machines at once.
     """
@@ -84,7 +94,7 @@ class LocalMean(keras.metrics.Mean):
 
 def replicated_mean(name):
     """Returns the metric that keeps the mean of a number that is the same on all replicas."""
-    return (LocalMean if _spans_machines(_current_strategy()) else keras.metrics.Mean)(name=name)
+    return (LocalMean if _spans_machines(_current_strategy()) else Mean)(name=name)
 
 
 def track_loss(model):

@@ -79,7 +79,25 @@ def as_arrays(y):
     """Makes padded arrays of lists with an entry for each image, as `as_batch` does of images."""
     if not isinstance(y, dict):
         return y
-    return {key: _padded(key, value) for key, value in y.items()}
+    padded = {key: _padded(key, value) for key, value in y.items()}
+    _check_pairs(y)
+    return padded
+
+
+def _check_pairs(y):
+    """Raises unless lists of boxes and labels have as many of them in each image."""
+    boxes, labels = y.get("boxes"), y.get("labels", y.get("classes"))
+    if not (isinstance(boxes, (list, tuple)) and isinstance(labels, (list, tuple))):
+        return
+    for i, pair in enumerate(zip(boxes, labels, strict=False)):
+        if not all(hasattr(own, "__len__") for own in pair):  # symbolic
+            continue
+        counts = [len(own) for own in pair]
+        if len(set(counts)) > 1:
+            raise ValueError(
+                f"`y` must have one label per box. Received: {counts[0]} boxes and {counts[1]} "
+                f"labels for image {i}"
+            )
 
 
 def _padded(key, values):

@@ -8,6 +8,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from libra_keras.models.ground_truth import GroundTruth
+
 BOX_FORMAT = (
     "Detectors take boxes as x1, y1, x2, y2 in pixels. State the format where the data enter: "
     "`model.fit(data.dialects.from_dataset(dataset, bounding_box_format={0!r}))`, or "
@@ -18,6 +20,7 @@ CLASS_WEIGHT = (
     "is classified is background. Show rare classes more often instead, such as "
     "`dataclasses.replace(data, examples=[*data.examples, *rare])`"
 )
+SAMPLE_WEIGHT = "Detectors take no `sample_weight`."
 MEASURED = re.compile("val_A[PR]")  # how the names begin that evaluations give
 
 
@@ -34,11 +37,21 @@ def refuse_box_format(given: Mapping[str, Any]) -> None:
 
 def check_fit(model: keras.Model, given: Mapping[str, Any]) -> None:
     """Checks arguments of `fit` that Keras would find wrong late, or not at all."""
-    if given.get("class_weight") is not None:
-        raise ValueError(CLASS_WEIGHT)
+    refuse_weights(given)
+    held_out = given.get("validation_data")
+    if isinstance(held_out, (list, tuple)) and len(held_out) == 3 and held_out[2] is not None:
+        raise ValueError(SAMPLE_WEIGHT)
     callbacks = given.get("callbacks") or []
     callbacks = getattr(callbacks, "callbacks", callbacks)  # of a `CallbackList`
     check_monitors(model, callbacks if isinstance(callbacks, (list, tuple)) else [callbacks])
+
+
+def refuse_weights(given: Mapping[str, Any]) -> None:
+    """Raises if weights of classes or of images are among the arguments."""
+    if given.get("class_weight") is not None:
+        raise ValueError(CLASS_WEIGHT)
+    if given.get("sample_weight") is not None:
+        raise ValueError(SAMPLE_WEIGHT)
 
 
 def check_monitors(model: keras.Model, callbacks: Iterable[Any]) -> None:
@@ -75,11 +88,12 @@ def _missing(callback, monitor, made, later):
     )
 
 
-def check_given_labels(y: Any, model: keras.Model) -> None:
-    """Raises if arrays have a label of a class that a detector does not have, before a graph does.
-
-    `-1` is padding.
+def check_given_truth(y: Any, model: keras.Model) -> None:
+    """Raises if arrays are no truth, or have a label of a class that a detector does not have,
+    before a graph does, or an epoch has passed. `-1` is padding.
     """
+    if isinstance(y, (np.ndarray, list, tuple)):
+        GroundTruth.of(y)  # which says what it must be
     if not isinstance(y, dict) or "class_loss" not in model.LOSSES:
         return
     labels = y.get("labels", y.get("classes"))

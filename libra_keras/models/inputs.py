@@ -14,7 +14,12 @@ from keras import ops
 from libra_keras.data.batch_values import doubtful
 from libra_keras.functional.replicas import with_an_image
 from libra_keras.models.ground_truth import as_arrays, labels_told, truth_in
-from libra_keras.models.habits import check_fit, check_given_labels, refuse_box_format
+from libra_keras.models.habits import (
+    check_fit,
+    check_given_truth,
+    refuse_box_format,
+    refuse_weights,
+)
 from libra_keras.typing import Tensor
 
 Batch: TypeAlias = Tensor | dict[str, Tensor]
@@ -30,6 +35,8 @@ def as_batch(x):
     if isinstance(x, (str, bytes, os.PathLike)):
         raise ValueError(f"{EXPECTED}a {type(x).__name__}")
     if isinstance(x, dict):
+        if "images" not in x:
+            raise ValueError(f"`x` must have the key 'images'. Received the keys: {sorted(x)}")
         x = {key: as_arrays(_joined(value, key)) for key, value in x.items()}
     else:
         x = _joined(x, "images")
@@ -128,8 +135,7 @@ class TakesLists:
         check_fit(self, given)
         held_out = given.get("validation_data")
         if isinstance(held_out, (list, tuple)) and len(held_out) in (2, 3):
-            x, y, *weights = held_out
-            given["validation_data"] = *self._as_pair(x, y), *weights
+            given["validation_data"] = self._as_pair(*held_out[:2])
         given["x"], given["y"] = self._as_pair(given.get("x"), given.get("y"))
         self._looks = not hasattr(given["x"], "source")  # ours are right
         try:
@@ -141,7 +147,7 @@ class TakesLists:
     def _as_pair(self, x, y):
         """`x` and `y` as arrays, where they are in the memory."""
         x, y = as_batch(x), as_arrays(y)
-        check_given_labels(truth_in(x, y), self)
+        check_given_truth(truth_in(x, y), self)
         return x, y
 
     @functools.wraps(keras.Model.evaluate)
@@ -155,6 +161,7 @@ class TakesLists:
 
     @functools.wraps(keras.Model.train_on_batch)
     def train_on_batch(self, x, y=None, *args, **kwargs):
+        refuse_weights(dict(zip(("sample_weight", "class_weight"), args, strict=False)) | kwargs)
         with labels_told():
             return super().train_on_batch(*self._as_pair(x, y), *args, **kwargs)
 

@@ -149,11 +149,16 @@ class Rarely(RandomSampler):
     """A sampler that nobody has registered."""
 
 
-def test_parts_of_a_user_are_found_among_the_objects_that_come_with_a_config():
+def test_parts_of_a_user_are_found_among_the_objects_that_are_given(tmp_path):
     model = make("rpn_small")
     model.rpn.sampler = Rarely(8, 0.5)
-    again = type(model).from_config(model.get_config(), custom_objects={"Rarely": Rarely})
-    assert type(again.rpn.sampler) is Rarely
+    own = {"Rarely": Rarely}
+    again = [type(model).from_config(model.get_config(), custom_objects=own)]
+    model.save(tmp_path / "model.keras")
+    again.append(keras.saving.load_model(tmp_path / "model.keras", custom_objects=own))
+    with keras.saving.custom_object_scope(own):
+        again.append(keras.models.clone_model(model))
+    assert [type(each.rpn.sampler) for each in again] == [Rarely] * 3
 
 
 def test_a_truth_of_other_images_is_refused(rng):

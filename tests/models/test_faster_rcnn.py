@@ -159,8 +159,9 @@ def test_predict_between_two_fits(rng):
 def test_evaluate_does_not_count_as_training(rng):
     model = small_model()
     model.compile(SGD(0.01), run_eagerly=True)
-    x, y = batch(rng)
-    logs = model.evaluate(x, y, verbose=0, return_dict=True)
+    x, y = ({k: np.concatenate([v, v[:1]]) for k, v in part.items()} for part in batch(rng))
+    logs = model.evaluate(x, y, batch_size=2, verbose=0, return_dict=True)  # of two images and one
+    assert logs["loss"] == pytest.approx(sum(logs[name] for name in model.LOSSES), rel=1e-5)
     assert logs["loss"] > 0 and int(ops.convert_to_numpy(model.trained_steps)) == 0
 
 

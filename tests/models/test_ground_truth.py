@@ -48,7 +48,7 @@ def test_a_batch_without_rows_trains_like_one_of_padding(rng, make):
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="of TensorFlow's graphs")
 @pytest.mark.slow
-def test_rows_of_an_unknown_number(rng):
+def test_batches_and_rows_of_an_unknown_number(rng):
     import tensorflow as tf
 
     x = images(rng)
@@ -62,9 +62,12 @@ def test_rows_of_an_unknown_number(rng):
         boxes = np.tile(np.float32([8, 8, 40, 40]), (2, num, 1))
         rows = [(x, {"boxes": boxes, "labels": np.ones((2, num), "int32")})]
         batches = tf.data.Dataset.from_generator(rows.__iter__, output_signature=signature)
-        batches = batches.apply(tf.data.experimental.assert_cardinality(1))
         found = model.fit(batches, verbose=0, shuffle=False).history
         assert np.isfinite(found["loss"][0]) and (found["box_loss"][0] > 0) == (num > 0)
+        # TensorFlow finds the end of such data in a step that has no batch, and counts for nothing.
+        parts = sum(found[name][0] for name in model.LOSSES)
+        assert found["loss"][0] == pytest.approx(parts, rel=1e-5)
+    assert int(model.trained_steps) == 2 and float(model.rpn.positives.count) == 1
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="of TensorFlow's tensors")

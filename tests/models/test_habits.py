@@ -88,10 +88,28 @@ def test_labels_of_unknown_classes_are_named_before_a_graph_is_made(model):
             call()
 
 
-def test_weights_of_classes_are_refused(model):
+def test_weights_of_classes_and_images_are_refused(model):
     model.compile("sgd")
-    with pytest.raises(ValueError, match="Detectors do not support `class_weight`.*rare"):
-        model.fit(IMAGES, Y, class_weight={0: 1.0, 1: 2.0})
+    of_classes = {0: 1.0, 1: 2.0}
+    for call in (model.fit, model.train_on_batch):
+        with pytest.raises(ValueError, match="Detectors do not support `class_weight`.*rare"):
+            call(IMAGES, Y, class_weight=of_classes)
+        with pytest.raises(ValueError, match="Detectors take no `sample_weight`"):
+            call(IMAGES, Y, sample_weight=np.ones(2))
+
+
+@pytest.mark.parametrize(
+    ("held_out", "words"),
+    [
+        ((IMAGES, Y, np.ones(2)), "Detectors take no `sample_weight`"),
+        ((IMAGES, np.zeros((2, 1))), "`y` must be a dict .* Received: ndarray"),
+    ],
+)
+def test_data_to_validate_on_are_refused_before_the_first_epoch(model, held_out, words):
+    model.compile("sgd")
+    with pytest.raises(ValueError, match=words):
+        model.fit(IMAGES, Y, validation_data=held_out)
+    assert int(model.trained_steps) == 0
 
 
 @pytest.mark.parametrize(

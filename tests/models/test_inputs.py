@@ -91,6 +91,11 @@ def test_what_is_no_batch_is_refused_with_a_word_on_detect(x, words):
         assert str(raised.value).endswith(words)
 
 
+def test_a_batch_without_images_is_refused_by_its_keys():
+    with pytest.raises(ValueError, match=r"must have the key 'images'. .*: \['image', 'size'\]"):
+        make("rpn_small").predict({"image": np.zeros((1, 64, 96, 3)), "size": 1}, verbose=0)
+
+
 def test_lists_of_proposals_have_one_length(photos):
     uneven = [np.zeros((2, 4), "float32"), np.zeros((3, 4), "float32")]
     with pytest.raises(ValueError, match=r"x\['proposals'\] must be an array, .* \(2, 4\), \(3, 4"):
@@ -102,6 +107,10 @@ def test_lists_of_proposals_have_one_length(photos):
     [
         ({"boxes": [[1, 2, 3, 4]], "labels": [[0]]}, r"y\['boxes'\] must be .*\(4,\) for image 0"),
         ({"boxes": [[]], "labels": [[[0]]]}, r"y\['labels'\] must be .*\(1, 1\) for image 0"),
+        (
+            {"boxes": [[[0, 0, 8, 8]] * 2, []], "labels": [[3], [4]]},
+            "2 boxes and 1 labels for image 0",
+        ),
         ({"boxes": np.zeros((2, 1, 4)), "labels": np.zeros((2, 3))}, r"\(2, 1, 4\) and \(2, 3\)"),
         ({"boxes": np.zeros((2, 1, 5)), "labels": np.zeros((2, 1))}, r"\(2, 1, 5\) and \(2, 1\)"),
     ],
