@@ -63,6 +63,7 @@ class BoxHead(Head):
     """
 
     PARTS = ("settings", "sampler", "box_loss", "roi_align")
+    SETTINGS = BoxHeadSettings
 
     def __init__(
         self,
@@ -75,9 +76,7 @@ class BoxHead(Head):
         **kwargs: Any,
     ) -> None:
         # Boxes are pixels: the automatic cast of mixed precision would round them.
-        super().__init__(
-            settings or BoxHeadSettings(), box_loss, box_loss_weight, autocast=False, **kwargs
-        )
+        super().__init__(settings, box_loss, box_loss_weight, autocast=False, **kwargs)
         num_classes = self.num_classes = CLASSES.check("`num_classes`", num_classes)
         self.sampler = sampler or RandomSampler(num=512, positive_fraction=0.25)
         check_sampler(self.sampler, gives_losses=True)

@@ -1,6 +1,5 @@
 """What all detectors share: the way from pixels to a pyramid, and what Keras asks of a model."""
 
-import contextlib
 import dataclasses
 import functools
 import os
@@ -25,7 +24,7 @@ from libra_keras.models.fine_tuning import freeze_layer, tell_parts, warn_of_ran
 from libra_keras.models.ground_truth import GroundTruth, check_labels, truth_of
 from libra_keras.models.habits import is_auto, refuse_box_format
 from libra_keras.models.inputs import Batch, TakesLists, as_batch, images_and_sizes, is_image
-from libra_keras.models.settings import MOST, live_parts
+from libra_keras.models.settings import MOST, check_kind, live, live_parts
 from libra_keras.models.strides import check_strides
 from libra_keras.ranges import POSITIVE, SEED, whole
 from libra_keras.typing import Tensor
@@ -71,6 +70,7 @@ class Detector(TakesLists, keras.Model):
         self.neck = list(neck) if isinstance(neck, (list, tuple)) else [neck]
         self.normalization = normalization or self._default_normalization()
         self.input_policy = input_policy or InputPolicy(short_side=800, long_side=1333)
+        check_kind("input_policy", self.input_policy, InputPolicy)
         self.class_names = class_names
         self.largest_object: float | None = None
         self.seed = SEED.check("`seed`", seed)
@@ -274,7 +274,10 @@ class Detector(TakesLists, keras.Model):
                 self.trained_steps.assign(self.trained_steps + 1)
         # Replicas' gradients are added up, and each replica has all of the weights.
         others = [loss / replicas.num_replicas() for loss in self.losses]
-        return _poisoned(ops.where(is_wrong, float("nan"), sum([*losses, *others])))
+        total = ops.where(is_wrong, float("nan"), sum([*losses, *others]))
+        # Gradients of a loss that is not finite may be, for example where a logarithm overflowed:
+        # all become NaN, so that optimizers can refuse them.
+        return total * ops.where(ops.isfinite(total), 1.0, float("nan"))
 
     def key_maker(self, batch_size: Tensor, stage: int) -> Callable[[Tensor], Tensor]:
         """Returns a function of N that gives the keys `(B, N)` of this step for stage 0 or 1."""
@@ -513,13 +516,10 @@ class Detector(TakesLists, keras.Model):
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
         parts = ("backbone", *cls.PARTS, "normalization", "input_policy")
         necks = config["neck"] if isinstance(config["neck"], (list, tuple)) else [config["neck"]]
-        # A scope replaces the one around it, which `load_model` may have opened: none of nothing.
-        scope = keras.saving.custom_object_scope
-        with scope(custom_objects) if custom_objects else contextlib.nullcontext():
-            config = {**config, **live_parts(config, parts)}
-            neck = [live_parts({"layer": layer}, ["layer"])["layer"] for layer in necks]
+        neck = [live(f"neck[{i}]", layer, custom_objects) for i, layer in enumerate(necks)]
+        config = {**config, **live_parts(config, parts, custom_objects), "neck": neck}
         longest = config.pop("largest_object", None)
-        detector = cls(**{**config, "neck": neck})
+        detector = cls(**config)
         if longest is not None:
             detector.largest_object = POSITIVE.check("`largest_object`", longest)
         return detector
@@ -530,13 +530,6 @@ def _ensure_built(layer, shapes):
         layer.build(shapes)
     if not layer.trainable:
         freeze_layer(layer)
-
-
-def _poisoned(loss):
-    """Makes every gradient of a loss that is not finite NaN, so that optimizers can refuse it: they
-    may be finite, for example where a logarithm overflowed.
-    """
-    return loss * ops.where(ops.isfinite(loss), 1.0, float("nan"))
 
 
 def _levels(pyramid):

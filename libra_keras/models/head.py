@@ -9,21 +9,28 @@ from libra_keras.functional.anchors import pyramid_anchors
 from libra_keras.layers.channels_last import ChannelsLast
 from libra_keras.layers.convolution import Conv2D
 from libra_keras.losses import SmoothL1Loss
-from libra_keras.models.settings import live_parts
+from libra_keras.models.settings import check_kind, live_parts
 from libra_keras.ranges import NOT_NEGATIVE
+
+
+def check_loss(name, loss):
+    """Returns a loss; raises if it is none."""
+    if not hasattr(loss, "call"):
+        raise TypeError(f"`{name}` must be a keras.losses.Loss. Received: {loss!r:.80}")
+    return loss
 
 
 class Head(ChannelsLast):
     """Base of the heads."""
 
     PARTS: tuple[str, ...] = ()  # arguments of the constructor that are objects
+    SETTINGS: type = object
 
     def __init__(self, settings, box_loss, box_loss_weight, **kwargs):
         super().__init__(**kwargs)
-        self.settings = settings
-        self.box_loss = box_loss or SmoothL1Loss(beta=0.0)
-        if not hasattr(self.box_loss, "call"):
-            raise TypeError(f"`box_loss` must be a keras.losses.Loss. Received: {box_loss!r:.80}")
+        self.settings = self.SETTINGS() if settings is None else settings
+        check_kind("settings", self.settings, self.SETTINGS)
+        self.box_loss = check_loss("box_loss", box_loss or SmoothL1Loss(beta=0.0))
         self.box_loss_weight = float(NOT_NEGATIVE.check("`box_loss_weight`", box_loss_weight))
 
     def get_config(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from libra_keras.losses import FocalLoss
 from libra_keras.models.detections import select_dense_detections
 from libra_keras.models.distributed import replicated_mean
 from libra_keras.models.ground_truth import GroundTruth
-from libra_keras.models.head import AnchorHead
+from libra_keras.models.head import AnchorHead, check_loss
 from libra_keras.models.inputs import is_image
 from libra_keras.models.settings import CLASSES, RetinaHeadSettings
 from libra_keras.models.targets import Targets, match_anchors, mean_per_image
@@ -62,6 +62,7 @@ class RetinaHead(AnchorHead):
     """
 
     PARTS = ("settings", "class_loss", "box_loss")
+    SETTINGS = RetinaHeadSettings
 
     def __init__(
         self,
@@ -72,9 +73,9 @@ class RetinaHead(AnchorHead):
         box_loss_weight: float = 1.0,
         **kwargs: Any,
     ) -> None:
-        super().__init__(settings or RetinaHeadSettings(), box_loss, box_loss_weight, **kwargs)
+        super().__init__(settings, box_loss, box_loss_weight, **kwargs)
         num_classes = self.num_classes = CLASSES.check("`num_classes`", num_classes)
-        self.class_loss = class_loss or FocalLoss()
+        self.class_loss = check_loss("class_loss", class_loss or FocalLoss())
         prior, num_anchors = self.settings.prior_probability, self.settings.num_anchors
         self.class_convs = self._branch("class_conv")
         self.box_convs = self._branch("box_conv")

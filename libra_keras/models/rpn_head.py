@@ -58,6 +58,7 @@ class RPNHead(AnchorHead):
     """
 
     PARTS = ("settings", "sampler", "box_loss")
+    SETTINGS = RPNSettings
 
     def __init__(
         self,
@@ -67,7 +68,7 @@ class RPNHead(AnchorHead):
         box_loss_weight: float = 1.0,
         **kwargs: Any,
     ) -> None:
-        super().__init__(settings or RPNSettings(), box_loss, box_loss_weight, **kwargs)
+        super().__init__(settings, box_loss, box_loss_weight, **kwargs)
         self.sampler = sampler or RandomSampler(num=256, positive_fraction=0.5)
         check_sampler(self.sampler)
         self.shared_conv = self._conv(self.settings.channels, 3, activation="relu")

@@ -13,15 +13,24 @@ MOST = 1_000_000  # of anything that is counted, so that no file can fill the me
 CLASSES = whole(1, MOST)
 
 
-def live_parts(config, names):
+def check_kind(name, value, kind):
+    """Raises unless an argument is of a class."""
+    if not isinstance(value, kind):
+        raise TypeError(f"`{name}` must be of the class {kind.__name__}. Received: {value!r:.80}")
+
+
+def live_parts(config, names, custom_objects=None):
     """Returns the named entries of a config as objects, whether they are serialised or live."""
-    return {name: _live(name, config.get(name)) for name in names}
+    return {name: live(name, config.get(name), custom_objects) for name in names}
 
 
-def _live(name, part):
+def live(name, part, custom_objects=None):
+    """Returns an entry of a config as an object."""
     if isinstance(part, (bool, int, float, str, list)):
         raise ValueError(f"`{name}` must be an object with a config. Received: {part!r:.80}")
-    return keras.saving.deserialize_keras_object(part) if isinstance(part, dict) else part
+    if not isinstance(part, dict):
+        return part
+    return keras.saving.deserialize_keras_object(part, custom_objects)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,6 +15,7 @@ from libra_keras.models import (
     BoxHead,
     BoxHeadSettings,
     FasterRCNN,
+    RetinaHead,
     RPNHead,
     RPNSettings,
     rpn_small,
@@ -181,5 +182,11 @@ def test_parts_of_heads_are_checked_at_once():
         with pytest.raises((TypeError, ValueError), match=message):
             RPNHead(**wrong)
     BoxHead(2, sampler=OHEMSampler(8, 0.5))  # it computes them
+    with pytest.raises(TypeError, match="`class_loss` must be a keras.losses.Loss. Received: 'foc"):
+        RetinaHead(2, class_loss="focal")
+    with pytest.raises(TypeError, match="`settings` must be of the class BoxHeadSettings"):
+        BoxHead(2, OHEMSampler(8, 0.5))
+    with pytest.raises(TypeError, match="`input_policy` must be of the class InputPolicy. Receive"):
+        rpn_small(input_policy=(64, 96))
     with pytest.raises(TypeError, match="`seed` must be a whole number"):
         rpn_small(seed=None)
