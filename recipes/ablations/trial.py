@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import multiprocessing.connection
 import os
+import platform
 import shutil
 import signal
 import threading
@@ -184,8 +185,14 @@ def _measured(run, test):
         "resampled": resampled,
         "images": len(test),
         "seconds": run.record("metrics.json")["seconds"],
-        "versions": json.loads((run.folder / "config.json").read_text())["versions"],
+        "versions": _versions(run),
     }
+
+
+def _versions(run):
+    """Those that the run has recorded; of the system, no more than matters to others."""
+    own = json.loads((run.folder / "config.json").read_text())["versions"]
+    return {**own, "platform": f"{platform.system()} {platform.machine()}"}
 
 
 def _measure(model, test, counts):
