@@ -98,10 +98,10 @@ def replicated_mean(name):
 
 
 def track_loss(model):
-    """Lets a model that several machines train keep its loss as `replicated_mean` does."""
-    if keras.backend.backend() == "tensorflow" and _spans_machines(model.distribute_strategy):
+    """Lets a model keep its loss on TensorFlow as `replicated_mean` does."""
+    if keras.backend.backend() == "tensorflow":
         with model.distribute_strategy.scope():
-            replace_loss_tracker(model, LocalMean(name="loss"))
+            replace_loss_tracker(model, replicated_mean("loss"))
 
 
 def _current_strategy():

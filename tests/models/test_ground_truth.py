@@ -48,6 +48,7 @@ def test_a_batch_without_rows_trains_like_one_of_padding(rng, make):
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="of TensorFlow's graphs")
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
 def test_batches_and_rows_of_an_unknown_number(rng):
     import tensorflow as tf
 
