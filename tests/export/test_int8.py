@@ -200,7 +200,7 @@ def test_openvino_and_layers_in_float(model, found, tmp_path, monkeypatch):
     with pytest.warns(UserWarning, match=r"int8 costs -?0.\d+ AP with the best choice of layers"):
         file, told = exported("openvino", model, found, tmp_path / "exported")
     assert told["AP_int8"] == pytest.approx(measured("openvino", file, model, found), abs=1e-4)
-    assert [len(layers) for layers in kept] == [0, 4, 7, 17]
+    assert [len(layers) for layers in kept] == [0, 4, 7, 19]
     assert all("head" in layer for layer in kept[2]) and set(kept[1]) < set(kept[2])
     assert not any("res_net" in layer for layer in kept[3])
     assert told["float_layers"] in [sorted(layers) for layers in kept]
