@@ -29,6 +29,7 @@ from libra_keras.data.layouts import (
     image_folders,
     image_paths,
     outside,
+    visible,
 )
 from libra_keras.files.reading import explained, memory, read_json
 
@@ -232,7 +233,8 @@ def _used_elsewhere(file):
     """The categories that have boxes in the JSONs of the other splits; see `used_categories`."""
     file, found = file.absolute(), set()
     pattern = "instances_*.json" if file.name.startswith("instances_") else "*.json"
-    others = {*file.parent.glob(pattern), *file.parent.parent.glob(f"*/{file.name}")} - {file}
+    own, beside = visible(file.parent, pattern), visible(file.parent.parent, f"*/{file.name}")
+    others = {*own, *beside} - {file}
     for other in filter(Path.is_file, sorted(others)):
         try:
             found |= used_categories(load(other))

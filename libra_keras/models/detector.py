@@ -22,7 +22,7 @@ from libra_keras.models import distributed
 from libra_keras.models.detect import detect
 from libra_keras.models.fine_tuning import freeze_layer, tell_parts, warn_of_random_features
 from libra_keras.models.ground_truth import GroundTruth, check_labels, truth_of
-from libra_keras.models.habits import is_auto, refuse_box_format
+from libra_keras.models.habits import is_auto, refuse_box_format, refuse_weights
 from libra_keras.models.inputs import Batch, TakesLists, as_batch, images_and_sizes, is_image
 from libra_keras.models.settings import MOST, check_kind, live, live_parts
 from libra_keras.models.strides import check_strides
@@ -258,8 +258,7 @@ class Detector(TakesLists, keras.Model):
         training: bool = True,
     ) -> Tensor:
         """Returns the sum of the losses, and keeps the mean of each as a metric."""
-        if sample_weight is not None:
-            raise ValueError("Detectors take no `sample_weight`.")
+        refuse_weights({"sample_weight": sample_weight})
         truth = truth_of(x, y)
         is_wrong = check_labels(truth.labels, self)
         losses = list(self.compute_losses(x, truth, y_pred, training))
