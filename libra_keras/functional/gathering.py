@@ -38,6 +38,10 @@ def take(x: Tensor, indices: Tensor, axis: int = 0) -> Tensor:
         import tensorflow as tf
 
         return tf.gather(x, indices, axis=axis)
+    x, indices = ops.convert_to_tensor(x), ops.convert_to_tensor(indices)
+    if x.shape[axis] == 0:  # then there are no indices either, and JAX would return `x` itself
+        shape = ops.shape(x)
+        return ops.reshape(x, (*shape[:axis], *ops.shape(indices), *shape[axis:][1:]))
     return ops.take(x, indices, axis=axis)
 
 
