@@ -8,10 +8,10 @@ learned from. The balanced one takes positives evenly over the objects and negat
 three bins of IoU.
 
 The paper (section 3.1) says that random negatives are mostly easy ones, and that balanced ones are
-spread over the bins. Measured on the photograph of `pictures/fig6.json`: of 32 negatives, 10, 9 and
-13 lie in the thirds of IoU at random, and 11, 11 and 10 balanced; positives are of 16 of its 17
-objects either way. With so many objects there are few easy negatives, and random samples are nearly
-balanced already.
+spread over the bins. Measured on the photograph of `pictures/fig6.json`: of 32 negatives, 6, 15 and
+11 lie in the thirds of IoU at random, and 11, 10 and 11 balanced; positives are of 16 of its 17
+objects at random, of 15 balanced. With so many objects there are few easy negatives at random, and
+balancing draws more of them, not fewer.
 """
 
 import sys
