@@ -6,12 +6,6 @@
 A map is a row of the block's softmax: the weights of all cells of the averaged pyramid for the cell
 in which the point lies, in multiples of the mean weight. Outlines are the annotated objects. Each
 map has its own scale, in which colours grow with the square root of the weight.
-
-The paper (section 3.2) refines the average with an embedded Gaussian non-local block, which works
-more steadily than convolutions; it does not show attention. Measured on the photograph of
-`pictures/attention.json`: weights are far from uniform, and differ from point to point. The centre
-of the white cell (A) looks at the background between the cells, up to 46 times the mean weight; the
-platelet (B) almost only at one position beside itself, which has three quarters of all weight.
 """
 
 import sys

@@ -6,13 +6,6 @@
 Hard negatives are the quarter of an image's negatives with the largest classification losses, as a
 detector in the middle of its training has them (`runs.train(config, keep_at=(0.5,))`). Beside them
 is what `RandomSampler` and the presets of `IoUBalancedSampler` draw from the same candidates.
-
-The paper (section 3.1): more than 60 % of hard negatives have an IoU above 0.05, but only 30 % of
-random samples do. Measured for `pictures/fig3.json`, on photographs full of cells: 65 % of hard
-negatives, and 78 % of random samples, 89 % with `mmdet`, 81 % with `paper_code` and 80 % with
-`paper_text`. So the paper's second number does not hold for these images, in which six of seven
-random negatives touch an object, and the gap that balancing should close does not exist. Overlaps
-of 0.4 to 0.5 are more frequent among hard negatives (28 %) than at random (17 %).
 """
 
 import sys

@@ -3,43 +3,40 @@
     python recipes/figures/fig5.py
     python recipes/figures/fig5.py --draw
 
-Curves are those of `libra_keras.losses`, for alpha 0.2, 0.3 and 0.5 at gamma 1 as in the paper,
-beside smooth L1. Gradients are TensorFlow's of these functions; none is written down here.
-
-The paper (section 3.3, equations 7 to 9): the gradient of an inlier, with an error x below 1, is
-alpha * ln(b * x + 1), which a smaller alpha raises; that of an outlier is gamma, where
-alpha * ln(b + 1) = gamma, so that the gradient is continuous at 1. Smooth L1's gradient is x, then
-1. Measured: the curves follow these equations within 1e-6. At an error of 0.1, gradients are
-0.55, 0.39 and 0.25 for the three alphas, and 0.10 for smooth L1.
+Curves are those of `libra_keras.losses`: alpha 0.2, 0.3 and 0.5 at gamma 1, the default of alpha
+0.5 and gamma 1.5, and smooth L1. Gradients are TensorFlow's of these functions; none is written
+down here.
 """
 
+import functools
 import sys
 
 import figure
 import numpy as np
 import style
 
-ALPHAS = (0.2, 0.3, 0.5)
-GAMMA = 1.0
 LARGEST, STEPS = 1.5, 150
-# Of each curve: its colour and its dashes, which tell it apart in grey, too.
+DEFAULT = (0.5, 1.5)
+# Of each curve, by alpha and gamma: its colour and its dashes, which tell it apart in grey, too.
 LOOKS = {
-    "0.2": (style.VERMILION, "-"),
-    "0.3": (style.GREEN, (0, (6, 1.5))),
-    "0.5": (style.BLUE, (0, (3, 1.5, 1, 1.5))),
+    (0.2, 1.0): (style.VERMILION, "-"),
+    (0.3, 1.0): (style.GREEN, (0, (6, 1.5))),
+    (0.5, 1.0): (style.BLUE, (0, (3, 1.5, 1, 1.5))),
+    DEFAULT: (style.PINK, (0, (8, 1.5, 1, 1.5, 1, 1.5))),
 }
 
 
 def measure(options):
-    """Losses and gradients of both functions, by alpha."""
+    """Losses and gradients of both functions."""
     from libra_keras.losses import balanced_l1, smooth_l1
 
     x = np.linspace(0, LARGEST, STEPS + 1, dtype="float32")
-    curves = {
-        str(alpha): curve(lambda y, z, a=alpha: balanced_l1(y, z, a, GAMMA), x) for alpha in ALPHAS
-    }
+    curves = [
+        {"alpha": a, "gamma": g, **curve(functools.partial(balanced_l1, alpha=a, gamma=g), x)}
+        for a, g in LOOKS
+    ]
     return {
-        "from": {"functions": ["balanced_l1", "smooth_l1"], "gamma": GAMMA, "beta": 1.0},
+        "from": {"functions": ["balanced_l1", "smooth_l1"], "beta": 1.0},
         "x": figure.rounded(x, 6),
         "balanced_l1": curves,
         "smooth_l1": curve(smooth_l1, x),
@@ -64,21 +61,23 @@ def draw(numbers):
     axes = drawn.subplots(1, 2)
     for place, what in zip(axes, ("gradient", "loss"), strict=True):
         _draw_curves(place, numbers, what)
-        place.set(xlabel="error  |x|", xlim=(0, LARGEST), ylim=(0, None), title=what.capitalize())
-        place.set_xticks(np.arange(0, LARGEST + 0.01, 0.25))
+        place.set(xlabel="error  |x|", title=f"Balanced L1: {what}")
+        place.set(xlim=(0, LARGEST), ylim=(0, None), xticks=np.arange(0, LARGEST + 0.01, 0.25))
         place.grid()
-    axes[0].set_ylim(0, 1.13)
-    axes[0].text(0.5, 1.02, "inliers", ha="center", va="bottom", color=style.GREY)
-    axes[0].text(1.25, 1.02, "outliers", ha="center", va="bottom", color=style.GREY)
+    axes[0].set_ylim(0, 1.7)
+    for middle, name in ((0.5, "inliers"), (1.25, "outliers")):
+        axes[0].text(middle, 1.54, name, ha="center", va="bottom", color=style.GREY)
     axes[1].legend(loc="upper left", handlelength=3)
     return drawn
 
 
 def _draw_curves(place, numbers, what):
     place.axvline(1.0, color=style.LIGHT, linewidth=1.2, zorder=0)
-    for alpha, own in numbers["balanced_l1"].items():
-        color, dashes = LOOKS[alpha]
-        label = f"balanced L1, $\\alpha$ = {alpha}"
+    for own in numbers["balanced_l1"]:
+        key = own["alpha"], own["gamma"]
+        color, dashes = LOOKS[key]
+        label = "$\\alpha$ = {}, $\\gamma$ = {:g}".format(*key)
+        label += ", the default" if key == DEFAULT else ""
         place.plot(numbers["x"], own[what], color=color, linestyle=dashes, label=label)
     own = numbers["smooth_l1"][what]
     place.plot(numbers["x"], own, color=style.BLACK, linestyle=":", label="smooth L1")

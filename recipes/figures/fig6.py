@@ -6,12 +6,6 @@
 Both samplers draw once from the same candidates, with the same keys, as many boxes as the run has
 learned from. The balanced one takes positives evenly over the objects and negatives evenly over
 three bins of IoU.
-
-The paper (section 3.1) says that random negatives are mostly easy ones, and that balanced ones are
-spread over the bins. Measured on the photograph of `pictures/fig6.json`: of 32 negatives, 6, 15 and
-11 lie in the thirds of IoU at random, and 11, 10 and 11 balanced; positives are of 16 of its 17
-objects at random, of 15 balanced. With so many objects there are few easy negatives at random, and
-balancing draws more of them, not fewer.
 """
 
 import sys
@@ -19,6 +13,7 @@ import sys
 import figure
 import numpy as np
 import style
+from fig3 import PRESETS
 from matplotlib.lines import Line2D
 
 PRESET = "paper_text"
@@ -33,7 +28,7 @@ def add_arguments(parser):
     """Which photograph, and which sampler is called balanced."""
     add = parser.add_argument
     add("--image", help="default: the one whose objects differ most in size")
-    add("--preset", default=PRESET, help="mmdet, paper_code or paper_text; default: %(default)s")
+    add("--preset", default=PRESET, choices=PRESETS, help="default: %(default)s")
 
 
 def measure(options):

@@ -18,8 +18,8 @@ from PIL import Image
 
 WIDTH = 8.0  # inches
 DPI = 100
-COLOURS = 32  # of a photograph or a map in an SVG
 EMBEDDED = r"data:image/png;base64,\s*([A-Za-z0-9+/=\s]+)"
+PATH = r'(?<= d=")[^"]+'
 # Colours that stay apart for colour-blind people: Okabe and Ito, "Color Universal Design", 2008.
 BLUE, SKY, GREEN = "#0072B2", "#56B4E9", "#009E73"
 ORANGE, VERMILION, PINK = "#E69F00", "#D55E00", "#CC79A7"
@@ -61,22 +61,30 @@ def save(drawn: Figure, stem: Path) -> None:
     drawn.savefig(buffers["svg"], format="svg", metadata={"Date": None, "Creator": None})
     drawn.savefig(buffers["png"], format="png", dpi=DPI)
     text = re.sub(EMBEDDED, _smaller, buffers["svg"].getvalue().decode())
-    Path(f"{stem}.svg").write_text(text)
+    Path(f"{stem}.svg").write_text(re.sub(PATH, _shorter, text))
     Path(f"{stem}.png").write_bytes(with_palette(buffers["png"].getvalue()))
 
 
-def with_palette(png: bytes, colours: int = 256) -> bytes:
-    """A PNG in few colours: a third of the bytes, which a repository keeps for ever."""
+def with_palette(png: bytes) -> bytes:
+    """A PNG in 256 colours: a third of the bytes, which a repository keeps for ever."""
     image = Image.open(io.BytesIO(png)).convert("RGB")
     buffer = io.BytesIO()
-    image.quantize(colours, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+    image.quantize(256, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
 
 
 def _smaller(match):
-    """What an SVG says of an image in it, with a palette."""
-    png = with_palette(base64.b64decode(match[1]), COLOURS)
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    """What an SVG says of an image in it: a map has the colours of a palette, a photograph more."""
+    png = base64.b64decode(match[1])
+    image = Image.open(io.BytesIO(png)).convert("RGB")
+    if image.getcolors(256) is None:
+        return f"data:image/jpeg;base64,{encoded(np.asarray(image))}"
+    return f"data:image/png;base64,{base64.b64encode(with_palette(png)).decode()}"
+
+
+def _shorter(path):
+    """A path in hundredths of a point, which nobody sees."""
+    return re.sub(r"\d+\.\d{3,}", lambda number: f"{round(float(number[0]), 2):g}", path[0])
 
 
 def look() -> object:

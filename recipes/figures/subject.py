@@ -1,15 +1,6 @@
 """What figures are made from: a run, a photograph, and what the detector computes inside.
 
-The run of the stored ones, on the photographs of blood cells (`../README.md` says where they are):
-
-    from libra_keras import runs
-
-    config = runs.TrainConfig(
-        data=runs.DataConfig("bccd", train_split="trainval", val_split="test", corners="pixels"),
-        model=runs.ModelConfig("libra_faster_rcnn_small", short_side=320, long_side=448),
-        schedule=runs.ScheduleConfig(epochs=2, steps=200),
-    )
-    runs.train(config, keep_at=(0.5,))  # weights also of mid-training, for `fig3.py`
+How the run of the stored ones was trained: `README.md`.
 """
 
 import argparse

@@ -2,13 +2,16 @@
 
 import argparse
 import importlib
+import inspect
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import types
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -17,6 +20,7 @@ from untrained import make
 
 from libra_keras import data, runs
 from libra_keras.functional.matching import Match
+from libra_keras.losses import balanced_l1
 from libra_keras.models import faster_rcnn_small
 from libra_keras.samplers import IoUBalancedSampler, RandomSampler
 
@@ -65,9 +69,9 @@ def found_by_hand(iou, losses=None):
 
 def test_fig5_is_equations_7_to_9():
     numbers = module("fig5").measure(None)
-    x, gamma = np.array(numbers["x"]), 1.0
-    for alpha, own in numbers["balanced_l1"].items():
-        alpha = float(alpha)
+    x = np.array(numbers["x"])
+    for own in numbers["balanced_l1"]:
+        alpha, gamma = own["alpha"], own["gamma"]
         b = np.exp(gamma / alpha) - 1
         slopes = np.where(x < 1, alpha * np.log(b * x + 1), gamma)
         curved = alpha / b * (b * x + 1) * np.log(b * x + 1) - alpha * x
@@ -77,6 +81,13 @@ def test_fig5_is_equations_7_to_9():
     np.testing.assert_allclose(numbers["smooth_l1"]["gradient"], np.minimum(x, 1), atol=1e-5)
     values = np.where(x < 1, x * x / 2, x - 0.5)
     np.testing.assert_allclose(numbers["smooth_l1"]["loss"], values, atol=1e-5)
+
+
+def test_fig5_has_the_default():
+    fig5 = module("fig5")
+    defaults = inspect.signature(balanced_l1).parameters
+    assert fig5.DEFAULT in fig5.LOOKS
+    assert fig5.DEFAULT == (defaults["alpha"].default, defaults["gamma"].default)
 
 
 # Fig. 3
@@ -258,6 +269,24 @@ def test_a_wrong_run_is_an_error(tmp_path, capsys):
     assert "RUN is required" in capsys.readouterr().err
 
 
+def test_a_wrong_preset_is_an_error_at_once(capsys):
+    with pytest.raises(SystemExit):
+        module("fig6").DRAWING.main(["RUN", "--preset", "paper"])
+    assert "invalid choice: 'paper'" in capsys.readouterr().err
+
+
+def test_the_page_trains_the_run_of_the_pictures(monkeypatch):
+    page, trained = (FOLDER / "README.md").read_text(), []
+    monkeypatch.setattr(runs, "train", lambda config, keep_at: trained.append((config, keep_at)))
+    exec(re.search(r"```py\n(.*?)```", page, re.DOTALL)[1], {})
+    [(config, keep_at)] = trained
+    stored = json.loads((PICTURES / "fig3.json").read_text())["from"]
+    assert config.model.name == stored["model"] and f"kept-{keep_at[0]}" == stored["weights"]
+    assert config.schedule.epochs * 292 // 4 == stored["steps"]  # photographs, in fours
+    assert config.run.seed == stored["seed"]
+    assert f"{stored['steps']} steps" in " ".join(page.split())
+
+
 # What is stored
 
 
@@ -272,17 +301,17 @@ def test_stored_numbers_are_readable_and_of_no_place(name):
 
 
 def test_stored_pictures_are_small():
-    files = [*PICTURES.glob("*.png"), *PICTURES.glob("*.svg")]
-    assert len(files) == 2 * len(NAMES)
+    files = [file for file in PICTURES.iterdir() if file.suffix != ".json"]
+    assert {file.suffix for file in files} == {".png", ".svg", ".jpg"}
     assert sum(file.stat().st_size for file in files) < MOST_BYTES
 
 
 def test_stored_curves_are_those_of_the_losses():
     stored = json.loads((PICTURES / "fig5.json").read_text())
-    for name, own in module("fig5").measure(None)["balanced_l1"].items():
-        np.testing.assert_allclose(
-            own["gradient"], stored["balanced_l1"][name]["gradient"], atol=2e-6
-        )
+    measured = module("fig5").measure(None)["balanced_l1"]
+    for own, kept in zip(measured, stored["balanced_l1"], strict=True):
+        assert (own["alpha"], own["gamma"]) == (kept["alpha"], kept["gamma"])
+        np.testing.assert_allclose(own["gradient"], kept["gradient"], atol=2e-6)
 
 
 @pytest.mark.slow
@@ -304,6 +333,21 @@ def test_draws_without_tensorflow(tmp_path):
     assert drawing.main(["--draw", "--to", str(tmp_path / "again")]) == 0
     for file in ("attention.png", "attention.svg"):
         assert (tmp_path / file).read_bytes() == (tmp_path / "again" / file).read_bytes()
+
+
+def test_svgs_have_short_paths_and_small_images(rng, tmp_path):
+    style = module("style")
+    with style.look():
+        drawn = style.figure(2)
+        left, right = drawn.subplots(1, 2)
+        left.imshow(rng.integers(0, 256, (20, 30, 3)).astype("uint8"))
+        right.imshow(np.eye(3))
+        style.save(drawn, tmp_path / "drawn")
+    text = (tmp_path / "drawn.svg").read_text()
+    ElementTree.fromstring(text)
+    assert re.findall(r"data:image/(\w+)", text) == ["jpeg", "png"]
+    assert not re.search(r"\.\d{3}", "".join(re.findall(r' d="([^"]+)"', text)))
+    assert "scale(0.015625)" in text  # of letters: only paths are rounded
 
 
 def test_few_colours_keep_a_picture(rng):
