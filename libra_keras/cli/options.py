@@ -165,7 +165,7 @@ def add_batch(parser: argparse.ArgumentParser) -> None:
 
 def _add(place, name, field, text, dest, is_required=False):
     """Adds the option of a field; only DATA is positional."""
-    details = {"help": text, "default": argparse.SUPPRESS, **_reading(field)}
+    details = {"help": text, "default": argparse.SUPPRESS, **reading(field)}
     for detail in ("metavar", "choices"):
         if detail in field.metadata:
             details[detail] = field.metadata[detail]
@@ -177,8 +177,8 @@ def _add(place, name, field, text, dest, is_required=False):
         place.add_argument(flag(name), dest=dest, **details)
 
 
-def _reading(field):
-    """How argparse reads the value of a field."""
+def reading(field: dataclasses.Field) -> dict[str, Any]:
+    """How argparse reads the value of a field: arguments of `add_argument`."""
     kind = reader(field)
     if kind is not bool:
         return {"type": _told(kind)}

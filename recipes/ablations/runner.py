@@ -13,16 +13,17 @@ from tables import Row, Table, markdown
 from trial import Trial, described, in_own_process, run_trial, write_proposals
 
 from libra_keras import runs
+from libra_keras.cli.options import reading
 from libra_keras.data.sources import short_name
 from libra_keras.runs import inputs
 from libra_keras.runs.config import settings
-from libra_keras.runs.fields import reader
 from libra_keras.runs.folder import RunFolder
 from libra_keras.runs.resuming import differences, recorded_settings
 
 # Options of `libra-keras train`; what a row decides, or a trial, is none of them.
 OPTIONS = (
-    *("format", "corners", "train_split", "val_split", "skip_bad", "drop_empty", "cache"),
+    *("format", "corners", "train_split", "val_split", "val_fraction"),
+    *("skip_bad", "drop_empty", "cache"),
     *("backbone_weights", "train_affine", "sampling_ratio", "short_side", "long_side"),
     *("precision", "momentum", "weight_decay"),
     *("schedule", "batch", "epochs", "steps", "learning_rate", "warmup_steps", "drops"),
@@ -246,15 +247,12 @@ def parser(table, description):
     add("--metric", help="of the differences, such as AP50; default: that of the first column")
     for name, group, field in runs.TrainConfig().options():
         if name in OPTIONS:
-            kind = reader(field)
-            switch = "store_true" if field.default is False else argparse.BooleanOptionalAction
-            reading = {"action": switch} if kind is bool else {"type": kind}
             add(
                 f"--{name.replace('_', '-')}",
                 dest=f"{group}.{field.name}",
                 default=argparse.SUPPRESS,
                 help="as in libra-keras train",
-                **reading,
+                **reading(field),
             )
     return parser
 

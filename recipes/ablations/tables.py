@@ -65,25 +65,25 @@ def markdown(table: Table, results: list[dict], metric: str | None = None) -> st
         raise ValueError(f"--metric must be one of {', '.join(known)}. Received: {metric!r}")
     place = table.columns.index(metric) if metric in table.columns else None
     measured = {row.key: _done(results, row.key) for row in table.rows}
+    is_of_paper = any(row.paper for row in table.rows)
     head = ["", *table.columns, "seeds", f"difference in {metric} [95 %: t; bootstrap]"]
     if table.is_cumulative:
         head.append("to the row above")
     lines = [_line(head), _line(["---"] * len(head))]
     for i, row in enumerate(table.rows):
         own, first = measured[row.key], measured[table.rows[0].key]
-        cells = [row.label, *_means(own, table.columns), _count(results, row.key)]
+        label = f"{row.label} (ours)" if i and is_of_paper and not row.paper else row.label
+        cells = [label, *_means(results, row.key, table.columns), _count(results, row.key)]
         cells.append(_difference(own, first, metric) if i else "")
         if table.is_cumulative:
             above = measured[table.rows[i - 1].key]
-            cells.append(_difference(own, above, metric) if i and row.paper else "")
+            cells.append(_difference(own, above, metric) if i else "")
         lines.append(_line(cells))
         if row.paper:
             paper = [f"*{value:.1f}*" for value in row.paper]
             is_known = i and place is not None
             gain = f"*{row.paper[place] - table.rows[0].paper[place]:+.1f}*" if is_known else ""
             lines.append(_line(["*paper, COCO*", *paper, "", gain, *([""] * (len(head) - 9))]))
-        elif i:
-            lines[-1] = lines[-1].replace(f"| {row.label} |", f"| {row.label} (ours) |", 1)
     return "\n".join(lines)
 
 
@@ -139,9 +139,11 @@ def _value(result, metric):
     return math.nan if value is None else 100 * value
 
 
-def _means(own, columns):
+def _means(results, key, columns):
+    own = _done(results, key)
     if not own:
-        return [NOT_RUN] + [""] * (len(columns) - 1)
+        states = sorted({result["status"] for result in results if result["row"] == key})
+        return [" or ".join(states) or NOT_RUN] + [""] * (len(columns) - 1)
     cells = []
     for column in columns:
         values = np.array([_value(result, column) for result in own])
