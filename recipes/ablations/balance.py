@@ -199,7 +199,7 @@ def _of_levels(own):
         [alike[i, own].mean() if own.any() else np.nan for i, own in enumerate(mask)]
         for mask in (apart == 1, apart > 1)
     )
-    return own["lacking"], own["missing"], near, far
+    return own["alone"], own["missing"], near, far
 
 
 def _positives_table(found):
@@ -224,7 +224,7 @@ def _number(value, digits=1):
 
 
 def _finite(value):
-    """JSON knows no NaN."""
+    """JSON has no NaN."""
     if isinstance(value, dict):
         return {name: _finite(each) for name, each in value.items()}
     if isinstance(value, list):

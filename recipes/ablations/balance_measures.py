@@ -53,7 +53,7 @@ def inlier_ratio(errors: NDArray, slope) -> float:
     return _mean(inner) / _mean(outer)
 
 
-def lacking(train: NDArray, test: NDArray, ridge: float = RIDGE) -> NDArray:
+def alone(train: NDArray, test: NDArray, ridge: float = RIDGE) -> NDArray:
     """What all other levels together do not tell of each level: 1 - R² of a ridge regression.
 
     Args:
@@ -73,7 +73,7 @@ def lacking(train: NDArray, test: NDArray, ridge: float = RIDGE) -> NDArray:
 def missing(train: NDArray, test: NDArray, ridge: float = RIDGE) -> NDArray:
     """What each level alone does not tell of the others, `(L,)`: the mean of 1 - R² over them.
 
-    Args: as for `lacking`.
+    Args: as for `alone`.
     """
     products, number = _products(train, test, ridge), train.shape[1]
     found = np.full((number, number), np.nan)
@@ -166,7 +166,7 @@ def of_pyramid(levels: NDArray, image: NDArray) -> dict[str, Any]:
     for i, j in itertools.combinations(range(len(alike)), 2):
         alike[i, j] = alike[j, i] = linear_cka(levels[:, i], levels[:, j])
     return {
-        "lacking": lacking(train, test).tolist(),
+        "alone": alone(train, test).tolist(),
         "missing": missing(train, test).tolist(),
         "cka": alike.tolist(),
     }

@@ -166,12 +166,7 @@ def _check(study, rows):
     """Everything that can be wrong before anything runs."""
     for row in rows:
         runs.resolve(study.trial(row, 0).config)
-    own = study.config.data
-    train, test = (
-        inputs.load(own, split, role)
-        for split, role in ((own.train_split, "train"), (own.val_split, "val"))
-    )
-    print(f"{train.summary()}; {test.summary()}")
+    inputs.load_both(study.config.data)
 
 
 def _propose(study, end):

@@ -121,7 +121,7 @@ def write_proposals(
         run = runs.train(config, stop_by=stop_by)
     if not run.is_finished:
         return
-    for path, own in zip(paths, _both(config), strict=True):
+    for path, own in zip(paths, inputs.load_both(config.data), strict=True):
         found = measuring.propose(run.model, own, num=num)
         recall = evaluation.proposal_recall(own, found, RECALLS)
         print(f"{own.name}: AR@100 {recall['AR@100']:.3f} -> {path}", flush=True)
@@ -140,14 +140,6 @@ def _guarded(function, arguments):
     function(*arguments)
 
 
-def _both(config):
-    own = config.data
-    return (
-        inputs.load(own, own.train_split, "train"),
-        inputs.load(own, own.val_split, "val"),
-    )
-
-
 def _trained(trial, train, test, stop_by):
     """The run, if it has come to its end in time."""
     folder = Path(trial.config.run.folder)
@@ -159,7 +151,7 @@ def _trained(trial, train, test, stop_by):
 
 
 def _with_proposals(trial):
-    parts = _both(trial.config)
+    parts = inputs.load_both(trial.config.data)
     if trial.proposals is None:
         return parts
     return [

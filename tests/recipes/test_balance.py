@@ -131,9 +131,9 @@ def levels(rng):
 
 
 def test_what_other_levels_do_not_tell(levels):
-    from balance_measures import lacking
+    from balance_measures import alone
 
-    found = lacking(levels[:2000], levels[2000:], ridge=1e-6)
+    found = alone(levels[:2000], levels[2000:], ridge=1e-6)
     np.testing.assert_allclose(found[:3], 0, atol=1e-3)
     assert 0.99 < found[3] < 1.05
 
@@ -225,7 +225,7 @@ def check_numbers(found):
     assert pyramid["levels"] == ["P2", "P3", "P4", "P5", "P6"]
     for state in ("before", "after"):
         assert np.shape(pyramid[state]["cka"]) == (5, 5)
-        assert all(value > 0 for value in pyramid[state]["lacking"])
+        assert all(value > 0 for value in pyramid[state]["alone"])
     # The sum of all levels, in every one.
     assert np.mean(pyramid["after"]["missing"]) < np.mean(pyramid["before"]["missing"])
     own = found["positives"]["candidates"].values()
@@ -252,6 +252,37 @@ def check_candidates(model, scenes, seen):
     assert math.isclose(errors / counted.sum(), box_loss, rel_tol=1e-3)
     assert len(seen.image) == 4 * 10 * 10
     assert np.sum(~np.isnan(seen.areas)) == sum(each.num_boxes for each in scenes.examples)
+
+
+@pytest.mark.slow
+def test_shares_that_are_known_by_construction(tmp_path, capsys):
+    """Each image has one object, a proposal on it, three that overlap it by a third (moved by half
+    a side: 0.5 / 1.5) and five that do not touch it; all are drawn."""
+    voc = write_voc(tmp_path / "voc", size=(128, 128), val=[[(20, 20, 60, 60)]] * 4)
+    own = data.voc(voc, "val", corners="edges")
+    boxes = [(20, 20, 60, 60), (40, 20, 80, 60), (20, 40, 60, 80), (20, 0, 60, 40)]
+    boxes += [(80 + i, 80, 120, 120) for i in range(5)]
+    boxes = np.array(boxes, "float32")
+    found = [{"image_id": e.image_id, "boxes": boxes, "scores": np.ones(9)} for e in own.examples]
+    data.write_proposals(tmp_path / "proposals.npz", found)
+    policy = data.InputPolicy(128, 128)
+    model = models.fast_rcnn_small(1, class_names=["cat"], input_policy=policy)
+    model.save(tmp_path / "fast.keras")
+    more = ["--corners", "edges", "--proposals", tmp_path / "proposals.npz"]
+    to = tmp_path / "balance.json"
+    status, said = run(capsys, tmp_path / "fast.keras", voc, *more, "--to", to)
+    assert status == 0, said.err
+    samples, positives = (json.loads(to.read_text())[name] for name in ("samples", "positives"))
+    assert {own["an_image"] for name, own in samples.items() if name != "hard"} == {8}
+    assert samples["hard"]["an_image"] == 2
+    assert (
+        samples["all"]["above"]
+        == samples["random"]["above"]
+        == dict.fromkeys(("0.05", "0.1", "0.2"), 3 / 8)
+    )
+    assert all(own["of_the_hard"] == 1 for own in samples.values())
+    for own in positives.values():  # the object itself and the proposal on it
+        assert own["medium"] == {"objects": 4, "mean": 2, "without": 0}
 
 
 @pytest.mark.slow
