@@ -149,7 +149,10 @@ def main():
     parser.add_argument("images", nargs="+", metavar="IMAGE")
     parser.add_argument("--score", type=float, default=0.3, help="minimum score to show")
     args = parser.parse_args()
-    detector = Detector(args.folder)
+    try:
+        detector = Detector(args.folder)
+    except OSError as error:
+        parser.error(f"FOLDER is no export to ONNX or OpenVINO: {error}")
     status = 0
     for path in args.images:
         try:

@@ -23,6 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     streams.open_closed()  # the process is the command's own
     signals = interruptions.Signals()
     notes.hide()
+    notes.shorten_warnings()
     with streams.lasting() as output:
         try:
             options = parser().parse_args()

@@ -8,7 +8,7 @@ from libra_keras.cli.options import (
     add_precision,
     add_run,
     add_tiles,
-    data_of,
+    given_data,
     load_run,
     tiling_of,
 )
@@ -26,6 +26,8 @@ EXAMPLES = """examples:
   libra-keras evaluate runs/coco tfds:coco/2017 --annotations instances_val2017.json
       COCO as prepared by TensorFlow Datasets, measured against the original annotations
 """
+# What a split is if none is named.
+USUAL = "of the data that RUN learned from, what it was measured on; else val, else test"
 
 
 def add_arguments(parser) -> None:
@@ -34,7 +36,7 @@ def add_arguments(parser) -> None:
     add_limit(parser)
     add_precision(parser)
     add_data(parser, ["skip_bad", "voc", "proposals_file", "val_fraction", *OF_FOLDERS])
-    parser.add_argument("--split", help="default: val, else test")
+    parser.add_argument("--split", help=f"default: {USUAL}")
     add_batch(parser)
     add_tiles(parser)
     parser.add_argument("--proposals", action="store_true", help="also measure proposal recall")
@@ -46,14 +48,15 @@ def run(options) -> int:
     from libra_keras.files import atomic
     from libra_keras.files.replacing import check_replaceable_files, check_writable_file
     from libra_keras.runs import explaining, inputs, measuring
+    from libra_keras.runs.folder import RunFolder
     from libra_keras.runs.report import finite, metric_lines
 
     if options.to:
         check_writable_file(options.to)
         check_replaceable_files([options.to], "file of evaluate's numbers", _is_own, overwrite=True)
         explaining.check_page(explaining.beside(options.to))
-    own, tiling = data_of(options), tiling_of(options)
-    data = inputs.load(own, options.split, "val")
+    tiling, folder = tiling_of(options), RunFolder(options.run_folder)
+    own, data = inputs.load_measured(folder, given_data(options), options.split)
     print(data.summary())
     opened = load_run(options)
     model, origin = opened.model, opened.origin
@@ -66,6 +69,9 @@ def run(options) -> int:
     if options.to:
         numbers = {"run": options.run_folder, "weights": options.weights}
         numbers |= {"precision": model.dtype_policy.name}
+        numbers |= {name: tiling[name] for name in ("tile", "overlap") if tiling}
+        if hasattr(model, "max_detections"):
+            numbers["max_detections"] = model.max_detections
         numbers |= {"data": data.name, "images": len(data), "metrics": finite(metrics)}
         atomic.write_json(options.to, numbers)
     if page := explaining.write_beside(options.to, model, measured, origin):

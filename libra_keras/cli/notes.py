@@ -9,6 +9,8 @@ import os
 import re
 import subprocess
 import sys
+import warnings
+from pathlib import Path
 from typing import Any
 
 # Lines of absl (`I0000 00:00:1796.5 1970 port.cc:153] ...`) and of older logs; the letter is the
@@ -28,6 +30,7 @@ NOTES = re.compile(
 )
 
 LEVEL = "TF_CPP_MIN_LOG_LEVEL"  # 0 asks for everything; 2 for errors, once TensorFlow is loaded
+PACKAGE = Path(__file__).parents[1]
 _running: list[subprocess.Popen] = []  # Python warns about a process without a reference
 
 
@@ -55,6 +58,17 @@ def hide() -> None:
         os.dup2(writing, 2)
     os.close(reading)
     os.close(writing)
+
+
+def shorten_warnings() -> None:
+    """Makes warnings of this package a line each, without a place in its source."""
+    usual = warnings.formatwarning
+
+    def formatted(message, category, filename, *place):
+        is_own = Path(filename).is_relative_to(PACKAGE)
+        return f"Warning: {message}\n" if is_own else usual(message, category, filename, *place)
+
+    warnings.formatwarning = formatted
 
 
 def is_note(line: bytes) -> bool:

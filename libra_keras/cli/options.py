@@ -81,8 +81,13 @@ def add_fields(
 
 def data_of(options: argparse.Namespace, prefix: str = "") -> DataConfig:
     """Returns the config that the options of `add_data`, or of `add_fields`, make."""
+    return DataConfig(**given_data(options, prefix))
+
+
+def given_data(options: argparse.Namespace, prefix: str = "") -> dict[str, Any]:
+    """Returns the fields of a `DataConfig` that were given."""
     places = {name: f"{prefix}{name}" for name in FIELDS if hasattr(options, f"{prefix}{name}")}
-    return DataConfig(**{name: getattr(options, place) for name, place in places.items()})
+    return {name: getattr(options, place) for name, place in places.items()}
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
@@ -165,7 +170,7 @@ def add_batch(parser: argparse.ArgumentParser) -> None:
 
 def _add(place, name, field, text, dest, is_required=False):
     """Adds the option of a field; only DATA is positional."""
-    details = {"help": text, "default": argparse.SUPPRESS, **reading(field)}
+    details = {"help": text, "default": argparse.SUPPRESS, **_reading(field)}
     for detail in ("metavar", "choices"):
         if detail in field.metadata:
             details[detail] = field.metadata[detail]
@@ -177,8 +182,8 @@ def _add(place, name, field, text, dest, is_required=False):
         place.add_argument(flag(name), dest=dest, **details)
 
 
-def reading(field: dataclasses.Field) -> dict[str, Any]:
-    """How argparse reads the value of a field: arguments of `add_argument`."""
+def _reading(field):
+    """How argparse reads the value of a field."""
     kind = reader(field)
     if kind is not bool:
         return {"type": _told(kind)}

@@ -295,7 +295,7 @@ def usual_split(layout: Layout, where: str | Path, role: str, is_divided: bool =
     if usual is None and len(lower) == 1 and (is_divided or not lower.keys() & set(others)):
         usual = next(iter(layout.splits))
     if usual is None:
-        option = f"--{role}-split or --split"
+        option = f"--split, or --{role}-split of libra-keras train"
         raise ValueError(
             f"name a split of {where} with {option}; it has {', '.join(layout.splits)}"
         )

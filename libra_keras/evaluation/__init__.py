@@ -4,6 +4,7 @@ explains them: errors by kind, curves, parts of a data set, and label statistics
 from libra_keras.evaluation.anchor_fit import Anchors
 from libra_keras.evaluation.breakdowns import ap_by_crowding, ap_by_size, coco_numbers
 from libra_keras.evaluation.callbacks import COCOEvaluation, ProposalEvaluation
+from libra_keras.evaluation.class_matching import relabelled
 from libra_keras.evaluation.coco_metrics import (
     METRICS,
     collect_detections,
@@ -47,6 +48,7 @@ __all__ = [
     "overlaps",
     "precision_recall",
     "proposal_recall",
+    "relabelled",
     "rescale_detections",
     "voc_ap",
 ]

@@ -27,8 +27,30 @@ def check_classes(class_names: Sequence[str] | None, num_classes: int, data: Det
 def relabelled(
     detections: list[dict], class_names: Sequence[str] | None, data: DetectionData
 ) -> list[dict]:
-    """Gives detections a data set's labels, by the names of classes, and drops other classes."""
-    # Those left out have taken part in the detector's limit of detections an image.
+    """Gives detections the labels of a data set, by the names of classes, and drops those of
+    classes that the data do not have.
+
+    These have taken part in the detector's limit of detections an image.
+
+    Args:
+        detections: list of dicts as `collect_detections` returns them.
+        class_names: the detector's classes, in the order of its labels; `None` if they have no
+            names: then labels stay as they are.
+        data: `DetectionData`.
+
+    Returns:
+        List of dicts of the same form.
+
+    Example:
+
+    >>> from libra_keras.data import DetectionData
+    >>> from libra_keras.evaluation import relabelled
+    >>> data = DetectionData("dogs", ("dog",), (1,), [], {})
+    >>> box = [0.0, 0.0, 9.0, 9.0]
+    >>> found = [{"image_id": 7, "boxes": [box, box], "scores": [0.9, 0.8], "labels": [0, 1]}]
+    >>> [image["labels"].tolist() for image in relabelled(found, ["cat", "dog"], data)]
+    [[0]]
+    """
     if class_names is None or tuple(class_names) == tuple(data.class_names):
         return detections
     places = {name: label for label, name in enumerate(data.class_names)}

@@ -153,7 +153,9 @@ def _versions(path):
     """Numbers of the versions in a folder, which must hold some unless it is empty."""
     if not path.exists():
         return []
-    names = [entry.name for entry in path.iterdir()] if path.is_dir() else [path.name]
+    if not path.is_dir():
+        raise ValueError(f"{path} is a file; SavedModels need a folder")
+    names = [entry.name for entry in path.iterdir()]
     found = [int(name) for name in names if name.isascii() and name.isdigit()]
     if (path / GRAPH).is_file():
         raise ValueError(

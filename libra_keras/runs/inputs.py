@@ -11,22 +11,27 @@ from pathlib import Path
 from typing import Any
 
 import keras
+from PIL import ExifTags, Image
 
 from libra_keras import data
 from libra_keras.data import Augmentation, DetectionData, InputPolicy
-from libra_keras.data.decoding import allow_pixels
+from libra_keras.data.decoding import allow_pixels, opened
 from libra_keras.data.findings import nothing_to_learn
 from libra_keras.data.image_cache import SPARE
 from libra_keras.data.layouts import Layout
 from libra_keras.data.sources import TFDS, find_layout, is_voc
 from libra_keras.evaluation.class_matching import check_classes
-from libra_keras.files.replacing import check_writable_file
+from libra_keras.files.reading import explained
+from libra_keras.files.replacing import check_replaceable_files, check_writable_file
 from libra_keras.models import FastRCNN, RegionProposalNetwork
 from libra_keras.runs.config import DataConfig, TrainConfig
-from libra_keras.visualization import augmented, save_image
+from libra_keras.runs.folder import RunFolder
+from libra_keras.runs.resuming import reading_of
+from libra_keras.visualization import augmented
 
 SHOWN = 10  # findings, or damaged images
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+SOFTWARE = "libra-keras check-data"  # recorded in pictures, so that a later one may replace them
 
 
 def named_after(
@@ -114,6 +119,25 @@ def load(config: DataConfig, split: str | None, role: str) -> DetectionData:
     if nothing:
         print(f"{nothing}\n{_meaningless(own)}")
     return own
+
+
+def load_measured(
+    folder: RunFolder, given: Mapping[str, Any], split: str | None
+) -> tuple[DataConfig, DetectionData]:
+    """Reads what a detector is to be measured on. Data that the run in `folder` learned from are
+    read as it read them, but for the fields given; without a split, what it was measured on."""
+    recorded = reading_of(folder, given["source"])
+    own = dataclasses.replace(recorded or DataConfig(), **given)
+    if recorded is None:
+        return own, load(own, split, "val")
+    if split is None:
+        split = own.val_split if own.val_fraction is None else own.train_split
+        return own, load(own, split, "val")
+    if "val_fraction" not in given:
+        own = dataclasses.replace(own, val_fraction=None)
+    found = load(own, split, "val")
+    _tell_shared(read_split(_to_learn_from(recorded), recorded.train_split, "train"), found)
+    return own, found
 
 
 def layout_of(config: DataConfig) -> Layout:
@@ -213,6 +237,15 @@ def check_show(config: DataConfig, path: str) -> None:
     folders = [Path(each).resolve() for each in (config.source, config.images) if each]
     if any(Path(path).resolve().is_relative_to(folder) for folder in folders):
         raise ValueError(f"--show must not lie in the folder of the data. Received: {path}")
+    check_replaceable_files([path], "picture of an earlier --show", _is_shown, overwrite=True)
+
+
+def _is_shown(path):
+    try:
+        with explained(path), opened(path) as picture:
+            return picture.getexif().get(ExifTags.Base.Software) == SOFTWARE
+    except (OSError, ValueError):
+        return False
 
 
 def show_augmented(
@@ -221,7 +254,10 @@ def show_augmented(
     """Draws sixteen images as a run with inputs of these sides would see them."""
     policy = InputPolicy(*sides)
     picture = augmented(own, policy, augmentation_of(config, policy), config.flip)
-    save_image(picture, path)
+    note = Image.Exif()
+    note[ExifTags.Base.Software] = SOFTWARE
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(picture).save(path, exif=note)
     print(f"{path}: images of {own.name} as a model sees them in training", flush=True)
 
 

@@ -54,7 +54,8 @@ def predict(
                 atomic.write_json(folder / NUMBERS, rows)
                 due = time.monotonic() + SAVED_EVERY
     finally:  # after Ctrl-C, what was found so far
-        atomic.write_json(folder / NUMBERS, rows)
+        if rows:  # else those of an earlier command stay
+            atomic.write_json(folder / NUMBERS, rows)
     return len(rows)
 
 
@@ -77,12 +78,24 @@ def find_images(sources: Iterable[str | Path]) -> list[Path]:
     for source in map(Path, sources):
         if source.is_dir():
             _tell_others(source)
-            files += images_in(source)
+            files += _photos(source)
         elif source.is_file():
             files.append(source)
         else:
             raise ValueError(f"IMAGE must be a file or a folder. Received: {str(source)!r}")
     return files
+
+
+def _photos(folder):
+    """A folder's images, but for the pictures that an earlier `predict` has drawn there."""
+    images = images_in(folder)
+    if not (folder / NUMBERS).is_file():
+        return images
+    drawn = {file for file in images if file.suffix == ".png" and _is_own(file)}
+    if drawn:
+        said = f"{len(drawn)} picture(s) in {folder}, which an earlier predict has drawn"
+        print(f"not read: {said}", file=sys.stderr)
+    return [file for file in images if file not in drawn]
 
 
 def _tell_others(folder):

@@ -1,6 +1,7 @@
 """Which folder a run gets, what is recorded there, and whether it can continue."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import sys
@@ -14,7 +15,7 @@ from libra_keras.data import DetectionData
 from libra_keras.data.sources import TFDS, is_voc, short_name
 from libra_keras.devices import Devices, device_name, missing_gpu_advice
 from libra_keras.files.reading import explained
-from libra_keras.runs.config import TrainConfig, flag, from_settings, settings
+from libra_keras.runs.config import DataConfig, TrainConfig, flag, from_settings, settings
 from libra_keras.runs.defaults import rate_scaled_from
 from libra_keras.runs.folder import RunFolder, numbers_of
 from libra_keras.runs.precision import AUTO, BFLOAT16, FLOAT32, policy_of
@@ -121,6 +122,22 @@ def recorded_config(folder: RunFolder) -> TrainConfig | None:
         if "config" in record:
             return TrainConfig.from_dict(record["config"])
         return from_settings(record["settings"]) if "settings" in record else None
+
+
+def reading_of(folder: RunFolder, source: str) -> DataConfig | None:
+    """Returns how the run in a folder read its data, with paths as they lead from here; `None` if
+    there is no run, or `source` is not what it learned from."""
+    config, recorded = recorded_config(folder), recorded_settings(folder)
+    if config is None or not _is_equal("data", {"data": None, **recorded}, {"data": source}):
+        return None
+    own, start = config.data, recorded.get("started_in")
+    start = start if isinstance(start, str) else ""
+    paths = {name: getattr(own, name) for name in ("annotations", "images")}
+    paths = {name: path and os.path.join(start, path) for name, path in paths.items()}
+    # Proposals are of other images where another split is measured.
+    return dataclasses.replace(
+        own, source=source, proposals_file=None, val_proposals_file=None, **paths
+    )
 
 
 def recorded_settings(folder: RunFolder) -> dict[str, Any]:

@@ -13,10 +13,10 @@ from tables import Row, Table, markdown
 from trial import Trial, described, in_own_process, run_trial, write_proposals
 
 from libra_keras import runs
-from libra_keras.cli.options import reading
 from libra_keras.data.sources import short_name
 from libra_keras.runs import inputs
 from libra_keras.runs.config import settings
+from libra_keras.runs.fields import reader
 from libra_keras.runs.folder import RunFolder
 from libra_keras.runs.resuming import differences, recorded_settings
 
@@ -242,12 +242,15 @@ def parser(table, description):
     add("--metric", help="of the differences, such as AP50; default: that of the first column")
     for name, group, field in runs.TrainConfig().options():
         if name in OPTIONS:
+            kind = reader(field)
+            switch = "store_true" if field.default is False else argparse.BooleanOptionalAction
+            reading = {"action": switch} if kind is bool else {"type": kind}
             add(
                 f"--{name.replace('_', '-')}",
                 dest=f"{group}.{field.name}",
                 default=argparse.SUPPRESS,
                 help="as in libra-keras train",
-                **reading(field),
+                **reading,
             )
     return parser
 

@@ -212,9 +212,9 @@ def do(options):
 
 def parser():
     """The options; those of data have `data.` before the name of their field."""
-    from libra_keras.cli.options import reading
     from libra_keras.runs import DataConfig
     from libra_keras.runs.config import flag, option_name
+    from libra_keras.runs.fields import reader
 
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -241,13 +241,11 @@ def parser():
     add("--num-images", type=int, metavar="N", help="that AP is measured on; default: all")
     for field in dataclasses.fields(DataConfig):
         if field.name in OF_DATA:
+            kind = reader(field)
+            reading = {"action": "store_true"} if kind is bool else {"type": kind}
             help, dest = "as in libra-keras evaluate", f"data.{field.name}"
             add(
-                flag(option_name(field)),
-                dest=dest,
-                default=argparse.SUPPRESS,
-                help=help,
-                **reading(field),
+                flag(option_name(field)), dest=dest, default=argparse.SUPPRESS, help=help, **reading
             )
     add("--job", choices=list(JOBS), help=argparse.SUPPRESS)
     add("--row", help=argparse.SUPPRESS)

@@ -5,8 +5,8 @@ import argparse
 import keras
 
 from libra_keras import runs
-from libra_keras.cli.options import reading
 from libra_keras.runs.defaults import drop_fractions
+from libra_keras.runs.fields import reader
 from libra_keras.runs.groups import SCHEDULES
 
 # The reference learns from no image without a box.
@@ -67,10 +67,10 @@ def _parser(config, description):
     parser.add_argument("coco", help="folder with annotations/, train2017/ and val2017/")
     for name, group, field in config.options():
         if name in OPTIONS:
+            kind = reader(field)
+            reading = {"action": "store_true"} if kind is bool else {"type": kind}
             option, dest = f"--{name.replace('_', '-')}", f"{group}.{field.name}"
             own = getattr(getattr(config, group), field.name)
             text = f"as in libra-keras train; here {own}" if own else "as in libra-keras train"
-            parser.add_argument(
-                option, dest=dest, required=name == "to", help=text, **reading(field)
-            )
+            parser.add_argument(option, dest=dest, required=name == "to", help=text, **reading)
     return parser

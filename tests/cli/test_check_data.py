@@ -122,7 +122,8 @@ def test_augmented_images_are_drawn(tmp_path, capsys):
     file = tmp_path / "pictures" / "seen.png"
     sizes = ["--short-side", "64", "--long-side", "96", "--short-sides", "32,64"]
     command = ["check-data", str(folder), "--show", str(file), "--quarter-turns", *sizes]
-    assert main(command) == 0
+    for _ in range(2):  # the second time in the place of the first
+        assert main(command) == 0
     printed = capsys.readouterr().out
     assert f"{file}: images of data/train as a model sees them in training" in printed
     with Image.open(file) as picture:  # four by four, each of 64 x 96 or turned or smaller
@@ -131,6 +132,9 @@ def test_augmented_images_are_drawn(tmp_path, capsys):
         assert main([*command, "--show", str(tmp_path / place)]) == 1
         err = capsys.readouterr().err
         assert "--show must" in err and not (tmp_path / "data/seen.png").exists()
+    Image.new("RGB", (64, 64)).save(file)
+    assert main(command) == 1
+    assert "seen.png is no picture of an earlier --show" in capsys.readouterr().err
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")

@@ -3,10 +3,12 @@
 import signal
 import subprocess
 import sys
+import warnings
 
 import pytest
 from processes import environment
 
+from libra_keras.cli import notes
 from libra_keras.cli.notes import is_note
 
 STAMP = "0000 00:00:1796020630.992063   19728 "
@@ -42,6 +44,16 @@ os.abort()
 def test_notes_are_known_by_their_words():
     assert [line for line in DROPPED if not is_note(line.encode())] == []
     assert [line for line in KEPT if is_note(line.encode())] == []
+
+
+def test_warnings_of_the_package_are_a_line_each(monkeypatch):
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)  # for its own undoing
+    notes.shorten_warnings()
+    own, other = (
+        warnings.formatwarning("too small", UserWarning, file, 3)
+        for file in (notes.__file__, __file__)
+    )
+    assert own == "Warning: too small\n" and "UserWarning" in other
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGABRT"), reason="signals as on Unix")

@@ -18,7 +18,8 @@ from libra_keras.cli import main, parser, predict
 from libra_keras.cli.options import load_run
 from libra_keras.data import shapes, voc
 from libra_keras.evaluation import METRICS
-from libra_keras.runs import precision
+from libra_keras.runs import inputs, precision
+from libra_keras.runs.folder import RunFolder
 from libra_keras.runs.predicting import picture_names
 
 pytestmark = pytest.mark.usefixtures("eagerly")
@@ -40,6 +41,32 @@ def test_evaluate_repeats_the_numbers_of_the_run(run_folder, damaged_voc, tmp_pa
     assert numbers["AP"] == pytest.approx(record["AP"], abs=1e-6)
     assert 0 <= numbers["AR@100"] <= numbers["AR@1000"] <= 1
     assert "<dt>AR@1000</dt>" in (tmp_path / "numbers.html").read_text()
+
+
+def test_data_of_the_run_are_read_as_it_read_them(tmp_path, capsys, monkeypatch):
+    """VOC's corners, and the split: `val` is learned from here, and `test` was measured."""
+    boxes = [(5, 5, 41, 31)], [(11, 3, 31, 41)]
+    voc = write_voc(tmp_path / "voc", (96, 64), trainval=boxes, val=boxes[:1], test=boxes)
+    (voc / "ImageSets/Main/val.txt").write_text("image_0")  # of `trainval`
+    sizes = "--batch 2 --epochs 1 --steps 1 --short-side 64 --long-side 96 --eval-every 0".split()
+    splits = "--train-split trainval --val-split test --corners pixels".split()
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "voc", *sizes, *splits, "--to", "run"]) == 0
+    measured = json.loads((tmp_path / "run/metrics.json").read_text())["metrics"]
+    capsys.readouterr()
+    assert main(["evaluate", "run", str(voc), "--to", "numbers.json"]) == 0
+    out, err = capsys.readouterr()
+    assert "voc/test: 2 images" in out and not err
+    numbers = json.loads((tmp_path / "numbers.json").read_text())
+    assert numbers["metrics"]["AP"] == pytest.approx(measured["AP"], abs=1e-6)
+    assert numbers["max_detections"] == 50
+    assert main(["evaluate", "run", "voc", "--split", "val", "--corners", "edges"]) == 0
+    out, err = capsys.readouterr()
+    assert "voc/val: 1 images" in out
+    assert "Warning: 1 of the 1 images to measure on are also trained on" in err
+    own, found = inputs.load_measured(RunFolder("run"), {"source": "voc"}, None)
+    assert own.corners == "pixels"
+    np.testing.assert_array_equal(found.examples[0].boxes, [[4, 4, 41, 31]])  # from 1, inclusive
 
 
 def test_too_many_damaged_images_stop_the_evaluation_by_name(run_folder, tmp_path, capsys):
@@ -120,6 +147,22 @@ def test_what_a_cpu_with_amx_gains_is_said_unless_a_precision_is_given(
 def test_a_precision_that_does_not_exist(run_folder):
     with pytest.raises(ValueError, match="`precision` must be .*auto. Received: 'bfloat16'"):
         runs.open(run_folder, precision="bfloat16")
+
+
+@pytest.mark.slow
+def test_drawn_pictures_are_no_photographs(run_folder, tmp_path, capsys):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    Image.fromarray(shapes(1).read_image(0)).save(photos / "scene.jpg")
+    command = ["predict", str(run_folder)]
+    for _ in range(2):
+        assert main([*command, str(photos), "--to", str(photos)]) == 0
+    rows = json.loads((photos / "detections.json").read_text())
+    assert [row["picture"] for row in rows] == ["scene.png"]
+    assert "1 picture(s)" in capsys.readouterr().err
+    (tmp_path / "empty.jpg").touch()  # what cannot be read takes nothing from what was found
+    assert main([*command, str(tmp_path / "empty.jpg"), "--to", str(photos)]) == 1
+    assert json.loads((photos / "detections.json").read_text()) == rows
 
 
 def test_predict_does_not_write_over_originals(tmp_path, capsys):

@@ -34,7 +34,9 @@ def test_usual_splits_in_any_case(tmp_path):
     assert str(coco) == "COCO: Train, val2017, Test"
     assert usual_split(coco, "coco", "train") == "Train"  # as projects of CVAT call it
     assert usual_split(coco, "coco", "val") == "val2017"
-    with pytest.raises(ValueError, match="name a split of voc with --val-split .* has train"):
+    with pytest.raises(
+        ValueError, match="name a split of voc with --split, or --val-split .* has train"
+    ):
         usual_split(find_layout(voc), "voc", "val")  # nobody measures on `train` unasked
 
 
