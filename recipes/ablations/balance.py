@@ -1,4 +1,5 @@
-"""Measures in a trained detector what the paper's three balances are about.
+"""Measures in a trained detector what the paper's three balances are about, and how often the
+first stage's limit of 5 negatives per positive acts.
 
     python recipes/ablations/balance.py runs/mine shapes --images 200 --to balance.json
     python recipes/ablations/balance.py runs/fast_rcnn path/to/photos --split test \\
@@ -16,9 +17,11 @@ from pathlib import Path
 
 import numpy as np
 from balance_measures import (
+    LIMIT,
     OVERLAPS,
     SIZES,
     SLOPES,
+    of_first_stage,
     of_loss,
     of_positives,
     of_pyramid,
@@ -106,6 +109,9 @@ def measured(model, own) -> dict:
     """All four parts; those of a second stage only where there is one."""
     seen, found = observe(model, own), {}
     positives = seen.errors
+    if seen.anchors is not None:
+        first = model.rpn.sampler
+        found["first_stage"] = of_first_stage(seen.anchors, first.num, first.positive_fraction)
     if seen.candidates is not None:
         chosen = {name: drawn(each, seen.candidates) for name, each in samplers(model).items()}
         found["samples"] = of_samples(seen.candidates, chosen)
@@ -152,6 +158,8 @@ def drawn(sampler, candidates: dict) -> np.ndarray:
 def markdown(found: dict) -> str:
     """The four parts as tables, each below what the paper says."""
     parts = [f"{found['run']} ({found['weights']}), {found['images']} images of {found['data']}"]
+    if "first_stage" in found:
+        parts.append(_first_stage_table(found["first_stage"]))
     if "samples" in found:
         parts += [_samples_table(found["samples"]), _positives_table(found["positives"])]
     return "\n\n".join([*parts, _loss_table(found["loss"]), _pyramid_table(found["pyramid"])])
@@ -167,6 +175,15 @@ def _samples_table(found):
         rows.append([labels.get(name, name), _number(own["an_image"]), *shares, *hard])
     says = "more than 60 % of hard negatives have an IoU above 0.05, 30 % of random ones do"
     return _table("Samples", says, rows)
+
+
+def _first_stage_table(found):
+    rows = [["anchors an image", "positives", "negatives", "images where the limit acts"]]
+    means = {name: _number(value) for name, value in found.items()}
+    rows.append(["without the limit", means["positives"], means["negatives"], ""])
+    with_limit = [means["positives"], means["negatives_with_limit"], _percent(found["limited"])]
+    rows.append([f"at most {LIMIT} negatives per positive", *with_limit])
+    return _table("First stage", "the limit is in the published configuration alone", rows)
 
 
 def _loss_table(found):

@@ -11,6 +11,7 @@ HARD = 0.25  # of all negatives, those of the largest losses
 RIDGE = 1e-3  # of a channel's mean variance
 SIZES = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, np.inf)}  # COCO's
 ALPHA, GAMMA = 0.5, 1.5  # of balanced L1, as published
+LIMIT = 5  # negatives per positive of the first stage, as published
 
 
 def shares_above(iou: NDArray, thresholds: tuple[float, ...] = OVERLAPS) -> list[float]:
@@ -150,6 +151,25 @@ def of_positives(
     rows = {"candidates": is_positive[None]}
     rows |= {name: marks & is_positive for name, marks in chosen.items()}
     return {n: positives_by_size(candidates["matched_gt"], m, areas) for n, m in rows.items()}
+
+
+def of_first_stage(anchors: NDArray, num: int, positive_fraction: float) -> dict[str, float]:
+    """Means of the anchors that an image's first stage learns from, with and without the limit of
+    negatives per positive, and the share of images where the limit takes negatives away.
+
+    Args:
+        anchors: `(images, 2)`, positives and negatives of each image.
+        num, positive_fraction: of the sampler.
+    """
+    positives = np.minimum(anchors[:, 0], int(num * positive_fraction))
+    negatives = np.minimum(anchors[:, 1], num - positives)
+    limited = np.minimum(negatives, LIMIT * np.maximum(positives, 1))
+    return {
+        "positives": _mean(positives),
+        "negatives": _mean(negatives),
+        "negatives_with_limit": _mean(limited),
+        "limited": _mean(limited < negatives),
+    }
 
 
 def of_loss(errors: NDArray) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from libra_keras.layers.pyramids import unpack
 from libra_keras.models import FastRCNN, GroundTruth, RetinaNet
 from libra_keras.models.fast_rcnn import given_proposals
 from libra_keras.models.retina_head import find_dense_targets
-from libra_keras.models.targets import match_proposals
+from libra_keras.models.targets import match_anchors, match_proposals
 
 BATCH = 4
 POSITIONS = 20_000  # of all images together
@@ -37,6 +37,8 @@ class Observed:
             `None` for a one-stage detector.
         errors: of a one-stage detector, `(n, 4)`, those of all its positives; else `None`.
         areas: `(images, M)` of the objects in pixels of the files, NaN in padding.
+        anchors: `(images, 2)`, how many positives and negatives an image's first stage has, before
+            sampling; `None` where there is no first stage.
     """
 
     names: list[str]
@@ -45,6 +47,7 @@ class Observed:
     candidates: dict[str, NDArray] | None
     errors: NDArray | None
     areas: NDArray
+    anchors: NDArray | None = None
 
 
 def observe(model: keras.Model, own: data.DetectionData) -> Observed:
@@ -104,12 +107,14 @@ class Observer(keras.Model):
         return ops.cast(ops.stack([*finer, levels[place], *coarser], axis=3), "float32")
 
     def _second_stage(self, pyramid, truth, sizes, x):
-        head = self.detector.box_head
+        head, first = self.detector.box_head, {}
         if isinstance(self.detector, FastRCNN):
             proposals = given_proposals(x)
         else:
             rpn = self.detector.rpn
-            proposals = rpn.propose(rpn(pyramid), sizes, training=True)
+            outputs = rpn(pyramid)
+            proposals = rpn.propose(outputs, sizes, training=True)
+            first["anchors"] = _counted(outputs["anchors"], truth, sizes, rpn.settings)
         candidates, found = match_proposals(proposals, truth, head.settings.positive_iou)
         logits, deltas = head(pyramid, candidates)
         labels = ops.take_along_axis(truth.labels, found.matched_gt, axis=1)
@@ -119,7 +124,7 @@ class Observer(keras.Model):
         labels = ops.where(found.is_positive, labels, head.num_classes)
         logits = ops.cast(logits, "float32")
         losses = ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
-        return {**found._asdict(), "losses": losses, "errors": errors}
+        return {**found._asdict(), "losses": losses, "errors": errors, **first}
 
     def _dense(self, pyramid, truth, sizes, x):
         head = self.detector.head
@@ -131,6 +136,15 @@ class Observer(keras.Model):
         deltas = ops.cast(ops.concatenate(outputs["deltas"], axis=1), "float32")
         errors = deltas - encode(targets.boxes, anchors, head.settings.stds)
         return {"is_positive": targets.is_positive, "errors": errors}
+
+
+def _counted(anchors, truth, sizes, settings):
+    """How many positives and negatives the anchors of each image are: `(B, 2)`."""
+    found = match_anchors(
+        ops.concatenate(anchors, axis=0), truth.boxes, truth.mask, sizes, settings
+    )
+    kinds = ops.stack([found.is_positive, found.is_negative], axis=-1)
+    return ops.sum(ops.cast(kinds, "int32"), axis=1)
 
 
 def _with_truth(x, own, class_names):
@@ -192,9 +206,11 @@ def _joined(first, rows, areas):
     if "losses" not in rows[0]:
         errors = np.concatenate([row["errors"] for row in rows])
         return Observed(names, levels, image, None, errors, areas)
+    anchors = [row.pop("anchors") for row in rows if "anchors" in row]
     most = max(len(row["losses"]) for row in rows)
     candidates = {name: np.stack([_padded(row[name], most) for row in rows]) for name in rows[0]}
-    return Observed(names, levels, image, candidates, None, areas)
+    anchors = np.stack(anchors) if anchors else None
+    return Observed(names, levels, image, candidates, None, areas, anchors)
 
 
 def _padded(values, rows):

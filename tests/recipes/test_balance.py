@@ -51,6 +51,20 @@ def candidates():
     return {name: np.stack([values] * 2) for name, values in own.items()}
 
 
+def test_where_the_limit_of_negatives_acts():
+    from balance_measures import of_first_stage
+
+    # Of 256, at most 128 positive: 10 leave 246, and the limit 50; 60 leave 196, fewer than 300;
+    # 200 count as 128; without a positive there are 256, and with the limit 5, as for one.
+    anchors = np.array([[10, 5000], [60, 5000], [200, 5000], [0, 5000]])
+    assert of_first_stage(anchors, 256, 0.5) == {
+        "positives": (10 + 60 + 128) / 4,
+        "negatives": (246 + 196 + 128 + 256) / 4,
+        "negatives_with_limit": (50 + 196 + 128 + 5) / 4,
+        "limited": 0.5,
+    }
+
+
 def model_with(num, positive_fraction):
     from types import SimpleNamespace
 
@@ -209,7 +223,7 @@ def test_the_command(saved, tmp_path, capsys, monkeypatch):
     status, said = run(capsys, saved, "shapes", "--images", "4", "--to", to)
     assert status == 0, said.err
     titles = [line.split(".")[0] for line in said.out.splitlines() if line.startswith("**")]
-    assert titles == ["**Samples", "**Positives", "**Loss", "**Pyramid"]
+    assert titles == ["**First stage", "**Samples", "**Positives", "**Loss", "**Pyramid"]
     check_numbers(json.loads(to.read_text()))
     check_candidates(*seen[0])
 
@@ -252,6 +266,9 @@ def check_candidates(model, scenes, seen):
     assert math.isclose(errors / counted.sum(), box_loss, rel_tol=1e-3)
     assert len(seen.image) == 4 * 10 * 10
     assert np.sum(~np.isnan(seen.areas)) == sum(each.num_boxes for each in scenes.examples)
+    assert seen.anchors.shape == (4, 2)
+    drawn = np.minimum(seen.anchors[:, 0], 128)
+    assert math.isclose(model.rpn.positives.result(), drawn.mean(), rel_tol=1e-6)
 
 
 @pytest.mark.slow
