@@ -60,8 +60,9 @@ def test_other_things_are_left_alone(served_model, tmp_path):
     (tmp_path / "file").write_text("precious")
     (tmp_path / "plain").mkdir()
     (tmp_path / "plain" / "saved_model.pb").write_text("graph")
-    for name in (".", "numbers", "file"):
-        with pytest.raises(ValueError, match="something other than SavedModels"):
+    left = "contains something other than SavedModels"
+    for name, said in {".": left, "numbers": left, "file": "is a file; SavedModels need"}.items():
+        with pytest.raises(ValueError, match=said):
             export_saved_model(served_model, tmp_path / name, overwrite=True)
     with pytest.raises(ValueError, match="without a version"):
         export_saved_model(served_model, tmp_path / "plain", overwrite=True)
