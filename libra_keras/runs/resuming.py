@@ -133,7 +133,7 @@ def reading_of(folder: RunFolder, source: str) -> DataConfig | None:
     own, start = config.data, recorded.get("started_in")
     start = start if isinstance(start, str) else ""
     paths = {name: getattr(own, name) for name in ("annotations", "images")}
-    paths = {name: path and os.path.join(start, path) for name, path in paths.items()}
+    paths = {name: path and _place(path, start) for name, path in paths.items()}
     # Proposals are of other images where another split is measured.
     return dataclasses.replace(
         own, source=source, proposals_file=None, val_proposals_file=None, **paths

@@ -38,6 +38,7 @@ from libra_keras.functional.matching import Match
 from libra_keras.functional.random_keys import random_keys
 from libra_keras.models import FasterRCNN, FastRCNN, RetinaNet
 from libra_keras.runs import inputs
+from libra_keras.runs.folder import RunFolder
 from libra_keras.samplers import (
     CombinedSampler,
     InstanceBalancedSampler,
@@ -80,10 +81,9 @@ def loaded(options: argparse.Namespace):
             there is too little to measure.
     """
     run = runs.open(options.run_folder, options.weights)
-    config = runs.DataConfig(
-        options.source, format=options.format, corners=options.corners, skip_bad=options.skip_bad
-    )
-    own = inputs.load(config, options.split, "val")
+    names = [name for name in ("source", "format", "corners", "skip_bad") if hasattr(options, name)]
+    given = {name: getattr(options, name) for name in names}
+    _, own = inputs.load_measured(RunFolder(options.run_folder), given, options.split)
     model = run.model
     if not isinstance(model, FasterRCNN | FastRCNN | RetinaNet):
         raise ValueError(f"RUN must be a detector with classes, not a {type(model).__name__}")
@@ -257,9 +257,9 @@ def _parser():
     add("run_folder", metavar="RUN", help="a run folder, a converted folder, or a .keras file")
     add("source", metavar="DATA", help="shapes, a folder, or tfds:<name>")
     for name in ("--format", "--corners"):
-        add(name, default="auto", help="as in libra-keras train")
-    add("--skip-bad", action="store_true", help="as in libra-keras train")
-    add("--split", help="default: val, else test")
+        add(name, default=argparse.SUPPRESS, help="as in libra-keras evaluate")
+    add("--skip-bad", action="store_true", default=argparse.SUPPRESS, help="as there")
+    add("--split", help="default: as there")
     add(
         "--images",
         type=int,
